@@ -1,0 +1,25 @@
+"""LeNet-300-100 (LeCun et al. 1998): two hidden layers, 266,610 parameters, a classic of compression papers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class LeNet300100(nn.Module):
+    """Multi-layer perceptron 784-300-100-10 with ReLU.
+
+    Takes pixels in [0, 1], float32, shape (n, 784); returns logits, float32, shape (n, 10).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(784, 300)
+        self.fc2 = nn.Linear(300, 100)
+        self.fc3 = nn.Linear(100, 10)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        hidden = torch.relu(self.fc1(pixels))
+        hidden = torch.relu(self.fc2(hidden))
+        logits: Tensor = self.fc3(hidden)
+        return logits
