@@ -1,0 +1,47 @@
+# make demo and make test need only python3 (3.10 to 3.13) with venv; everything lands in .venv.
+# A stamp per extra remembers what is installed, so that installs repeat only when what they depend on changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check format bench-micro pretrained clean
+.DEFAULT_GOAL := test
+
+demo: .venv/installed-demo
+	$(BIN)/sws-compress demo
+
+test: .venv/installed-test
+	$(BIN)/pytest
+
+test-slow: .venv/installed-test
+	$(BIN)/pytest -m slow
+
+check: .venv/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python tests/checks/links.py
+	$(BIN)/python tests/checks/wheel.py
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench-micro: .venv/installed-test
+	$(BIN)/python -m benchmarks.micro
+
+# Trains the network in benchmarks/data anew (two minutes).
+pretrained: .venv/installed-demo
+	$(BIN)/python benchmarks/lenet/train.py
+
+clean:
+	rm -rf .venv build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find sws_compress tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/installed-%: setup.cfg pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing sws-compress[$*] into .venv; torch is large, the first time takes a few minutes."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@

@@ -1,0 +1,74 @@
+"""Small ONNX files by soft weight sharing: a pretrained network in, an ordinary ``.onnx`` many times smaller out.
+
+``compress``, ``export``, ``verify`` and ``inspect`` are the whole way in one call each; ``SoftWeightSharing`` is the
+prior for a training loop of your own; ``Mixture`` and ``Palette`` are what the steps hand on. Each is imported when it
+is first used (PEP 562), so that ``import sws_compress`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from sws_compress.errors import (
+    ArgumentError,
+    DataError,
+    ModelError,
+    OutputError,
+    SwsError,
+    TrainingError,
+    VerificationError,
+)
+
+if TYPE_CHECKING:
+    from sws_compress.api import compress, export, inspect, verify
+    from sws_compress.mixture.params import Mixture
+    from sws_compress.mixture.snap import Palette
+    from sws_compress.train import SoftWeightSharing
+
+    __version__: str
+
+__all__ = [
+    "ArgumentError",
+    "DataError",
+    "Mixture",
+    "ModelError",
+    "OutputError",
+    "Palette",
+    "SoftWeightSharing",
+    "SwsError",
+    "TrainingError",
+    "VerificationError",
+    "__version__",
+    "compress",
+    "export",
+    "inspect",
+    "verify",
+]
+
+_HOMES = {
+    "Mixture": "sws_compress.mixture.params",
+    "Palette": "sws_compress.mixture.snap",
+    "SoftWeightSharing": "sws_compress.train",
+    "compress": "sws_compress.api",
+    "export": "sws_compress.api",
+    "inspect": "sws_compress.api",
+    "verify": "sws_compress.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("sws-compress")
+    elif name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,133 @@
+"""Imports point downwards: the rooms of the house stay apart, and no module needs itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "sws_compress"
+SOURCE = Path(__file__).resolve().parent.parent / PACKAGE
+
+# From the ground up. Rooms on one floor do not know each other; a new room is given its floor here.
+FLOORS = (
+    {"errors"},
+    {"files"},
+    {"mixture", "codec", "graph"},
+    {"train", "packing", "report"},
+    {"api"},
+    {"demo"},
+    {"cli"},
+    {"__main__", ""},  # "" is the package itself: inside, names are imported from where they live
+)
+# Beyond the floors: training leaves snapped weights in an ordinary module and knows no file format.
+FORBIDDEN = {("train", "codec"), ("train", "graph")}
+# Arrays in, arrays out.
+ARRAY_ROOMS = ("mixture", "codec")
+FOREIGN_TO_ARRAYS = {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript"}
+
+
+def name_of(path: Path, source: Path) -> str:
+    parts = (source.name, *path.relative_to(source).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules(source: Path) -> dict[str, Path]:
+    return {name_of(path, source): path for path in sorted(source.rglob("*.py"))}
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """All modules that ``path`` imports, wherever in the file: ``from package import module`` is the module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+                base = ".".join([*package[: len(package) - node.level + 1], *base.split(".")]).rstrip(".")
+            for alias in node.names:
+                yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in known else base
+
+
+def room(module: str) -> str:
+    return module.partition(".")[2].partition(".")[0]
+
+
+def floor(module: str) -> int:
+    for level, rooms in enumerate(FLOORS):
+        if room(module) in rooms:
+            return level
+    raise AssertionError(f"{module} is in no room that FLOORS knows")
+
+
+def upward_imports(source: Path) -> list[str]:
+    known = modules(source)
+    found = []
+    for name, path in known.items():
+        for target in imports(name, path, known):
+            inside = target.split(".")[0] == source.name
+            if inside and room(target) != room(name):
+                if floor(target) >= floor(name) or (room(name), room(target)) in FORBIDDEN:
+                    found.append(f"{name} imports {target}")
+            elif room(name) in ARRAY_ROOMS and target.split(".")[0] in FOREIGN_TO_ARRAYS:
+                found.append(f"{name} imports {target}")
+    return found
+
+
+def order(source: Path) -> list[str]:
+    """The modules, each after what it imports; ``graphlib.CycleError`` if there is no such order.
+
+    The package's own ``__init__`` is left out: it names its public objects, and loads them when they are asked for.
+    """
+    known = modules(source)
+    graph = {
+        name: {target for target in imports(name, path, known) if target in known}
+        for name, path in known.items()
+        if name != source.name
+    }
+    return list(TopologicalSorter(graph).static_order())
+
+
+def test_imports_point_downwards() -> None:
+    assert upward_imports(SOURCE) == []
+
+
+def test_no_import_cycle() -> None:
+    assert set(order(SOURCE)) >= modules(SOURCE).keys() - {PACKAGE}
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "allowed"),
+    [
+        ("codec/huffman.py", "from sws_compress.errors import ModelError", True),
+        ("codec/huffman.py", "from . import radix", True),
+        ("codec/huffman.py", "from ..mixture import snap", False),
+        ("codec/huffman.py", "def f():\n    import onnx.helper", False),
+        ("mixture/em.py", "import sws_compress.graph", False),
+        ("train/loop.py", "from sws_compress.mixture.em import fit", True),
+        ("train/loop.py", "from sws_compress import codec", False),
+        ("train/loop.py", "from sws_compress import Mixture", False),
+        ("files.py", "import sws_compress.api", False),
+        ("cli.py", "from sws_compress.demo import run", True),
+    ],
+)
+def test_the_rule_is_noticed(tmp_path: Path, file: str, line: str, allowed: bool) -> None:
+    source = tmp_path / PACKAGE
+    for name in ("mixture", "codec", "graph", "train"):
+        (source / name).mkdir(parents=True)
+        (source / name / "__init__.py").touch()
+    (source / file).write_text(line)
+    assert (upward_imports(source) == []) is allowed
+
+
+def test_a_cycle_is_noticed(tmp_path: Path) -> None:
+    source = tmp_path / PACKAGE
+    (source / "codec").mkdir(parents=True)
+    (source / "codec" / "__init__.py").write_text("from sws_compress.codec.radix import Code")
+    (source / "codec" / "radix.py").write_text("def f():\n    from sws_compress.codec import Code")
+    with pytest.raises(ValueError, match="cycle"):
+        order(source)
