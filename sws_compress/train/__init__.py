@@ -1,0 +1,1 @@
+"""Torch: which parameters, the pull, the alternating loop, the hard stage, codebook tuning."""

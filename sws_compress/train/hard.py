@@ -1,0 +1,84 @@
+"""The hard stage: rate-aware assignment of latent weights to a codebook, and its closed-form M-step.
+
+With one variance for all components, hard EM on a Gaussian mixture is entropy-constrained scalar quantization
+(Chou, Lookabaugh & Gray 1989): ``k* = argmin_k h (w - mu_k)^2 - lambda log2 pi_k``. All functions are pure, work on the
+device of their arguments, and hold O(n) memory: no n x k array exists.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+
+def assign(
+    latent: torch.Tensor,
+    sensitivity: torch.Tensor | None,
+    codebook: torch.Tensor,
+    code_bits: torch.Tensor,
+    rate: float,
+) -> torch.Tensor:
+    """Index of the component with the least ``h (w - mu_k)^2 + rate * code_bits_k``; same shape as ``latent``, uint8.
+
+    latent, sensitivity: equal shapes; codebook, code_bits: (k,), k <= 256; bits; ``rate`` in squared-error units per
+    bit. Components of infinite code length are never chosen.
+    """
+    best = torch.full_like(latent, math.inf)
+    chosen = torch.zeros(latent.shape, dtype=torch.uint8, device=latent.device)
+    for k, (mean, bits) in enumerate(zip(codebook.tolist(), code_bits.tolist(), strict=True)):
+        if not math.isfinite(bits):
+            continue
+        cost = (latent - mean).square_()
+        if sensitivity is not None:
+            cost.mul_(sensitivity)
+        cost.add_(rate * bits)
+        better = cost < best
+        torch.where(better, cost, best, out=best)
+        chosen.masked_fill_(better, k)
+    return chosen
+
+
+def counts(assignments: Sequence[torch.Tensor], components: int) -> torch.Tensor:
+    """How many weights each component holds over all members, shape (k,), float64."""
+    total = torch.zeros(components, dtype=torch.float64, device=assignments[0].device)
+    for chosen in assignments:
+        total += torch.bincount(chosen.reshape(-1).int(), minlength=components)
+    return total
+
+
+def member_sums(values: torch.Tensor, assignment: torch.Tensor, components: int) -> torch.Tensor:
+    """Sum of ``values`` over the members of each component, shape (k,), float64."""
+    return torch.bincount(assignment.reshape(-1).int(), weights=values.reshape(-1).double(), minlength=components)
+
+
+def entropy_bits(occupancy: torch.Tensor) -> float:
+    """Order-0 entropy of all symbols together, in bits, from their counts (k,)."""
+    occupied = occupancy[occupancy > 0]
+    return float(-(occupied * torch.log2(occupied / occupied.sum())).sum())
+
+
+def update_code_lengths(weights: torch.Tensor, occupancy: torch.Tensor, momentum: float = 0.7) -> torch.Tensor:
+    """pi <- momentum * pi + (1 - momentum) * (smoothed share of each component), shape (k,).
+
+    One virtual weight per component (a Dirichlet prior) keeps the price of an empty one finite, so that it can
+    come back.
+    """
+    share = (occupancy + 1) / (occupancy + 1).sum()
+    return momentum * weights + (1 - momentum) * share
+
+
+def sensitivity_factors(second_moment: torch.Tensor) -> torch.Tensor:
+    """Rank-one root of squared gradients: sqrt(row mean * column mean / mean) for matrices, elementwise for vectors.
+
+    second_moment: (out, ...) non-negative. A single entry of Adam's second moment is noisy; its row and column means
+    are not, and for a linear layer the expectation of the squared gradient nearly factorises that way (Adafactor,
+    Shazeer & Stern 2018).
+    """
+    if second_moment.dim() < 2:
+        return second_moment.sqrt()
+    matrix = second_moment.reshape(second_moment.shape[0], -1)
+    rows, columns = matrix.mean(1, keepdim=True), matrix.mean(0, keepdim=True)
+    mean = rows.mean().clamp_min(torch.finfo(matrix.dtype).tiny)
+    return (rows * columns / mean).sqrt().reshape(second_moment.shape)

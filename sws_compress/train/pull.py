@@ -1,0 +1,56 @@
+"""The pull on torch tensors: a numba kernel on CPU memory, table look-ups on the tensor's own device elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sws_compress.mixture import pull as cpu
+from sws_compress.mixture.pull import PullTable
+from sws_compress.train.optimizers import Metric
+
+
+@torch.no_grad()
+def pull_(weights: torch.Tensor, metric: Metric, table: PullTable, strength: float) -> None:
+    """In place ``w <- (H w + strength a(w) m(w)) / (H + strength a(w))``; weights: any shape, floating point.
+
+    Contiguous float32 CPU tensors are updated in one pass over the memory that torch owns. Everything else takes
+    ``pull_on_device``: O(n) temporaries, no copy to the host.
+    """
+    moment = metric.second_moment
+    on_cpu = weights.device.type == "cpu" and weights.dtype == torch.float32 and weights.is_contiguous()
+    if not on_cpu or (moment is not None and not moment.is_contiguous()):
+        pull_on_device(weights, metric, table, strength)
+    elif moment is None:
+        cpu.pull(_flat(weights), 1 / metric.rate, table, strength)
+    else:
+        cpu.pull_adam(
+            _flat(weights),
+            _flat(moment),
+            lr=metric.rate,
+            eps=metric.epsilon,
+            bias_correction2=metric.bias_correction2,
+            table=table,
+            strength=strength,
+        )
+
+
+def _flat(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().reshape(-1).numpy()
+
+
+def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable, strength: float) -> None:
+    """The same update by torch operations on the device of ``weights``."""
+    curvature = torch.as_tensor(table.curvature, dtype=torch.float32, device=weights.device)
+    target = torch.as_tensor(table.target, dtype=torch.float32, device=weights.device)
+    position = ((weights.float() - table.low) / table.step).clamp_(0, len(curvature) - 1)
+    left = position.floor().clamp_(max=len(curvature) - 2)
+    fraction = position - left
+    index = left.int()
+    a = torch.lerp(curvature[index], curvature[index + 1], fraction)
+    am = torch.lerp(target[index], target[index + 1], fraction)
+    if metric.second_moment is None:
+        h: torch.Tensor | float = 1 / metric.rate
+    else:
+        h = ((metric.second_moment.float() / metric.bias_correction2).sqrt() + metric.epsilon) / metric.rate
+    weights.copy_((h * weights.float() + strength * am) / (h + strength * a))

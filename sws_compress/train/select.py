@@ -1,0 +1,133 @@
+"""Which parameters are compressed, and which of them share one mixture."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sws_compress.errors import ArgumentError, ModelError
+
+WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
+    nn.Linear,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Embedding,
+    nn.EmbeddingBag,
+    nn.RNNBase,
+    nn.RNNCellBase,
+)
+
+Selection = Callable[[str, nn.Parameter], bool] | Iterable[str]
+
+
+class Sharing(enum.Enum):
+    """How far one mixture reaches: a tensor, all selected tensors of a module, or the whole network."""
+
+    TENSOR = "tensor"
+    MODULE = "module"
+    MODEL = "model"
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share one mixture; ``names[i]`` is the qualified name of ``parameters[i]``."""
+
+    label: str
+    names: tuple[str, ...]
+    parameters: tuple[nn.Parameter, ...]
+
+    @property
+    def elements(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters)
+
+    def standard_deviation(self) -> float:
+        """Root of the mean squared deviation over all members, in the weights' unit."""
+        flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
+        return float(flat.double().std(correction=0))
+
+
+def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
+    """Names of the weights of linear, convolution, embedding and recurrent modules with >= ``smallest`` elements."""
+    chosen = set()
+    for prefix, module in model.named_modules():
+        if isinstance(module, WEIGHT_MODULES):
+            for name, parameter in module.named_parameters(recurse=False):
+                if name.startswith("weight") and parameter.numel() >= smallest:
+                    chosen.add(f"{prefix}.{name}" if prefix else name)
+    return frozenset(chosen)
+
+
+def select_parameters(
+    model: nn.Module,
+    parameters: Selection | None = None,
+    *,
+    sharing: Sharing = Sharing.TENSOR,
+    smallest: int = 256,
+) -> tuple[ParameterGroup, ...]:
+    """Groups of trainable float parameters, tied parameters once, in the order of ``model.named_parameters()``.
+
+    ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``.
+    Raises ArgumentError for names that the model does not have, ModelError when nothing is left to compress or a
+    tensor holds NaN or infinities.
+    """
+    named = dict(model.named_parameters())  # named_parameters() yields a tied parameter once, under its first name
+    chosen = _chosen_names(model, named, parameters, smallest)
+    members: dict[str, list[str]] = {}
+    for name, parameter in named.items():
+        if name in chosen and parameter.requires_grad:
+            _check_values(name, parameter)
+            members.setdefault(_label(name, sharing), []).append(name)
+    if not members:
+        raise ModelError(
+            f"a model must have a trainable weight of at least {smallest} elements to compress, "
+            f"got none among {len(named)} parameters: name some with parameters="
+        )
+    return tuple(
+        ParameterGroup(label, tuple(names), tuple(named[name] for name in names)) for label, names in members.items()
+    )
+
+
+def _chosen_names(
+    model: nn.Module, named: dict[str, nn.Parameter], parameters: Selection | None, smallest: int
+) -> frozenset[str]:
+    if parameters is None:
+        # A tied weight may carry its first name under a module that is not of a weight type (or the reverse):
+        # go by identity.
+        aliases = dict(model.named_parameters(remove_duplicate=False))
+        wanted = {id(aliases[name]) for name in default_weights(model, smallest)}
+        return frozenset(name for name, parameter in named.items() if id(parameter) in wanted)
+    if callable(parameters):
+        return frozenset(name for name, parameter in named.items() if parameters(name, parameter))
+    names = frozenset(parameters)
+    unknown = sorted(names - named.keys())
+    if unknown:
+        raise ArgumentError(
+            f"parameters must be names of model.named_parameters(), got {unknown[0]!r}: "
+            f"known names start with {', '.join(list(named)[:4])}"
+        )
+    return names
+
+
+def _label(name: str, sharing: Sharing) -> str:
+    if sharing is Sharing.TENSOR:
+        return name
+    return name.rpartition(".")[0] if sharing is Sharing.MODULE else ""
+
+
+def _check_values(name: str, parameter: nn.Parameter) -> None:
+    if not parameter.is_floating_point():
+        raise ModelError(f"{name} must be floating point to be clustered, got {parameter.dtype}: leave it out")
+    bad = int((~torch.isfinite(parameter.detach())).sum())
+    if bad:
+        raise ModelError(
+            f"{name} must hold finite values, got {bad} NaN or infinite of {parameter.numel()}: "
+            "train the network again or repair the checkpoint"
+        )

@@ -1,0 +1,119 @@
+"""The soft stage: every weight is pulled towards the mixture of its group, which EM re-estimates as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from sws_compress.mixture.em import Prior, fit
+from sws_compress.mixture.histogram import WeightHistogram, merge, weight_histogram
+from sws_compress.mixture.init import initial_mixture
+from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.pull import PullTable, pull_table
+from sws_compress.mixture.snap import Palette, snap
+from sws_compress.train.optimizers import group_of, metric_of
+from sws_compress.train.pull import pull_
+from sws_compress.train.select import ParameterGroup
+
+BINS = 4096
+TABLE_SIZE = 4096
+EM_ITERATIONS = 5  # per update: the mixture follows the weights, it need not converge on them
+
+
+def group_histogram(group: ParameterGroup) -> WeightHistogram:
+    """Statistics of all members on one grid from their least to their greatest weight."""
+    arrays = [parameter.detach().float().cpu().numpy() for parameter in group.parameters]
+    low = min(float(array.min()) for array in arrays)
+    high = max(float(array.max()) for array in arrays)
+    merged: WeightHistogram | None = None
+    for array in arrays:
+        histogram = weight_histogram(array, low=low, high=high, bins=BINS)
+        merged = histogram if merged is None else merge(merged, histogram)
+    assert merged is not None
+    return merged
+
+
+class SoftStage:
+    """Mixtures, their look-up tables and the force of the pull, one of each per group.
+
+    Spreads are measured in the standard deviation that a group had at the start (``scales``), so that one schedule
+    serves all layers. The strength of the pull is ``strength * scale * rms gradient``: at a distance d from the mean
+    of a component with spread s, the pull equals ``strength * scale * d / s^2`` typical gradients.
+    """
+
+    def __init__(self, groups: Sequence[ParameterGroup], components: int) -> None:
+        self.groups = groups
+        self.scales = [group.standard_deviation() for group in groups]
+        self.mixtures = [initial_mixture(group_histogram(group), components, seed=0) for group in groups]
+        self.gradient_rms = [0.0 for _ in groups]
+        self._tables: list[PullTable | None] = [None for _ in groups]
+
+    def update(self, optimizer: torch.optim.Optimizer, variance_floor: float) -> None:
+        """EM steps from the present mixture; ``variance_floor`` in squared scales."""
+        for i, group in enumerate(self.groups):
+            histogram = group_histogram(group)
+            prior = Prior(variance_floor=variance_floor * self.scales[i] ** 2)
+            result = fit(histogram, self.mixtures[i], prior, max_iterations=EM_ITERATIONS)
+            self.mixtures[i] = result.mixture
+            self.gradient_rms[i] = _gradient_rms(optimizer, group)
+            self._tables[i] = self._table(i, histogram.low, histogram.high)
+
+    def pull(self, optimizer: torch.optim.Optimizer, strength: float) -> None:
+        for group, table, scale, rms in zip(self.groups, self._tables, self.scales, self.gradient_rms, strict=True):
+            if table is None:
+                continue
+            for parameter in group.parameters:
+                metric = metric_of(optimizer, group_of(optimizer, parameter), parameter)
+                if metric is not None:
+                    pull_(parameter.data, metric, table, strength * scale * rms)
+
+    def snap(self) -> dict[str, Palette]:
+        """Every parameter to a cluster mean of its group's mixture; members of a group share the codebook."""
+        palettes = {}
+        for group, mixture in zip(self.groups, self.mixtures, strict=True):
+            flat = np.concatenate([p.detach().float().cpu().numpy().ravel() for p in group.parameters])
+            shared = snap(flat, mixture)
+            ends = np.cumsum([p.numel() for p in group.parameters])[:-1]
+            for name, parameter, part in zip(
+                group.names, group.parameters, np.split(shared.indices, ends), strict=True
+            ):
+                palettes[name] = Palette(shared.codebook, part, tuple(parameter.shape))
+                parameter.data.copy_(torch.from_numpy(palettes[name].expand()))
+        return palettes
+
+    def _table(self, i: int, low: float, high: float) -> PullTable:
+        return pull_table(self.mixtures[i], low=low, high=high, size=TABLE_SIZE)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "scales": list(self.scales),
+            "gradient_rms": list(self.gradient_rms),
+            "ranges": [None if t is None else (t.low, t.low + t.step * (len(t.curvature) - 1)) for t in self._tables],
+            "mixtures": [
+                tuple(torch.from_numpy(np.array(a)) for a in (m.weights, m.means, m.variances)) for m in self.mixtures
+            ],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        self.scales = list(saved["scales"])
+        self.gradient_rms = list(saved["gradient_rms"])
+        self.mixtures = [Mixture(*(array.numpy() for array in arrays)) for arrays in saved["mixtures"]]
+        self._tables = [
+            None if ends is None else self._table(i, *ends) for i, ends in enumerate(saved["ranges"])
+        ]
+
+
+def _gradient_rms(optimizer: torch.optim.Optimizer, group: ParameterGroup) -> float:
+    """Root-mean-square gradient of a group, from the optimiser's second moments where it keeps them."""
+    total, elements = 0.0, 0
+    for parameter in group.parameters:
+        metric = metric_of(optimizer, group_of(optimizer, parameter), parameter)
+        if metric is not None and metric.second_moment is not None:
+            total += float(metric.second_moment.double().sum()) / metric.bias_correction2
+        elif parameter.grad is not None:
+            total += float(parameter.grad.double().square().sum())
+        elements += parameter.numel()
+    return float(np.sqrt(total / elements))
