@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sws_compress.api import compress, export, inspect, verify
     from sws_compress.mixture.params import Mixture
     from sws_compress.mixture.snap import Palette
-    from sws_compress.train import SoftWeightSharing
+    from sws_compress.train.prior import SoftWeightSharing
 
     __version__: str
 
@@ -49,7 +49,7 @@ __all__ = [
 _HOMES = {
     "Mixture": "sws_compress.mixture.params",
     "Palette": "sws_compress.mixture.snap",
-    "SoftWeightSharing": "sws_compress.train",
+    "SoftWeightSharing": "sws_compress.train.prior",
     "compress": "sws_compress.api",
     "export": "sws_compress.api",
     "inspect": "sws_compress.api",
