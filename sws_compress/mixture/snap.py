@@ -1,0 +1,218 @@
+"""From weights to a palette: at most 256 distinct values and one index per symbol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.mixture.params import AnyArray, Array, Mixture
+
+MAX_CODEBOOK = 256
+"""Indices are uint8."""
+
+CHUNK = 1 << 18
+"""Values converted and compared together; bounds the memory beyond the result to a few MB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Palette:
+    """A tensor of few distinct values (d = 1) or few distinct rows of d consecutive values.
+
+    ``codebook`` (k,) or (k, d) float32, 1 <= k <= 256; ``indices`` (n,) uint8 into it, in C order; ``shape`` of the
+    tensor, which holds n or n d values.
+
+    Raises ArgumentError where one of these rules is broken.
+    """
+
+    codebook: npt.NDArray[np.float32]
+    indices: npt.NDArray[np.uint8]
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.codebook.dtype != np.float32 or self.codebook.ndim not in (1, 2):
+            raise ArgumentError(
+                f"codebook must be float32 of shape (k,) or (k, d), got {self.codebook.dtype} {self.codebook.shape}: "
+                "convert it"
+            )
+        if not 1 <= len(self.codebook) <= MAX_CODEBOOK:
+            raise ArgumentError(f"codebook must have 1 to 256 entries, got {len(self.codebook)}: indices are uint8")
+        if self.indices.dtype != np.uint8 or self.indices.ndim != 1:
+            raise ArgumentError(
+                f"indices must be uint8 of shape (n,), got {self.indices.dtype} {self.indices.shape}: convert them"
+            )
+        if self.indices.size and int(self.indices.max()) >= len(self.codebook):
+            raise ArgumentError(
+                f"indices must be < {len(self.codebook)}, got {self.indices.max()}: the codebook has no such entry"
+            )
+        if prod(self.shape) != self.indices.size * self.dimension:
+            raise ArgumentError(
+                f"shape must hold {self.indices.size * self.dimension} values, got {self.shape}: "
+                "one index stands for d values"
+            )
+
+    @property
+    def dimension(self) -> int:
+        """d, the number of consecutive values one index stands for."""
+        return 1 if self.codebook.ndim == 1 else self.codebook.shape[1]
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many symbols use each codebook entry, shape (k,)."""
+        return np.bincount(self.indices, minlength=len(self.codebook))
+
+    @property
+    def entropy_bits(self) -> float:
+        """Order-0 entropy of the indices, in bits per symbol (one symbol stands for d weights)."""
+        counts = self.counts
+        shares = counts[counts > 0] / max(self.indices.size, 1)
+        return float(-(shares * np.log2(shares)).sum()) + 0.0
+
+    @property
+    def zeros(self) -> float:
+        """Share of the tensor's values that are exactly zero, 0 .. 1."""
+        zeros_per_entry = (self.codebook.reshape(len(self.codebook), -1) == 0).sum(axis=1)
+        return float(self.counts @ zeros_per_entry) / max(prod(self.shape), 1)
+
+    def expand(self) -> npt.NDArray[np.float32]:
+        """The tensor, float32 of ``shape``, bit for bit."""
+        return self.codebook[self.indices].reshape(self.shape)
+
+
+def palette_of(values: AnyArray) -> Palette | None:
+    """The palette that ``values`` (float32, any shape) already have, or None if more than 256 bit patterns occur.
+
+    Exact: 0.0 and -0.0 are two entries, `expand` returns the same bits, and the codebook is sorted, -0.0 first. Only
+    scalar palettes are looked for (d = 1).
+
+    Raises ArgumentError on another dtype or an empty array, ModelError if a value is NaN or infinite.
+    """
+    values = np.asarray(values)
+    if values.dtype != np.float32 or values.size == 0:
+        raise ArgumentError(f"values must be float32 and not empty, got {values.dtype} {values.shape}: convert them")
+    flat = values.reshape(-1)
+    check_finite(flat)
+    patterns = flat.view(np.uint32)
+    known = np.unique(patterns[:: max(1, patterns.size >> 12)])  # an ordinary tensor is refused here, after 4096 values
+    if len(known) > MAX_CODEBOOK:
+        return None
+    for start in range(0, patterns.size, CHUNK):
+        chunk = patterns[start : start + CHUNK]
+        found = known[np.minimum(np.searchsorted(known, chunk), len(known) - 1)]
+        new = chunk[found != chunk]
+        if new.size:
+            known = np.union1d(known, new)
+            if len(known) > MAX_CODEBOOK:
+                return None
+    indices = np.empty(patterns.size, np.uint8)
+    codebook = known.view(np.float32)
+    order = np.lexsort((~np.signbit(codebook), codebook))
+    rank = np.empty(len(order), np.uint8)
+    rank[order] = np.arange(len(order), dtype=np.uint8)
+    for start in range(0, patterns.size, CHUNK):
+        indices[start : start + CHUNK] = rank[np.searchsorted(known, patterns[start : start + CHUNK])]
+    return Palette(codebook[order], indices, values.shape)
+
+
+def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0) -> Palette:
+    """Give every weight the component argmin_k |w - mu_k|^2 / 2 - rate_bits log2 pi_k, then the mean of its members.
+
+    ``values`` any shape; for d > 1 their number must be a multiple of d and every d consecutive ones are one symbol.
+    ``rate_bits`` >= 0 is lambda, half the squared error that one bit is worth, in units of the weights squared; 0
+    means the nearest mean. A component whose mean is exactly 0 stays exactly 0. Components that no weight chose, or
+    that round to the same float32 values, leave the codebook, which is sorted. Chou, Lookabaugh & Gray 1989.
+
+    Raises ArgumentError on more than 256 components, a negative rate or a size that d does not divide, ModelError if a
+    value is NaN or infinite.
+    """
+    values = np.asarray(values)
+    if mixture.components > MAX_CODEBOOK:
+        raise ArgumentError(f"components must be <= 256, got {mixture.components}: indices are uint8")
+    if not (rate_bits >= 0 and np.isfinite(rate_bits)):
+        raise ArgumentError(f"rate_bits must be finite and >= 0, got {rate_bits}: it is the price of a bit")
+    if values.size == 0 or values.size % mixture.dimension:
+        raise ArgumentError(
+            f"number of values must be a positive multiple of {mixture.dimension}, got {values.size}: "
+            "a component describes that many consecutive weights"
+        )
+    points = values.reshape(-1, mixture.dimension)
+    check_finite(points)
+    with np.errstate(divide="ignore"):
+        costs = -rate_bits * np.log2(mixture.weights) if rate_bits > 0 else np.zeros(mixture.components)
+    means = mixture.means.reshape(mixture.components, -1)
+    assignment = np.empty(len(points), np.uint8)
+    sums = np.zeros(means.shape)
+    for start in range(0, len(points), CHUNK):
+        chunk = points[start : start + CHUNK].astype(np.float64)
+        chosen = assign(chunk, means, costs)
+        assignment[start : start + CHUNK] = chosen
+        for j in range(chunk.shape[1]):
+            sums[:, j] += np.bincount(chosen, weights=chunk[:, j] - means[chosen, j], minlength=len(means))
+    return _palette_of_assignment(assignment, sums, mixture, values.shape)
+
+
+def _palette_of_assignment(
+    assignment: npt.NDArray[np.uint8], sums: Array, mixture: Mixture, shape: tuple[int, ...]
+) -> Palette:
+    """The palette of cluster means; ``sums`` (k, d) are of the members' deviations from the component means."""
+    means = mixture.means.reshape(sums.shape)
+    counts = np.bincount(assignment, minlength=len(means))
+    centres = means + sums / np.maximum(counts, 1)[:, None]
+    centres[(means == 0).all(axis=1)] = 0.0
+    used = counts > 0
+    rows = centres[used].astype(np.float32) + np.float32(0.0)  # -0.0 + 0.0 = 0.0
+    codebook, merged = np.unique(rows, axis=0, return_inverse=True)
+    new_index = np.zeros(len(means), np.uint8)
+    new_index[used] = merged.reshape(-1)
+    return Palette(codebook.reshape(-1, *mixture.means.shape[1:]), new_index[assignment], shape)
+
+
+def lower_envelope(means: Array, costs: Array) -> tuple[npt.NDArray[np.intp], Array]:
+    """Which component has the least (w - mu)^2 / 2 + cost, from left to right, and the w between neighbours.
+
+    ``means`` and ``costs`` (k,), a cost may be infinite (never chosen); returns winners (m,) and breakpoints (m - 1,),
+    1 <= m <= k. Subtracting w^2 / 2 leaves lines of slope -mu, whose lower envelope a convex-hull scan finds.
+    """
+    winners: list[int] = []
+    breakpoints: list[float] = []
+    for k in np.lexsort((costs, means)):
+        if not np.isfinite(costs[k]) or (winners and means[k] == means[winners[-1]]):
+            continue
+        crossing = -np.inf
+        while winners:
+            gap = means[k] - means[winners[-1]]
+            crossing = (means[k] + means[winners[-1]]) / 2 + (costs[k] - costs[winners[-1]]) / gap
+            if not breakpoints or crossing > breakpoints[-1]:
+                break
+            winners.pop()
+            breakpoints.pop()
+        if winners:
+            breakpoints.append(crossing)
+        winners.append(int(k))
+    return np.array(winners, dtype=np.intp), np.array(breakpoints)
+
+
+def assign(chunk: Array, means: Array, costs: Array) -> npt.NDArray[np.intp]:
+    """argmin_k of |w - mu_k|^2 / 2 + cost_k, shape (n,), of rows (n, d), in O(n) memory."""
+    if chunk.shape[1] == 1:
+        winners, breakpoints = lower_envelope(means[:, 0], costs)
+        return winners[np.searchsorted(breakpoints, chunk[:, 0])]
+    best = np.full(len(chunk), np.inf)
+    chosen = np.zeros(len(chunk), np.intp)
+    for k, (mean, cost) in enumerate(zip(means, costs, strict=True)):
+        deviations = chunk - mean
+        total = np.einsum("nd,nd->n", deviations, deviations) / 2 + cost
+        closer = total < best
+        best[closer] = total[closer]
+        chosen[closer] = k
+    return chosen
+
+
+def check_finite(values: AnyArray) -> None:
+    flat = values.reshape(-1)
+    bad = sum(int((~np.isfinite(flat[start : start + CHUNK])).sum()) for start in range(0, flat.size, CHUNK))
+    if bad:
+        raise ModelError(f"weights must be finite, got {bad} NaN or infinite of {flat.size}: repair the model first")
