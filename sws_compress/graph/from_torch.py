@@ -23,9 +23,9 @@ FOLD_BYTES = 1 << 31
 def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int = EXPORTER_OPSET) -> ir.Model:
     """The module in evaluation mode, its parameters as initialisers under their torch names.
 
-    ``example_inputs`` are the positional arguments of one call. Their first dimension stays free where the module allows it:
-    an example of at least two rows leaves the batch dimension dynamic. Outputs are named ``output`` (or ``output_0``,
-    ``output_1``, ...). Raises ModelError when torch cannot export the module.
+    ``example_inputs`` are the positional arguments of one call. Their first dimension stays free where the module
+    allows it: an example of at least two rows leaves the batch dimension dynamic. Outputs are named ``output`` (or
+    ``output_0``, ``output_1``, ...). Raises ModelError when torch cannot export the module.
 
     Constants are folded, but batch normalisation is kept apart from convolutions (torch's own ``optimize=True`` merges
     them): merging multiplies each row of a weight by its own factor and destroys the codebook.
@@ -70,7 +70,7 @@ def _simplify(model: ir.Model) -> None:
     optimizer.fold_constants_ir(model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES)
     ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
-        passes.RemoveUnusedFunctionsPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         passes.RemoveUnusedOpsetsPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.LiftSubgraphInitializersToMainGraphPass(),

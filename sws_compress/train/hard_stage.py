@@ -56,8 +56,8 @@ class HardStage:
                 latent=[p.detach().float().clone() for p in group.parameters],
                 assignment=[torch.zeros(p.shape, dtype=torch.uint8, device=p.device) for p in group.parameters],
                 sensitivity=[None for _ in group.parameters],
-                codebook=torch.as_tensor(mixture.means, dtype=torch.float32, device=group.parameters[0].device),
-                weights=torch.as_tensor(mixture.weights, dtype=torch.float64, device=group.parameters[0].device),
+                codebook=torch.tensor(mixture.means, dtype=torch.float32, device=group.parameters[0].device),
+                weights=torch.tensor(mixture.weights, dtype=torch.float64, device=group.parameters[0].device),
             )
             for group, mixture in zip(groups, mixtures, strict=True)
         ]
@@ -88,9 +88,7 @@ class HardStage:
         """Frozen assignments: move each mean along the summed gradient of its members; zero stays zero."""
         if self._codebook_optimizer is None:
             self._codebook_optimizer = self._make_codebook_optimizer()
-        for group, state, settings in zip(
-            self.groups, self.states, self._codebook_optimizer.param_groups, strict=True
-        ):
+        for group, state, settings in zip(self.groups, self.states, self._codebook_optimizer.param_groups, strict=True):
             gradient = torch.zeros_like(state.codebook, dtype=torch.float64)
             for parameter, assignment in zip(group.parameters, state.assignment, strict=True):
                 if parameter.grad is not None:

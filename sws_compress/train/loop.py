@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ class Distillation:
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 1:
-            raise ArgumentError(f"distillation weight must be in (0, 1], got {self.weight}: leave distillation out for 0")
+            raise ArgumentError(
+                f"distillation weight must be in (0, 1], got {self.weight}: leave distillation out for 0"
+            )
         if self.temperature <= 0:
             raise ArgumentError(f"distillation temperature must be > 0, got {self.temperature}: 3 is usual")
 
@@ -53,7 +55,7 @@ class FineTuning:
     epochs: int = 20
     learning_rate: float = 7e-4
     distillation: Distillation | None = None
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     parameters: Selection | None = None
     sharing: Sharing = Sharing.TENSOR
     seed: int = 0
@@ -106,13 +108,15 @@ def fine_tune(
 
     Raises DataError when ``train`` yields nothing, TrainingError when the loss is not finite.
     """
+    distillation = settings.distillation
     if loss is None:
-        settings_loss = settings.distillation or Distillation(weight=1.0)
-        if settings_loss.weight < 1:
+        distillation = distillation or Distillation(weight=1.0)
+        if distillation.weight < 1:
             raise ArgumentError(
-                f"distillation weight must be 1 without a loss, got {settings_loss.weight}: "
+                f"distillation weight must be 1 without a loss, got {distillation.weight}: "
                 "give loss= or set the weight to 1"
             )
+    settings = replace(settings, distillation=distillation)
     return _Run(model, train, settings, loss, state_path, rescue_path or state_path, on_progress).go()
 
 
@@ -131,8 +135,7 @@ class _Run:
     ) -> None:
         self.model, self.train, self.settings, self.loss = model, train, settings, loss
         self.state_path, self.rescue_path, self.on_progress = state_path, rescue_path, on_progress
-        self.distillation = settings.distillation or (Distillation(weight=1.0) if loss is None else None)
-        self.teacher = _frozen_copy(model) if self.distillation else None
+        self.teacher = _frozen_copy(model) if settings.distillation else None
         self.device = next(model.parameters()).device
         self.total_steps = settings.epochs * _length(train)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -193,13 +196,14 @@ class _Run:
         inputs, targets = _moved(inputs, self.device), _moved(targets, self.device)
         outputs = self.model(*inputs)
         parts = []
-        share = self.distillation.weight if self.distillation else 0.0
+        distillation = self.settings.distillation
+        share = distillation.weight if distillation else 0.0
         if self.loss is not None and share < 1:
             parts.append((1 - share) * self.loss(outputs, targets))
-        if self.distillation and self.teacher is not None:
+        if distillation and self.teacher is not None:
             with torch.no_grad():
                 wanted = self.teacher(*inputs)
-            parts.append(share * _distillation_loss(outputs, wanted, self.distillation.temperature))
+            parts.append(share * _distillation_loss(outputs, wanted, distillation.temperature))
         return torch.stack(parts).sum()
 
     # -- state ------------------------------------------------------------------------------------------------------
@@ -236,7 +240,8 @@ class _Run:
             raise
         except Exception as error:  # torch.load raises many kinds for a file that is not its own
             raise ArgumentError(
-                f"{self.state_path} must be a state that this run saved, got {type(error).__name__}: delete it to start anew"
+                f"{self.state_path} must be a state that this run saved, got {type(error).__name__}: "
+                "delete it to start anew"
             ) from error
         return int(saved["epoch"])
 
@@ -274,7 +279,8 @@ def _inputs_and_targets(batch: Any, *, labelled: bool) -> tuple[tuple[Any, ...],
     if labelled:
         if not isinstance(batch, list | tuple) or len(batch) != 2:
             raise DataError(
-                f"train must yield (inputs, targets) pairs, got {type(batch).__name__}: leave loss out for unlabelled data"
+                f"train must yield (inputs, targets) pairs, got {type(batch).__name__}: "
+                "leave loss out for unlabelled data"
             )
         inputs, targets = batch
     else:

@@ -9,11 +9,11 @@ from torch import nn
 
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.snap import Palette, snap
+from sws_compress.mixture.snap import Palette
 from sws_compress.train.hard_stage import HardStage
 from sws_compress.train.optimizers import check_optimizer, group_of
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import ParameterGroup, Selection, Sharing, select_parameters
+from sws_compress.train.select import Selection, Sharing, select_parameters
 from sws_compress.train.soft_stage import SoftStage
 
 FLOAT_BITS = 32
@@ -70,7 +70,7 @@ class SoftWeightSharing:
         for group in self.groups:
             for parameter in group.parameters:
                 group_of(optimizer, parameter)
-        self._soft = SoftStage(self.groups, components)
+        self._soft = SoftStage(self.groups, components, self.schedule.variance_floor(0.0))
         self._hard: HardStage | None = None
         self._first_bits: float | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 import torch
 
 from sws_compress.mixture.em import Prior, fit
-from sws_compress.mixture.histogram import WeightHistogram, merge, weight_histogram
-from sws_compress.mixture.init import initial_mixture
+from sws_compress.mixture.grid import even_mixture
+from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.pull import PullTable, pull_table
 from sws_compress.mixture.snap import Palette, snap
@@ -20,20 +21,18 @@ from sws_compress.train.select import ParameterGroup
 
 BINS = 4096
 TABLE_SIZE = 4096
+TINY_VARIANCE = 1e-30  # of a constant tensor
 EM_ITERATIONS = 5  # per update: the mixture follows the weights, it need not converge on them
 
 
 def group_histogram(group: ParameterGroup) -> WeightHistogram:
     """Statistics of all members on one grid from their least to their greatest weight."""
     arrays = [parameter.detach().float().cpu().numpy() for parameter in group.parameters]
-    low = min(float(array.min()) for array in arrays)
-    high = max(float(array.max()) for array in arrays)
-    merged: WeightHistogram | None = None
-    for array in arrays:
-        histogram = weight_histogram(array, low=low, high=high, bins=BINS)
-        merged = histogram if merged is None else merge(merged, histogram)
-    assert merged is not None
-    return merged
+    ranges = [weight_range(array) for array in arrays]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    return functools.reduce(
+        WeightHistogram.merge, (weight_histogram(array, low=low, high=high, bins=BINS) for array in arrays)
+    )
 
 
 class SoftStage:
@@ -44,10 +43,13 @@ class SoftStage:
     of a component with spread s, the pull equals ``strength * scale * d / s^2`` typical gradients.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], components: int) -> None:
+    def __init__(self, groups: Sequence[ParameterGroup], components: int, variance_floor: float) -> None:
         self.groups = groups
         self.scales = [group.standard_deviation() for group in groups]
-        self.mixtures = [initial_mixture(group_histogram(group), components, seed=0) for group in groups]
+        self.mixtures = [
+            even_mixture(group_histogram(group), components, variance=max(variance_floor * scale**2, TINY_VARIANCE))
+            for group, scale in zip(groups, self.scales, strict=True)
+        ]
         self.gradient_rms = [0.0 for _ in groups]
         self._tables: list[PullTable | None] = [None for _ in groups]
 
@@ -101,9 +103,7 @@ class SoftStage:
         self.scales = list(saved["scales"])
         self.gradient_rms = list(saved["gradient_rms"])
         self.mixtures = [Mixture(*(array.numpy() for array in arrays)) for arrays in saved["mixtures"]]
-        self._tables = [
-            None if ends is None else self._table(i, *ends) for i, ends in enumerate(saved["ranges"])
-        ]
+        self._tables = [None if ends is None else self._table(i, *ends) for i, ends in enumerate(saved["ranges"])]
 
 
 def _gradient_rms(optimizer: torch.optim.Optimizer, group: ParameterGroup) -> float:
