@@ -1,0 +1,136 @@
+"""Slow, obvious oracles in float64 loops; every fast path in the package is compared with one of these.
+
+Mixtures are given as plain lists: ``weights[k]``, ``means[k][j]`` and ``variances[k][j]``; values as rows
+``values[i][j]`` with sensitivities ``h[i][j]``. Scalar weights are rows of length 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Row = Sequence[float]
+Rows = Sequence[Row]
+
+
+def rows(values: Sequence[float]) -> list[list[float]]:
+    """Scalars as rows of length 1."""
+    return [[float(value)] for value in values]
+
+
+def log_joint(row: Row, h: Row, weight: float, mean: Row, variance: Row) -> float:
+    """log(pi N(w; mu, sigma^2 / h)) without the log h term."""
+    if weight == 0:
+        return -math.inf
+    total = math.log(weight)
+    for w, s, mu, v in zip(row, h, mean, variance, strict=True):
+        total += -0.5 * math.log(2 * math.pi * v) - s * (w - mu) ** 2 / (2 * v)
+    return total
+
+
+def log_density(row: Row, h: Row, weights: Row, means: Rows, variances: Rows) -> float:
+    joint = [log_joint(row, h, *component) for component in zip(weights, means, variances, strict=True)]
+    peak = max(joint)
+    return peak + math.log(sum(math.exp(value - peak) for value in joint))
+
+
+def responsibilities(row: Row, h: Row, weights: Row, means: Rows, variances: Rows) -> list[float]:
+    total = log_density(row, h, weights, means, variances)
+    return [math.exp(log_joint(row, h, *part) - total) for part in zip(weights, means, variances, strict=True)]
+
+
+def log_posterior(
+    values: Rows, h: Rows, weights: Row, means: Rows, variances: Rows, a: float, alpha: float, beta: float
+) -> float:
+    """The objective of MAP-EM, up to constants; ``h`` with mean 1."""
+    total = sum(log_density(row, s, weights, means, variances) for row, s in zip(values, h, strict=True))
+    for weight, variance in zip(weights, variances, strict=True):
+        total += (a - 1) * math.log(weight)
+        total += sum((alpha - 1) * math.log(1 / v) - beta / v for v in variance)
+    return total
+
+
+def em_step(
+    values: Rows, h: Rows, weights: Row, means: Rows, variances: Rows,
+    a: float, alpha: float, beta: float, fixed_zero: bool, floor: float,
+) -> tuple[list[float], list[list[float]], list[list[float]]]:  # fmt: skip
+    """One MAP-EM step on every weight by itself; ``h`` with mean 1."""
+    r = [responsibilities(row, s, weights, means, variances) for row, s in zip(values, h, strict=True)]
+    count, dimension = len(weights), len(values[0])
+    mass = [sum(r[i][k] for i in range(len(values))) for k in range(count)]
+    new_weights = [(mass[k] + a - 1) / sum(m + a - 1 for m in mass) for k in range(count)]
+    new_means, new_variances = [], []
+    for k in range(count):
+        mean_row, variance_row = [], []
+        for j in range(dimension):
+            share = sum(h[i][j] * r[i][k] for i in range(len(values)))
+            mean = sum(h[i][j] * r[i][k] * values[i][j] for i in range(len(values))) / share
+            if fixed_zero and k == 0:
+                mean = 0.0
+            scatter = sum(h[i][j] * r[i][k] * (values[i][j] - mean) ** 2 for i in range(len(values)))
+            mean_row.append(mean)
+            variance_row.append(max((scatter + 2 * beta) / (mass[k] + 2 * (alpha - 1)), floor))
+        new_means.append(mean_row)
+        new_variances.append(variance_row)
+    return new_weights, new_means, new_variances
+
+
+def histogram(
+    values: Row, h: Row, low: float, high: float, bins: int
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Count, sum of h, of h (w - c) and of h (w - c)^2 per bin; what lies outside goes to the edge bins."""
+    counts, sensitivity, first, second = ([0.0] * bins for _ in range(4))
+    step = (high - low) / bins
+    for w, s in zip(values, h, strict=True):
+        b = min(max(math.floor((w - low) / step), 0), bins - 1)
+        offset = w - (low + (b + 0.5) * step)
+        counts[b] += 1
+        sensitivity[b] += s
+        first[b] += s * offset
+        second[b] += s * offset**2
+    return counts, sensitivity, first, second
+
+
+def pull(w: float, metric: float, strength: float, weights: Row, means: Row, variances: Row) -> float:
+    """The minimiser of H/2 (w' - w)^2 + tau a/2 (w' - m)^2 at the exact a(w), m(w)."""
+    r = responsibilities([w], [1.0], weights, [[m] for m in means], [[v] for v in variances])
+    a = sum(r[k] / variances[k] for k in range(len(weights)))
+    m = sum(r[k] * means[k] / variances[k] for k in range(len(weights))) / a
+    return (metric * w + strength * a * m) / (metric + strength * a)
+
+
+def snap(row: Row, weights: Row, means: Rows, rate_bits: float) -> list[float]:
+    """The cost of every component, |w - mu_k|^2 / 2 - rate_bits log2 pi_k; the least is chosen."""
+    costs = []
+    for weight, mean in zip(weights, means, strict=True):
+        cost = sum((w - mu) ** 2 for w, mu in zip(row, mean, strict=True)) / 2
+        if rate_bits > 0:
+            cost += math.inf if weight == 0 else -rate_bits * math.log2(weight)
+        costs.append(cost)
+    return costs
+
+
+def entropy_bits(symbols: Sequence[int]) -> float:
+    """Order-0 entropy, bits per symbol."""
+    total = 0.0
+    for symbol in sorted(set(symbols)):
+        share = sum(1 for other in symbols if other == symbol) / len(symbols)
+        total -= share * math.log2(share)
+    return total
+
+
+def least_distortion(points: Row, weights: Row, clusters: int) -> float:
+    """The optimum of weighted 1-D k-means on sorted points, by dynamic programming over the cuts."""
+
+    def cost(start: int, stop: int) -> float:
+        share = sum(weights[start:stop])
+        mean = sum(w * x for w, x in zip(weights[start:stop], points[start:stop], strict=True)) / share
+        return sum(w * (x - mean) ** 2 for w, x in zip(weights[start:stop], points[start:stop], strict=True))
+
+    best = [math.inf] * (len(points) + 1)
+    best[0] = 0.0
+    for _ in range(clusters):
+        best = [math.inf] + [
+            min(best[start] + cost(start, stop) for start in range(stop)) for stop in range(1, len(points) + 1)
+        ]
+    return best[-1]
