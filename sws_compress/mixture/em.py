@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.params import AnyArray, Array, Mixture, as_points, log_joint, log_sum_exp
+from sws_compress.mixture.params import AnyArray, Array, Mixture, as_points, log_joint, soft_max
 from sws_compress.mixture.statistics import EMData, ExpectedStatistics, smallest_variance
 
 SMALLEST_MASS = 1e-100
@@ -94,7 +94,8 @@ def log_responsibilities(values: AnyArray, mixture: Mixture) -> Array:
     ``values`` (n,), or (n, d), of sensitivity 1. For inspection and tests: fits and the pull never hold this array.
     """
     joint = log_joint(as_points(values, mixture), mixture)
-    log_ratios: Array = (joint - log_sum_exp(joint)).T
+    log_density = soft_max(joint.copy())[1]
+    log_ratios: Array = (joint - log_density).T
     return log_ratios
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture._threads import over_pieces
-from sws_compress.mixture.params import AnyArray, Array, Mixture, log_joint, log_sum_exp
+from sws_compress.mixture.params import AnyArray, Array, Mixture, log_joint, soft_max
 from sws_compress.mixture.statistics import ExpectedStatistics
 
 PIECE_WEIGHTS = 1 << 21
@@ -126,22 +126,21 @@ class WeightHistogram:
         if mixture.means.ndim != 1:
             raise ArgumentError(f"mixture dimension must be 1, got {mixture.dimension}: use VectorData for vectors")
         bins = self.occupied
-        joint = log_joint(bins.points, mixture, bins.sensitivity / bins.counts)
-        joint -= (0.5 / mixture.variances)[:, None] * (bins.scatter / bins.counts)
-        log_density = log_sum_exp(joint)
-        joint -= log_density
-        responsibilities = np.exp(joint, out=joint)
-        sensitivity = responsibilities @ bins.sensitivity
-        moment = responsibilities @ (bins.sensitivity * bins.points)
+        per_weight = bins.sensitivity / bins.counts
+        uniform = bool((per_weight == 1).all())
+        joint = log_joint(bins.points, mixture, None if uniform else per_weight, bins.scatter / bins.counts)
+        responsibilities, log_density = soft_max(joint)
+        totals = np.stack([bins.counts, bins.sensitivity, bins.sensitivity * bins.points, bins.scatter], axis=1)
+        mass, sensitivity, moment, within = (responsibilities @ totals).T
         means = np.divide(moment, sensitivity, out=np.zeros_like(moment), where=sensitivity > 0)
         deviations = bins.points - means[:, None]
         deviations *= deviations
         deviations *= responsibilities
         return ExpectedStatistics(
-            mass=responsibilities @ bins.counts,
+            mass=mass,
             sensitivity=sensitivity,
             means=means,
-            scatter=responsibilities @ bins.scatter + deviations @ bins.sensitivity,
+            scatter=within + deviations @ bins.sensitivity,
             log_likelihood=float(bins.counts @ log_density),
         )
 

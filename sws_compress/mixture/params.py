@@ -72,7 +72,7 @@ class Mixture:
         log_densities = np.empty(len(points))
         for start in range(0, len(points), CHUNK_VALUES):
             joint = log_joint(points[start : start + CHUNK_VALUES], self)
-            log_densities[start : start + CHUNK_VALUES] = log_sum_exp(joint)
+            log_densities[start : start + CHUNK_VALUES] = soft_max(joint)[1]
         return log_densities
 
 
@@ -92,32 +92,41 @@ def as_points(values: AnyArray, mixture: Mixture) -> AnyArray:
     return values
 
 
-def log_joint(points: AnyArray, mixture: Mixture, sensitivities: Array | None = None) -> Array:
+def log_joint(
+    points: AnyArray, mixture: Mixture, sensitivities: Array | None = None, spreads: Array | None = None
+) -> Array:
     """log(pi_k N(w; mu_k, Sigma_k / h)), shape (k, n), up to the log h terms, which no component can change.
 
-    ``points`` (n,) or (n, d); ``sensitivities`` h of the same shape, 1 if None. Components come first so that sums and
-    maxima over them run along contiguous memory.
+    ``points`` (n,) or (n, d); ``sensitivities`` h of the same shape, 1 if None; ``spreads`` of the same shape, 0 if
+    None, are added to h (w - mu)^2. Components come first so that sums over them run along contiguous memory.
     """
     columns = np.asarray(points, dtype=np.float64).reshape(len(points), -1).T
     scales = None if sensitivities is None else sensitivities.reshape(len(points), -1).T
+    extras = None if spreads is None else spreads.reshape(len(points), -1).T
     means = mixture.means.reshape(mixture.components, -1)
     variances = mixture.variances.reshape(mixture.components, -1)
     with np.errstate(divide="ignore"):
         offsets = np.log(mixture.weights) - 0.5 * np.log(2 * np.pi * variances).sum(axis=1)
-    joint = np.empty((mixture.components, len(points)))
-    joint[:] = offsets[:, None]
+    joint: Array | None = None
     for j, column in enumerate(columns):
-        squares = column[None, :] - means[:, j, None]
+        squares = column - means[:, j, None]
         squares *= squares
         if scales is not None:
             squares *= scales[j]
-        squares *= 0.5 / variances[:, j, None]
-        joint -= squares
+        if extras is not None:
+            squares += extras[j]
+        squares *= -0.5 / variances[:, j, None]
+        squares += offsets[:, None] if joint is None else joint
+        joint = squares
+    assert joint is not None  # a mixture has at least one dimension
     return joint
 
 
-def log_sum_exp(joint: Array) -> Array:
-    """log sum_k exp(joint), shape (n,), of (k, n); the maximum is subtracted first."""
-    peaks: Array = joint.max(axis=0)
-    totals: Array = np.log(np.exp(joint - peaks).sum(axis=0)) + peaks
-    return totals
+def soft_max(joint: Array) -> tuple[Array, Array]:
+    """Responsibilities (k, n) and log sum_k exp(joint) (n,); the maximum is subtracted first. Overwrites ``joint``."""
+    peaks = joint.max(axis=0)
+    joint -= peaks
+    np.exp(joint, out=joint)
+    totals = joint.sum(axis=0)
+    joint /= totals
+    return joint, np.log(totals) + peaks

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture._threads import over_pieces
-from sws_compress.mixture.params import CHUNK_VALUES, AnyArray, Array, Mixture, log_joint, log_sum_exp
+from sws_compress.mixture.params import CHUNK_VALUES, AnyArray, Array, Mixture, log_joint, soft_max
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -75,8 +75,8 @@ def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 4096) -
 
 def quadratic_majoriser(values: AnyArray, mixture: Mixture) -> tuple[Array, Array]:
     """a(w) and a(w) m(w), each shape (n,) float64, of scalar ``values`` (n,); makes a (k, n) array."""
-    joint = log_joint(values, mixture)
-    precisions = np.exp(joint - log_sum_exp(joint)) / mixture.variances[:, None]
+    responsibilities, _ = soft_max(log_joint(values, mixture))
+    precisions = responsibilities / mixture.variances[:, None]
     return precisions.sum(axis=0), mixture.means @ precisions
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.mixture.params import CHUNK_VALUES, AnyArray, Array, Mixture, log_joint, log_sum_exp
+from sws_compress.mixture.params import CHUNK_VALUES, AnyArray, Array, Mixture, log_joint, soft_max
 from sws_compress.mixture.statistics import ExpectedStatistics
 
 
@@ -80,8 +80,7 @@ class VectorData:
         for start in range(0, len(self.values), CHUNK_VALUES):
             points, sensitivities = self.chunk(slice(start, start + CHUNK_VALUES))
             joint = log_joint(points, mixture, sensitivities)
-            log_density = log_sum_exp(joint)
-            responsibilities = np.exp(joint - log_density)
+            responsibilities, log_density = soft_max(joint)
             mass += responsibilities.sum(axis=1)
             moments = moments.merge(Moments.of(points, sensitivities, responsibilities))
             log_likelihood += float(log_density.sum())
