@@ -1,0 +1,41 @@
+"""Numbers of any base in words, and bits in bytes: the two unpackings every decoder starts from.
+
+Bit j of the stream is bit ``j % 8`` of byte ``j // 8`` (least significant first), as in ``packbits(bitorder="little")``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.ops import A, Array, ArrayOps
+
+FLAT = np.array([-1], np.int64)
+
+
+def pack_bits(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Bytes, shape (ceil(n / 8), 1), of n bits; the last byte is filled up with zeros."""
+    return np.packbits(bits, bitorder="little")[:, None]
+
+
+def digits(ops: ArrayOps[A], words: A, powers: A, base: A) -> A:
+    """Digit j of every word, ``word // powers[j] % base``: shape (..., 1) becomes (..., m)."""
+    return ops.modulo(ops.divide(words, powers), base)
+
+
+def bits_as_integers(ops: ArrayOps[A], packed: A) -> A:
+    """The bits of bytes of shape (..., 1), int64 (..., 8)."""
+    powers = ops.constant(2 ** np.arange(8, dtype=np.int64))
+    return digits(ops, ops.cast(packed, np.int64), powers, ops.constant(np.array(2, np.int64)))
+
+
+def bits_as_bytes(ops: ArrayOps[A], packed: A) -> A:
+    """The bits of bytes of shape (b, 1) as a uint8 vector (8 b,): one byte of memory a bit, for large tensors."""
+    shifts = ops.constant(np.arange(8, dtype=np.uint8))
+    bits = ops.modulo(ops.shift_right(packed, shifts), ops.constant(np.array(2, np.uint8)))
+    return ops.reshape(bits, ops.constant(FLAT))
+
+
+def row_shape(codebook: Array) -> Array:
+    """The Reshape target that makes rows (n,) or (n, d) like the codebook's."""
+    return np.array([-1, *codebook.shape[1:]], np.int64)

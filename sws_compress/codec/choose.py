@@ -1,0 +1,67 @@
+"""All codes that can hold a sequence of symbols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.code import Code, Program
+from sws_compress.codec.constant import encode_constant
+from sws_compress.codec.huffman import encode_huffman
+from sws_compress.codec.ops import A, Array, ArrayOps
+from sws_compress.codec.radix import encode_radix
+from sws_compress.codec.sparse import encode_sparse
+from sws_compress.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class HalfCodebook:
+    """A program whose codebook is stored as float16 and widened first."""
+
+    program: Program
+
+    @property
+    def encoding(self) -> str:
+        return self.program.encoding
+
+    @property
+    def shareable(self) -> bool:
+        return self.program.shareable
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        return self.program(ops, count, ops.cast(codebook, np.float32), *arrays)
+
+
+def candidates(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> tuple[Code, ...]:
+    """Every applicable code of symbols uint8 (n,) into a codebook float32 (k,) or (k, d); () if n = 0.
+
+    Codebook rows that no symbol uses are dropped. A codebook that is exact in float16 comes in both widths.
+    Raises ArgumentError where a symbol has no row or there are more than 256.
+    """
+    if symbols.size == 0:
+        return ()
+    if not symbols.max() < len(codebook) <= 256:
+        raise ArgumentError(
+            f"symbols must be below the {len(codebook)} codebook rows (at most 256), got {symbols.max()}: "
+            "pass the codebook these symbols were made with"
+        )
+    used, compact = np.unique(symbols, return_inverse=True)
+    symbols, codebook = compact.astype(np.uint8).reshape(-1), codebook[used]
+    if used.size == 1:
+        codes: tuple[Code | None, ...] = (encode_constant(symbols.size, codebook),)
+    else:
+        codes = (encode_radix(symbols, codebook), encode_huffman(symbols, codebook), encode_sparse(symbols, codebook))
+    found = tuple(code for code in codes if code is not None)
+    return found + tuple(half(code) for code in found if _exact_in_half(code.codebook))
+
+
+def half(code: Code) -> Code:
+    """The same code with its codebook in float16; only for codebooks that stay exact."""
+    return replace(code, program=HalfCodebook(code.program), codebook=code.codebook.astype(np.float16))
+
+
+def _exact_in_half(codebook: Array) -> bool:
+    with np.errstate(over="ignore"):
+        return codebook.astype(np.float16).astype(np.float32).tobytes() == codebook.tobytes()

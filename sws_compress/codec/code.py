@@ -1,0 +1,56 @@
+"""What every encoding hands on: arrays to store, and the program that turns them back into codebook rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sws_compress.codec.ops import A, Array, ArrayOps
+
+
+class Program(Protocol):
+    """A decoder: hashable, so that tensors with equal programs share one function in the file.
+
+    ``shareable`` is False where the program holds sizes of one tensor, which a shared function cannot.
+    """
+
+    @property
+    def encoding(self) -> str:
+        """Name of the encoding, for people."""
+
+    @property
+    def shareable(self) -> bool:
+        """Whether the whole program may become one function."""
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        """Codebook rows, shape (n,) or (n, d); ``count`` is n as int64 (1,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """One sequence of symbols, encoded.
+
+    ``codebook`` is float32 (or float16, if exact) (k,) or (k, d) in the order the program wants it; ``arrays`` is
+    whatever else the program reads, of which the uint8 and int32 words named by ``payload`` carry the symbols.
+    """
+
+    program: Program
+    count: int
+    codebook: Array
+    arrays: tuple[Array, ...]
+    payload: tuple[int, ...]
+
+    @property
+    def encoding(self) -> str:
+        return self.program.encoding
+
+    @property
+    def payload_bytes(self) -> int:
+        return sum(self.arrays[index].nbytes for index in self.payload)
+
+    def decode(self, ops: ArrayOps[A]) -> A:
+        """Codebook rows, shape (n,) or (n, d)."""
+        count = ops.constant(np.array([self.count], np.int64))
+        return self.program(ops, count, ops.constant(self.codebook), *map(ops.constant, self.arrays))

@@ -1,0 +1,142 @@
+"""Canonical Huffman code, stored as level planes so that whole arrays decode at once.
+
+Plane l holds the l-th code bit of every symbol whose code is longer than l bits, in order of position. The codes are
+canonical with the shorter ones first, so all a decoder keeps for an unfinished symbol is the *rank* s of its node among
+the leaves passed so far and the nodes of this level. With t leaves down to this level, a node with s < t is a leaf and s
+is its symbol's rank in code order; any other is inner, and bit b leads to the node of rank 2 s - t + b a level deeper.
+Position and rank travel as one integer z = 256 position + s.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.bits import bits_as_bytes, pack_bits
+from sws_compress.codec.code import Code
+from sws_compress.codec.ops import A, Array, ArrayOps, Vector
+
+_RANKS = 256
+
+
+@dataclass(frozen=True)
+class Level:
+    """``leaves``: cumulative number of leaves down to this level; ``finished`` and ``unfinished``: symbols after it."""
+
+    leaves: int
+    finished: int
+    unfinished: int
+
+
+@dataclass(frozen=True)
+class Huffman:
+    """Walks all unfinished symbols down one level at a time. Arrays: planes as bytes (b, 1); sizes of the planes."""
+
+    levels: tuple[Level, ...]
+    wide: bool
+    planes: int
+    encoding = "huffman"
+    shareable = False
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        integer: type[np.generic] = np.int64 if self.wide else np.int32
+        total = self.levels[0].finished + self.levels[0].unfinished
+        step = ops.constant(np.array(_RANKS, integer))
+        origin, end = ops.constant(np.array(0, integer)), ops.constant(np.array(_RANKS * total, integer))
+        start = ops.arange(origin, end, step)
+        (bits,) = ops.call(bits_as_bytes, arrays[0])
+        planes = ops.split(bits, arrays[1], self.planes)
+        nodes, before, finished = start, 0, list[A]()
+        for level, plane in zip(self.levels, planes, strict=False):
+            passed = ops.constant(np.array(before, integer))
+            if level.leaves == before or not level.unfinished:
+                (nodes,) = ops.call(_Deeper(integer), nodes, plane, passed)
+            else:
+                leaves = ops.constant(np.array(level.leaves, integer))
+                vectors = (Vector(level.finished, integer), Vector(level.unfinished, integer))
+                done, nodes = ops.call(_Level(integer), nodes, plane, passed, leaves, vectors=vectors)
+                finished.append(done)
+            before = level.leaves
+        finished.append(nodes)
+        every = ops.concat(finished) if len(finished) > 1 else nodes
+        return ops.call(_look_up, start, every, step, codebook)[0]
+
+
+@dataclass(frozen=True)
+class _Deeper:
+    """From rank s to 2 s - t + b."""
+
+    integer: type[np.generic]
+
+    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, passed: A) -> A:
+        ranks = ops.modulo(nodes, ops.constant(np.array(_RANKS, self.integer)))
+        return ops.add(ops.add(nodes, ranks), ops.subtract(ops.cast(plane, self.integer), passed))
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One level down, parted into finished symbols and the rest."""
+
+    integer: type[np.generic]
+
+    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, passed: A, leaves: A) -> tuple[A, A]:
+        (deeper,) = ops.call(_Deeper(self.integer), nodes, plane, passed)
+        leaf = ops.less(ops.modulo(deeper, ops.constant(np.array(_RANKS, self.integer))), leaves)
+        return ops.compress(deeper, leaf), ops.compress(deeper, ops.logical_not(leaf))
+
+
+def _look_up(ops: ArrayOps[A], start: A, every: A, ranks: A, codebook: A) -> A:
+    """Ranks back to their positions (``start`` only lends its length), then to codebook rows."""
+    return ops.gather(codebook, ops.scatter(start, ops.divide(every, ranks), ops.modulo(every, ranks)))
+
+
+def encode_huffman(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code:
+    """Encode n >= 1 symbols, uint8 (n,), with at least two distinct ones; the codebook is re-ordered and cut to those."""
+    counts = np.bincount(symbols, minlength=len(codebook))
+    lengths = code_lengths(counts)
+    order = np.lexsort((np.arange(counts.size), lengths))[np.count_nonzero(lengths == 0) :]
+    codes = _codes(lengths[order])
+    rank_of = np.zeros(counts.size, np.uint8)
+    rank_of[order] = np.arange(order.size)
+    ranks, depth = rank_of[symbols], lengths[order].astype(np.int64)
+    levels, planes = [], []
+    for level in range(1, int(depth.max()) + 1):
+        planes.append(((codes >> np.maximum(depth - level, 0)) & 1).astype(np.uint8)[ranks])
+        ranks = ranks[(depth > level)[ranks]]
+        levels.append(Level(int(np.sum(depth <= level)), planes[-1].size - ranks.size, ranks.size))
+    sizes = [plane.size for plane in planes]
+    packed = pack_bits(np.concatenate(planes))
+    if padding := -sum(sizes) % 8:
+        sizes.append(padding)
+    wide = _RANKS * symbols.size >= 1 << 31
+    program = Huffman(tuple(levels), wide, len(sizes))
+    return Code(program, symbols.size, codebook[order], (packed, np.array(sizes, np.int64)), (0,))
+
+
+def code_lengths(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Lengths of an optimal prefix code, in bits; 0 where the count is 0. Huffman 1952.
+
+    Of the optimal codes the one with the smallest longest code: ties go to the shallower tree.
+    """
+    lengths = np.zeros(len(counts), np.int64)
+    heap = [(int(count), 0, symbol, (symbol,)) for symbol, count in enumerate(counts) if count]
+    heapq.heapify(heap)
+    serial = len(counts)
+    while len(heap) > 1:
+        low, high = heapq.heappop(heap), heapq.heappop(heap)
+        members = low[3] + high[3]
+        lengths[list(members)] += 1
+        heapq.heappush(heap, (low[0] + high[0], 1 + max(low[1], high[1]), serial, members))
+        serial += 1
+    return lengths
+
+
+def _codes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Canonical codes for ascending lengths: each is the one before plus one, shifted to its own length."""
+    codes = np.zeros(len(lengths), np.int64)
+    for index in range(1, len(lengths)):
+        codes[index] = (codes[index - 1] + 1) << (lengths[index] - lengths[index - 1])
+    return codes

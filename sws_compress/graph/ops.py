@@ -1,0 +1,294 @@
+"""The ONNX interpreter of decoders: running one writes the nodes that decode.
+
+Nodes are first recorded in plain lists. `OnnxOps.finish` then decides what is cheapest in bytes: a sub-program called once is
+written in place, one called more often becomes a model-local function; literals inside functions that are called a few
+times are handed in as arguments (3 bytes a call), else they become Constant nodes (some 30 bytes, once).
+"""
+
+from __future__ import annotations
+
+import itertools
+import string
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+DOMAIN = "sws"
+_LIFT_UP_TO = 6
+"""Calls up to which a literal costs less as an argument than as a Constant node."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(eq=False)
+class Handle:
+    """A value to be: named when written. ``vector`` is (length, dtype) where the length does not follow from shapes."""
+
+    vector: tuple[int, type[np.generic]] | None = None
+    name: str | None = None
+
+
+@dataclass(eq=False)
+class _Step:
+    operator: str
+    inputs: list[Handle]
+    outputs: list[Handle]
+    attributes: dict[str, int | str] = field(default_factory=dict)
+    body: _Body | None = None
+
+
+@dataclass(eq=False)
+class _Body:
+    """The main graph or one function while it is being written."""
+
+    inputs: list[Handle] = field(default_factory=list)
+    outputs: list[Handle] = field(default_factory=list)
+    steps: list[_Step] = field(default_factory=list)
+    literals: dict[tuple[str, tuple[int, ...], bytes], tuple[Handle, Array]] = field(default_factory=dict)
+
+    def literal(self, array: Array) -> Handle:
+        key = (array.dtype.str, array.shape, array.tobytes())
+        return self.literals.setdefault(key, (Handle(), array))[0]
+
+
+@dataclass(frozen=True)
+class Emission:
+    """What `OnnxOps.finish` wrote: nodes in order, initialisers and functions to register."""
+
+    nodes: tuple[ir.Node, ...]
+    initializers: tuple[ir.Value, ...]
+    functions: tuple[ir.Function, ...]
+
+
+class OnnxOps:
+    """Structurally the ArrayOps of the codec room, on `Handle`."""
+
+    def __init__(self, opset: int, taken: Collection[str] = ()) -> None:
+        """``opset``: version of the default domain, >= 13; ``taken``: value names of the model, which are not reused."""
+        self._opset = opset
+        self._taken = frozenset(taken)
+        self._main = _Body()
+        self._open = [self._main]
+        self._bodies: dict[tuple[Callable[..., Any], int], _Body] = {}
+
+    def _emit(self, operator: str, *inputs: Handle, **attributes: int | str) -> Handle:
+        output = Handle()
+        self._open[-1].steps.append(_Step(operator, list(inputs), [output], attributes))
+        return output
+
+    def constant(self, array: Array) -> Handle:
+        return self._open[-1].literal(array)
+
+    def cast(self, values: Handle, dtype: npt.DTypeLike) -> Handle:
+        return self._emit("Cast", values, to=int(ir.DataType.from_numpy(np.dtype(dtype))))
+
+    def reshape(self, values: Handle, shape: Handle) -> Handle:
+        return self._emit("Reshape", values, shape)
+
+    def gather(self, table: Handle, indices: Handle) -> Handle:
+        return self._emit("Gather", table, indices)
+
+    def add(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("Add", left, right)
+
+    def subtract(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("Sub", left, right)
+
+    def multiply(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("Mul", left, right)
+
+    def divide(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("Div", left, right)
+
+    def modulo(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("Mod", left, right)
+
+    def shift_right(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("BitShift", left, right, direction="RIGHT")
+
+    def matmul(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("MatMul", left, right)
+
+    def cumulative_sum(self, values: Handle) -> Handle:
+        return self._emit("CumSum", values, self.constant(np.array(0, np.int64)))
+
+    def less(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("Less", left, right)
+
+    def logical_not(self, mask: Handle) -> Handle:
+        return self._emit("Not", mask)
+
+    def arange(self, start: Handle, stop: Handle, step: Handle) -> Handle:
+        return self._emit("Range", start, stop, step)
+
+    def shape_of(self, values: Handle) -> Handle:
+        return self._emit("Shape", values)
+
+    def total(self, values: Handle) -> Handle:
+        return self._emit("ReduceSum", values)
+
+    def product(self, values: Handle) -> Handle:
+        return self._emit("ReduceProd", values)
+
+    def zeros(self, shape: Handle) -> Handle:
+        return self._emit("ConstantOfShape", shape)
+
+    def expand(self, values: Handle, shape: Handle) -> Handle:
+        return self._emit("Expand", values, shape)
+
+    def scatter(self, values: Handle, positions: Handle, updates: Handle) -> Handle:
+        return self._emit("ScatterElements", values, positions, updates)
+
+    def positions_of_ones(self, bits: Handle, count: Handle) -> Handle:
+        """TopK: equal elements come in order of their index, and its length is known beforehand (Compress's is not)."""
+        values, positions = Handle(), Handle()
+        self._open[-1].steps.append(_Step("TopK", [bits, count], [values, positions]))
+        return positions
+
+    def compress(self, values: Handle, mask: Handle) -> Handle:
+        return self._emit("Compress", values, mask)
+
+    def concat(self, parts: list[Handle]) -> Handle:
+        return self._emit("Concat", *parts, axis=0)
+
+    def split(self, values: Handle, sizes: Handle, parts: int) -> tuple[Handle, ...]:
+        outputs = [Handle() for _ in range(parts)]
+        self._open[-1].steps.append(_Step("Split", [values, sizes], outputs))
+        return tuple(outputs)
+
+    def first(self, values: Handle, count: Handle) -> Handle:
+        return self._emit("Slice", values, self.constant(np.array([0], np.int64)), count)
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        *arguments: Handle,
+        vectors: Sequence[tuple[int, type[np.generic]] | None] = (),
+    ) -> tuple[Handle, ...]:
+        key = (function, len(arguments))
+        if key not in self._bodies:
+            self._bodies[key] = self._record(function, len(arguments))
+        body = self._bodies[key]
+        lengths = itertools.chain(vectors, itertools.repeat(None))
+        outputs = [Handle(vector) for _, vector in zip(body.outputs, lengths, strict=False)]
+        self._open[-1].steps.append(_Step("", list(arguments), outputs, body=body))
+        return tuple(outputs)
+
+    def _record(self, function: Callable[..., Any], arity: int) -> _Body:
+        body = _Body([Handle() for _ in range(arity)])
+        self._open.append(body)
+        result = function(self, *body.inputs)
+        self._open.pop()
+        body.outputs = list(result) if isinstance(result, tuple) else [result]
+        return body
+
+    def finish(self, outputs: Mapping[str, Handle]) -> Emission:
+        """Write everything recorded; the ``outputs`` get their names, all else the shortest free ones."""
+        for name, handle in outputs.items():
+            handle.name = name
+        functions = _inline_single_calls(self._main, list(self._bodies.values()))
+        for body in functions:
+            _lift_literals(body, [self._main, *functions])
+        names = {id(body): name for body, name in zip(functions, _short_names(()), strict=False)}
+        main = _Writer(names, self._taken | outputs.keys())
+        main.initializers(self._main)
+        nodes = tuple(main.node(step) for step in self._main.steps)
+        written = tuple(_function(body, names, self._opset) for body in functions)
+        return Emission(nodes, main.registered, written)
+
+
+def _calls(body: _Body, bodies: Sequence[_Body]) -> list[tuple[_Body, _Step]]:
+    return [(caller, step) for caller in bodies for step in caller.steps if step.body is body]
+
+
+def _inline_single_calls(main: _Body, bodies: list[_Body]) -> list[_Body]:
+    """Write bodies with one call into their caller; returns the bodies left, callees before callers."""
+    for body in list(bodies):
+        calls = _calls(body, [main, *bodies])
+        if len(calls) != 1:
+            continue
+        (caller, step), bodies = calls[0], [other for other in bodies if other is not body]
+        renamed = dict(zip(body.inputs, step.inputs, strict=True)) | dict(zip(body.outputs, step.outputs, strict=True))
+        renamed |= {handle: caller.literal(array) for handle, array in body.literals.values()}
+        for inner in body.steps:
+            inner.inputs = [renamed.get(handle, handle) for handle in inner.inputs]
+            inner.outputs = [renamed.get(handle, handle) for handle in inner.outputs]
+        at = caller.steps.index(step)
+        caller.steps[at : at + 1] = body.steps
+    return bodies
+
+
+def _lift_literals(body: _Body, bodies: Sequence[_Body]) -> None:
+    """Turn the literals of a function with few calls into arguments."""
+    calls = _calls(body, bodies)
+    if len(calls) > _LIFT_UP_TO:
+        return
+    for handle, array in body.literals.values():
+        body.inputs.append(handle)
+        for caller, step in calls:
+            step.inputs.append(caller.literal(array))
+    body.literals = {}
+
+
+
+class _Writer:
+    """Writes the steps of one body as nodes."""
+
+    def __init__(self, functions: Mapping[int, str], taken: Collection[str]) -> None:
+        self._functions = functions
+        self._names = _short_names(taken)
+        self._values: dict[Handle, ir.Value] = {}
+        self.registered: tuple[ir.Value, ...] = ()
+
+    def value(self, handle: Handle) -> ir.Value:
+        if handle not in self._values:
+            value = ir.Value(name=handle.name or next(self._names))
+            if handle.vector is not None:
+                length, dtype = handle.vector
+                value.shape, value.dtype = ir.Shape([length]), ir.DataType.from_numpy(np.dtype(dtype))
+            self._values[handle] = value
+        return self._values[handle]
+
+    def initializers(self, body: _Body) -> None:
+        for handle, array in body.literals.values():
+            value = self.value(handle)
+            value.const_value = ir.tensor(array, name=value.name)
+        self.registered = tuple(self.value(handle) for handle, _ in body.literals.values())
+
+    def constants(self, body: _Body) -> list[ir.Node]:
+        return [
+            ir.Node("", "Constant", (), [ir.AttrTensor("value", ir.tensor(array))], outputs=[self.value(handle)])
+            for handle, array in body.literals.values()
+        ]
+
+    def node(self, step: _Step) -> ir.Node:
+        domain, operator = ("", step.operator) if step.body is None else (DOMAIN, self._functions[id(step.body)])
+        attributes = [
+            ir.AttrInt64(name, value) if isinstance(value, int) else ir.AttrString(name, value)
+            for name, value in step.attributes.items()
+        ]
+        inputs, outputs = map(self.value, step.inputs), [self.value(handle) for handle in step.outputs]
+        return ir.Node(domain, operator, list(inputs), attributes, outputs=outputs)
+
+
+def _function(body: _Body, names: Mapping[int, str], opset: int) -> ir.Function:
+    writer = _Writer(names, ())
+    inputs = [writer.value(handle) for handle in body.inputs]
+    nodes = [*writer.constants(body), *(writer.node(step) for step in body.steps)]
+    outputs = [writer.value(handle) for handle in body.outputs]
+    imports = {"": opset} | ({DOMAIN: 1} if any(step.body for step in body.steps) else {})
+    graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=imports)
+    return ir.Function(DOMAIN, names[id(body)], graph=graph, attributes=())
+
+
+def _short_names(taken: Collection[str]) -> Iterator[str]:
+    """a, b, .., Z, aa, ab, .. without those taken."""
+    for length in itertools.count(1):
+        for letters in itertools.product(string.ascii_letters, repeat=length):
+            name = "".join(letters)
+            if name not in taken:
+                yield name
