@@ -9,6 +9,7 @@ arithmetic around it vectorises. One plain loop is three times slower, because i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -16,7 +17,17 @@ import numpy as np
 
 BLOCK = 512
 
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+
+def _jit(function: Callable[..., None], *, cache: bool) -> Any:
+    return numba.njit(nogil=True, cache=cache, error_model="numpy", fastmath={"contract"})(function)
+
+
+def _compiled(function: Callable[..., None]) -> Any:
+    """Compiled on first call, and kept on disk where the installation or the user's cache folder can be written."""
+    try:
+        return _jit(function, cache=True)
+    except RuntimeError:  # nowhere to write, which numba refuses: compile anew in each process
+        return _jit(function, cache=False)
 
 
 @_compiled
