@@ -186,19 +186,37 @@ class OnnxOps:
         body.outputs = list(result) if isinstance(result, tuple) else [result]
         return body
 
-    def finish(self, outputs: Mapping[str, Handle]) -> Emission:
-        """Write everything recorded; the ``outputs`` get their names, all else the shortest free ones."""
+    def finish(self, outputs: Mapping[str, Handle], *, settle: bool = True) -> Emission:
+        """Write everything recorded; the ``outputs`` get their names, all else the shortest free ones.
+
+        Without ``settle`` every call stays a call and every function keeps its literals, so that what stands in the main
+        graph is what the calling tensors cost by themselves.
+        """
         for name, handle in outputs.items():
             handle.name = name
-        functions = _inline_single_calls(self._main, list(self._bodies.values()))
-        for body in functions:
-            _lift_literals(body, [self._main, *functions])
+        functions = list(self._bodies.values())
+        for body in [*functions, self._main]:
+            _drop_unused(body)
+        if settle:
+            functions = _inline_single_calls(self._main, functions)
+            for body in functions:
+                _lift_literals(body, [self._main, *functions])
         names = {id(body): name for body, name in zip(functions, _short_names(()), strict=False)}
         main = _Writer(names, self._taken | outputs.keys())
         main.initializers(self._main)
         nodes = tuple(main.node(step) for step in self._main.steps)
         written = tuple(_function(body, names, self._opset) for body in functions)
         return Emission(nodes, main.registered, written)
+
+
+def _drop_unused(body: _Body) -> None:
+    """Drop steps and literals that lead to no output; in the main graph, a value with a name is one."""
+    needed = set(body.outputs)
+    for step in reversed(body.steps):
+        if needed & set(step.outputs) or any(handle.name for handle in step.outputs):
+            needed.update(step.inputs)
+    body.steps = [step for step in body.steps if any(handle.name or handle in needed for handle in step.outputs)]
+    body.literals = {key: literal for key, literal in body.literals.items() if literal[0] in needed}
 
 
 def _calls(body: _Body, bodies: Sequence[_Body]) -> list[tuple[_Body, _Step]]:
@@ -282,6 +300,8 @@ def _function(body: _Body, names: Mapping[int, str], opset: int) -> ir.Function:
     outputs = [writer.value(handle) for handle in body.outputs]
     imports = {"": opset} | ({DOMAIN: 1} if any(step.body for step in body.steps) else {})
     graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=imports)
+    for node in nodes:
+        node.name = None  # entering the graph gave it one
     return ir.Function(DOMAIN, names[id(body)], graph=graph, attributes=())
 
 
