@@ -74,8 +74,8 @@ def find_palettes(model: ir.Model, *, smallest: int = 64) -> Mapping[str, Palett
 def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
     """Replace initialisers by palettes and write the model; ``model`` itself is not changed.
 
-    Of each tensor the code with the smallest file is taken, all in all; a tensor that no code makes smaller stays dense,
-    with the values of its palette. Raises ArgumentError for a palette that fits no initialiser, ModelError for a model
+    The codes are those with the smallest file, all in all; a tensor that no code makes smaller stays dense, with the
+    values of its palette. Raises ArgumentError for a palette that fits no initialiser, ModelError for a model
     that was packed before.
     """
     refuse_compressed(model)
@@ -100,18 +100,22 @@ def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
 def _check_palette(model: ir.Model, name: str, palette: Palette) -> None:
     value = model.graph.initializers.get(name)
     if value is None or value.const_value is None or value.const_value.dtype != ir.DataType.FLOAT:
-        raise ArgumentError(f"palette {name} must name a float32 initialiser, got none: pass the model it was made from")
+        raise ArgumentError(
+            f"palette {name} must name a float32 initialiser, got none: pass the model it was made from"
+        )
     shape = tuple(value.const_value.shape.numpy())
     if shape != palette.shape:
-        raise ArgumentError(f"palette {name} must have shape {shape}, got {palette.shape}: pass the model it was made from")
+        raise ArgumentError(
+            f"palette {name} must have shape {shape}, got {palette.shape}: pass the model it was made from"
+        )
 
 
 _Plan = list[tuple[_Stream, Code]]
 
 
 def _stream_plans(palettes: Mapping[str, Palette]) -> Iterator[list[_Stream]]:
-    """Ways to part the tensors into streams: each alone; small ones with a larger one of the same values; and the rest of
-    the small ones together."""
+    """Ways to part the tensors into streams: each alone; small ones with a larger one of the same values; and the rest
+    of the small ones together."""
     groups = [[name] for name in palettes]
     yield [_stream(group, palettes) for group in groups]
     joined = _join_subsets(palettes)
@@ -190,7 +194,9 @@ def _own_bytes(stream: _Stream, code: Code, opset: int) -> int:
 def _file_bytes(plan: _Plan, opset: int, palettes: Mapping[str, Palette]) -> int:
     """Bytes of the decode nodes and of the tensors that stay dense."""
     packed = {name for stream, _ in plan for name in stream.names}
-    dense = sum(4 * palette.indices.size * palette.dimension for name, palette in palettes.items() if name not in packed)
+    dense = sum(
+        4 * palette.indices.size * palette.dimension for name, palette in palettes.items() if name not in packed
+    )
     return dense + rewrite.emission_bytes(_emit(plan, opset))
 
 

@@ -1,6 +1,6 @@
 """Numbers of any base in words, and bits in bytes: the two unpackings every decoder starts from.
 
-Bit j of the stream is bit ``j % 8`` of byte ``j // 8`` (least significant first), as in ``packbits(bitorder="little")``.
+Bit j of a stream is bit ``j % 8`` of byte ``j // 8``, least significant first: ``packbits(bitorder="little")``.
 """
 
 from __future__ import annotations

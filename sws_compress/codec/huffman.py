@@ -1,9 +1,10 @@
 """Canonical Huffman code, stored as level planes so that whole arrays decode at once.
 
 Plane l holds the l-th code bit of every symbol whose code is longer than l bits, in order of position. The codes are
-canonical with the shorter ones first, so all a decoder keeps for an unfinished symbol is the *rank* s of its node among
-the leaves passed so far and the nodes of this level. With t leaves down to this level, a node with s < t is a leaf and s
-is its symbol's rank in code order; any other is inner, and bit b leads to the node of rank 2 s - t + b a level deeper.
+canonical with the shorter ones first, so all a decoder keeps for an unfinished symbol is the *rank* s of its node
+among the leaves passed so far and the nodes of this level. With t leaves down to this level, a node with s < t is a
+leaf and s is its symbol's rank in code order; any other is inner, and bit b leads to the node of rank 2 s - t + b one
+level deeper.
 Position and rank travel as one integer z = 256 position + s.
 """
 
@@ -94,7 +95,7 @@ def _look_up(ops: ArrayOps[A], start: A, every: A, ranks: A, codebook: A) -> A:
 
 
 def encode_huffman(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code:
-    """Encode n >= 1 symbols, uint8 (n,), with at least two distinct ones; the codebook is re-ordered and cut to those."""
+    """Encode n >= 1 symbols, uint8 (n,), two or more of them distinct; the codebook is re-ordered and cut to those."""
     counts = np.bincount(symbols, minlength=len(codebook))
     lengths = code_lengths(counts)
     order = np.lexsort((np.arange(counts.size), lengths))[np.count_nonzero(lengths == 0) :]
@@ -122,7 +123,9 @@ def code_lengths(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     Of the optimal codes the one with the smallest longest code: ties go to the shallower tree.
     """
     lengths = np.zeros(len(counts), np.int64)
-    heap = [(int(count), 0, symbol, (symbol,)) for symbol, count in enumerate(counts) if count]
+    heap: list[tuple[int, int, int, tuple[int, ...]]] = [
+        (int(count), 0, symbol, (symbol,)) for symbol, count in enumerate(counts) if count
+    ]
     heapq.heapify(heap)
     serial = len(counts)
     while len(heap) > 1:

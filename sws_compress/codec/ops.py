@@ -130,37 +130,38 @@ class NumpyOps:
         return values.reshape(tuple(shape))
 
     def gather(self, table: Array, indices: Array) -> Array:
-        return np.take(table, indices, axis=0)
+        rows: Array = np.take(table, indices, axis=0)
+        return rows
 
     def add(self, left: Array, right: Array) -> Array:
-        return np.add(left, right)
+        return left + right
 
     def subtract(self, left: Array, right: Array) -> Array:
-        return np.subtract(left, right)
+        return left - right
 
     def multiply(self, left: Array, right: Array) -> Array:
-        return np.multiply(left, right)
+        return left * right
 
     def divide(self, left: Array, right: Array) -> Array:
-        return np.floor_divide(left, right)
+        return left // right
 
     def modulo(self, left: Array, right: Array) -> Array:
-        return np.mod(left, right)
+        return left % right
 
     def shift_right(self, left: Array, right: Array) -> Array:
-        return np.right_shift(left, right)
+        return left >> right
 
     def matmul(self, left: Array, right: Array) -> Array:
-        return np.matmul(left, right)
+        return left @ right
 
     def cumulative_sum(self, values: Array) -> Array:
         return np.cumsum(values, dtype=values.dtype)
 
     def less(self, left: Array, right: Array) -> Array:
-        return np.less(left, right)
+        return left < right
 
     def logical_not(self, mask: Array) -> Array:
-        return np.logical_not(mask)
+        return ~mask
 
     def arange(self, start: Array, stop: Array, step: Array) -> Array:
         return np.arange(start.item(), stop.item(), step.item(), dtype=stop.dtype)
@@ -169,10 +170,10 @@ class NumpyOps:
         return np.array(values.shape, np.int64)
 
     def total(self, values: Array) -> Array:
-        return values.sum(keepdims=True, dtype=values.dtype)
+        return np.array([values.sum()], values.dtype)
 
     def product(self, values: Array) -> Array:
-        return values.prod(keepdims=True, dtype=values.dtype)
+        return np.array([values.prod()], values.dtype)
 
     def zeros(self, shape: Array) -> Array:
         return np.zeros(tuple(shape), np.float32)

@@ -23,8 +23,8 @@ _TABLE_FROM = 1 << 16
 class Radix:
     """Digits of words, looked up in the codebook.
 
-    Arrays: words; powers of the base (m,) and the base, if m > 1; the number of words there are, if ``table``; the shape
-    of flat rows, if a word holds several symbols.
+    Arrays: words (n / m,), or (n / m, 1) where they are divided; if m > 1 also the powers of the base (m,), the base,
+    and the shape of flat rows; if ``table`` the number of different words.
     """
 
     digits_per_word: int
@@ -69,10 +69,7 @@ def encode_radix(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code:
         return Code(Radix(1, False, False), symbols.size, codebook, (words,), (0,))
     table = dtype is np.uint8 and symbols.size >= _TABLE_FROM
     arrays: tuple[Array, ...] = (powers.astype(np.int32), np.array(base, np.int32), row_shape(codebook))
-    if table:
-        arrays = (words, *arrays, np.array(base**per, np.int32))
-    else:
-        arrays = (words[:, None], *arrays)
+    arrays = (words, *arrays, np.array(base**per, np.int32)) if table else (words[:, None], *arrays)
     return Code(Radix(per, table, padding > 0), symbols.size, codebook, arrays, (0,))
 
 
@@ -82,5 +79,3 @@ def digits_that_fit(base: int, limit: int) -> int:
     while base ** (m + 1) <= limit:
         m += 1
     return m
-
-

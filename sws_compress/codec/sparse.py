@@ -1,11 +1,11 @@
 """Most symbols are zero: store where the others are, as Golomb-Rice coded gaps. Golomb 1966; Rice & Plaunt 1971.
 
-Positions are taken class by class: symbol c at position p is the number ``q = c n + p``, and the ascending list of all q
-holds positions and values at once. Coding every class by its own gaps costs what coding all gaps and then the values with
-an ideal code would cost, as long as zeros dominate, and needs no value code.
+Positions are taken class by class: symbol c at position p is the number ``q = c n + p``, and the ascending list of all
+q holds positions and values at once. Coding every class by its own gaps costs what coding all gaps and then the values
+with an ideal code would cost, as long as zeros dominate, and needs no value code.
 
-A gap d >= 1 between neighbours (the first counts from 0 and may be 0) is ``M h - r`` with h = ceil(d / M), M = 2^k. The h are
-unary: one bit per unit, a one where a number ends. With u the positions of those ones, counted from the first bit,
+A gap d >= 1 between neighbours (the first counts from 0 and may be 0) is ``M h - r`` with h = ceil(d / M), M = 2^k.
+The h are unary: one bit per unit, a one where a number ends. With u the positions of those ones, counted from 0,
 
     q_i = M u_i - (r_0 + ... + r_i)
 
@@ -29,7 +29,7 @@ _GROUP = 8
 
 @dataclass(frozen=True)
 class Gaps:
-    """Ascending numbers. Arrays: unary bits (b, 1); low bits (g, k, 1), bit j of eight numbers a byte; 2^0 .. 2^(k-1); 2^k."""
+    """Ascending numbers: unary bits (b, 1); bits of r (g, k, 1), a byte for one bit of eight r; 2^0 .. 2^(k-1); 2^k."""
 
     highs: Array
     lows: Array

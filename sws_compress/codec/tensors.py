@@ -1,4 +1,4 @@
-"""From codebook rows to tensors of their shapes: one tensor a code, or several that share one stream and one codebook."""
+"""From codebook rows to tensors of their shapes: one tensor a code, or several that share a stream and a codebook."""
 
 from __future__ import annotations
 

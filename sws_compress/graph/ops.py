@@ -1,8 +1,8 @@
 """The ONNX interpreter of decoders: running one writes the nodes that decode.
 
-Nodes are first recorded in plain lists. `OnnxOps.finish` then decides what is cheapest in bytes: a sub-program called once is
-written in place, one called more often becomes a model-local function; literals inside functions that are called a few
-times are handed in as arguments (3 bytes a call), else they become Constant nodes (some 30 bytes, once).
+Nodes are first recorded in plain lists. `OnnxOps.finish` then decides what is cheapest in bytes: a sub-program called
+once is written in place, one called more often becomes a model-local function; literals inside functions that are
+called a few times are handed in as arguments (3 bytes a call), else they become Constant nodes (some 30 bytes, once).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class OnnxOps:
     """Structurally the ArrayOps of the codec room, on `Handle`."""
 
     def __init__(self, opset: int, taken: Collection[str] = ()) -> None:
-        """``opset``: version of the default domain, >= 13; ``taken``: value names of the model, which are not reused."""
+        """``opset``: version of the default domain, >= 13; ``taken``: value names of the model, not to be reused."""
         self._opset = opset
         self._taken = frozenset(taken)
         self._main = _Body()
@@ -189,8 +189,8 @@ class OnnxOps:
     def finish(self, outputs: Mapping[str, Handle], *, settle: bool = True) -> Emission:
         """Write everything recorded; the ``outputs`` get their names, all else the shortest free ones.
 
-        Without ``settle`` every call stays a call and every function keeps its literals, so that what stands in the main
-        graph is what the calling tensors cost by themselves.
+        Without ``settle`` every call stays a call and every function keeps its literals, so that what stands in the
+        main graph is what the calling tensors cost by themselves.
         """
         for name, handle in outputs.items():
             handle.name = name
@@ -250,7 +250,6 @@ def _lift_literals(body: _Body, bodies: Sequence[_Body]) -> None:
         for caller, step in calls:
             step.inputs.append(caller.literal(array))
     body.literals = {}
-
 
 
 class _Writer:

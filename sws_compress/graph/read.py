@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from sws_compress.errors import ModelError
 
@@ -31,7 +31,9 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
         onnx.checker.check_model(str(file))
         model = ir.from_proto(proto)
     except (onnx.checker.ValidationError, ValueError, TypeError) as error:
-        raise ModelError(f"model {file} must pass the ONNX checker, got '{first_line(error)}': export it again") from error
+        raise ModelError(
+            f"model {file} must pass the ONNX checker, got '{first_line(error)}': export it again"
+        ) from error
     for tensor in _external_tensors(model):
         tensor.base_dir = file.parent
     return model
@@ -48,11 +50,13 @@ def _parse(file: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
-        raise ModelError(f"model {file} must be an ONNX file, got bytes that do not parse: "
-                         "it is cut off or of another format") from error
+        raise ModelError(
+            f"model {file} must be an ONNX file, got bytes that do not parse: it is cut off or of another format"
+        ) from error
     if not proto.ir_version or not proto.HasField("graph"):
-        raise ModelError(f"model {file} must be an ONNX file, got one without version or graph: "
-                         "it is empty or of another format")
+        raise ModelError(
+            f"model {file} must be an ONNX file, got one without version or graph: it is empty or of another format"
+        )
     return proto
 
 
@@ -60,8 +64,10 @@ def _check_opset(file: Path, proto: onnx.ModelProto) -> None:
     versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions or max(versions) < OLDEST_OPSET:
         found = max(versions) if versions else "none"
-        raise ModelError(f"opset of {file} must be >= {OLDEST_OPSET}, got {found}: "
-                         f"convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})")
+        raise ModelError(
+            f"opset of {file} must be >= {OLDEST_OPSET}, got {found}: "
+            f"convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})"
+        )
 
 
 def _check_external_data(file: Path, proto: onnx.ModelProto) -> None:
@@ -73,7 +79,9 @@ def _check_external_data(file: Path, proto: onnx.ModelProto) -> None:
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
         data = (folder / location).resolve()
         if not location or folder not in data.parents:
-            raise ModelError(f"external data of {tensor.name} must lie in the model's folder, got '{location}': move it")
+            raise ModelError(
+                f"external data of {tensor.name} must lie in the model's folder, got '{location}': move it"
+            )
         if not data.is_file():
             raise ModelError(f"external data of {tensor.name} must exist, got no file {data}: copy it beside the model")
 

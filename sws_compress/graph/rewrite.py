@@ -75,7 +75,8 @@ def write(model: ir.Model) -> bytes:
     """The bytes of the file."""
     proto = ir.to_proto(model)
     shrink_integers(proto)
-    return proto.SerializeToString(deterministic=True)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def emission_bytes(emission: Emission) -> int:
@@ -92,7 +93,9 @@ def emission_bytes(emission: Emission) -> int:
     size = 0
     for value in emission.initializers:
         assert value.const_value is not None
-        tensor = onnx.TensorProto(name=value.name, dims=value.const_value.shape.numpy(), data_type=value.const_value.dtype)
+        tensor = onnx.TensorProto(
+            name=value.name, dims=value.const_value.shape.numpy(), data_type=value.const_value.dtype
+        )
         if value.const_value.nbytes <= _NUMBERS_BYTES:
             tensor.raw_data = value.const_value.tobytes()
             _shrink(tensor)
@@ -100,7 +103,7 @@ def emission_bytes(emission: Emission) -> int:
         else:
             size += framed(tensor.ByteSize() + framed(value.const_value.nbytes))
     shrink_integers(model)
-    return model.ByteSize() + size
+    return int(model.ByteSize()) + size
 
 
 def framed(length: int) -> int:
@@ -111,7 +114,9 @@ def framed(length: int) -> int:
 def shrink_integers(proto: onnx.ModelProto) -> None:
     """Store small integers as varints (1 to 3 bytes) instead of raw 4 or 8 bytes, in place, where that is smaller."""
     bodies = [proto.graph.node, *(function.node for function in proto.functions)]
-    constants = [attribute.t for nodes in bodies for node in nodes for attribute in node.attribute if node.op_type == "Constant"]
+    constants = [
+        attribute.t for nodes in bodies for node in nodes for attribute in node.attribute if node.op_type == "Constant"
+    ]
     for tensor in [*proto.graph.initializer, *constants]:
         _shrink(tensor)
 

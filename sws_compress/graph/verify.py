@@ -1,4 +1,4 @@
-"""Does a written model do what it should? Everything here asks the ONNX checker and ONNX Runtime, not our own decoders."""
+"""Does a written model do what it should? The ONNX checker and ONNX Runtime are asked, not our own decoders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Model = bytes | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """Largest difference of one output, and the same relative to the largest magnitude of the reference output."""
+    """Largest difference of one output, and the same relative to the largest magnitude of the reference."""
 
     name: str
     largest_absolute: float
@@ -38,7 +38,9 @@ def check_runs(model: Model) -> None:
     try:
         onnx.checker.check_model(model if isinstance(model, bytes) else os.fspath(model), full_check=True)
     except Exception as error:  # the checker raises its own errors, type inference those of C++
-        raise VerificationError(f"written model must pass the ONNX checker, got '{first_line(error)}': report this") from error
+        raise VerificationError(
+            f"written model must pass the ONNX checker, got '{first_line(error)}': report this"
+        ) from error
     session(model)
 
 
@@ -58,7 +60,9 @@ def session(model: Model, *, optimized_path: Path | None = None) -> onnxruntime.
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises a dozen unrelated classes
-        raise VerificationError(f"written model must load in ONNX Runtime, got '{first_line(error)}': report this") from error
+        raise VerificationError(
+            f"written model must load in ONNX Runtime, got '{first_line(error)}': report this"
+        ) from error
 
 
 def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
@@ -104,7 +108,9 @@ def ancestors(nodes: Sequence[onnx.NodeProto], names: Collection[str]) -> tuple[
     return kept[::-1], needed
 
 
-def _constant_part(proto: onnx.ModelProto, constants: Sequence[onnx.NodeProto], names: Collection[str]) -> onnx.ModelProto:
+def _constant_part(
+    proto: onnx.ModelProto, constants: Sequence[onnx.NodeProto], names: Collection[str]
+) -> onnx.ModelProto:
     """A model without inputs whose outputs are the constant values ``names``."""
     nodes, needed = ancestors(constants, names)
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
@@ -132,16 +138,16 @@ def _weights_computed(proto: onnx.ModelProto) -> set[str]:
     constants = constant_nodes(proto)
     made = {name for node in constants for name in node.output}
     others = [node for node in proto.graph.node if node not in constants]
-    return made & {name for node in others for name in _reads(node)}
+    return made & {name for node in others for name in reads(node)}
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
+def reads(node: onnx.NodeProto) -> Iterator[str]:
     """Values a node reads, those of its subgraphs included."""
     yield from node.input
     for attribute in node.attribute:
         for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
             for inner in graph.node:
-                yield from _reads(inner)
+                yield from reads(inner)
 
 
 def compare_outputs(
@@ -155,14 +161,18 @@ def compare_outputs(
     reference, candidate = session(original), session(compressed)
     names = [output.name for output in reference.get_outputs()]
     if names != [output.name for output in candidate.get_outputs()]:
-        raise VerificationError(f"outputs must be {names}, got others in the compressed model: compare the right models")
+        raise VerificationError(
+            f"outputs must be {names}, got others in the compressed model: compare the right models"
+        )
     if feeds is None:
         feeds = sample_inputs(reference, seed=seed, batch=batch)
     try:
         expected, actual = reference.run(names, dict(feeds)), candidate.run(names, dict(feeds))
     except Exception as error:  # as for loading
-        raise VerificationError(f"models must run on sample inputs, got '{first_line(error)}': pass inputs that fit") from error
-    return tuple(_difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
+        raise VerificationError(
+            f"models must run on sample inputs, got '{first_line(error)}': pass inputs that fit"
+        ) from error
+    return tuple(difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
 
 
 def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int) -> dict[str, Array]:
@@ -173,7 +183,9 @@ def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int)
         shape = [size if isinstance(size, int) and size > 0 else batch for size in entry.shape]
         dtype = _DTYPES.get(entry.type)
         if dtype is None:
-            raise VerificationError(f"input {entry.name} must be a numeric tensor, got {entry.type}: pass sample inputs")
+            raise VerificationError(
+                f"input {entry.name} must be a numeric tensor, got {entry.type}: pass sample inputs"
+            )
         drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
         feeds[entry.name] = np.asarray(drawn).astype(dtype)
     return feeds
@@ -188,9 +200,11 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def _difference(name: str, expected: Array, actual: Array) -> OutputDifference:
+def difference(name: str, expected: Array, actual: Array) -> OutputDifference:
     if expected.shape != actual.shape:
-        raise VerificationError(f"output {name} must have shape {expected.shape}, got {actual.shape}: compare the right models")
+        raise VerificationError(
+            f"output {name} must have shape {expected.shape}, got {actual.shape}: compare the right models"
+        )
     if expected.size == 0:
         return OutputDifference(name, 0.0, 0.0)
     left, right = expected.astype(np.float64), actual.astype(np.float64)

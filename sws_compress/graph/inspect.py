@@ -1,0 +1,192 @@
+"""What a model file holds, tensor by tensor; works on plain and on compressed models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from sws_compress.graph.ops import DOMAIN
+from sws_compress.graph.verify import Array, ancestors, constant_nodes, decoded_weights, reads
+from sws_compress.graph.weights import FORMAT_KEY
+
+
+@dataclass(frozen=True)
+class TensorRow:
+    """One float32 weight of a file.
+
+    encoding           name of the encoding, or "dense"
+    distinct_values    different bit patterns that occur
+    zeros              share of zeros, 0..1
+    entropy_bits       order-0 entropy per weight
+    file_bytes         nodes, initialisers and shapes that are in the file for this tensor alone: payload, codebook,
+                       graph (of a stream that several tensors share, the part by elements)
+    file_share         the same as a share of the file, 0..1
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    encoding: str
+    distinct_values: int
+    zeros: float
+    entropy_bits: float
+    file_bytes: int
+    file_share: float
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def file_bits(self) -> float:
+        """Bits of the file per weight."""
+        return 8 * self.file_bytes / max(self.size, 1)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All weights; bytes of what the decoders share (functions, literals); bytes of the rest (the network's own graph).
+
+    ``format_version`` is None for a plain model.
+    """
+
+    rows: tuple[TensorRow, ...]
+    file_bytes: int
+    shared_bytes: int
+    graph_bytes: int
+    format_version: str | None
+
+    @property
+    def compressed(self) -> bool:
+        return self.format_version is not None
+
+
+def inspect_model(data: bytes) -> Inspection:
+    """Take a model file apart. Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``."""
+    proto = onnx.load_from_string(data)
+    decoders = _decoders(proto)
+    dense = [
+        tensor.name
+        for tensor in proto.graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT
+        and not any(tensor.name in part.values for part in decoders.values())
+    ]
+    values = decoded_weights(data, [*decoders, *dense])
+    own = _own_bytes(proto, decoders, values)
+    for tensor in proto.graph.initializer:
+        if tensor.name in dense:
+            own[tensor.name] = _framed(tensor.ByteSize())
+    encodings = {name: part.encoding for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
+    rows = tuple(_row(name, values[name], encoding, own[name], len(data)) for name, encoding in encodings.items())
+    version = next((entry.value for entry in proto.metadata_props if entry.key == FORMAT_KEY), None)
+    every = sum(size for size, _ in _items(proto, decoders))
+    shared = every - sum(own[name] for name in decoders)
+    graph = len(data) - shared - sum(own.values())
+    return Inspection(rows, len(data), shared, graph, version)
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoder:
+    """What is on the way to one tensor: nodes (each by the name of its first output), values and functions."""
+
+    nodes: frozenset[str]
+    values: frozenset[str]
+    functions: frozenset[str]
+    encoding: str
+
+
+def _decoders(proto: onnx.ModelProto) -> dict[str, _Decoder]:
+    """Tensors computed by constant nodes of a compressed model. A plain model has none: its constants are its own."""
+    if not any(entry.key == FORMAT_KEY for entry in proto.metadata_props):
+        return {}
+    constants = constant_nodes(proto)
+    made = [name for node in constants for name in node.output]
+    makers = {id(node) for node in constants}
+    read = {name for node in proto.graph.node if id(node) not in makers for name in reads(node)}
+    read |= {value.name for value in proto.graph.output}
+    found = {}
+    for name in made:
+        if name in read:
+            nodes, values = ancestors(constants, {name})
+            functions = frozenset(_functions(nodes, proto))
+            operators = [node.op_type for node in _operators(nodes, functions, proto)]
+            packed = sum(tensor.name in values and _is_packed(tensor) for tensor in proto.graph.initializer)
+            found[name] = _Decoder(
+                frozenset(node.output[0] for node in nodes), frozenset(values), functions, _encoding(operators, packed)
+            )
+    return found
+
+
+def _is_packed(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type in (onnx.TensorProto.UINT8, onnx.TensorProto.INT32) and len(tensor.dims) > 1
+
+
+def _functions(nodes: Sequence[onnx.NodeProto], proto: onnx.ModelProto) -> Iterator[str]:
+    bodies = {function.name: function for function in proto.functions if function.domain == DOMAIN}
+    for node in nodes:
+        if node.domain == DOMAIN:
+            yield node.op_type
+            yield from _functions(bodies[node.op_type].node, proto)
+
+
+def _operators(
+    nodes: Sequence[onnx.NodeProto], functions: frozenset[str], proto: onnx.ModelProto
+) -> Iterator[onnx.NodeProto]:
+    yield from nodes
+    for function in proto.functions:
+        if function.name in functions:
+            yield from function.node
+
+
+def _encoding(operators: Sequence[str], packed: int) -> str:
+    """Encodings show in their operators: positions in TopK, level planes in Compress, constants in Expand."""
+    dense = "huffman" if "Compress" in operators else "constant" if "Expand" in operators else "radix"
+    if "TopK" not in operators:
+        return dense
+    return "sparse" if packed <= 2 and dense == "radix" else f"sparse+{dense}"
+
+
+def _items(proto: onnx.ModelProto, decoders: dict[str, _Decoder]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Bytes of each part of the file that decodes, and the tensors it is there for."""
+    for node in proto.graph.node:
+        if users := tuple(name for name, part in decoders.items() if node.output[0] in part.nodes):
+            yield _framed(node.ByteSize()), users
+    for kind in (proto.graph.initializer, proto.graph.value_info):
+        for entry in kind:
+            if users := tuple(name for name, part in decoders.items() if entry.name in part.values):
+                yield _framed(entry.ByteSize()), users
+    for function in proto.functions:
+        if users := tuple(name for name, part in decoders.items() if function.name in part.functions):
+            yield _framed(function.ByteSize()), users
+
+
+def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], values: dict[str, Array]) -> dict[str, int]:
+    """Bytes in the file for each decoded tensor alone."""
+    streams = {
+        name: {other for other, its in decoders.items() if its.nodes & part.nodes} for name, part in decoders.items()
+    }
+    own = dict.fromkeys(decoders, 0.0)
+    for size, users in _items(proto, decoders):
+        if set(users) <= streams[users[0]]:
+            total = sum(values[name].size for name in users)
+            for name in users:
+                own[name] += size * values[name].size / total
+    return {name: round(size) for name, size in own.items()}
+
+
+def _framed(length: int) -> int:
+    """Bytes of a field of ``length`` bytes with its tag and length, all field numbers here being below 16."""
+    return 1 + max(1, -(-length.bit_length() // 7)) + length
+
+
+def _row(name: str, values: Array, encoding: str, own: int, total: int) -> TensorRow:
+    patterns = np.sort(values.reshape(-1).view(np.uint32))
+    counts = np.diff(np.flatnonzero(np.diff(patterns, prepend=patterns[:1] ^ 1)), append=patterns.size)
+    shares = counts / max(patterns.size, 1)
+    entropy = float(-(shares * np.log2(shares)).sum()) + 0.0
+    zeros = float(np.count_nonzero(values == 0)) / max(values.size, 1)
+    return TensorRow(name, values.shape, encoding, counts.size, zeros, entropy, own, own / total)
