@@ -20,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from model import LeNet300100
+from sws_compress.demo.lenet import LeNet300100
+from sws_compress.demo.mnist import Split, load_mnist, shift_randomly
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-TRAINING_IMAGES = 55_000  # of the 60,000; the last 5,000 are the validation images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,37 +38,6 @@ class Config:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     max_shift: int = 1
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images (n, 28, 28) float32 in [0, 1] and labels (n,) int64."""
-
-    images: Tensor
-    labels: Tensor
-
-
-def load_mnist(path: Path) -> tuple[Split, Split, Split]:
-    """Training (first 55,000), validation (last 5,000) and test (10,000) images."""
-    with np.load(path, allow_pickle=False) as arrays:
-        train, test = (
-            Split(
-                torch.from_numpy(arrays[f"x_{part}"]).float() / 255,
-                torch.from_numpy(arrays[f"y_{part}"].astype(np.int64)),
-            )
-            for part in ("train", "test")
-        )
-    cut = TRAINING_IMAGES
-    return Split(train.images[:cut], train.labels[:cut]), Split(train.images[cut:], train.labels[cut:]), test
-
-
-def shift_randomly(images: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by its own whole-pixel offset in [-max_shift, max_shift]^2, zeros moved in; shape kept."""
-    count, side, _ = images.shape
-    padded = torch.nn.functional.pad(images, (max_shift,) * 4)
-    offsets = torch.randint(0, 2 * max_shift + 1, (2, count, 1), generator=generator)
-    rows, columns = offsets + torch.arange(side)
-    return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def train_epoch(

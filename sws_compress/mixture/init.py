@@ -49,10 +49,7 @@ def initial_mixture(
 
     Raises ArgumentError if ``components`` is not in 2 .. 256.
     """
-    if components < 2:
-        raise ArgumentError(f"components must be >= 2, got {components}: one is reserved for zero")
-    if components > MAX_CODEBOOK:
-        raise ArgumentError(f"components must be <= {MAX_CODEBOOK}, got {components}: indices are uint8")
+    check_components(components)
     clusters = _clusters(data, components, seed)
     if fixed_zero:
         norms = (clusters.means**2).sum(axis=1)
@@ -64,6 +61,14 @@ def initial_mixture(
     shape = (-1,) if isinstance(data, WeightHistogram) else clusters.means.shape
     variances = np.maximum(clusters.variances, smallest_variance(data))
     return Mixture(clusters.counts / clusters.counts.sum(), clusters.means.reshape(shape), variances.reshape(shape))
+
+
+def check_components(components: int) -> None:
+    """Raise ArgumentError if ``components`` is not in 2 .. 256."""
+    if components < 2:
+        raise ArgumentError(f"components must be >= 2, got {components}: one is reserved for zero")
+    if components > MAX_CODEBOOK:
+        raise ArgumentError(f"components must be <= {MAX_CODEBOOK}, got {components}: indices are uint8")
 
 
 def _moved_to_zero(clusters: Clusters, nearest: int) -> Clusters:

@@ -1,61 +1,94 @@
-"""The figures of one compression, as data and as JSON."""
+"""The figures of one compression, inspection or comparison, as data and as plain values for JSON."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sws_compress.graph import inspect as graph_inspect
+from sws_compress.graph.inspect import TensorRow
+from sws_compress.graph.verify import OutputDifference
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sws_compress.mixture.params import Mixture
+
+DENSE = "dense"
+
+
+def tensor_json(row: TensorRow) -> dict[str, Any]:
+    """One row of the table of tensors."""
+    return {**dataclasses.asdict(row), "shape": list(row.shape), "elements": row.size, "file_bits": row.file_bits}
 
 
 @dataclass(frozen=True)
-class TensorResult:
-    """One weight tensor of a file.
+class Inspection:
+    """What the model file at ``path`` is made of; ``disk_bytes`` with external data."""
 
-    distinct_values    different values that occur
-    encoding           name of the encoding, or "dense"
-    entropy_bits       order-0 entropy per weight; None for a dense tensor
-    file_bytes         bytes of the file that are there for this tensor alone: payload, codebook, tables, graph
-    zeros              share of exact zeros, 0..1
-    """
+    path: Path
+    disk_bytes: int
+    parts: graph_inspect.Inspection
 
-    name: str
-    shape: tuple[int, ...]
-    elements: int
-    distinct_values: int
-    encoding: str
-    entropy_bits: float | None
-    file_bytes: int
-    zeros: float
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "disk_bytes": self.disk_bytes,
+            "shared_bytes": self.parts.shared_bytes,
+            "graph_bytes": self.parts.graph_bytes,
+            "format_version": self.parts.format_version,
+            "tensors": [tensor_json(row) for row in self.parts.rows],
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outputs of two models on the same inputs; passed if no relative difference exceeds ``tolerance``."""
+
+    original: Path
+    compressed: Path
+    original_bytes: int
+    compressed_bytes: int
+    outputs: tuple[OutputDifference, ...]
+    tolerance: float
 
     @property
-    def compressed(self) -> bool:
-        return self.encoding != "dense"
+    def passed(self) -> bool:
+        return all(output.largest_relative <= self.tolerance for output in self.outputs)
 
-    @property
-    def bits_per_weight(self) -> float:
-        return 8 * self.file_bytes / self.elements
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **dataclasses.asdict(self),
+            "original": str(self.original),
+            "compressed": str(self.compressed),
+            "passed": self.passed,
+        }
 
 
 @dataclass(frozen=True)
 class CompressionResult:
-    """What ``compress`` and ``export`` did; all sizes are of files on disk, in bytes.
+    """What ``compress`` or ``export`` did; all sizes are of files on disk, in bytes.
 
-    dense_bytes        the same network as a plain ONNX file
-    file_bytes         the file that was written
-    before, after      the user's metric on the float and on the snapped network; None without ``evaluate``
-    largest_difference largest difference between outputs of the file and of the snapped network on sample inputs,
-                       relative to the largest output
+    dense_bytes           the same network as a plain ONNX file
+    file_bytes            the file that was written
+    largest_difference    of the file's outputs from those of the snapped network on sample inputs, relative
+    before, after         the caller's metric on the float and on the snapped network; None without ``evaluate``
+    network               the snapped torch module (the one that was passed in is not changed); None for ONNX models
+    mixtures              the final mixture of every compressed tensor that was clustered, by its name
     """
 
     output: Path
     dense_bytes: int
     file_bytes: int
-    tensors: tuple[TensorResult, ...]
+    tensors: tuple[TensorRow, ...]
     largest_difference: float
     seconds: float
     before: float | None = None
     after: float | None = None
+    network: nn.Module | None = field(default=None, repr=False, compare=False)
+    mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def ratio(self) -> float:
@@ -64,30 +97,34 @@ class CompressionResult:
     @property
     def weights(self) -> int:
         """Number of weights in compressed tensors."""
-        return sum(tensor.elements for tensor in self.tensors if tensor.compressed)
+        return sum(tensor.size for tensor in self._compressed)
 
     @property
     def zeros(self) -> float:
         """Share of exact zeros among the compressed weights, 0..1."""
-        return sum(t.zeros * t.elements for t in self.tensors if t.compressed) / max(self.weights, 1)
+        return sum(tensor.zeros * tensor.size for tensor in self._compressed) / max(self.weights, 1)
 
     @property
     def bits_per_weight(self) -> float:
         """Bits of the whole file per compressed weight."""
         return 8 * self.file_bytes / max(self.weights, 1)
 
+    @property
+    def _compressed(self) -> tuple[TensorRow, ...]:
+        return tuple(tensor for tensor in self.tensors if tensor.encoding != DENSE)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values only, for ``json.dump``."""
-        fields = dataclasses.asdict(self)
-        fields["output"] = str(self.output)
-        fields["tensors"] = [
-            {**dataclasses.asdict(tensor), "shape": list(tensor.shape), "bits_per_weight": tensor.bits_per_weight}
-            for tensor in self.tensors
-        ]
         return {
-            **fields,
+            "output": str(self.output),
+            "dense_bytes": self.dense_bytes,
+            "file_bytes": self.file_bytes,
             "ratio": self.ratio,
             "weights": self.weights,
             "zeros": self.zeros,
             "bits_per_weight": self.bits_per_weight,
+            "largest_difference": self.largest_difference,
+            "seconds": self.seconds,
+            "before": self.before,
+            "after": self.after,
+            "tensors": [tensor_json(tensor) for tensor in self.tensors],
         }

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from sws_compress.errors import ModelError
 
 
 class LeNet300100(nn.Module):
@@ -23,3 +28,17 @@ class LeNet300100(nn.Module):
         hidden = torch.relu(self.fc2(hidden))
         logits: Tensor = self.fc3(hidden)
         return logits
+
+
+def load_lenet(path: Path) -> LeNet300100:
+    """The network with weights from an ``.npz`` file of float32 arrays named as in ``state_dict``."""
+    model = LeNet300100()
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{path} must hold the weights of LeNet-300-100, got {type(error).__name__}: "
+            "run from a clone of the repository, or name the folder that holds it"
+        ) from error
+    return model

@@ -1,0 +1,244 @@
+"""The command line: arguments in, calls of the API, tables or JSON out. No logic lives here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sws_compress.errors import SwsError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""128 + the signal's number, what a shell reports for a program that the signal ended."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except SwsError as error:
+        print(f"sws-compress: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("sws-compress: interrupted, nothing was replaced", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at exit
+        return BROKEN_PIPE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sws-compress",
+        description="Make pretrained networks many times smaller: an ordinary .onnx file out, for stock ONNX Runtime.",
+        epilog="Exit codes: 0 done, 1 verification failed (nothing was replaced), 2 bad input.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_compress, _add_inspect, _add_verify, _add_demo):
+        add(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        import sws_compress
+
+        print(f"sws-compress {sws_compress.__version__}")
+        parser.exit()
+
+
+def _command(commands: Commands, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=description)
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return command
+
+
+# -- compress ---------------------------------------------------------------------------------------------------------
+
+
+def _add_compress(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "compress",
+        "make an ONNX model smaller, from its weights alone",
+        "Cluster each weight tensor to few distinct values, pack the cluster indices, check the result in ONNX Runtime "
+        "weight by weight, and only then write it. Needs no data. With training data there is much more to win: see "
+        "sws_compress.compress in Python.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model, opset 13 or newer")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
+    command.add_argument(
+        "--components",
+        type=int,
+        default=16,
+        metavar="K",
+        help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default %(default)s)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the sample inputs of the check")
+    command.set_defaults(run=_compress)
+
+
+def _compress(options: argparse.Namespace) -> int:
+    from sws_compress.api import compress
+    from sws_compress.report.tables import compression_table
+
+    with progress_bar() as on_progress:
+        result = compress(
+            options.model, options.output, components=options.components, seed=options.seed, on_progress=on_progress
+        )
+    return _show(options, result.to_json(), lambda: compression_table(result))
+
+
+# -- inspect ----------------------------------------------------------------------------------------------------------
+
+
+def _add_inspect(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "inspect",
+        "show per tensor what a model file is made of",
+        "List every weight tensor: shape, distinct values, encoding, entropy, bits per weight, bytes, share of the "
+        "file. Works on compressed and on ordinary models.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    command.set_defaults(run=_inspect)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from sws_compress.api import inspect
+    from sws_compress.report.tables import inspection_table
+
+    inspection = inspect(options.model)
+    return _show(options, inspection.to_json(), lambda: inspection_table(inspection))
+
+
+# -- verify -----------------------------------------------------------------------------------------------------------
+
+
+def _add_verify(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "verify",
+        "compare the outputs of two models on the same inputs",
+        "Run both models in ONNX Runtime on random or given inputs and compare every output. Exit code 1 when an "
+        "output differs by more than the tolerance, relative to the largest value of that output.",
+    )
+    command.add_argument("original", type=Path, metavar="ORIGINAL", help="the model that was compressed")
+    command.add_argument("compressed", type=Path, metavar="COMPRESSED", help="the file to check")
+    command.add_argument("--inputs", type=Path, metavar="NPZ", help="arrays named like the inputs (default: random)")
+    command.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.1,
+        metavar="T",
+        help="largest relative difference that passes (default %(default)s: compression changes outputs; "
+        "use 1e-4 for a lossless copy)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
+    command.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from sws_compress.api import verify
+    from sws_compress.report.tables import verification_table
+
+    verification = verify(
+        options.original,
+        options.compressed,
+        inputs=options.inputs,
+        tolerance=options.tolerance,
+        seed=options.seed,
+    )
+    _show(options, verification.to_json(), lambda: verification_table(verification))
+    return 0 if verification.passed else 1
+
+
+# -- demo -------------------------------------------------------------------------------------------------------------
+
+
+def _add_demo(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "demo",
+        "compress a pretrained LeNet-300-100 on MNIST, from start to finish",
+        "Load the network, run the alternating loop (fine-tune under the mixture prior, EM step, repeat), snap, write "
+        "lenet.onnx, check it weight by weight in ONNX Runtime, and report size and test error. About two minutes.",
+    )
+    command.add_argument(
+        "--data",
+        type=Path,
+        default=Path("benchmarks/data"),
+        metavar="DIR",
+        help="folder with mnist.npz and lenet_300_100.npz (default %(default)s, as in a clone of the repository)",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        default=Path("out/demo"),
+        metavar="DIR",
+        help="folder for the results (default %(default)s)",
+    )
+    command.add_argument("--epochs", type=int, default=18, metavar="N", help="length of the run (default %(default)s)")
+    command.add_argument(
+        "--ratio", type=float, default=200.0, metavar="R", help="how many times smaller the weights get (default 200)"
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the run (default 0)")
+    command.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from sws_compress.demo.run import run_demo
+
+    with progress_bar() as on_progress:
+        result = run_demo(
+            options.data,
+            options.output,
+            epochs=options.epochs,
+            ratio=options.ratio,
+            seed=options.seed,
+            on_progress=on_progress,
+        )
+    return _show(options, result.to_json(), result.to_table)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error; yields ``show(description, done, total)``. Silent where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("loading", total=None)
+        yield lambda description, done, total: progress.update(
+            task, description=description, completed=done, total=total
+        )
+
+
+def _show(options: argparse.Namespace, values: dict[str, Any], table: Callable[[], RenderableType]) -> int:
+    """JSON to standard output, or a table."""
+    if options.json:
+        print(json.dumps(values, indent=2))
+    else:
+        from rich.console import Console
+
+        Console().print(table())
+    return 0

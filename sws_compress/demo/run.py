@@ -1,0 +1,119 @@
+"""``sws-compress demo``: a pretrained LeNet-300-100 becomes a few kilobytes of ONNX, checked and measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Group, RenderableType
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from sws_compress.api import compress, dense_onnx, run_model
+from sws_compress.demo.lenet import load_lenet
+from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
+from sws_compress.errors import OutputError
+from sws_compress.files import write_atomically
+from sws_compress.report.result import CompressionResult
+from sws_compress.report.tables import compression_table
+from sws_compress.train.loop import Distillation
+from sws_compress.train.select import Sharing
+
+# Chosen on the last 5,000 training images.
+BATCH_SIZE = 64
+COMPONENTS = 7
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """``test_error_before`` and ``_after`` in percent, both measured by ONNX Runtime on the files themselves."""
+
+    compression: CompressionResult
+    test_error_before: float
+    test_error_after: float
+    validation_error_after: float
+    figure: Path
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.compression.to_json(),
+            "test_error_percent_before": self.test_error_before,
+            "test_error_percent_after": self.test_error_after,
+            "validation_error_percent_after": self.validation_error_after,
+            "figure": str(self.figure),
+        }
+
+    def to_table(self) -> RenderableType:
+        errors = f"{self.test_error_before:.2f} %, {self.test_error_after:.2f} %"
+        return Group(
+            compression_table(self.compression, [("test error before, after", errors)]),
+            f"[dim]picture of the weights[/]   {self.figure}",
+        )
+
+
+def run_demo(
+    data: Path,
+    output: Path,
+    *,
+    epochs: int,
+    ratio: float,
+    seed: int,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> DemoResult:
+    """Write ``lenet.onnx``, ``dense.onnx``, ``result.json`` and ``weights.png`` into ``output``; measure both models.
+
+    ``data`` holds ``mnist.npz`` and ``lenet_300_100.npz``. Raises DataError or ModelError when they are not there.
+    """
+    from sws_compress.report.figures import weights_figure  # early: a missing matplotlib must not cost the run
+
+    training, validation, test = load_mnist(data / "mnist.npz")
+    network = load_lenet(data / "lenet_300_100.npz")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"output folder {output} must be writable, got '{error.strerror}': choose another") from error
+    dense = output / "dense.onnx"
+    example = test.images[:8].flatten(1)
+    write_atomically(dense, dense_onnx(network, (example,)))
+    compression = compress(
+        network,
+        output / "lenet.onnx",
+        train=ShiftedBatches(training, BATCH_SIZE),
+        loss=cross_entropy,
+        example_inputs=(example,),
+        components=COMPONENTS,
+        ratio=ratio,
+        epochs=epochs,
+        distillation=Distillation(),
+        parameters=lambda name, parameter: True,  # biases too: as float32 they would be a fifth of the file
+        sharing=Sharing.MODULE,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    figure = output / "weights.png"
+    assert compression.network is not None
+    weights_figure(_matrices(network), _matrices(compression.network), compression.mixtures, figure)
+    result = DemoResult(
+        compression=compression,
+        test_error_before=error_percent(dense, test),
+        test_error_after=error_percent(compression.output, test),
+        validation_error_after=error_percent(compression.output, validation),
+        figure=figure,
+    )
+    write_atomically(output / "result.json", (json.dumps(result.to_json(), indent=2) + "\n").encode())
+    return result
+
+
+def _matrices(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: p.detach().numpy() for name, p in network.named_parameters() if p.dim() == 2}
+
+
+def error_percent(path: Path, split: Split) -> float:
+    """Share of wrong answers of an ONNX file on a split, in percent."""
+    logits = run_model(path, {"pixels": split.images.flatten(1).numpy()})["output"]
+    return 100 * float(np.mean(logits.argmax(1) != split.labels.numpy()))
