@@ -10,20 +10,23 @@ from typing import Any
 import torch
 
 from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.snap import Palette
 from sws_compress.train import hard
-from sws_compress.train.optimizers import group_of, metric_of
+from sws_compress.train.optimizers import groups_by_parameter, rate_of, second_moment_of
 from sws_compress.train.select import ParameterGroup
 
 CODEBOOK_ENTRY_BITS = 16
 SENSITIVITY_EVERY = 10  # EM steps: second moments move slowly, and their factors cost as much as an assignment
 RATE_GAIN = 0.3  # d log(rate) per d log(bits); measured bits answer within a few EM steps
+SMALLEST_VARIANCE = 1e-12  # of a component whose members all sit on its mean
 START_RATE = 1e-4  # in units of the mean sensitivity-weighted squared weight, per bit
 
 
 @dataclass
 class GroupState:
-    """latent, sensitivity, assignment: one tensor per member; codebook, weights: (k,) shared by the members."""
+    """One group: ``codebook`` (k,) float32 and ``weights`` (k,) float64, shared; of the rest one tensor per member.
+
+    ``latent`` float32; ``assignment`` uint8; ``sensitivity`` float32 or None for 1 everywhere.
+    """
 
     latent: list[torch.Tensor]
     assignment: list[torch.Tensor]
@@ -31,13 +34,83 @@ class GroupState:
     codebook: torch.Tensor
     weights: torch.Tensor
 
+    @classmethod
+    def start(cls, group: ParameterGroup, mixture: Mixture) -> GroupState:
+        """The parameters as latent weights, all assigned to zero until the first EM step."""
+        device = group.parameters[0].device
+        latent = [parameter.detach().to(torch.float32, copy=True) for parameter in group.parameters]
+        return cls(
+            latent=latent,
+            assignment=[torch.zeros_like(member, dtype=torch.uint8) for member in latent],
+            sensitivity=[None for _ in latent],
+            codebook=torch.tensor(mixture.means, dtype=torch.float32, device=device),
+            weights=torch.tensor(mixture.weights, dtype=torch.float64, device=device),
+        )
+
+    @classmethod
+    def copied(cls, saved: dict[str, Any], device: torch.device) -> GroupState:
+        """A state of its own from ``vars`` of another one."""
+        return cls(
+            latent=[member.to(device, copy=True) for member in saved["latent"]],
+            assignment=[member.to(device, copy=True) for member in saved["assignment"]],
+            sensitivity=[None if member is None else member.to(device, copy=True) for member in saved["sensitivity"]],
+            codebook=saved["codebook"].to(device, copy=True),
+            weights=saved["weights"].to(device, copy=True),
+        )
+
     def occupancy(self) -> torch.Tensor:
+        """How many weights each component holds, shape (k,), float64."""
         return hard.counts(self.assignment, len(self.codebook))
 
     def coded_bits(self) -> float:
         """Order-0 entropy of the assignments plus the codebook entries in use."""
         occupancy = self.occupancy()
         return hard.entropy_bits(occupancy) + CODEBOOK_ENTRY_BITS * int((occupancy > 0).sum())
+
+    def assign(self, rate: float) -> None:
+        """The hard E-step: every latent weight to the component with the least distortion plus rate * code length."""
+        code_bits = -torch.log2(self.weights)
+        self.assignment = [
+            hard.assign(latent, sensitivity, self.codebook, code_bits, rate)
+            for latent, sensitivity in zip(self.latent, self.sensitivity, strict=True)
+        ]
+
+    def maximise(self) -> bool:
+        """The M-step: pi from counts, mu_k = sum h w / sum h over the members of k; False if a weight is not finite.
+
+        Component 0 stays zero, components without members stay where they are.
+        """
+        k = len(self.codebook)
+        mass = torch.zeros(k, dtype=torch.float64, device=self.codebook.device)
+        moment = torch.zeros_like(mass)
+        for latent, assignment, sensitivity in zip(self.latent, self.assignment, self.sensitivity, strict=True):
+            h = torch.ones_like(latent) if sensitivity is None else sensitivity
+            mass += hard.member_sums(h, assignment, k)
+            moment += hard.member_sums(h * latent, assignment, k)
+        if not bool(torch.isfinite(moment).all()):
+            return False
+        means = torch.where(mass > 0, moment / mass.clamp_min(1e-300), self.codebook.double())
+        means[0] = 0
+        self.codebook.copy_(means)  # in place: the codebook's optimiser holds it
+        self.weights = hard.update_code_lengths(self.weights, self.occupancy())
+        return True
+
+    def mixture(self) -> Mixture:
+        """The mixture that the latent weights now follow: pi, mu, and the spread of the members about each mean."""
+        k = len(self.codebook)
+        scatter = torch.zeros(k, dtype=torch.float64, device=self.codebook.device)
+        for i, latent in enumerate(self.latent):
+            scatter += hard.member_sums((latent - self.snapped(i)).square(), self.assignment[i], k)
+        counts = self.occupancy()
+        pooled = scatter.sum() / counts.sum()
+        variances = torch.where(counts > 0, scatter / counts.clamp_min(1), pooled).clamp_min(SMALLEST_VARIANCE)
+        weights = self.weights / self.weights.sum()
+        return Mixture(*(array.double().cpu().numpy() for array in (weights, self.codebook, variances)))
+
+    def snapped(self, member: int) -> torch.Tensor:
+        """The means of a member's components, float32, in its shape."""
+        assignment = self.assignment[member]
+        return self.codebook.index_select(0, assignment.reshape(-1).int()).view(assignment.shape)
 
 
 class HardStage:
@@ -51,20 +124,15 @@ class HardStage:
         self.groups = groups
         self.rate = START_RATE
         self.updates = 0
-        self.states = [
-            GroupState(
-                latent=[p.detach().float().clone() for p in group.parameters],
-                assignment=[torch.zeros(p.shape, dtype=torch.uint8, device=p.device) for p in group.parameters],
-                sensitivity=[None for _ in group.parameters],
-                codebook=torch.tensor(mixture.means, dtype=torch.float32, device=group.parameters[0].device),
-                weights=torch.tensor(mixture.weights, dtype=torch.float64, device=group.parameters[0].device),
-            )
-            for group, mixture in zip(groups, mixtures, strict=True)
-        ]
+        self.states = [GroupState.start(group, mixture) for group, mixture in zip(groups, mixtures, strict=True)]
+        # What the parameters hold between two steps, in their own dtype: the move is measured from here.
+        self._written = [[parameter.detach().clone() for parameter in group.parameters] for group in groups]
+        self._coded_bits = self._count_bits()
         self._codebook_optimizer: torch.optim.Adam | None = None
 
     def coded_bits(self) -> float:
-        return sum(state.coded_bits() for state in self.states)
+        """Order-0 entropy of all assignments plus the codebooks, in bits, as of the last EM step."""
+        return self._coded_bits
 
     # -- every optimiser step ---------------------------------------------------------------------------------------
 
@@ -74,13 +142,13 @@ class HardStage:
 
         The pull is the minimiser of 1/(2 rate) (w' - w)^2 + pull/2 (w' - mu)^2, stable for any ``pull``.
         """
-        for group, state in zip(self.groups, self.states, strict=True):
-            for parameter, latent, assignment in zip(group.parameters, state.latent, state.assignment, strict=True):
-                snapped = state.codebook[assignment.int()]
-                metric = metric_of(optimizer, group_of(optimizer, parameter), parameter)
-                latent.add_(parameter.detach().float() - snapped)
-                if metric is not None:
-                    latent.lerp_(snapped, pull * metric.rate / (1 + pull * metric.rate))
+        settings = groups_by_parameter(optimizer)
+        for group, state, written in zip(self.groups, self.states, self._written, strict=True):
+            for parameter, latent, snapped in zip(group.parameters, state.latent, written, strict=True):
+                force = pull * rate_of(optimizer, settings[id(parameter)])
+                mean = snapped.float()
+                latent.add_(parameter.float() - mean)
+                latent.lerp_(mean, force / (1 + force))
                 parameter.copy_(snapped)
 
     @torch.no_grad()
@@ -88,14 +156,15 @@ class HardStage:
         """Frozen assignments: move each mean along the summed gradient of its members; zero stays zero."""
         if self._codebook_optimizer is None:
             self._codebook_optimizer = self._make_codebook_optimizer()
-        for group, state, settings in zip(self.groups, self.states, self._codebook_optimizer.param_groups, strict=True):
+        settings = groups_by_parameter(optimizer)
+        for group, state, own in zip(self.groups, self.states, self._codebook_optimizer.param_groups, strict=True):
             gradient = torch.zeros_like(state.codebook, dtype=torch.float64)
             for parameter, assignment in zip(group.parameters, state.assignment, strict=True):
                 if parameter.grad is not None:
                     gradient += hard.member_sums(parameter.grad, assignment, len(state.codebook))
             gradient[0] = 0
             state.codebook.grad = gradient.float()
-            settings["lr"] = codebook_rate * float(group_of(optimizer, group.parameters[0])["lr"])
+            own["lr"] = codebook_rate * float(settings[id(group.parameters[0])]["lr"])
         self._codebook_optimizer.step()
         self.write_snapped()
 
@@ -103,36 +172,36 @@ class HardStage:
 
     @torch.no_grad()
     def update(self, optimizer: torch.optim.Optimizer, target_bits: float) -> None:
-        """Hard E-step at the present rate, M-step of pi and mu, then the rate follows the size target."""
+        """Hard E-step at the present rate, M-step of pi and mu, then the rate follows the size target.
+
+        Raises TrainingError when a latent weight is NaN or infinite.
+        """
         if self.updates % SENSITIVITY_EVERY == 0:
             self._update_sensitivities(optimizer)
         self.updates += 1
-        for state in self.states:
-            code_bits = -torch.log2(state.weights)
-            state.assignment = [
-                hard.assign(latent, sensitivity, state.codebook, code_bits, self.rate)
-                for latent, sensitivity in zip(state.latent, state.sensitivity, strict=True)
-            ]
-            state.weights = hard.update_code_lengths(state.weights, state.occupancy())
-            state.codebook = _member_means(state)
+        for group, state in zip(self.groups, self.states, strict=True):
+            state.assign(self.rate)
+            if not state.maximise():
+                raise group.diverged()
         self.write_snapped()
-        error = math.log(self.coded_bits() / target_bits)
+        self._coded_bits = self._count_bits()
+        error = math.log(self._coded_bits / target_bits)
         self.rate *= math.exp(min(max(RATE_GAIN * error, -0.3), 0.3))
 
     @torch.no_grad()
     def write_snapped(self) -> None:
         """Set every parameter to the mean of its component."""
-        for group, state in zip(self.groups, self.states, strict=True):
-            for parameter, assignment in zip(group.parameters, state.assignment, strict=True):
-                parameter.copy_(state.codebook[assignment.int()])
+        for group, state, written in zip(self.groups, self.states, self._written, strict=True):
+            for i, parameter in enumerate(group.parameters):
+                written[i] = state.snapped(i).to(parameter.dtype)
+                parameter.copy_(written[i])
 
-    def palettes(self) -> dict[str, Palette]:
-        """Codebook and indices of every parameter, by name."""
-        return {
-            name: Palette(state.codebook.cpu().numpy(), assignment.reshape(-1).cpu().numpy(), tuple(assignment.shape))
-            for group, state in zip(self.groups, self.states, strict=True)
-            for name, assignment in zip(group.names, state.assignment, strict=True)
-        }
+    def mixtures(self) -> list[Mixture]:
+        """The mixture of every group."""
+        return [state.mixture() for state in self.states]
+
+    def _count_bits(self) -> float:
+        return sum(state.coded_bits() for state in self.states)
 
     def _update_sensitivities(self, optimizer: torch.optim.Optimizer) -> None:
         """h from squared gradients, scaled over all groups so that the mean of h w^2 is 1.
@@ -140,13 +209,13 @@ class HardStage:
         One scale for all groups: a scale per group would forget that a small convolution matters more per weight.
         """
         energy, elements = 0.0, 0
+        settings = groups_by_parameter(optimizer)
         for group, state in zip(self.groups, self.states, strict=True):
             for i, (parameter, latent) in enumerate(zip(group.parameters, state.latent, strict=True)):
-                metric = metric_of(optimizer, group_of(optimizer, parameter), parameter)
-                moment = None if metric is None else metric.second_moment
+                moment = second_moment_of(optimizer, settings[id(parameter)], parameter)
                 if moment is None:
                     moment = torch.zeros_like(latent) if parameter.grad is None else parameter.grad.float().square()
-                factors = hard.sensitivity_factors(moment)
+                factors = hard.sensitivity_factors(moment.float())
                 state.sensitivity[i] = factors
                 energy += float((factors * latent.square()).sum())
                 elements += latent.numel()
@@ -162,6 +231,7 @@ class HardStage:
     # -- state ------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, lists and dicts; the tensors are the live ones, as in torch."""
         return {
             "rate": self.rate,
             "updates": self.updates,
@@ -170,23 +240,16 @@ class HardStage:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from ``state_dict``; the parameters get their snapped values."""
         self.rate = saved["rate"]
         self.updates = saved["updates"]
-        self.states = [GroupState(**group) for group in saved["groups"]]
+        self.states = [
+            GroupState.copied(state, group.parameters[0].device)
+            for group, state in zip(self.groups, saved["groups"], strict=True)
+        ]
+        self._codebook_optimizer = None
         if saved["codebook_optimizer"] is not None:
             self._codebook_optimizer = self._make_codebook_optimizer()
             self._codebook_optimizer.load_state_dict(saved["codebook_optimizer"])
-
-
-def _member_means(state: GroupState) -> torch.Tensor:
-    """mu_k = sum h w / sum h over the members of k; component 0 stays zero, empty components stay where they are."""
-    k = len(state.codebook)
-    weight = torch.zeros(k, dtype=torch.float64, device=state.codebook.device)
-    moment = torch.zeros_like(weight)
-    for latent, assignment, sensitivity in zip(state.latent, state.assignment, state.sensitivity, strict=True):
-        h = torch.ones_like(latent) if sensitivity is None else sensitivity
-        weight += hard.member_sums(h, assignment, k)
-        moment += hard.member_sums(h * latent, assignment, k)
-    means = torch.where(weight > 0, moment / weight.clamp_min(1e-300), state.codebook.double()).float()
-    means[0] = 0
-    return means
+        self._coded_bits = self._count_bits()
+        self.write_snapped()

@@ -6,20 +6,20 @@ import copy
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from sws_compress.errors import ArgumentError, DataError, ModelError, TrainingError
+from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.files import write_atomically
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette
+from sws_compress.train.batches import batches_per_epoch, inputs_and_targets, moved, no_batches, seeded
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing
@@ -42,7 +42,7 @@ class Distillation:
             raise ArgumentError(
                 f"distillation weight must be in (0, 1], got {self.weight}: leave distillation out for 0"
             )
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ArgumentError(f"distillation temperature must be > 0, got {self.temperature}: 3 is usual")
 
 
@@ -69,18 +69,22 @@ class FineTuning:
 
 @dataclass(frozen=True)
 class Progress:
-    """Handed to ``on_progress`` after every optimiser step; ``coded_bits`` is None in the soft stage."""
+    """Handed to ``on_progress`` after every optimiser step.
+
+    ``coded_bits`` of the compressed parameters and ``ratio`` (float32 bits over coded bits) are None in the soft stage.
+    """
 
     step: int
     total_steps: int
     stage: Stage
     loss: float
     coded_bits: float | None
+    ratio: float | None
 
 
 @dataclass(frozen=True)
 class FineTuned:
-    """``palettes`` by parameter name; the model's parameters hold the same values."""
+    """``palettes`` and ``mixtures`` by parameter name; the model's parameters hold the palettes' values."""
 
     palettes: dict[str, Palette]
     mixtures: dict[str, Mixture]
@@ -104,9 +108,13 @@ def fine_tune(
     state_path    the run's state is saved here after every epoch, and a run that finds one goes on from it: with the
                   same settings the result is the same as without the interruption, provided that ``train`` draws
                   its randomness from torch's global generator, which is seeded per epoch from ``settings.seed``
-    rescue_path   where the last good state goes when the loss breaks down (default: ``state_path``)
+    rescue_path   where the last good state goes when the loss breaks down (default: ``state_path``); it is a state
+                  like those in ``state_path``
 
-    Raises DataError when ``train`` yields nothing, TrainingError when the loss is not finite.
+    ``train`` may leave the global generators of torch as it likes: the caller's are put back.
+
+    Raises DataError when ``train`` yields nothing or has no length, TrainingError when the loss or a gradient is not
+    finite, ArgumentError when the file at ``state_path`` is not the state of such a run.
     """
     distillation = settings.distillation
     if loss is None:
@@ -135,13 +143,13 @@ class _Run:
     ) -> None:
         self.model, self.train, self.settings, self.loss = model, train, settings, loss
         self.state_path, self.rescue_path, self.on_progress = state_path, rescue_path, on_progress
-        self.teacher = _frozen_copy(model) if settings.distillation else None
-        self.device = next(model.parameters()).device
-        self.total_steps = settings.epochs * _length(train)
-        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        if not trainable:
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not self.trainable:
             raise ModelError("a model must have trainable parameters, got none: set requires_grad")
-        self.optimizer = torch.optim.Adam(trainable, lr=settings.learning_rate, fused=self.device.type != "mps")
+        self.device = self.trainable[0].device
+        self.total_steps = settings.epochs * batches_per_epoch(train)
+        self.teacher = _frozen_copy(model) if settings.distillation else None
+        self.optimizer = torch.optim.Adam(self.trainable, lr=settings.learning_rate, fused=self.device.type != "mps")
         self.prior = SoftWeightSharing(
             model,
             self.optimizer,
@@ -155,18 +163,21 @@ class _Run:
 
     def go(self) -> FineTuned:
         first_epoch = self._resume()
-        was_training = self.model.training
+        modes = [(module, module.training) for module in self.model.modules()]
         self.model.train()
+        self.optimizer.zero_grad()  # the caller's gradients are none of this run's
         try:
+            good = self._state(first_epoch)
             for epoch in range(first_epoch, self.settings.epochs):
-                good = self._state(epoch)
-                with _seeded(self.settings.seed, epoch, self.device):
+                with seeded(self.settings.seed, epoch, self.device):
                     self._epoch(good)
+                good = self._state(epoch + 1)
                 if self.state_path is not None:
-                    write_atomically(self.state_path, self._state(epoch + 1))
+                    write_atomically(self.state_path, good)
             palettes = self.prior.snap()
         finally:
-            self.model.train(was_training)
+            for module, training in modes:
+                module.training = training
         return FineTuned(palettes, self.prior.mixtures, self.prior.steps)
 
     def _epoch(self, good: bytes) -> None:
@@ -177,23 +188,34 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.learning_rate * rate
             loss = self._loss(batch)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                self._rescue(value, good)
             loss.backward()  # type: ignore[no-untyped-call]
+            value = self._checked(loss, good)
             self.optimizer.step()
             self.prior.step()
             self.optimizer.zero_grad()
             if self.on_progress is not None:
-                self.on_progress(
-                    Progress(self.prior.steps, self.total_steps, self.prior.stage, value, self.prior.coded_bits)
-                )
+                self.on_progress(self._progress(value))
         if batches == 0:
-            raise DataError("train must yield at least one batch per epoch, got none: check the loader")
+            raise no_batches()
+
+    def _checked(self, loss: torch.Tensor, good: bytes) -> float:
+        """The loss; TrainingError if it or a gradient is not finite, before a step can carry that into the weights."""
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            self._rescue("loss", value, good)
+        gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
+        largest = float(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf))
+        if not math.isfinite(largest):
+            self._rescue("gradients", largest, good)
+        return value
+
+    def _progress(self, loss: float) -> Progress:
+        prior = self.prior
+        return Progress(prior.steps, self.total_steps, prior.stage, loss, prior.coded_bits, prior.coded_ratio)
 
     def _loss(self, batch: Any) -> torch.Tensor:
-        inputs, targets = _inputs_and_targets(batch, labelled=self.loss is not None)
-        inputs, targets = _moved(inputs, self.device), _moved(targets, self.device)
+        inputs, targets = inputs_and_targets(batch, labelled=self.loss is not None)
+        inputs, targets = moved(inputs, self.device), moved(targets, self.device)
         outputs = self.model(*inputs)
         parts = []
         distillation = self.settings.distillation
@@ -209,14 +231,16 @@ class _Run:
     # -- state ------------------------------------------------------------------------------------------------------
 
     def _state(self, epoch: int) -> bytes:
+        """Everything that the epochs from ``epoch`` on depend on; empty where nobody would write it."""
+        if self.rescue_path is None:
+            return b""
         buffer = io.BytesIO()
         state = {
             "epoch": epoch,
-            "total_steps": self.total_steps,
+            "prior": self.prior.state_dict(),
             "model": self.model.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "prior": self.prior.state_dict(),
         }
         torch.save(state, buffer)
         return buffer.getvalue()
@@ -225,34 +249,29 @@ class _Run:
         if self.state_path is None or not os.path.exists(self.state_path):
             return 0
         try:
-            saved = torch.load(self.state_path, map_location=self.device, weights_only=True)
-            if saved["total_steps"] != self.total_steps:
-                raise ArgumentError(
-                    f"{self.state_path} was saved by a run of {saved['total_steps']} steps, got {self.total_steps}: "
-                    "use the same data and epochs, or another state file"
-                )
+            # To the CPU first: parts of the state belong there, the others are moved to their parameters.
+            saved = torch.load(self.state_path, map_location="cpu", weights_only=True)
+            self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run
             self.model.load_state_dict(saved["model"])
             if self.teacher is not None:
                 self.teacher.load_state_dict(saved["teacher"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.prior.load_state_dict(saved["prior"])
-        except ArgumentError:
-            raise
+            return int(saved["epoch"])
+        except ArgumentError as error:
+            raise ArgumentError(f"{self.state_path} cannot be resumed: {error}") from error
         except Exception as error:  # torch.load raises many kinds for a file that is not its own
             raise ArgumentError(
                 f"{self.state_path} must be a state that this run saved, got {type(error).__name__}: "
                 "delete it to start anew"
             ) from error
-        return int(saved["epoch"])
 
-    def _rescue(self, value: float, good: bytes) -> None:
-        where = "not saved (no state path given)"
+    def _rescue(self, thing: str, value: float, good: bytes) -> NoReturn:
+        cure = "lower learning_rate and start again"
         if self.rescue_path is not None:
             write_atomically(self.rescue_path, good)
-            where = f"saved in {self.rescue_path}"
+            cure = f"lower learning_rate and go on from the last good state, saved in {self.rescue_path}"
         raise TrainingError(
-            f"loss must stay finite, got {value} at step {self.prior.steps + 1} of {self.total_steps}: "
-            f"the state of the last good epoch is {where}; lower learning_rate and start again"
+            f"{thing} must stay finite, got {value} at step {self.prior.steps + 1} of {self.total_steps}: {cure}"
         )
 
 
@@ -263,50 +282,8 @@ def _frozen_copy(model: nn.Module) -> nn.Module:
     return teacher
 
 
-def _length(train: Iterable[Any]) -> int:
-    if not isinstance(train, Sized):
-        raise DataError(
-            f"train must have a length, got {type(train).__name__}: the schedule needs the number of batches; "
-            "use a list or a loader over a map-style dataset"
-        )
-    if len(train) == 0:
-        raise DataError("train must yield at least one batch per epoch, got none: check the loader")
-    return len(train)
-
-
-def _inputs_and_targets(batch: Any, *, labelled: bool) -> tuple[tuple[Any, ...], Any]:
-    """((inputs...), targets): the last item of a pair is the target; without a loss targets are not looked at."""
-    if labelled:
-        if not isinstance(batch, list | tuple) or len(batch) != 2:
-            raise DataError(
-                f"train must yield (inputs, targets) pairs, got {type(batch).__name__}: "
-                "leave loss out for unlabelled data"
-            )
-        inputs, targets = batch
-    else:
-        inputs, targets = (batch[0] if isinstance(batch, list | tuple) else batch), None
-    return (tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)), targets
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
-    if isinstance(value, list | tuple):
-        return tuple(_moved(item, device) for item in value)
-    return value
-
-
 def _distillation_loss(outputs: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
     """temperature * KL(teacher || student) of softened classes on dimension 1, mean over all other dimensions."""
     student = functional.log_softmax(outputs / temperature, dim=1)
     teacher = functional.log_softmax(wanted / temperature, dim=1)
     return temperature * (teacher.exp() * (teacher - student)).sum(1).mean()
-
-
-@contextmanager
-def _seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """torch's global generators seeded for this epoch, and put back as they were afterwards."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        yield

@@ -29,30 +29,47 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
         )
 
 
-def group_of(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[str, Any]:
-    """The optimiser's parameter group that holds ``parameter`` (ArgumentError when none does)."""
-    for group in optimizer.param_groups:
-        if any(member is parameter for member in group["params"]):
-            return group
-    raise ArgumentError(
-        f"every compressed parameter must be in the optimizer, got one of shape {tuple(parameter.shape)} that is not: "
-        "pass model.parameters() to the optimizer or leave the parameter out"
-    )
+def groups_by_parameter(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
+    """The optimiser's group of each of its parameters, by ``id(parameter)``.
+
+    Made anew for every step: ``load_state_dict`` and schedulers replace groups, and one pass over the parameters
+    costs less than a search for each.
+    """
+    return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def rate_of(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
+    """Learning rate >= 0: how far a steady unit gradient (SGD) or the gradient's sign (Adam) moves a weight per step.
+
+    SGD with momentum moves a weight by rate * (1 - dampening) / (1 - momentum) per unit of steady gradient, so that
+    is its rate here: otherwise the pull would be weaker against the loss by the same factor.
+    """
+    rate = float(group["lr"])
+    if isinstance(optimizer, torch.optim.SGD) and group["momentum"]:
+        rate *= (1 - group["dampening"]) / (1 - group["momentum"])
+    return rate
+
+
+def second_moment_of(
+    optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor
+) -> torch.Tensor | None:
+    """The running mean of squared gradients that Adam divides by, without its bias correction; None for SGD."""
+    state = optimizer.state.get(parameter)
+    if not state or isinstance(optimizer, torch.optim.SGD):
+        return None
+    moment: torch.Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
+    return moment
 
 
 def metric_of(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor) -> Metric | None:
-    """The metric after the last step; None when there is nothing to pull in (rate 0, or no step taken yet).
-
-    SGD with momentum moves a weight by rate / (1 - momentum) per unit of steady gradient, so that is its rate here:
-    otherwise the pull would be weaker against the loss by the same factor.
-    """
-    rate = float(group["lr"])
+    """The metric after the last step; None when there is nothing to pull in (rate 0, or no step taken yet)."""
+    rate = rate_of(optimizer, group)
     if rate <= 0:
         return None
     if isinstance(optimizer, torch.optim.SGD):
-        return Metric(rate / (1 - group["momentum"]))
-    state = optimizer.state.get(parameter)
-    if not state:
+        return Metric(rate)
+    moment = second_moment_of(optimizer, group, parameter)
+    if moment is None:
         return None
-    moment = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-    return Metric(rate, moment, 1 - group["betas"][1] ** float(state["step"]), float(group["eps"]))
+    step = float(optimizer.state[parameter]["step"])
+    return Metric(rate, moment, 1 - group["betas"][1] ** step, float(group["eps"]))

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError
+from sws_compress.mixture.init import check_components
 from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.snap import Palette
-from sws_compress.train.hard_stage import HardStage
-from sws_compress.train.optimizers import check_optimizer, group_of
+from sws_compress.mixture.snap import Palette, palette_of
+from sws_compress.train.hard_stage import CODEBOOK_ENTRY_BITS, HardStage
+from sws_compress.train.optimizers import check_optimizer, groups_by_parameter
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing, select_parameters
 from sws_compress.train.soft_stage import SoftStage
@@ -50,13 +51,8 @@ class SoftWeightSharing:
         parameters: Selection | None = None,
         sharing: Sharing = Sharing.TENSOR,
     ) -> None:
-        if not 2 <= components <= 256:
-            raise ArgumentError(
-                f"components must be >= 2, got {components}: one is reserved for zero"
-                if components < 2
-                else f"components must be <= 256, got {components}: an index is one byte"
-            )
-        if ratio <= 1:
+        check_components(components)
+        if not ratio > 1:
             raise ArgumentError(f"ratio must be > 1, got {ratio}: it is how many times smaller the weights become")
         if total_steps is not None and total_steps < 1:
             raise ArgumentError(f"total_steps must be >= 1, got {total_steps}: count the optimizer steps of the run")
@@ -64,12 +60,11 @@ class SoftWeightSharing:
         self.optimizer = optimizer
         self.schedule = schedule or Schedule()
         self.ratio = ratio
+        self._components = components
         self.total_steps = total_steps
         self.steps = 0
         self.groups = select_parameters(model, parameters, sharing=sharing)
-        for group in self.groups:
-            for parameter in group.parameters:
-                group_of(optimizer, parameter)
+        self._check_groups()
         self._soft = SoftStage(self.groups, components, self.schedule.variance_floor(0.0))
         self._hard: HardStage | None = None
         self._first_bits: float | None = None
@@ -83,17 +78,25 @@ class SoftWeightSharing:
 
     @property
     def stage(self) -> Stage:
-        return self.schedule.stage(self.progress)
+        """Where the run is; always SOFT without ``total_steps``."""
+        return Stage.SOFT if self.total_steps is None else self.schedule.stage(self.progress)
 
     @property
     def mixtures(self) -> dict[str, Mixture]:
-        """The present mixture of every group, by label."""
-        return {group.label: mixture for group, mixture in zip(self.groups, self._soft.mixtures, strict=True)}
+        """The present mixture of every compressed parameter, by name; members of a group have the same one."""
+        mixtures = self._soft.mixtures if self._hard is None else self._hard.mixtures()
+        return {name: mixture for group, mixture in zip(self.groups, mixtures, strict=True) for name in group.names}
 
     @property
     def coded_bits(self) -> float | None:
-        """Order-0 entropy of all assignments plus codebooks, in bits; None before the hard stage."""
+        """Order-0 entropy of all assignments plus codebooks, in bits, at the last EM step; None in the soft stage."""
         return None if self._hard is None else self._hard.coded_bits()
+
+    @property
+    def coded_ratio(self) -> float | None:
+        """32 bits per compressed parameter over ``coded_bits``; None in the soft stage."""
+        bits = self.coded_bits
+        return None if bits is None else FLOAT_BITS * self._elements / bits
 
     def step(self) -> None:
         """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due."""
@@ -118,41 +121,96 @@ class SoftWeightSharing:
         if stage is Stage.SOFT:
             self._soft.update(self.optimizer, self.schedule.variance_floor(self.progress))
             return
-        if self._hard is None:
+        if self._hard is None or self._first_bits is None:
+            # Assigned at once, whatever stage comes next: unassigned weights would all be tuned and snapped as zeros.
             self._hard = HardStage(self.groups, self._soft.mixtures)
+            self._hard.update(self.optimizer, self._last_bits)
+            self._first_bits = max(self._hard.coded_bits(), self._last_bits)
         if stage is Stage.HARD:
-            self._hard.update(self.optimizer, self._target_bits())
+            target = self.schedule.target_bits(self.progress, self._first_bits, self._last_bits)
+            self._hard.update(self.optimizer, target)
 
-    def _target_bits(self) -> float:
-        assert self._hard is not None
-        elements = sum(group.elements for group in self.groups)
-        last_bits = FLOAT_BITS * elements / self.ratio
-        if self._first_bits is None:
-            self._hard.update(self.optimizer, last_bits)
-            self._first_bits = max(self._hard.coded_bits(), last_bits)
-        return self.schedule.target_bits(self.progress, self._first_bits, last_bits)
+    @property
+    def _last_bits(self) -> float:
+        return FLOAT_BITS * self._elements / self.ratio
+
+    @property
+    def _elements(self) -> int:
+        return sum(group.elements for group in self.groups)
+
+    def _check_groups(self) -> None:
+        """ArgumentError for a parameter that the optimiser lacks, or a ratio that codebooks alone would exceed."""
+        known = groups_by_parameter(self.optimizer)
+        for group in self.groups:
+            for name, parameter in zip(group.names, group.parameters, strict=True):
+                if id(parameter) not in known:
+                    raise ArgumentError(
+                        f"every compressed parameter must be in the optimizer, got {name}, which is not: "
+                        "pass model.parameters() to the optimizer or leave the parameter out"
+                    )
+        most = FLOAT_BITS * sum(group.elements for group in self.groups) / (CODEBOOK_ENTRY_BITS * len(self.groups))
+        if self.total_steps is not None and self.ratio >= most:
+            raise ArgumentError(
+                f"ratio must be < {most:.4g} for these weights, got {self.ratio}: "
+                "with one codebook entry for each group and nothing else they are that many times smaller"
+            )
 
     def snap(self) -> dict[str, Palette]:
-        """Set every compressed parameter to a cluster mean; the palettes by parameter name."""
+        """Set every compressed parameter to a cluster mean; the palettes by parameter name, exactly what they hold.
+
+        Parameters of half precision hold the means rounded to their own dtype, and so do their palettes.
+        """
         if self._hard is None:
-            return self._soft.snap()
-        self._hard.write_snapped()
-        return self._hard.palettes()
+            self._soft.snap()
+        else:
+            self._hard.write_snapped()
+        palettes = {}
+        for group in self.groups:
+            for name, parameter in zip(group.names, group.parameters, strict=True):
+                palette = palette_of(parameter.detach().float().cpu().numpy())
+                assert palette is not None  # it holds at most as many values as there are components
+                palettes[name] = palette
+        return palettes
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that ``load_state_dict`` needs to go on exactly: tensors, numbers and lists only."""
+        """Everything that ``load_state_dict`` needs to go on exactly: tensors, numbers, lists and dicts."""
         return {
             "steps": self.steps,
+            "total_steps": self.total_steps,
+            "shapes": self._shapes(),
+            "components": self._components,
             "first_bits": self._first_bits,
             "soft": self._soft.state_dict(),
             "hard": None if self._hard is None else self._hard.state_dict(),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from ``state_dict``; model and optimiser are restored by the caller."""
+        """Go on from ``state_dict``; model and optimiser are restored by the caller.
+
+        Raises ArgumentError when the state is of other parameters, components or total_steps.
+        """
+        for name, value in (("total_steps", self.total_steps), ("components", self._components)):
+            if saved[name] != value:
+                raise ArgumentError(
+                    f"{name} must be {saved[name]} as in the saved run, got {value}: "
+                    "use the same data and settings, or start anew"
+                )
+        if saved["shapes"] != self._shapes():
+            raise ArgumentError(
+                "compressed parameters must be those of the saved run, got other names, shapes or groups: "
+                "use the same model and selection, or start anew"
+            )
         self.steps = saved["steps"]
         self._first_bits = saved["first_bits"]
         self._soft.load_state_dict(saved["soft"])
+        self._hard = None
         if saved["hard"] is not None:
             self._hard = HardStage(self.groups, self._soft.mixtures)
             self._hard.load_state_dict(saved["hard"])
+
+    def _shapes(self) -> list[dict[str, list[int]]]:
+        """Names and shapes of the parameters, group by group."""
+        return [
+            {name: list(parameter.shape) for name, parameter in zip(group.names, group.parameters, strict=True)}
+            for group in self.groups
+        ]

@@ -40,17 +40,21 @@ def _flat(tensor: torch.Tensor) -> np.ndarray:
 
 
 def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable, strength: float) -> None:
-    """The same update by torch operations on the device of ``weights``."""
-    curvature = torch.as_tensor(table.curvature, dtype=torch.float32, device=weights.device)
-    target = torch.as_tensor(table.target, dtype=torch.float32, device=weights.device)
-    position = ((weights.float() - table.low) / table.step).clamp_(0, len(curvature) - 1)
+    """The same update by torch operations on the device of ``weights``, in float32 whatever their dtype."""
+    if strength == 0:
+        return  # exactly unmoved, even where the metric is 0 as well
+    curvature = torch.as_tensor(table.curvature, device=weights.device)
+    target = torch.as_tensor(table.target, device=weights.device)
+    w = weights.float()
+    position = ((w - table.low) / table.step).clamp_(0, len(curvature) - 1)
     left = position.floor().clamp_(max=len(curvature) - 2)
     fraction = position - left
-    index = left.int()
+    index = left.nan_to_num_(0.0).int()  # a NaN weight stays NaN, but must not be an address
     a = torch.lerp(curvature[index], curvature[index + 1], fraction)
     am = torch.lerp(target[index], target[index + 1], fraction)
     if metric.second_moment is None:
         h: torch.Tensor | float = 1 / metric.rate
     else:
         h = ((metric.second_moment.float() / metric.bias_correction2).sqrt() + metric.epsilon) / metric.rate
-    weights.copy_((h * weights.float() + strength * am) / (h + strength * a))
+    # As an increment: (h w + tau a m) / (h + tau a) would round w anew even where nothing pulls.
+    weights.copy_(w + strength * (am - a * w) / (h + strength * a))

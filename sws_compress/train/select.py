@@ -6,10 +6,12 @@ import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.errors import ArgumentError, ModelError, TrainingError
 
 WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -23,7 +25,11 @@ WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
     nn.EmbeddingBag,
     nn.RNNBase,
     nn.RNNCellBase,
+    nn.MultiheadAttention,
 )
+
+ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+"""MultiheadAttention's own; its output projection is a linear module."""
 
 Selection = Callable[[str, nn.Parameter], bool] | Iterable[str]
 
@@ -48,6 +54,24 @@ class ParameterGroup:
     def elements(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters)
 
+    def values(self) -> npt.NDArray[np.float32]:
+        """All members end to end, shape (elements,), a copy in CPU memory."""
+        return torch.cat([p.detach().reshape(-1).float().cpu() for p in self.parameters]).numpy()
+
+    @torch.no_grad()
+    def write(self, values: npt.NDArray[np.float32]) -> None:
+        """Set all members from ``values`` (elements,)."""
+        parts = torch.from_numpy(values).split([parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.copy_(part.view(parameter.shape))
+
+    def diverged(self) -> TrainingError:
+        """What to raise when training has made a member NaN or infinite."""
+        return TrainingError(
+            f"{', '.join(self.names)} must stay finite in training, got NaN or infinite weights: "
+            "lower the learning rate and go on from the last saved state"
+        )
+
     def standard_deviation(self) -> float:
         """Root of the mean squared deviation over all members, in the weights' unit."""
         flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
@@ -55,12 +79,15 @@ class ParameterGroup:
 
 
 def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
-    """Names of the weights of linear, convolution, embedding and recurrent modules with >= ``smallest`` elements."""
+    """Names of the weights of linear, convolution, embedding, recurrent and attention modules.
+
+    Those with fewer than ``smallest`` elements are left out: their codebook would cost more than it saves.
+    """
     chosen = set()
     for prefix, module in model.named_modules():
         if isinstance(module, WEIGHT_MODULES):
             for name, parameter in module.named_parameters(recurse=False):
-                if name.startswith("weight") and parameter.numel() >= smallest:
+                if name.startswith(("weight", *ATTENTION_WEIGHTS)) and parameter.numel() >= smallest:
                     chosen.add(f"{prefix}.{name}" if prefix else name)
     return frozenset(chosen)
 
@@ -74,15 +101,17 @@ def select_parameters(
 ) -> tuple[ParameterGroup, ...]:
     """Groups of trainable float parameters, tied parameters once, in the order of ``model.named_parameters()``.
 
-    ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``.
-    Raises ArgumentError for names that the model does not have, ModelError when nothing is left to compress or a
-    tensor holds NaN or infinities.
+    ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``. A tied
+    parameter may be named by any of its names; it is known here by its first.
+
+    Raises ArgumentError for names that the model does not have or that are not trainable, ModelError when nothing is
+    left to compress or a tensor holds NaN or infinities.
     """
     named = dict(model.named_parameters())  # named_parameters() yields a tied parameter once, under its first name
     chosen = _chosen_names(model, named, parameters, smallest)
     members: dict[str, list[str]] = {}
     for name, parameter in named.items():
-        if name in chosen and parameter.requires_grad:
+        if name in chosen and parameter.requires_grad and parameter.numel():
             _check_values(name, parameter)
             members.setdefault(_label(name, sharing), []).append(name)
     if not members:
@@ -98,21 +127,28 @@ def select_parameters(
 def _chosen_names(
     model: nn.Module, named: dict[str, nn.Parameter], parameters: Selection | None, smallest: int
 ) -> frozenset[str]:
-    if parameters is None:
-        # A tied weight may carry its first name under a module that is not of a weight type (or the reverse):
-        # go by identity.
-        aliases = dict(model.named_parameters(remove_duplicate=False))
-        wanted = {id(aliases[name]) for name in default_weights(model, smallest)}
-        return frozenset(name for name, parameter in named.items() if id(parameter) in wanted)
     if callable(parameters):
         return frozenset(name for name, parameter in named.items() if parameters(name, parameter))
+    aliases = dict(model.named_parameters(remove_duplicate=False))
+    names = default_weights(model, smallest) if parameters is None else _checked_names(parameters, aliases)
+    # A tied weight may carry its first name under a module that is not of a weight type, or not the name that the
+    # caller knows it by: go by identity.
+    wanted = {id(aliases[name]) for name in names}
+    return frozenset(name for name, parameter in named.items() if id(parameter) in wanted)
+
+
+def _checked_names(parameters: Iterable[str], known: dict[str, nn.Parameter]) -> frozenset[str]:
+    if isinstance(parameters, str):
+        raise ArgumentError(f"parameters must be several names, got the string {parameters!r}: put it in a list")
     names = frozenset(parameters)
-    unknown = sorted(names - named.keys())
-    if unknown:
-        raise ArgumentError(
-            f"parameters must be names of model.named_parameters(), got {unknown[0]!r}: "
-            f"known names start with {', '.join(list(named)[:4])}"
-        )
+    for name in sorted(names):
+        if name not in known:
+            raise ArgumentError(
+                f"parameters must be names of model.named_parameters(), got {name!r}: "
+                f"known names start with {', '.join(list(known)[:4])}"
+            )
+        if not known[name].requires_grad:
+            raise ArgumentError(f"parameters must be trainable, got {name!r}: leave it out or set its requires_grad")
     return names
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from sws_compress.errors import ModelError
 from sws_compress.mixture.em import Prior, fit
 from sws_compress.mixture.grid import even_mixture
 from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.pull import PullTable, pull_table
-from sws_compress.mixture.snap import Palette, snap
-from sws_compress.train.optimizers import group_of, metric_of
+from sws_compress.mixture.snap import snap
+from sws_compress.train.optimizers import groups_by_parameter, metric_of
 from sws_compress.train.pull import pull_
 from sws_compress.train.select import ParameterGroup
 
@@ -51,66 +52,77 @@ class SoftStage:
             for group, scale in zip(groups, self.scales, strict=True)
         ]
         self.gradient_rms = [0.0 for _ in groups]
+        self._ranges: list[tuple[float, float] | None] = [None for _ in groups]  # of the tables
         self._tables: list[PullTable | None] = [None for _ in groups]
 
     def update(self, optimizer: torch.optim.Optimizer, variance_floor: float) -> None:
-        """EM steps from the present mixture; ``variance_floor`` in squared scales."""
+        """EM steps from the present mixture; ``variance_floor`` in squared scales.
+
+        Raises TrainingError when a weight is NaN or infinite.
+        """
         for i, group in enumerate(self.groups):
-            histogram = group_histogram(group)
+            try:
+                histogram = group_histogram(group)
+            except ModelError as error:
+                raise group.diverged() from error
             prior = Prior(variance_floor=variance_floor * self.scales[i] ** 2)
             result = fit(histogram, self.mixtures[i], prior, max_iterations=EM_ITERATIONS)
             self.mixtures[i] = result.mixture
             self.gradient_rms[i] = _gradient_rms(optimizer, group)
-            self._tables[i] = self._table(i, histogram.low, histogram.high)
+            self._ranges[i] = histogram.low, histogram.high
+            self._tables[i] = self._table(i)
 
     def pull(self, optimizer: torch.optim.Optimizer, strength: float) -> None:
+        """One pull of every weight, in the metric of the optimiser's last step; none before the first ``update``."""
+        settings = groups_by_parameter(optimizer)
         for group, table, scale, rms in zip(self.groups, self._tables, self.scales, self.gradient_rms, strict=True):
             if table is None:
                 continue
             for parameter in group.parameters:
-                metric = metric_of(optimizer, group_of(optimizer, parameter), parameter)
+                metric = metric_of(optimizer, settings[id(parameter)], parameter)
                 if metric is not None:
                     pull_(parameter.data, metric, table, strength * scale * rms)
 
-    def snap(self) -> dict[str, Palette]:
-        """Every parameter to a cluster mean of its group's mixture; members of a group share the codebook."""
-        palettes = {}
+    @torch.no_grad()
+    def snap(self) -> None:
+        """Set every parameter to the nearest cluster mean of its group."""
         for group, mixture in zip(self.groups, self.mixtures, strict=True):
             flat = np.concatenate([p.detach().float().cpu().numpy().ravel() for p in group.parameters])
-            shared = snap(flat, mixture)
-            ends = np.cumsum([p.numel() for p in group.parameters])[:-1]
-            for name, parameter, part in zip(
-                group.names, group.parameters, np.split(shared.indices, ends), strict=True
-            ):
-                palettes[name] = Palette(shared.codebook, part, tuple(parameter.shape))
-                parameter.data.copy_(torch.from_numpy(palettes[name].expand()))
-        return palettes
+            snapped = torch.from_numpy(snap(flat, mixture).expand())
+            parts = torch.split(snapped, [parameter.numel() for parameter in group.parameters])
+            for parameter, part in zip(group.parameters, parts, strict=True):
+                parameter.copy_(part.view(parameter.shape))
 
-    def _table(self, i: int, low: float, high: float) -> PullTable:
-        return pull_table(self.mixtures[i], low=low, high=high, size=TABLE_SIZE)
+    def _table(self, i: int) -> PullTable | None:
+        ends = self._ranges[i]
+        return None if ends is None else pull_table(self.mixtures[i], low=ends[0], high=ends[1], size=TABLE_SIZE)
 
     def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, lists and dicts."""
         return {
             "scales": list(self.scales),
             "gradient_rms": list(self.gradient_rms),
-            "ranges": [None if t is None else (t.low, t.low + t.step * (len(t.curvature) - 1)) for t in self._tables],
+            "ranges": list(self._ranges),
             "mixtures": [
                 tuple(torch.from_numpy(np.array(a)) for a in (m.weights, m.means, m.variances)) for m in self.mixtures
             ],
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
         self.scales = list(saved["scales"])
         self.gradient_rms = list(saved["gradient_rms"])
-        self.mixtures = [Mixture(*(array.numpy() for array in arrays)) for arrays in saved["mixtures"]]
-        self._tables = [None if ends is None else self._table(i, *ends) for i, ends in enumerate(saved["ranges"])]
+        self.mixtures = [Mixture(*(array.cpu().numpy() for array in arrays)) for arrays in saved["mixtures"]]
+        self._ranges = list(saved["ranges"])
+        self._tables = [self._table(i) for i in range(len(self.groups))]
 
 
 def _gradient_rms(optimizer: torch.optim.Optimizer, group: ParameterGroup) -> float:
     """Root-mean-square gradient of a group, from the optimiser's second moments where it keeps them."""
     total, elements = 0.0, 0
+    settings = groups_by_parameter(optimizer)
     for parameter in group.parameters:
-        metric = metric_of(optimizer, group_of(optimizer, parameter), parameter)
+        metric = metric_of(optimizer, settings[id(parameter)], parameter)
         if metric is not None and metric.second_moment is not None:
             total += float(metric.second_moment.double().sum()) / metric.bias_correction2
         elif parameter.grad is not None:
