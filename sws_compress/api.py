@@ -305,8 +305,8 @@ def _refuse_nothing_to_do(source: Path, weights: Sequence[Weight]) -> None:
         )
     if all(np.all(weight.values == weight.values.flat[0]) for weight in weights):
         raise ModelError(
-            f"{weights[0].name} must not be constant, got {weights[0].values.flat[0]:g} everywhere (and all other weights "
-            "are constant too): pass a trained model"
+            f"{weights[0].name} must not be constant, got {weights[0].values.flat[0]:g} everywhere, and no other weight "
+            "varies either: pass a trained model"
         )
 
 
@@ -416,8 +416,6 @@ def _load_feeds(path: AnyPath) -> dict[str, Array]:
 
 def _bytes_on_disk(path: Path) -> int:
     """Size of a model file and of its external data."""
-    model = onnx.load(path, load_external_data=False)
-    data = {
-        entry.value for tensor in model.graph.initializer for entry in tensor.external_data if entry.key == "location"
-    }
-    return path.stat().st_size + sum((path.parent / location).stat().st_size for location in data)
+    tensors = onnx.load(path, load_external_data=False).graph.initializer
+    names = {str(entry.value) for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
+    return sum(os.path.getsize(file) for file in (path, *(path.parent / name for name in names)))

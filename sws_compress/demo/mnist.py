@@ -71,6 +71,6 @@ class ShiftedBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.split.labels))[: len(self) * self.batch_size]
-        for chosen in order.split(self.batch_size):
+        for chosen in torch.split(order, self.batch_size):
             pixels = shift_randomly(self.split.images[chosen], self.max_shift).flatten(1)
             yield pixels, self.split.labels[chosen]
