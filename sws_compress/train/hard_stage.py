@@ -18,6 +18,7 @@ CODEBOOK_ENTRY_BITS = 16
 SENSITIVITY_EVERY = 10  # EM steps: second moments move slowly, and their factors cost as much as an assignment
 RATE_GAIN = 0.3  # d log(rate) per d log(bits); measured bits answer within a few EM steps
 SMALLEST_VARIANCE = 1e-12  # of a component whose members all sit on its mean
+SQUARES_MEMORY = 0.99  # where the optimiser keeps no second moments: one gradient alone calls whole rows insensitive
 START_RATE = 1e-4  # in units of the mean sensitivity-weighted squared weight, per bit
 
 
@@ -25,12 +26,14 @@ START_RATE = 1e-4  # in units of the mean sensitivity-weighted squared weight, p
 class GroupState:
     """One group: ``codebook`` (k,) float32 and ``weights`` (k,) float64, shared; of the rest one tensor per member.
 
-    ``latent`` float32; ``assignment`` uint8; ``sensitivity`` float32 or None for 1 everywhere.
+    ``latent`` float32; ``assignment`` uint8; ``sensitivity`` float32 or None for 1 everywhere; ``squares`` float32,
+    running sums of squared gradients, or None where the optimiser keeps its own.
     """
 
     latent: list[torch.Tensor]
     assignment: list[torch.Tensor]
     sensitivity: list[torch.Tensor | None]
+    squares: list[torch.Tensor | None]
     codebook: torch.Tensor
     weights: torch.Tensor
 
@@ -43,6 +46,7 @@ class GroupState:
             latent=latent,
             assignment=[torch.zeros_like(member, dtype=torch.uint8) for member in latent],
             sensitivity=[None for _ in latent],
+            squares=[None for _ in latent],
             codebook=torch.tensor(mixture.means, dtype=torch.float32, device=device),
             weights=torch.tensor(mixture.weights, dtype=torch.float64, device=device),
         )
@@ -54,9 +58,16 @@ class GroupState:
             latent=[member.to(device, copy=True) for member in saved["latent"]],
             assignment=[member.to(device, copy=True) for member in saved["assignment"]],
             sensitivity=[None if member is None else member.to(device, copy=True) for member in saved["sensitivity"]],
+            squares=[None if member is None else member.to(device, copy=True) for member in saved["squares"]],
             codebook=saved["codebook"].to(device, copy=True),
             weights=saved["weights"].to(device, copy=True),
         )
+
+    def add_square(self, member: int, gradient: torch.Tensor) -> None:
+        """Running sum of squared gradients; its unit cancels when sensitivities are scaled."""
+        before = self.squares[member]
+        square = gradient.float().square()
+        self.squares[member] = square if before is None else before.mul_(SQUARES_MEMORY).add_(square)
 
     def occupancy(self) -> torch.Tensor:
         """How many weights each component holds, shape (k,), float64."""
@@ -144,8 +155,11 @@ class HardStage:
         """
         settings = groups_by_parameter(optimizer)
         for group, state, written in zip(self.groups, self.states, self._written, strict=True):
-            for parameter, latent, snapped in zip(group.parameters, state.latent, written, strict=True):
-                force = pull * rate_of(optimizer, settings[id(parameter)])
+            for i, (parameter, latent, snapped) in enumerate(zip(group.parameters, state.latent, written, strict=True)):
+                own = settings[id(parameter)]
+                if parameter.grad is not None and second_moment_of(optimizer, own, parameter) is None:
+                    state.add_square(i, parameter.grad)
+                force = pull * rate_of(optimizer, own)
                 mean = snapped.float()
                 latent.add_(parameter.float() - mean)
                 latent.lerp_(mean, force / (1 + force))
@@ -214,7 +228,9 @@ class HardStage:
             for i, (parameter, latent) in enumerate(zip(group.parameters, state.latent, strict=True)):
                 moment = second_moment_of(optimizer, settings[id(parameter)], parameter)
                 if moment is None:
-                    moment = torch.zeros_like(latent) if parameter.grad is None else parameter.grad.float().square()
+                    moment = state.squares[i]
+                if moment is None:
+                    moment = torch.zeros_like(latent) if parameter.grad is None else parameter.grad.square()
                 factors = hard.sensitivity_factors(moment.float())
                 state.sensitivity[i] = factors
                 energy += float((factors * latent.square()).sum())
