@@ -12,7 +12,7 @@ from sws_compress.codec.constant import encode_constant
 from sws_compress.codec.huffman import encode_huffman
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.radix import encode_radix
-from sws_compress.codec.sparse import encode_sparse
+from sws_compress.codec.sparse import encode_sparse, with_values, zero_symbol
 from sws_compress.errors import ArgumentError
 
 
@@ -52,9 +52,23 @@ def candidates(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]
     if used.size == 1:
         codes: tuple[Code | None, ...] = (encode_constant(symbols.size, codebook),)
     else:
-        codes = (encode_radix(symbols, codebook), encode_huffman(symbols, codebook), encode_sparse(symbols, codebook))
+        codes = (*_dense(symbols, codebook), encode_sparse(symbols, codebook), *_nested(symbols, codebook))
     found = tuple(code for code in codes if code is not None)
     return found + tuple(half(code) for code in found if _exact_in_half(code.codebook))
+
+
+def _dense(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
+    return encode_radix(symbols, codebook), encode_huffman(symbols, codebook)
+
+
+def _nested(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
+    """Positions of the non-zeros, and dense codes of their values; three or more symbols, used ones only."""
+    zero = zero_symbol(codebook)
+    if zero is None or len(codebook) < 3:
+        return ()
+    values = symbols[symbols != zero]
+    values -= values > zero
+    return tuple(with_values(symbols, zero, code) for code in _dense(values, np.delete(codebook, zero)))
 
 
 def half(code: Code) -> Code:

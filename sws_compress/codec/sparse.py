@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, bits_as_integers, pack_bits
-from sws_compress.codec.code import Code
+from sws_compress.codec.code import Code, Program
 from sws_compress.codec.ops import A, Array, ArrayOps
 
 _GROUP = 8
@@ -100,6 +100,45 @@ def encode_sparse(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | Non
         numbers = np.concatenate([numbers, len(values) * symbols.size + zeros[:padding]])
         values = np.append(values, codebook[zero])
     return Code(Sparse(), symbols.size, values, encode_gaps(numbers).arrays, (0, 1))
+
+
+@dataclass(frozen=True)
+class SparseValues:
+    """Positions apart from values, for tensors in which zeros do not dominate.
+
+    Arrays: those of `Gaps`; the number of non-zeros (1,); those of the code of their values.
+    """
+
+    values: Program
+
+    @property
+    def encoding(self) -> str:
+        return f"sparse+{self.values.encoding}"
+
+    @property
+    def shareable(self) -> bool:
+        return self.values.shareable
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        highs, lows, weights, modulus, used, *stored = arrays
+        positions = ops.first(decode_gaps(ops, highs, lows, weights, modulus), used)
+        return ops.scatter(ops.zeros(count), positions, self.values(ops, used, codebook, *stored))
+
+
+def sparse_positions(symbols: npt.NDArray[np.uint8], zero: int) -> Gaps:
+    """Positions of the symbols other than ``zero``, padded with the numbers that follow the last position there is."""
+    where = np.flatnonzero(symbols != zero)
+    padding = symbols.size + np.arange(-where.size % _GROUP)
+    return encode_gaps(np.concatenate([where, padding]))
+
+
+def with_values(symbols: npt.NDArray[np.uint8], zero: int, values: Code) -> Code:
+    """The code of ``symbols`` uint8 (n,) whose symbols other than ``zero`` are coded by ``values``."""
+    positions = sparse_positions(symbols, zero).arrays
+    used = np.array([values.count], np.int64)
+    arrays = (*positions, used, *values.arrays)
+    payload = (0, 1, *(len(positions) + 1 + index for index in values.payload))
+    return Code(SparseValues(values.program), symbols.size, values.codebook, arrays, payload)
 
 
 def zero_symbol(codebook: Array) -> int | None:

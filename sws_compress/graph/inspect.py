@@ -114,15 +114,10 @@ def _decoders(proto: onnx.ModelProto) -> dict[str, _Decoder]:
             nodes, values = ancestors(constants, {name})
             functions = frozenset(_functions(nodes, proto))
             operators = [node.op_type for node in _operators(nodes, functions, proto)]
-            packed = sum(tensor.name in values and _is_packed(tensor) for tensor in proto.graph.initializer)
             found[name] = _Decoder(
-                frozenset(node.output[0] for node in nodes), frozenset(values), functions, _encoding(operators, packed)
+                frozenset(node.output[0] for node in nodes), frozenset(values), functions, _encoding(operators)
             )
     return found
-
-
-def _is_packed(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_type in (onnx.TensorProto.UINT8, onnx.TensorProto.INT32) and len(tensor.dims) > 1
 
 
 def _functions(nodes: Sequence[onnx.NodeProto], proto: onnx.ModelProto) -> Iterator[str]:
@@ -142,12 +137,13 @@ def _operators(
             yield from function.node
 
 
-def _encoding(operators: Sequence[str], packed: int) -> str:
-    """Encodings show in their operators: positions in TopK, level planes in Compress, constants in Expand."""
+def _encoding(operators: Sequence[str]) -> str:
+    """Encodings show in their operators: Expand is a constant, Compress level planes, TopK positions; a Slice of those
+    means that values are stored apart."""
     dense = "huffman" if "Compress" in operators else "constant" if "Expand" in operators else "radix"
     if "TopK" not in operators:
         return dense
-    return "sparse" if packed <= 2 and dense == "radix" else f"sparse+{dense}"
+    return f"sparse+{dense}" if "Slice" in operators else "sparse"
 
 
 def _items(proto: onnx.ModelProto, decoders: dict[str, _Decoder]) -> Iterator[tuple[int, tuple[str, ...]]]:

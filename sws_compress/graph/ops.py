@@ -201,7 +201,7 @@ class OnnxOps:
             functions = _inline_single_calls(self._main, functions)
             for body in functions:
                 _lift_literals(body, [self._main, *functions])
-        names = {id(body): name for body, name in zip(functions, _short_names(()), strict=False)}
+        names = {id(body): name for body, name in zip(functions, short_names(()), strict=False)}
         main = _Writer(names, self._taken | outputs.keys())
         main.initializers(self._main)
         nodes = tuple(main.node(step) for step in self._main.steps)
@@ -257,7 +257,7 @@ class _Writer:
 
     def __init__(self, functions: Mapping[int, str], taken: Collection[str]) -> None:
         self._functions = functions
-        self._names = _short_names(taken)
+        self._names = short_names(taken)
         self._values: dict[Handle, ir.Value] = {}
         self.registered: tuple[ir.Value, ...] = ()
 
@@ -304,7 +304,7 @@ def _function(body: _Body, names: Mapping[int, str], opset: int) -> ir.Function:
     return ir.Function(DOMAIN, names[id(body)], graph=graph, attributes=())
 
 
-def _short_names(taken: Collection[str]) -> Iterator[str]:
+def short_names(taken: Collection[str]) -> Iterator[str]:
     """a, b, .., Z, aa, ab, .. without those taken."""
     for length in itertools.count(1):
         for letters in itertools.product(string.ascii_letters, repeat=length):

@@ -30,10 +30,9 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
     try:
         onnx.checker.check_model(str(file))
         model = ir.from_proto(proto)
-    except (onnx.checker.ValidationError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"model {file} must pass the ONNX checker, got '{first_line(error)}': export it again"
-        ) from error
+    except Exception as error:  # bytes of unknown origin: the checker and the reader raise a dozen unrelated classes
+        reason = first_line(error)
+        raise ModelError(f"model {file} must pass the ONNX checker, got '{reason}': export it again") from error
     for tensor in _external_tensors(model):
         tensor.base_dir = file.parent
     return model

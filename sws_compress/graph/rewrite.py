@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from sws_compress.graph.ops import DOMAIN, Emission
+from sws_compress.graph.ops import DOMAIN, Emission, short_names
 from sws_compress.graph.weights import FORMAT_KEY
 
 FORMAT_VERSION = "1"
@@ -22,27 +22,66 @@ _UNKNOWN_LENGTH = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
 
 def value_names(model: ir.Model) -> frozenset[str]:
     """All names of values in all graphs of ``model``."""
-    graphs = [model.graph, *model.graph.subgraphs()]
-    values = (value for graph in graphs for value in _values(graph))
-    return frozenset(value.name for value in values if value.name)
+    return frozenset(name for graph in [model.graph, *model.graph.subgraphs()] for name in _names(graph))
 
 
 def strip(model: ir.Model) -> None:
-    """Drop what explains the model to people only, in place: names and docs of nodes, traces of the exporter, shapes of
-    intermediate values that inference finds again. The names of inputs, outputs and weights stay, and so do the model's
-    own metadata."""
+    """Drop what a runtime does not need, in place, so that the model computes the same.
+
+    Gone: names and documentation of nodes, traces of the exporter, the producer, attributes at their default, shapes of
+    intermediate values that inference finds again. Intermediate values and the graph get short names. The names of
+    inputs, outputs, free dimensions and weights stay, and so does the model's own metadata.
+    """
+    model.producer_name, model.producer_version = None, None
+    model.graph.name = "g"
+    main_values = {name for value in _values(model.graph) if (name := value.name) and not _intermediate(value)}
+    names = short_names(main_values | {name for graph in model.graph.subgraphs() for name in _names(graph)})
+    for value in list(_values(model.graph)):
+        if _intermediate(value):
+            value.name = next(names)
     for graph in [model.graph, *model.graph.subgraphs(), *(function.graph for function in model.functions.values())]:
         graph.doc_string = None
         graph.metadata_props.clear()
-        kept = {*graph.inputs, *graph.outputs}
         for value in _values(graph):
             value.doc_string = None
             value.metadata_props.clear()
-            if value not in kept and _inferable(value):
+            if not value.is_graph_input() and not value.is_graph_output() and _inferable(value):
                 value.type, value.shape = None, None
         for node in graph:
             node.name, node.doc_string = None, None
             node.metadata_props.clear()
+            _drop_defaults(node, model.opset_imports.get(node.domain))
+
+
+def _drop_defaults(node: ir.Node, version: int | None) -> None:
+    """Drop attributes that say what the operator does anyway; torch's exporter writes them all out."""
+    if version is None or not onnx.defs.has(node.op_type, version, node.domain):
+        return
+    schema = onnx.defs.get_schema(node.op_type, version, node.domain)
+    for name, attribute in list(node.attributes.items()):
+        default = schema.attributes[name].default_value if name in schema.attributes else None
+        if default is None or not default.name or attribute.is_ref():
+            continue
+        if ir.to_proto(attribute).SerializeToString() == _like(default, attribute.name).SerializeToString():
+            del node.attributes[name]
+
+
+def _like(attribute: onnx.AttributeProto, name: str) -> onnx.AttributeProto:
+    """The attribute without documentation, as the writer writes it."""
+    copy = onnx.AttributeProto()
+    copy.CopyFrom(attribute)
+    copy.name = name
+    copy.ClearField("doc_string")
+    return copy
+
+
+def _intermediate(value: ir.Value) -> bool:
+    """Whether a value of the main graph is neither part of its interface nor a weight."""
+    return value.producer() is not None and bool(value.name) and not value.is_graph_output()
+
+
+def _names(graph: ir.Graph) -> set[str]:
+    return {value.name for value in _values(graph) if value.name}
 
 
 def insert(model: ir.Model, emission: Emission, replaced: Iterable[str]) -> None:
@@ -75,6 +114,10 @@ def write(model: ir.Model) -> bytes:
     """The bytes of the file."""
     proto = ir.to_proto(model)
     shrink_integers(proto)
+    for owner in [proto, *proto.functions]:
+        for entry in owner.opset_import:
+            if not entry.domain:
+                entry.ClearField("domain")  # written out as empty it takes two bytes
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
 

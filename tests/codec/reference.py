@@ -1,0 +1,85 @@
+"""Slow decoders: one bit, one symbol at a time, from the stored arrays alone. No code shared with the package."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def bits_of(array):
+    """Bits of a byte array in stored order, least significant first."""
+    return [byte >> j & 1 for byte in np.asarray(array).reshape(-1).tolist() for j in range(8)]
+
+
+def decode_radix(words, base, digits_per_word, count):
+    symbols = []
+    for word in np.asarray(words).reshape(-1).tolist():
+        for _ in range(digits_per_word):
+            symbols.append(word % base)
+            word //= base
+    return symbols[:count]
+
+
+def huffman_codes(lengths):
+    """Canonical code of every rank as a string of 0 and 1, for ascending lengths."""
+    codes, value, length = [], 0, lengths[0]
+    for current in lengths:
+        value <<= current - length
+        length = current
+        codes.append(format(value, f"0{current}b"))
+        value += 1
+    return codes
+
+
+def decode_huffman(planes, sizes, lengths, count):
+    """Ranks, symbol by symbol: each reads its bit from plane 1, then plane 2, and so on until a code matches."""
+    stream, cut = bits_of(planes), np.cumsum([0, *sizes])
+    rest = [iter(stream[cut[i] : cut[i + 1]]) for i in range(len(sizes))]
+    ranks = {code: rank for rank, code in enumerate(huffman_codes(lengths))}
+    unfinished = dict.fromkeys(range(count), "")
+    found = [None] * count
+    for plane in rest:
+        for position in list(unfinished):
+            unfinished[position] += str(next(plane))
+            if unfinished[position] in ranks:
+                found[position] = ranks[unfinished.pop(position)]
+        if not unfinished:
+            break
+    assert not unfinished
+    return found
+
+
+def decode_gaps(highs, lows, modulus):
+    """Ascending numbers from unary highs and planes of low bits: d = M h - r, number by number."""
+    bits, numbers, number, high = bits_of(highs), [], 0, 0
+    lows = np.asarray(lows)
+    low_bits = lows.shape[1]
+    assert modulus == 2**low_bits
+    for bit in bits:
+        if bit:
+            index = len(numbers)
+            group, lane = divmod(index, 8)
+            low = sum((int(lows[group, j, 0]) >> lane & 1) << j for j in range(low_bits))
+            number += modulus * high - low
+            numbers.append(number)
+            high = 0
+        high += 1
+    assert len(numbers) == 8 * lows.shape[0]
+    return numbers
+
+
+def decode_sparse(highs, lows, modulus, codebook, count):
+    values = [np.float32(0)] * count
+    for number in decode_gaps(highs, lows, modulus):
+        symbol, position = divmod(number, count)
+        values[position] = codebook[symbol]
+    return values
+
+
+def shortest_prefix_code_bits(counts):
+    """Total bits of an optimal prefix code, by merging the two rarest over and over."""
+    weights, total = sorted(count for count in counts if count), 0
+    while len(weights) > 1:
+        merged = weights[0] + weights[1]
+        total += merged
+        weights = sorted([merged, *weights[2:]])
+    return total

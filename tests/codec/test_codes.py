@@ -1,0 +1,220 @@
+"""Every encoding: round trip, independent decoder, size, edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sws_compress.codec import NumpyOps, candidates
+from sws_compress.codec.huffman import code_lengths
+from sws_compress.codec.radix import digits_that_fit
+from sws_compress.codec.tensors import unpack
+from sws_compress.errors import ArgumentError
+from tests.codec import reference
+
+
+def codebook_of(size, *, zero=True, seed=0):
+    values = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+    if zero:
+        values[size // 2] = 0.0
+    return values
+
+
+def drawn(size, shares, seed=0):
+    shares = np.asarray(shares, float)
+    return np.random.default_rng(seed).choice(len(shares), size, p=shares / shares.sum()).astype(np.uint8)
+
+
+def entropy_bytes(symbols):
+    counts = np.bincount(symbols)
+    shares = counts[counts > 0] / symbols.size
+    return -(shares * np.log2(shares)).sum() * symbols.size / 8
+
+
+def by_encoding(symbols, codebook):
+    codes = candidates(symbols, codebook)
+    return {code.encoding: code for code in codes if code.codebook.dtype == np.float32}
+
+
+def assert_decodes(symbols, codebook):
+    codes = candidates(symbols, codebook)
+    for code in codes:
+        rows = code.decode(NumpyOps())
+        assert rows.shape == (symbols.size, *codebook.shape[1:])
+        assert rows.dtype == np.float32
+        assert rows.tobytes() == codebook[symbols].tobytes(), code.encoding
+    return codes
+
+
+@st.composite
+def sequences(draw):
+    size = draw(st.integers(1, 256))
+    count = draw(st.integers(1, 700))
+    dimension = draw(st.sampled_from([None, None, None, 2, 4]))
+    seed = draw(st.integers(0, 2**32 - 1))
+    peak = draw(st.floats(0, 1))
+    random = np.random.default_rng(seed)
+    symbols = np.where(random.random(count) < peak, size // 2, random.integers(0, size, count)).astype(np.uint8)
+    shape = (size,) if dimension is None else (size, dimension)
+    values = random.standard_normal(shape).astype(np.float32)
+    if draw(st.booleans()):
+        values = values.astype(np.float16).astype(np.float32)
+    if draw(st.booleans()):
+        values[size // 2] = 0.0
+    if draw(st.booleans()):
+        values[0] = -0.0
+    return symbols, values
+
+
+@settings(max_examples=150, deadline=None)
+@given(sequences())
+def test_every_code_gives_back_the_codebook_rows_bit_for_bit(sequence):
+    assert assert_decodes(*sequence)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 6, 7, 15, 16, 17, 255, 256])
+def test_radix_words_read_by_division(size):
+    symbols = drawn(1003, np.ones(size))
+    symbols[:size] = np.arange(size)
+    code = by_encoding(symbols, codebook_of(size))["radix"]
+    per_word = code.program.digits_per_word
+    assert reference.decode_radix(code.arrays[0], size, per_word, symbols.size) == symbols.tolist()
+    assert size**per_word <= (256 if code.arrays[0].dtype == np.uint8 else 2**31)
+    assert code.payload_bytes <= -(-symbols.size // digits_that_fit(size, 256))
+
+
+def test_radix_uses_a_table_for_long_sequences_and_the_same_bytes():
+    symbols = drawn(1 << 16, np.ones(16))
+    long, short = (by_encoding(part, codebook_of(16))["radix"] for part in (symbols, symbols[:-1]))
+    assert long.program.table
+    assert not short.program.table
+    assert long.arrays[0].tobytes()[:-1] == short.arrays[0].tobytes()[:-1]
+    assert_decodes(symbols, codebook_of(16))
+    assert_decodes(symbols, np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32))
+
+
+@pytest.mark.parametrize("shares", [[1, 1], [1, 2, 4, 8, 16, 32, 64], [5, 1, 1, 1, 1], np.ones(256), [900, 50, 3, 1]])
+def test_huffman_is_optimal_and_its_planes_read_bit_by_bit(shares):
+    symbols = np.concatenate([drawn(1500, shares), np.arange(len(shares), dtype=np.uint8)])
+    counts = np.bincount(symbols)
+    codebook = codebook_of(len(shares))
+    code = by_encoding(symbols, codebook)["huffman"]
+    planes, sizes = code.arrays
+    lengths = code_lengths(counts)
+    assert (lengths * counts).sum() == reference.shortest_prefix_code_bits(counts.tolist())
+    assert code.payload_bytes == -(-(lengths * counts).sum() // 8)
+    ranks = reference.decode_huffman(planes, sizes, sorted(lengths.tolist()), symbols.size)
+    assert code.codebook[ranks].tobytes() == codebook[symbols].tobytes()
+
+
+def test_huffman_survives_the_deepest_tree():
+    fibonacci = [1, 1]
+    while sum(fibonacci) < 200_000:
+        fibonacci.append(fibonacci[-1] + fibonacci[-2])
+    symbols = np.random.default_rng(3).permutation(np.repeat(np.arange(len(fibonacci)), fibonacci)).astype(np.uint8)
+    codes = {code.encoding for code in assert_decodes(symbols, codebook_of(len(fibonacci)))}
+    assert "huffman" in codes
+    assert code_lengths(np.array(fibonacci)).max() == len(fibonacci) - 1
+
+
+def test_huffman_of_long_sequences_counts_in_64_bits():
+    symbols = np.zeros((1 << 23) + 5, np.uint8)
+    symbols[[3, 1 << 22, -1]] = [1, 2, 1]
+    code = by_encoding(symbols, codebook_of(3, zero=False))["huffman"]
+    assert code.program.wide
+    assert code.decode(NumpyOps()).tobytes() == codebook_of(3, zero=False)[symbols].tobytes()
+
+
+@pytest.mark.parametrize(("zeros", "count"), [(0.97, 5000), (0.5, 999), (0.999, 20011), (0.9, 64)])
+def test_sparse_numbers_read_bit_by_bit(zeros, count):
+    symbols = drawn(count, [5, 15, 30, 100 * zeros / (1 - zeros), 30, 15, 5], seed=1)
+    codebook = codebook_of(7)
+    code = by_encoding(symbols, codebook)["sparse"]
+    highs, lows, _, modulus = code.arrays
+    values = reference.decode_sparse(highs, lows, modulus, code.codebook, count)
+    assert np.array(values, np.float32).tobytes() == codebook[symbols].tobytes()
+
+
+@pytest.mark.parametrize("where", [[0], [0, 1, 2], [4999], [4998, 4999], [17], list(range(0, 5000, 100)), [0, 4999]])
+def test_sparse_edges(where):
+    symbols = np.full(5000, 3, np.uint8)
+    symbols[where] = np.resize([0, 6, 2], len(where))
+    assert_decodes(symbols, codebook_of(7))
+
+
+def test_sparse_needs_a_positive_zero_and_keeps_the_negative_one():
+    symbols = drawn(500, [1, 20, 1, 2])
+    without = np.array([-1, -0.0, 0.5, 2], np.float32)
+    assert not any("sparse" in encoding for encoding in by_encoding(symbols, without))
+    both = np.array([-0.0, 0.0, 0.5, 2], np.float32)
+    assert {"sparse", "sparse+radix", "sparse+huffman"} <= by_encoding(symbols, both).keys()
+    assert_decodes(symbols, both)
+    assert_decodes(symbols, without)
+
+
+@pytest.mark.parametrize(
+    ("shares", "count", "encoding", "excess"),
+    [
+        ([0.05, 0.15, 0.3, 97 / 3, 0.3, 0.15, 0.05], 235_200, "sparse", 0.05),
+        ([1, 1, 1, 6 * 97 / 3, 1, 1, 1], 235_200, "sparse", 0.02),
+        ([0.05, 0.15, 0.3, 97 / 3, 0.3, 0.15, 0.05], 235_200, "sparse+huffman", 0.03),
+        (np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2), 200_000, "huffman", 0.02),
+        (np.ones(16), 200_000, "radix", 0.001),
+        (np.ones(3), 200_000, "radix", 0.011),
+    ],
+)
+def test_payload_is_near_the_entropy(shares, count, encoding, excess):
+    symbols = drawn(count, shares)
+    code = by_encoding(symbols, codebook_of(len(shares)))[encoding]
+    entropy = entropy_bytes(symbols)
+    assert entropy * 0.98 < code.payload_bytes < entropy * (1 + excess)
+
+
+def test_degenerate_sequences():
+    assert candidates(np.empty(0, np.uint8), codebook_of(3)) == ()
+    (lone,) = assert_decodes(np.zeros(1, np.uint8), codebook_of(1, zero=False))
+    assert (lone.encoding, lone.payload_bytes) == ("constant", 0)
+    assert {code.encoding for code in assert_decodes(np.full(50, 7, np.uint8), codebook_of(9))} == {"constant"}
+    assert_decodes(np.zeros(10, np.uint8), np.zeros(1, np.float32))
+    assert_decodes(np.array([1, 0], np.uint8), codebook_of(2))
+    assert_decodes(np.zeros(4, np.uint8), np.ones((1, 2), np.float32))
+
+
+def test_unused_rows_are_dropped():
+    symbols = np.array([200, 3, 200, 9], np.uint8)
+    for code in candidates(symbols, codebook_of(256)):
+        assert len(code.codebook) <= 4
+
+
+def test_symbols_without_a_row_are_refused():
+    with pytest.raises(ArgumentError, match="below the 3 codebook rows"):
+        candidates(np.array([0, 3], np.uint8), codebook_of(3))
+    with pytest.raises(ArgumentError, match="at most 256"):
+        candidates(np.array([0], np.uint8), codebook_of(257))
+
+
+def test_half_codebooks_only_where_exact():
+    symbols = drawn(300, np.ones(4))
+    widths = {code.codebook.dtype.name for code in candidates(symbols, np.array([0, 0.5, -2, 3], np.float32))}
+    assert widths == {"float32", "float16"}
+    for value in (0.1, 1e9, 1e-9):
+        values = np.array([0, 0.5, -2, value], np.float32)
+        assert {code.codebook.dtype.name for code in candidates(symbols, values)} == {"float32"}
+
+
+def test_several_tensors_in_one_stream():
+    symbols, codebook = drawn(7 * 5 + 4 + 3, [1, 8, 2]), np.array([-1, 0, 2], np.float32)
+    for code in candidates(symbols, codebook):
+        parts = unpack(NumpyOps(), code, ((7, 5), (4,), (3, 1)))
+        assert [part.shape for part in parts] == [(7, 5), (4,), (3, 1)]
+        assert np.concatenate([part.reshape(-1) for part in parts]).tobytes() == codebook[symbols].tobytes()
+
+
+def test_vectors_become_tensors():
+    symbols = drawn(30, [1, 8, 2])
+    codebook = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    for code in candidates(symbols, codebook):
+        (tensor,) = unpack(NumpyOps(), code, ((10, 12),))
+        assert tensor.tobytes() == codebook[symbols].reshape(10, 12).tobytes()

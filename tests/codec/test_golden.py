@@ -1,0 +1,53 @@
+"""The bytes of every encoding, fixed: files that were written must stay what docs/format.md says.
+
+`python -m tests.codec.test_golden` writes the file anew; do that only with a new format version.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from sws_compress.codec import NumpyOps, candidates
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "codes.json"
+SYMBOLS = np.array([3, 3, 0, 3, 4, 3, 3, 2, 3, 1, 3, 3, 3, 0, 3, 3, 4, 3, 3, 3, 3, 3, 4, 3, 3, 2, 3], np.uint8)
+CODEBOOK = np.array([-1.5, -0.0, 0.25, 0.0, 0.1], np.float32)
+
+
+def fingerprint(code):
+    arrays = [(array.dtype.name, list(array.shape), array.tobytes().hex()) for array in code.arrays]
+    return {"codebook": code.codebook.tolist(), "payload": list(code.payload), "arrays": [list(a) for a in arrays]}
+
+
+def current():
+    sequences = {"scalar": (SYMBOLS, CODEBOOK), "constant": (SYMBOLS * 0, CODEBOOK[2:3])}
+    return {
+        f"{name} {code.encoding}": fingerprint(code)
+        for name, (symbols, codebook) in sequences.items()
+        for code in candidates(symbols, codebook)
+        if code.codebook.dtype == np.float32
+    }
+
+
+def test_bytes_are_those_on_record():
+    assert current() == json.loads(GOLDEN.read_text())
+
+
+def test_bytes_on_record_decode():
+    on_record = json.loads(GOLDEN.read_text())
+    for code in candidates(SYMBOLS, CODEBOOK):
+        arrays = on_record[f"scalar {code.encoding}"]["arrays"]
+        stored = [
+            np.frombuffer(bytes.fromhex(data), np.dtype(dtype).newbyteorder("<")).reshape(shape).astype(dtype)
+            for dtype, shape, data in arrays
+        ]
+        codebook = np.array(on_record[f"scalar {code.encoding}"]["codebook"], np.float32)
+        rows = code.program(NumpyOps(), np.array([SYMBOLS.size]), codebook, *stored)
+        assert rows.tobytes() == CODEBOOK[SYMBOLS].tobytes()
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(current(), indent=1) + "\n")

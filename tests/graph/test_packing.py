@@ -1,0 +1,226 @@
+"""Whole models: smallest file, same weights, nothing left over, overhead bounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.graph.inspect import inspect_model
+from sws_compress.graph.verify import check_runs, compare_outputs, decoded_weights, unfolded_nodes
+from sws_compress.mixture.snap import palette_of
+from sws_compress.packing import find_palettes, pack
+from tests.graph.models import as_ir, few_values, lenet, matmul_model
+
+
+def packed_lenet(**options):
+    dense = lenet(**options)
+    model = as_ir(dense)
+    return dense, pack(model, find_palettes(model, smallest=2))
+
+
+def arrays(model):
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_lenet_is_exact_folds_and_stays_within_its_byte_budget():
+    dense, packed = packed_lenet()
+    check_runs(packed.data)
+    expected = arrays(dense)
+    decoded = decoded_weights(packed.data, expected)
+    assert all(decoded[name].tobytes() == array.tobytes() for name, array in expected.items())
+    assert unfolded_nodes(packed.data) == ()
+    (difference,) = compare_outputs(dense.SerializeToString(), packed.data)
+    assert difference.largest_absolute == 0
+    payload = sum({tensor.members: tensor.payload_bytes for tensor in packed.tensors}.values())
+    assert {tensor.name for tensor in packed.tensors} == expected.keys()
+    assert len(packed.data) - payload <= 1400
+    rows = inspect_model(packed.data).rows
+    assert sum(row.file_bytes for row in rows) - payload <= 600  # names, shapes, codebooks, calls of six tensors
+
+
+def test_the_model_that_is_packed_stays_as_it_was():
+    model = as_ir(lenet())
+    before = ir.to_proto(model).SerializeToString()
+    pack(model, find_palettes(model))
+    assert ir.to_proto(model).SerializeToString() == before
+
+
+def test_packing_twice_gives_the_same_bytes():
+    assert packed_lenet()[1].data == packed_lenet()[1].data
+
+
+def test_nothing_is_left_over():
+    dense, packed = packed_lenet()
+    model = onnx.load_from_string(packed.data)
+    graph = model.graph
+    read = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= read
+    assert not {tensor.name for tensor in graph.initializer} & arrays(dense).keys()
+    called = {node.op_type for node in graph.node if node.domain} | {
+        node.op_type for function in model.functions for node in function.node if node.domain
+    }
+    assert {function.name for function in model.functions} == called
+    for function in model.functions:
+        used = {name for node in function.node for name in node.input} | set(function.output)
+        made = {node.output[-1] for node in function.node}
+        assert set(function.input) <= used
+        assert made <= used
+    assert not graph.value_info
+    assert b"pytorch" not in packed.data
+    assert [(entry.key, entry.value) for entry in model.metadata_props] == [("author", "me"), ("sws_compress", "1")]
+    assert not any(node.name or node.doc_string for node in graph.node)
+
+
+def test_private_paths_do_not_reach_the_file():
+    weights = few_values((64, 64), [0, 1, 2], [8, 1, 1])
+    model = as_ir(matmul_model(weights))
+    for node in model.graph:
+        node.metadata_props["pkg.torch.onnx.stack_trace"] = "File /home/someone/secret.py"
+    assert b"someone" not in pack(model, find_palettes(model)).data
+
+
+def test_the_interface_stays():
+    dense, packed = packed_lenet()
+    model = onnx.load_from_string(packed.data)
+    assert list(model.graph.input) == list(dense.graph.input)
+    assert list(model.graph.output) == list(dense.graph.output)
+
+
+def test_tensors_that_gain_nothing_stay_dense():
+    random = np.random.default_rng(0)
+    weights = few_values((5, 4), random.standard_normal(20), np.ones(20))
+    packed = pack(as_ir(matmul_model(weights)), {"W": palette_of(weights)})
+    assert packed.tensors == ()
+    model = onnx.load_from_string(packed.data)
+    assert arrays(model)["W"].tobytes() == weights.tobytes()
+    assert not model.functions
+
+
+def test_palettes_replace_values_also_where_the_tensor_stays_dense():
+    weights = few_values((5, 4), np.arange(20), np.ones(20))
+    packed = pack(as_ir(matmul_model(weights + 1)), {"W": palette_of(weights)})
+    assert decoded_weights(packed.data, ["W"])["W"].tobytes() == weights.tobytes()
+
+
+def test_palettes_must_fit_the_model():
+    weights = few_values((8, 8), [0, 1], [1, 1])
+    model = as_ir(matmul_model(weights))
+    with pytest.raises(ArgumentError, match="palette V must name a float32 initialiser"):
+        pack(model, {"V": palette_of(weights)})
+    with pytest.raises(ArgumentError, match=r"must have shape \(8, 8\), got \(4, 16\)"):
+        pack(model, {"W": palette_of(weights.reshape(4, 16))})
+
+
+def test_a_packed_model_is_not_packed_again():
+    _, packed = packed_lenet()
+    model = ir.from_proto(onnx.load_from_string(packed.data))
+    with pytest.raises(ModelError, match="must not be compressed already"):
+        pack(model, {})
+
+
+def test_names_of_the_model_are_not_taken():
+    weights = few_values((70, 70), [0, 1, -1], [20, 1, 1])
+    model = matmul_model(weights, name="a")
+    model.graph.node[0].input[0] = model.graph.input[0].name = "b"
+    model.graph.node[0].output[0] = model.graph.output[0].name = "c"
+    packed = pack(as_ir(model), {"a": palette_of(weights)})
+    check_runs(packed.data)
+    assert decoded_weights(packed.data, ["a"])["a"].tobytes() == weights.tobytes()
+
+
+def test_weights_read_in_subgraphs_by_several_nodes_and_declared_as_inputs():
+    weights = few_values((64, 64), [0, 1, -2], [30, 1, 1])
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node(operator, ["x", "W"], [f"{name}_y"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)],
+        )
+        for name, operator in (("then", "MatMul"), ("else", "Add"))
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("If", ["flag"], ["z"], then_branch=branches["then"], else_branch=branches["else"]),
+            helper.make_node("MatMul", ["z", "W"], ["y"]),
+        ],
+        "main",
+        [
+            helper.make_tensor_value_info("flag", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [64, 64]),
+            helper.make_tensor_value_info("W", TensorProto.FLOAT, [64, 64]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [64, 64])],
+        [numpy_helper.from_array(weights, "W")],
+    )
+    dense = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=7)
+    model = as_ir(dense)
+    packed = pack(model, find_palettes(model))
+    assert [tensor.name for tensor in packed.tensors] == ["W"]
+    check_runs(packed.data)
+    assert [entry.name for entry in onnx.load_from_string(packed.data).graph.input] == ["flag", "x"]
+    feeds = {"x": np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)}
+    for flag in (True, False):
+        (difference,) = compare_outputs(dense.SerializeToString(), packed.data, feeds | {"flag": np.array(flag)})
+        assert difference.largest_relative < 1e-6
+
+
+def test_many_tensors_share_their_decoder():
+    sizes = (40,) * 12
+    dense, packed = packed_lenet(sizes=sizes, zeros=(0.9,) * 11)
+    inspection = inspect_model(packed.data)
+    assert inspection.shared_bytes < 900
+    decoded = decoded_weights(packed.data, arrays(dense))
+    assert all(decoded[name].tobytes() == array.tobytes() for name, array in arrays(dense).items())
+    assert unfolded_nodes(packed.data) == ()
+
+
+def test_inspection_counts_every_byte_once():
+    dense, packed = packed_lenet()
+    inspection = inspect_model(packed.data)
+    rows = {row.name: row for row in inspection.rows}
+    assert inspection.file_bytes == len(packed.data)
+    assert inspection.format_version == "1"
+    assert sum(row.file_bytes for row in inspection.rows) + inspection.shared_bytes + inspection.graph_bytes == len(
+        packed.data
+    )
+    for name, array in arrays(dense).items():
+        palette = palette_of(array)
+        row = rows[name]
+        assert (row.shape, row.encoding, row.distinct_values) == (array.shape, "sparse", len(palette.codebook))
+        assert row.entropy_bits == pytest.approx(palette.entropy_bits)
+        assert row.zeros == pytest.approx(palette.zeros)
+    plain = inspect_model(dense.SerializeToString())
+    assert {row.encoding for row in plain.rows} == {"dense"}
+    assert (plain.shared_bytes, plain.format_version) == (0, None)
+    assert sum(row.file_bytes for row in plain.rows) + plain.graph_bytes == plain.file_bytes
+
+
+@pytest.mark.parametrize(
+    ("values", "shares", "encoding"),
+    [
+        ([0, 1, 2, -3], [20, 1, 1, 1], "sparse"),
+        ([1, 2, 3, 4], [1, 1, 1, 1], "radix"),
+        ([4.5], [1], "constant"),
+        (np.arange(8) - 3.5, [1, 1, 1, 90, 2, 8, 3, 1], "huffman"),
+        (np.arange(8) - 3, [1, 1, 1, 400, 2, 40, 3, 1], "sparse+huffman"),
+    ],
+)
+def test_the_best_encoding_is_found_and_named_in_the_file(values, shares, encoding):
+    weights = few_values((300, 211), values, shares)
+    model = as_ir(matmul_model(weights))
+    packed = pack(model, find_palettes(model))
+    assert packed.tensors[0].encoding == encoding
+    assert inspect_model(packed.data).rows[0].encoding == encoding
+
+
+def test_find_palettes_leaves_out_what_cannot_be_packed():
+    random = np.random.default_rng(0)
+    assert find_palettes(as_ir(matmul_model(random.standard_normal((64, 64)).astype(np.float32)))) == {}
+    few = few_values((6, 6), [0, 1], [1, 1])
+    assert find_palettes(as_ir(matmul_model(few))) == {}
+    assert find_palettes(as_ir(matmul_model(few)), smallest=36).keys() == {"W"}
