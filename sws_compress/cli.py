@@ -179,7 +179,7 @@ def _add_demo(commands: Commands) -> None:
         "demo",
         "compress a pretrained LeNet-300-100 on MNIST, from start to finish",
         "Load the network, run the alternating loop (fine-tune under the mixture prior, EM step, repeat), snap, write "
-        "lenet.onnx, check it weight by weight in ONNX Runtime, and report size and test error. About two minutes.",
+        "lenet.onnx, check it weight by weight in ONNX Runtime, and report size and test error. Two to three minutes.",
     )
     command.add_argument(
         "--data",
@@ -195,9 +195,9 @@ def _add_demo(commands: Commands) -> None:
         metavar="DIR",
         help="folder for the results (default %(default)s)",
     )
-    command.add_argument("--epochs", type=int, default=18, metavar="N", help="length of the run (default %(default)s)")
+    command.add_argument("--epochs", type=int, default=24, metavar="N", help="length of the run (default %(default)s)")
     command.add_argument(
-        "--ratio", type=float, default=200.0, metavar="R", help="how many times smaller the weights get (default 200)"
+        "--ratio", type=float, default=190.0, metavar="R", help="how many times smaller the weights get (default 190)"
     )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the run (default 0)")
     command.set_defaults(run=_demo)
