@@ -12,7 +12,7 @@ from sws_compress.codec.constant import encode_constant
 from sws_compress.codec.huffman import encode_huffman
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.radix import encode_radix
-from sws_compress.codec.sparse import encode_sparse, with_values, zero_symbol
+from sws_compress.codec.sparse import LEAST_ZEROS, encode_sparse, with_values, zero_symbol
 from sws_compress.errors import ArgumentError
 
 
@@ -67,6 +67,8 @@ def _nested(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]
     if zero is None or len(codebook) < 3:
         return ()
     values = symbols[symbols != zero]
+    if values.size > (1 - LEAST_ZEROS) * symbols.size:
+        return ()
     values -= values > zero
     return tuple(with_values(symbols, zero, code) for code in _dense(values, np.delete(codebook, zero)))
 

@@ -5,7 +5,7 @@ canonical with the shorter ones first, so all a decoder keeps for an unfinished 
 among the leaves passed so far and the nodes of this level. With t leaves down to this level, a node with s < t is a
 leaf and s is its symbol's rank in code order; any other is inner, and bit b leads to the node of rank 2 s - t + b one
 level deeper.
-Position and rank travel as one integer z = 256 position + s.
+Position and rank travel as one integer z = K position + s, K being the number of symbols.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import numpy.typing as npt
 from sws_compress.codec.bits import bits_as_bytes, pack_bits
 from sws_compress.codec.code import Code
 from sws_compress.codec.ops import A, Array, ArrayOps, Vector
-
-_RANKS = 256
 
 
 @dataclass(frozen=True)
@@ -44,26 +42,26 @@ class Huffman:
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         integer: type[np.generic] = np.int64 if self.wide else np.int32
-        total = self.levels[0].finished + self.levels[0].unfinished
-        step = ops.constant(np.array(_RANKS, integer))
-        origin, end = ops.constant(np.array(0, integer)), ops.constant(np.array(_RANKS * total, integer))
-        start = ops.arange(origin, end, step)
+        symbols, total = self.levels[-1].leaves, self.levels[0].finished + self.levels[0].unfinished
+        ranks = ops.constant(np.array(symbols, integer))
+        origin, end = (ops.constant(np.array(number, integer)) for number in (0, symbols * total))
+        start = ops.arange(origin, end, ranks)
         (bits,) = ops.call(bits_as_bytes, arrays[0])
         planes = ops.split(bits, arrays[1], self.planes)
         nodes, before, finished = start, 0, list[A]()
         for level, plane in zip(self.levels, planes, strict=False):
             passed = ops.constant(np.array(before, integer))
             if level.leaves == before or not level.unfinished:
-                (nodes,) = ops.call(_Deeper(integer), nodes, plane, passed)
+                (nodes,) = ops.call(_Deeper(integer), nodes, plane, ranks, passed)
             else:
                 leaves = ops.constant(np.array(level.leaves, integer))
                 vectors = (Vector(level.finished, integer), Vector(level.unfinished, integer))
-                done, nodes = ops.call(_Level(integer), nodes, plane, passed, leaves, vectors=vectors)
+                done, nodes = ops.call(_Level(integer), nodes, plane, ranks, passed, leaves, vectors=vectors)
                 finished.append(done)
             before = level.leaves
         finished.append(nodes)
         every = ops.concat(finished) if len(finished) > 1 else nodes
-        return ops.call(_look_up, start, every, step, codebook)[0]
+        return ops.call(_look_up, start, every, ranks, codebook)[0]
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,9 @@ class _Deeper:
 
     integer: type[np.generic]
 
-    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, passed: A) -> A:
-        ranks = ops.modulo(nodes, ops.constant(np.array(_RANKS, self.integer)))
-        return ops.add(ops.add(nodes, ranks), ops.subtract(ops.cast(plane, self.integer), passed))
+    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, ranks: A, passed: A) -> A:
+        doubled = ops.add(nodes, ops.modulo(nodes, ranks))
+        return ops.add(doubled, ops.subtract(ops.cast(plane, self.integer), passed))
 
 
 @dataclass(frozen=True)
@@ -83,9 +81,9 @@ class _Level:
 
     integer: type[np.generic]
 
-    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, passed: A, leaves: A) -> tuple[A, A]:
-        (deeper,) = ops.call(_Deeper(self.integer), nodes, plane, passed)
-        leaf = ops.less(ops.modulo(deeper, ops.constant(np.array(_RANKS, self.integer))), leaves)
+    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, ranks: A, passed: A, leaves: A) -> tuple[A, A]:
+        (deeper,) = ops.call(_Deeper(self.integer), nodes, plane, ranks, passed)
+        leaf = ops.less(ops.modulo(deeper, ranks), leaves)
         return ops.compress(deeper, leaf), ops.compress(deeper, ops.logical_not(leaf))
 
 
@@ -112,7 +110,7 @@ def encode_huffman(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code:
     packed = pack_bits(np.concatenate(planes))
     if padding := -sum(sizes) % 8:
         sizes.append(padding)
-    wide = _RANKS * symbols.size >= 1 << 31
+    wide = order.size * symbols.size >= 1 << 31
     program = Huffman(tuple(levels), wide, len(sizes))
     return Code(program, symbols.size, codebook[order], (packed, np.array(sizes, np.int64)), (0,))
 

@@ -23,6 +23,9 @@ from sws_compress.codec.bits import FLAT, bits_as_integers, pack_bits
 from sws_compress.codec.code import Code, Program
 from sws_compress.codec.ops import A, Array, ArrayOps
 
+LEAST_ZEROS = 0.3
+"""Share of zeros below which positions cannot pay: even the entropy of the mask is then above half a bit a symbol."""
+
 _GROUP = 8
 """Numbers are padded to a multiple of this, so that their low bits fill whole bytes."""
 
@@ -90,7 +93,7 @@ def encode_sparse(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | Non
     """
     zero = zero_symbol(codebook)
     zeros = np.empty(0) if zero is None else np.flatnonzero(symbols == zero)
-    if zero is None or zeros.size < _GROUP or zeros.size == symbols.size:
+    if zero is None or zeros.size < max(_GROUP, LEAST_ZEROS * symbols.size) or zeros.size == symbols.size:
         return None
     classes = symbols.astype(np.int64) - (symbols > zero)
     where = np.flatnonzero(symbols != zero)

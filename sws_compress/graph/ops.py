@@ -273,12 +273,12 @@ class _Writer:
     def initializers(self, body: _Body) -> None:
         for handle, array in body.literals.values():
             value = self.value(handle)
-            value.const_value = ir.tensor(array, name=value.name)
+            value.const_value = ir.Tensor(array, name=value.name)
         self.registered = tuple(self.value(handle) for handle, _ in body.literals.values())
 
     def constants(self, body: _Body) -> list[ir.Node]:
         return [
-            ir.Node("", "Constant", (), [ir.AttrTensor("value", ir.tensor(array))], outputs=[self.value(handle)])
+            ir.Node("", "Constant", (), [ir.AttrTensor("value", ir.Tensor(array))], outputs=[self.value(handle)])
             for handle, array in body.literals.values()
         ]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sws_compress.codec import NumpyOps, candidates
-from sws_compress.codec.huffman import code_lengths
+from sws_compress.codec.huffman import code_lengths, encode_huffman
 from sws_compress.codec.radix import digits_that_fit
 from sws_compress.codec.tensors import unpack
 from sws_compress.errors import ArgumentError
@@ -119,12 +119,13 @@ def test_huffman_survives_the_deepest_tree():
     assert code_lengths(np.array(fibonacci)).max() == len(fibonacci) - 1
 
 
-def test_huffman_of_long_sequences_counts_in_64_bits():
+def test_huffman_counts_in_64_bits_where_positions_times_symbols_need_them():
     symbols = np.zeros((1 << 23) + 5, np.uint8)
-    symbols[[3, 1 << 22, -1]] = [1, 2, 1]
-    code = by_encoding(symbols, codebook_of(3, zero=False))["huffman"]
+    symbols[:256] = np.arange(256)
+    code = encode_huffman(symbols, codebook_of(256))
     assert code.program.wide
-    assert code.decode(NumpyOps()).tobytes() == codebook_of(3, zero=False)[symbols].tobytes()
+    assert not encode_huffman(np.minimum(symbols, 1), codebook_of(2)).program.wide
+    assert code.decode(NumpyOps()).tobytes() == codebook_of(256)[symbols].tobytes()
 
 
 @pytest.mark.parametrize(("zeros", "count"), [(0.97, 5000), (0.5, 999), (0.999, 20011), (0.9, 64)])
