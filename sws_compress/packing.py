@@ -89,7 +89,7 @@ def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
     opset = packed.opset_imports[""]
     taken = rewrite.value_names(packed)
     chosen = min(
-        (_best_codes(streams, opset) for streams in _stream_plans(palettes)),
+        (_best_codes(streams, opset) for streams in _stream_plans(packed, palettes)),
         key=lambda plan: _file_bytes(plan, opset, palettes),
     )
     emission = _emit(chosen, opset, taken)
@@ -113,33 +113,40 @@ def _check_palette(model: ir.Model, name: str, palette: Palette) -> None:
 _Plan = list[tuple[_Stream, Code]]
 
 
-def _stream_plans(palettes: Mapping[str, Palette]) -> Iterator[list[_Stream]]:
-    """Ways to part the tensors into streams: each alone; small ones with a larger one of the same values; and the rest
-    of the small ones together."""
-    groups = [[name] for name in palettes]
-    yield [_stream(group, palettes) for group in groups]
-    joined = _join_subsets(palettes)
+def _stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[list[_Stream]]:
+    """Ways to part the tensors into streams: each alone; small ones with a larger one that the same node reads (a bias
+    with its weight) if it has all their values; and then the vectors still alone all together."""
+    groups = [(name,) for name in palettes]
+    alone = {group: _stream(group, palettes) for group in groups}
+    yield list(alone.values())
+    joined = _join_companions(model, palettes)
+    streams = alone | {group: _stream(group, palettes) for group in joined if group not in alone}
     if len(joined) < len(groups):
-        yield [_stream(group, palettes) for group in joined]
-    small = [group[0] for group in joined if len(group) == 1 and _poolable(palettes[group[0]])]
-    if len(small) > 1 and len(_union([palettes[name] for name in small])) <= 256:
-        others = [group for group in joined if group[0] not in small]
-        yield [_stream(group, palettes) for group in [*others, small]]
+        yield [streams[group] for group in joined]
+    lone = tuple(group[0] for group in joined if len(group) == 1 and _poolable(palettes[group[0]]))
+    vectors = tuple(name for name in lone if len(palettes[name].shape) == 1)
+    if len(vectors) > 1 and len(_union([palettes[name] for name in vectors])) <= 256:
+        yield [*(streams[group] for group in joined if group[0] not in vectors), _stream(vectors, palettes)]
 
 
-def _join_subsets(palettes: Mapping[str, Palette]) -> list[list[str]]:
-    """Groups in which every small tensor joins the first larger one whose codebook has all its values."""
-    hosts = [name for name, palette in palettes.items() if palette.dimension == 1 and not _poolable(palette)]
-    groups = {name: [name] for name in palettes}
-    for name, palette in palettes.items():
-        if not _poolable(palette):
-            continue
+def _join_companions(model: ir.Model, palettes: Mapping[str, Palette]) -> list[tuple[str, ...]]:
+    """Groups in which every small tensor joins the first larger one of the same node that has all its values."""
+    groups: dict[str, tuple[str, ...]] = {name: (name,) for name in palettes}
+    small = {name: palette for name, palette in palettes.items() if _poolable(palette)}
+    for name, palette in sorted(small.items(), key=lambda item: item[1].indices.size):
         values = set(_bits(palette).tolist())
-        host = next((host for host in hosts if values <= set(_bits(palettes[host]).tolist())), None)
-        if host is not None:
-            groups[host].append(name)
-            del groups[name]
+        for host in _companions(model, name):
+            larger = host in groups and palettes[host].indices.size > palette.indices.size
+            if larger and palettes[host].dimension == 1 and values <= set(_bits(palettes[host]).tolist()):
+                groups[host] += groups.pop(name)
+                break
     return list(groups.values())
+
+
+def _companions(model: ir.Model, name: str) -> list[str]:
+    """Names of the other values that are read by a node which reads the initialiser ``name``."""
+    readers = [node for node, _ in model.graph.initializers[name].uses()]
+    return [value.name for node in readers for value in node.inputs if value is not None and value.name]
 
 
 def _poolable(palette: Palette) -> bool:

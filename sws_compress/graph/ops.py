@@ -21,6 +21,9 @@ DOMAIN = "sws"
 _LIFT_UP_TO = 6
 """Calls up to which a literal costs less as an argument than as a Constant node."""
 
+_NUMBERS_BYTES = 4096
+"""Larger literals are payload: no two are equal, so they are told apart without being read."""
+
 Array = npt.NDArray[Any]
 
 
@@ -48,10 +51,10 @@ class _Body:
     inputs: list[Handle] = field(default_factory=list)
     outputs: list[Handle] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
-    literals: dict[tuple[str, tuple[int, ...], bytes], tuple[Handle, Array]] = field(default_factory=dict)
+    literals: dict[tuple[str, tuple[int, ...], bytes | int], tuple[Handle, Array]] = field(default_factory=dict)
 
     def literal(self, array: Array) -> Handle:
-        key = (array.dtype.str, array.shape, array.tobytes())
+        key = (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= _NUMBERS_BYTES else id(array))
         return self.literals.setdefault(key, (Handle(), array))[0]
 
 

@@ -111,7 +111,11 @@ def insert(model: ir.Model, emission: Emission, replaced: Iterable[str]) -> None
 
 
 def write(model: ir.Model) -> bytes:
-    """The bytes of the file."""
+    """The bytes of the file; what lay in external files comes into it (and into memory, in ``model`` too)."""
+    for graph in [model.graph, *model.graph.subgraphs()]:
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
     proto = ir.to_proto(model)
     shrink_integers(proto)
     for owner in [proto, *proto.functions]:

@@ -28,7 +28,7 @@ def matmul_model(weights, *, name="W", opset=18):
     )
 
 
-def lenet(*, seed=0, zeros=(0.97, 0.9, 0.6), sizes=(784, 300, 100, 10), opset=18):
+def lenet(*, seed=0, zeros=(0.97, 0.9, 0.6, 0.5), sizes=(784, 300, 100, 10), opset=18):
     """LeNet-300-100 as torch names and writes it: weights of seven values, biases of some of the same."""
     random = np.random.default_rng(seed)
     nodes, tensors, value = [], [], "input"

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
+from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import check_runs, compare_outputs, decoded_weights, unfolded_nodes
 from sws_compress.mixture.snap import palette_of
 from sws_compress.packing import find_palettes, pack
@@ -130,6 +131,41 @@ def test_names_of_the_model_are_not_taken():
     packed = pack(as_ir(model), {"a": palette_of(weights)})
     check_runs(packed.data)
     assert decoded_weights(packed.data, ["a"])["a"].tobytes() == weights.tobytes()
+
+
+def test_biases_share_the_stream_of_their_weight_where_it_has_their_values():
+    _, packed = packed_lenet()
+    assert {tensor.members for tensor in packed.tensors} == {(f"{i}.weight", f"{i}.bias") for i in (0, 2, 4)}
+
+
+def test_small_tensors_share_a_stream_where_no_weight_has_their_values():
+    model = lenet(sizes=(80, 70, 60, 50, 40))
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("bias"):
+            tensor.CopyFrom(numpy_helper.from_array(few_values(tensor.dims, [9, 10, 11], [1, 1, 1]), tensor.name))
+    read = as_ir(model)
+    packed = pack(read, find_palettes(read, smallest=2))
+    biases = next(tensor.members for tensor in packed.tensors if tensor.name == "0.bias")
+    assert {"0.bias", "2.bias", "4.bias", "6.bias"} <= set(biases)
+    expected = arrays(model)
+    assert all(
+        decoded_weights(packed.data, [name])[name].tobytes() == array.tobytes() for name, array in expected.items()
+    )
+
+
+def test_external_data_comes_into_the_file(tmp_path):
+    model = lenet(sizes=(64, 32, 10), zeros=(0.9, 0.9))
+    model.graph.initializer[2].CopyFrom(
+        numpy_helper.from_array(np.random.default_rng(0).standard_normal((10, 32)).astype(np.float32), "2.weight")
+    )
+    expected = arrays(model)
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="data", size_threshold=0)
+    read = read_model(tmp_path / "net.onnx")
+    packed = pack(read, find_palettes(read))
+    (tmp_path / "data").unlink()
+    decoded = decoded_weights(packed.data, expected)
+    assert [tensor.name for tensor in packed.tensors] == ["0.weight"]
+    assert all(decoded[name].tobytes() == array.tobytes() for name, array in expected.items())
 
 
 def test_weights_read_in_subgraphs_by_several_nodes_and_declared_as_inputs():
