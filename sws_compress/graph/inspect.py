@@ -104,9 +104,8 @@ def _decoders(proto: onnx.ModelProto) -> dict[str, _Decoder]:
     if not any(entry.key == FORMAT_KEY for entry in proto.metadata_props):
         return {}
     constants = constant_nodes(proto)
-    made = [name for node in constants for name in node.output]
-    makers = {id(node) for node in constants}
-    read = {name for node in proto.graph.node if id(node) not in makers for name in reads(node)}
+    made = dict.fromkeys(name for node in constants for name in node.output)  # a set in order
+    read = {name for node in proto.graph.node if not made.keys() >= set(node.output) for name in reads(node)}
     read |= {value.name for value in proto.graph.output}
     found = {}
     for name in made:

@@ -137,8 +137,7 @@ def _weights_computed(proto: onnx.ModelProto) -> set[str]:
     """Values made by constant nodes and read by others."""
     constants = constant_nodes(proto)
     made = {name for node in constants for name in node.output}
-    others = [node for node in proto.graph.node if node not in constants]
-    return made & {name for node in others for name in reads(node)}
+    return made & {name for node in proto.graph.node if not made.issuperset(node.output) for name in reads(node)}
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
