@@ -107,10 +107,14 @@ def _decoders(proto: onnx.ModelProto) -> dict[str, _Decoder]:
     made = dict.fromkeys(name for node in constants for name in node.output)  # a set in order
     read = {name for node in proto.graph.node if not made.keys() >= set(node.output) for name in reads(node)}
     read |= {value.name for value in proto.graph.output}
+    floats = {tensor.name for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+    weights = made.keys() | floats
     found = {}
     for name in made:
         if name in read:
             nodes, values = ancestors(constants, {name})
+            if not read.isdisjoint(set(values) & weights - {name}):
+                continue  # the network's own arithmetic on a weight, such as the transposition of a tied one
             functions = frozenset(_functions(nodes, proto))
             operators = [node.op_type for node in _operators(nodes, functions, proto)]
             found[name] = _Decoder(

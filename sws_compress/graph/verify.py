@@ -179,7 +179,7 @@ def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int)
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
     for entry in model.get_inputs():
-        shape = [size if isinstance(size, int) and size > 0 else batch for size in entry.shape]
+        shape = [size if isinstance(size, int) and size >= 0 else batch for size in entry.shape]
         dtype = _DTYPES.get(entry.type)
         if dtype is None:
             raise VerificationError(
