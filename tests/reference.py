@@ -134,3 +134,34 @@ def least_distortion(points: Row, weights: Row, clusters: int) -> float:
             min(best[start] + cost(start, stop) for start in range(stop)) for stop in range(1, len(points) + 1)
         ]
     return best[-1]
+
+
+def assignment(w: float, h: float, codebook: Row, code_bits: Row, rate: float) -> int:
+    """argmin_k h (w - mu_k)^2 + rate * bits_k, the first of equals."""
+    costs = [h * (w - mean) ** 2 + rate * bits for mean, bits in zip(codebook, code_bits, strict=True)]
+    return costs.index(min(costs))
+
+
+def member_means(values: Row, h: Row, chosen: Sequence[int], codebook: Row) -> list[float]:
+    """sum h w / sum h over the members of each entry; entry 0 is zero, entries without members stay."""
+    means = [0.0]
+    for k in range(1, len(codebook)):
+        mass = sum(s for s, c in zip(h, chosen, strict=True) if c == k)
+        moment = sum(s * w for s, w, c in zip(h, values, chosen, strict=True) if c == k)
+        means.append(moment / mass if mass > 0 else codebook[k])
+    return means
+
+
+def softened(logits: Row, temperature: float) -> list[float]:
+    peak = max(logits)
+    powers = [math.exp((value - peak) / temperature) for value in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def distillation(students: Rows, teachers: Rows, temperature: float) -> float:
+    """temperature * KL(teacher || student) of softened classes, mean over samples."""
+    total = 0.0
+    for student, teacher in zip(students, teachers, strict=True):
+        for p, q in zip(softened(teacher, temperature), softened(student, temperature), strict=True):
+            total += temperature * p * math.log(p / q)
+    return total / len(students)

@@ -233,7 +233,10 @@ class HardStage:
                     moment = torch.zeros_like(latent) if parameter.grad is None else parameter.grad.square()
                 factors = hard.sensitivity_factors(moment.float())
                 state.sensitivity[i] = factors
-                energy += float((factors * latent.square()).sum())
+                share = float((factors * latent.square()).sum())
+                if not math.isfinite(share):
+                    raise group.diverged()  # before it makes the sensitivities of all groups NaN
+                energy += share
                 elements += latent.numel()
         for state in self.states:
             state.sensitivity = [

@@ -61,7 +61,7 @@ class ParameterGroup:
     @torch.no_grad()
     def write(self, values: npt.NDArray[np.float32]) -> None:
         """Set all members from ``values`` (elements,)."""
-        parts = torch.from_numpy(values).split([parameter.numel() for parameter in self.parameters])
+        parts = torch.split(torch.from_numpy(values), [parameter.numel() for parameter in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.copy_(part.view(parameter.shape))
 

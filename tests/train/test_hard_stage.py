@@ -1,0 +1,433 @@
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sws_compress.errors import TrainingError
+from sws_compress.mixture.params import Mixture
+from sws_compress.train import hard
+from sws_compress.train.hard_stage import HardStage
+from sws_compress.train.select import ParameterGroup, Sharing, select_parameters
+from tests import reference
+
+MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
+OPTIMIZERS: dict[str, MakeOptimizer] = {
+    "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.5),
+    "adam": lambda model: torch.optim.Adam(model.parameters(), lr=2e-3),
+    "adamw": lambda model: torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1),
+}
+
+
+def mixture(components: int, reach: float) -> Mixture:
+    grid = np.linspace(-reach, reach, components - 1 + components % 2)
+    means = np.concatenate([[0.0], grid[np.abs(grid) > 1e-9]])[:components]
+    weights = np.full(components, 0.4 / (components - 1))
+    weights[0] = 0.6
+    return Mixture(weights, means, np.full(components, 1e-3))
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    """Heavy-tailed weights, off centre, unequal layers."""
+    model = nn.Sequential(nn.Linear(64, 30), nn.Linear(30, 20))
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        for layer, scale in zip(model, (0.05, 0.2), strict=True):
+            layer.weight.copy_(torch.from_numpy(rng.laplace(0.1 * scale, scale, layer.weight.shape)))
+    return model
+
+
+def staged(model: nn.Module, components: int = 7, sharing: Sharing = Sharing.TENSOR) -> HardStage:
+    groups = select_parameters(model, sharing=sharing)
+    return HardStage(groups, [mixture(components, 3 * group.standard_deviation()) for group in groups])
+
+
+def set_gradients(model: nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        columns = torch.linspace(0.1, 2.0, parameter.shape[-1])  # unequal sensitivities
+        parameter.grad = torch.randn(parameter.shape, generator=generator) * 0.02 * columns
+
+
+def train(
+    model: nn.Module, stage: HardStage, optimizer: torch.optim.Optimizer, steps: range, pull: float = 0.7
+) -> None:
+    for step in steps:
+        set_gradients(model, step)
+        optimizer.step()
+        stage.step(optimizer, pull)
+
+
+# -- pure functions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3, 0.05])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_assignment_is_the_least_cost(rate: float, weighted: bool) -> None:
+    rng = np.random.default_rng(0)
+    latent = torch.from_numpy(rng.laplace(0.02, 0.2, (7, 31)).astype(np.float32))
+    h = torch.from_numpy(rng.gamma(0.5, 1.0, (7, 31)).astype(np.float32)) if weighted else None
+    codebook = torch.tensor([0.0, 0.4, -0.3, 0.15, -0.1, 0.39])
+    bits = torch.tensor([0.5, 3.0, 2.5, 4.0, 3.5, torch.inf], dtype=torch.float64)
+    chosen = hard.assign(latent, h, codebook, bits, rate)
+    assert chosen.dtype == torch.uint8
+    flat_h = [1.0] * latent.numel() if h is None else h.reshape(-1).tolist()
+    wanted = [
+        reference.assignment(w, s, codebook.tolist()[:5], bits.tolist()[:5], rate)
+        for w, s in zip(latent.reshape(-1).tolist(), flat_h, strict=True)
+    ]
+    assert chosen.reshape(-1).tolist() == wanted
+    assert len(set(wanted)) == 5 or rate == 0.05
+
+
+def test_insensitive_weights_take_the_cheapest_symbol() -> None:
+    chosen = hard.assign(torch.ones(5), torch.zeros(5), torch.tensor([0.0, 1.0]), torch.tensor([0.1, 3.0]), 1.0)
+    assert chosen.tolist() == [0] * 5
+
+
+def test_entropy_counts_all_members_together() -> None:
+    assignments = [torch.tensor([0, 0, 0, 2, 5], dtype=torch.uint8), torch.tensor([[2, 0], [0, 0]], dtype=torch.uint8)]
+    occupancy = hard.counts(assignments, 7)
+    assert occupancy.tolist() == [6, 0, 2, 0, 0, 1, 0]
+    symbols = [0, 0, 0, 2, 5, 2, 0, 0, 0]
+    assert hard.entropy_bits(occupancy) == pytest.approx(reference.entropy_bits(symbols) * 9)
+    assert hard.entropy_bits(torch.tensor([4.0, 0.0])) == 0
+
+
+def test_code_lengths_follow_the_counts_and_never_become_infinite() -> None:
+    weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
+    for _ in range(100):
+        weights = hard.update_code_lengths(weights, torch.tensor([97.0, 0.0, 3.0], dtype=torch.float64))
+    np.testing.assert_allclose(weights, [98 / 103, 1 / 103, 4 / 103], rtol=1e-9)
+
+
+def test_sensitivity_is_exact_for_products_of_rows_and_columns() -> None:
+    rows, columns = torch.tensor([0.1, 2.0, 5.0]), torch.tensor([1.0, 3.0, 0.2, 0.0])
+    moment = (rows[:, None] * columns).square()
+    torch.testing.assert_close(hard.sensitivity_factors(moment), moment.sqrt())
+    torch.testing.assert_close(hard.sensitivity_factors(moment.reshape(3, 2, 2)), moment.sqrt().reshape(3, 2, 2))
+    torch.testing.assert_close(hard.sensitivity_factors(columns), columns.sqrt())
+    assert hard.sensitivity_factors(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
+
+
+# -- the stage --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_latent_weights_move_as_the_optimizer_would_have_moved_them(name: str) -> None:
+    """Straight-through: the optimiser's own move at the snapped weights, then the pull, on a copy of our own."""
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS[name](model)
+    set_gradients(model, 0)
+    optimizer.step()
+    stage.step(optimizer, 0.0)
+    stage.update(optimizer, 1e4)
+    shadow = copy.deepcopy(model)
+    shadow_optimizer = OPTIMIZERS[name](shadow)
+    shadow_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    snapped = shadow[0].weight.detach().double()
+    latent = stage.states[0].latent[0].double()
+    rate = {"sgd": 0.05 / 0.5, "adam": 2e-3, "adamw": 2e-3}[name]
+    for step in range(1, 5):
+        set_gradients(model, step)
+        optimizer.step()
+        stage.step(optimizer, 3.0)
+        set_gradients(shadow, step)
+        shadow_optimizer.step()
+        moved = latent + (shadow[0].weight.detach().double() - snapped)
+        latent = (moved / rate + 3.0 * snapped) / (1 / rate + 3.0)
+        with torch.no_grad():
+            shadow.load_state_dict(model.state_dict())  # both go on from the snapped weights
+        torch.testing.assert_close(stage.states[0].latent[0].double(), latent, rtol=0, atol=1e-6)
+        assert torch.equal(model[0].weight.double(), snapped)
+    assert float((latent - snapped).abs().max()) > 1e-3
+
+
+def test_em_step_equals_the_float64_loops() -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(3))
+    stage.update(optimizer, 1e4)
+    train(model, stage, optimizer, range(3, 8))
+    for _ in range(2):
+        states = copy.deepcopy(stage.states)
+        rate = stage.rate
+        stage.update(optimizer, 1e4)
+        for before, after in zip(states, stage.states, strict=True):
+            values = before.latent[0].reshape(-1).double().tolist()
+            sensitivity = before.sensitivity[0]
+            assert sensitivity is not None
+            h = sensitivity.reshape(-1).double().tolist()
+            bits = (-torch.log2(before.weights)).tolist()
+            chosen = [
+                reference.assignment(w, s, before.codebook.tolist(), bits, rate) for w, s in zip(values, h, strict=True)
+            ]
+            assert (
+                float((after.assignment[0].reshape(-1) == torch.tensor(chosen)).float().mean()) > 0.999
+            )  # float32 ties
+            found = after.assignment[0].reshape(-1).tolist()
+            means = reference.member_means(values, h, found, before.codebook.tolist())
+            np.testing.assert_allclose(after.codebook, means, rtol=1e-5, atol=1e-7)
+            shares = [(found.count(k) + 1) / (len(found) + 7) for k in range(7)]
+            wanted = [0.7 * pi + 0.3 * share for pi, share in zip(before.weights.tolist(), shares, strict=True)]
+            np.testing.assert_allclose(after.weights, wanted, rtol=1e-9)
+
+
+def test_sensitivities_are_scaled_over_all_groups() -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    set_gradients(model, 0)
+    optimizer.step()
+    latents = [state.latent[0].clone() for state in stage.states]
+    stage.update(optimizer, 1e4)
+    weighted = [float((s.sensitivity[0] * w.square()).sum()) for s, w in zip(stage.states, latents, strict=True)]
+    elements = sum(w.numel() for w in latents)
+    assert sum(weighted) / elements == pytest.approx(1, rel=1e-4)
+    assert weighted[0] / latents[0].numel() != pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize("sharing", [Sharing.TENSOR, Sharing.MODEL])
+def test_parameters_hold_codebook_values_and_zero_stays_zero(sharing: Sharing) -> None:
+    model = network()
+    stage = staged(model, sharing=sharing)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(2))
+
+    def check() -> None:
+        for group, state in zip(stage.groups, stage.states, strict=True):
+            assert state.codebook[0] == 0
+            for parameter, assignment in zip(group.parameters, state.assignment, strict=True):
+                assert torch.equal(parameter, state.codebook[assignment.long()])
+
+    for _ in range(3):
+        stage.update(optimizer, 3000.0)
+        check()
+        train(model, stage, optimizer, range(4))
+        check()
+    for _ in range(3):
+        set_gradients(model, 9)
+        optimizer.step()
+        stage.tune_step(optimizer, 0.3)
+        check()
+
+
+def test_coded_bits_are_entropy_and_codebooks() -> None:
+    model = network()
+    stage = staged(model, sharing=Sharing.MODEL)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(2))
+    stage.update(optimizer, 1e4)
+    symbols = [k for assignment in stage.states[0].assignment for k in assignment.reshape(-1).tolist()]
+    wanted = len(symbols) * reference.entropy_bits(symbols) + 16 * len(set(symbols))
+    assert stage.coded_bits() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("ratio", [15.0, 30.0, 80.0])
+def test_rate_brings_the_size_to_its_target(ratio: float) -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    set_gradients(model, 0)
+    optimizer.step()
+    target = 32 * (64 * 30 + 30 * 20) / ratio
+    for _ in range(200):
+        stage.update(optimizer, target)
+    assert stage.coded_bits() == pytest.approx(target, rel=0.04)
+
+
+def test_tuning_moves_the_codebook_only_and_down_the_gradient() -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(2))
+    stage.update(optimizer, 3000.0)
+    before = copy.deepcopy(stage.states)
+    set_gradients(model, 3)
+    sums = [
+        hard.member_sums(layer.weight.grad, state.assignment[0], 7)
+        for layer, state in zip(model, stage.states, strict=True)
+    ]
+    optimizer.step()
+    stage.tune_step(optimizer, 0.3)
+    for old, new, total in zip(before, stage.states, sums, strict=True):
+        assert torch.equal(old.assignment[0], new.assignment[0])
+        assert torch.equal(old.latent[0], new.latent[0])
+        moved = (total != 0) & (torch.arange(7) > 0)
+        # Adam's first step is its rate, whatever the size of the gradient.
+        torch.testing.assert_close(
+            (new.codebook - old.codebook)[moved], -0.3 * 2e-3 * total[moved].sign().float(), rtol=1e-3, atol=1e-8
+        )
+        assert torch.equal(new.codebook[~moved], old.codebook[~moved])
+    loss_change = sum(
+        float(((new.codebook - old.codebook).double() * total).sum())
+        for old, new, total in zip(before, stage.states, sums, strict=True)
+    )
+    assert loss_change < 0
+
+
+def test_tuning_goes_on_after_another_em_step() -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(2))
+    for _ in range(2):
+        stage.update(optimizer, 3000.0)
+        before = stage.states[0].codebook.clone()
+        set_gradients(model, 3)
+        optimizer.step()
+        stage.tune_step(optimizer, 0.3)
+        assert not torch.equal(before, stage.states[0].codebook)
+
+
+def test_member_sums_equal_loops() -> None:
+    values, chosen = torch.randn(3, 17, generator=torch.Generator().manual_seed(0)), torch.arange(51) % 5
+    sums = hard.member_sums(values, chosen.reshape(3, 17).to(torch.uint8), 6)
+    wanted = [
+        sum(v for v, k in zip(values.reshape(-1).tolist(), chosen.tolist(), strict=True) if k == j) for j in range(6)
+    ]
+    np.testing.assert_allclose(sums, wanted, atol=1e-12)
+
+
+def test_gradient_of_one_batch_does_not_decide_under_sgd() -> None:
+    """A row without gradient in the last batch keeps the sensitivity that it had in the batches before."""
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["sgd"](model)
+    train(model, stage, optimizer, range(5))
+    set_gradients(model, 5)
+    model[0].weight.grad[4] = 0
+    optimizer.step()
+    stage.step(optimizer, 0.7)
+    stage.update(optimizer, 1e4)
+    sensitivity = stage.states[0].sensitivity[0]
+    assert sensitivity is not None
+    assert float(sensitivity[4].mean()) > 0.5 * float(sensitivity.mean())
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("tuned", [False, True])
+def test_state_goes_on_bit_for_bit(name: str, tuned: bool) -> None:
+    """Through torch.save with weights only, into a stage that has been elsewhere."""
+
+    def advance(model: nn.Module, stage: HardStage, optimizer: torch.optim.Optimizer) -> None:
+        for step in range(30, 36):
+            set_gradients(model, step)
+            optimizer.step()
+            if tuned:
+                stage.tune_step(optimizer, 0.3)
+            else:
+                stage.step(optimizer, 0.7)
+                stage.update(optimizer, 3000.0)
+
+    model = network()
+    stage, optimizer = staged(model), OPTIMIZERS[name](model)
+    train(model, stage, optimizer, range(3))
+    stage.update(optimizer, 3000.0)
+    if tuned:
+        stage.tune_step(optimizer, 0.3)
+    buffer = io.BytesIO()
+    torch.save([model.state_dict(), stage.state_dict(), optimizer.state_dict()], buffer)
+    advance(model, stage, optimizer)
+
+    other = network(seed=5)
+    other_stage, other_optimizer = staged(other), OPTIMIZERS[name](other)
+    train(other, other_stage, other_optimizer, range(2))
+    other_stage.update(other_optimizer, 1e4)
+    other_stage.tune_step(other_optimizer, 0.3)
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    other.load_state_dict(saved[0])
+    other_stage.load_state_dict(saved[1])
+    other_optimizer.load_state_dict(saved[2])
+    advance(other, other_stage, other_optimizer)
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert stage.coded_bits() == other_stage.coded_bits()
+    assert stage.rate == other_stage.rate
+
+
+def test_state_without_sensitivities() -> None:
+    """A model without gradients yet: sensitivities are None, and stay so through a file."""
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    stage.update(optimizer, 1e4)
+    assert stage.states[0].sensitivity == [None]
+    buffer = io.BytesIO()
+    torch.save(stage.state_dict(), buffer)
+    buffer.seek(0)
+    other = staged(network())
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    assert other.states[0].sensitivity == [None]
+    assert torch.equal(other.states[0].assignment[0], stage.states[0].assignment[0])
+
+
+def test_nan_is_told_instead_of_pruning_the_network() -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    set_gradients(model, 0)
+    model[1].weight.grad[0, 0] = float("nan")
+    optimizer.step()
+    stage.step(optimizer, 0.7)
+    with pytest.raises(TrainingError, match=r"^1.weight must stay finite in training"):
+        stage.update(optimizer, 1e4)
+
+
+def test_half_precision_weights_keep_float32_latents() -> None:
+    """Rounding the codebook to bfloat16 must not leak into the latent weights, step after step."""
+    model = network().bfloat16()
+    stage = staged(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    stage.update(optimizer, 1e4)
+    latent = stage.states[0].latent[0].clone()
+    assert latent.dtype == torch.float32
+    for _ in range(20):
+        optimizer.step()
+        stage.step(optimizer, 0.0)
+    assert torch.equal(stage.states[0].latent[0], latent)
+    assert model[0].weight.dtype == torch.bfloat16
+    assert torch.equal(model[0].weight, stage.states[0].snapped(0).bfloat16())
+
+
+def test_any_memory_format() -> None:
+    model = nn.Conv2d(6, 8, 3)
+    other = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    results = []
+    for each in (model, other):
+        stage, optimizer = staged(each), OPTIMIZERS["adam"](each)
+        for step in range(4):
+            generator = torch.Generator().manual_seed(step)
+            for parameter in each.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator) * 0.01
+            optimizer.step()
+            stage.step(optimizer, 0.7)
+            stage.update(optimizer, 1000.0)
+        results.append(each.weight.detach())
+    torch.testing.assert_close(*results)
+
+
+def test_groups_of_other_shapes_are_not_mixed_up() -> None:
+    """A group's members keep their own order and shapes: permuting members permutes results."""
+    model = network()
+    (group,) = select_parameters(model, sharing=Sharing.MODEL)
+    flipped = ParameterGroup(group.label, group.names[::-1], group.parameters[::-1])
+    results = []
+    for each in (group, flipped):
+        stage = HardStage([each], [mixture(7, 0.5)])
+        for _ in range(3):
+            stage.states[0].assign(1e-4)
+            stage.states[0].maximise()
+        results.append({name: stage.states[0].snapped(i) for i, name in enumerate(each.names)})
+    for name in group.names:
+        torch.testing.assert_close(results[0][name], results[1][name])

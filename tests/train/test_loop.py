@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sws_compress.errors import ArgumentError, DataError, ModelError, TrainingError
+from sws_compress.mixture.cluster import cluster
+from sws_compress.mixture.snap import Palette
+from sws_compress.train.batches import inputs_and_targets
+from sws_compress.train.loop import Distillation, FineTuning, Progress, fine_tune
+from sws_compress.train.schedule import Schedule, Stage
+from tests import reference
+from tests.train.digits import TRAINING, Batches, accuracy, data, trained
+
+EPOCHS = 10
+SHORT = FineTuning(
+    components=8,
+    ratio=16,
+    epochs=EPOCHS,
+    learning_rate=1e-3,
+    schedule=Schedule(soft_until=0.35, target_at=0.6, tune_from=0.75, soft_every=4, hard_every=3),
+    seed=3,
+)
+
+
+class KilledError(Exception):
+    """Stands for the process being killed."""
+
+
+class Failing:
+    """``Batches`` that raise, or hold NaN, at one batch counted over all epochs."""
+
+    def __init__(self, at: int, poison: bool = False) -> None:
+        self.batches, self.at, self.poison, self.seen = Batches(400, 50), at, poison, 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for pixels, labels in self.batches:
+            self.seen += 1
+            if self.seen == self.at:
+                if not self.poison:
+                    raise KilledError
+                pixels = pixels * float("nan")
+            yield pixels, labels
+
+
+class Dropping(nn.Sequential):
+    """Draws from torch's generator in every step, and counts steps in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__(*trained(), nn.Dropout(0.1))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.steps += self.training
+        return super().forward(pixels)
+
+
+def tune(model: nn.Module, train: Iterable[Any], settings: FineTuning = SHORT, **options: Any) -> Any:
+    return fine_tune(model, train, settings, loss=options.pop("loss", functional.cross_entropy), **options)
+
+
+def assert_same(one: nn.Module, other: nn.Module) -> None:
+    theirs = other.state_dict()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+
+
+# -- the state --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("distillation", [None, Distillation()])
+@pytest.mark.parametrize("epoch", [0, 2, 5, 9])  # in the first epoch, the soft, the hard and the tuning stage
+def test_killed_and_resumed_is_the_same_run(epoch: int, distillation: Distillation | None, tmp_path: Path) -> None:
+    settings = replace(SHORT, distillation=distillation)
+    whole = Dropping()
+    wanted = tune(whole, Batches(400, 50), settings)
+
+    state = tmp_path / "run.state"
+    with pytest.raises(KilledError):
+        tune(Dropping(), Failing(at=8 * epoch + 5), settings, state_path=state)
+    assert state.exists() == (epoch > 0)
+    torch.manual_seed(999)  # another process
+    resumed = Dropping()
+    if epoch > 0:  # the state holds the network and the teacher
+        for parameter in resumed.parameters():
+            nn.init.normal_(parameter, std=0.1)
+    stages: list[Progress] = []
+    found = tune(resumed, Batches(400, 50), settings, state_path=state, on_progress=stages.append)
+    assert stages[0].step == 8 * epoch + 1
+    assert_same(whole, resumed)
+    assert found.steps == wanted.steps == 80
+    for name, palette in wanted.palettes.items():
+        np.testing.assert_array_equal(palette.indices, found.palettes[name].indices)
+        np.testing.assert_array_equal(palette.codebook, found.palettes[name].codebook)
+
+    finished = Dropping()  # is not run again: its first batch would raise
+    tune(finished, Failing(at=1), settings, state_path=state)
+    assert_same(whole, finished)
+
+
+def test_stages_of_the_resumption_tests() -> None:
+    """The epochs above do lie in the stages that they are said to lie in."""
+    seen: list[Progress] = []
+    tune(trained(), Batches(400, 50), on_progress=seen.append)
+    assert [seen[8 * epoch + 4].stage for epoch in (0, 2, 5, 9)] == [Stage.SOFT, Stage.SOFT, Stage.HARD, Stage.TUNE]
+    assert all((progress.coded_bits is None) == (progress.stage is Stage.SOFT) for progress in seen[:28] + seen[29:])
+    assert [progress.step for progress in seen] == list(range(1, 81))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", b"PK\x03\x04 half a zip"])
+def test_file_that_is_no_state_is_refused_and_kept(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    path.write_bytes(content)
+    model = trained()
+    with pytest.raises(ArgumentError, match=r"run.state must be a state that this run saved, got \w+: delete it"):
+        tune(model, Batches(400, 50), state_path=path)
+    assert path.read_bytes() == content
+    assert_same(model, trained())
+
+
+def test_truncated_state_is_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    with pytest.raises(KilledError):
+        tune(trained(), Failing(at=12), state_path=path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ArgumentError, match="must be a state that this run saved"):
+        tune(trained(), Batches(400, 50), state_path=path)
+    assert path.read_bytes() == content[: len(content) // 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 11}, "total_steps must be 80 as in the saved run, got 88"),
+        ({"components": 7}, "components must be 8 as in the saved run, got 7"),
+        ({"parameters": ["2.weight"]}, "compressed parameters must be those of the saved run"),
+    ],
+)
+def test_state_of_another_run_is_refused_and_kept(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    with pytest.raises(KilledError):
+        tune(trained(), Failing(at=12), state_path=path)
+    content = path.read_bytes()
+    model = trained()
+    with pytest.raises(ArgumentError, match=rf"run.state cannot be resumed: {message}"):
+        tune(model, Batches(400, 50), replace(SHORT, **change), state_path=path)
+    assert path.read_bytes() == content
+    assert_same(model, trained())
+
+
+# -- when it breaks ---------------------------------------------------------------------------------------------------
+
+
+def test_nan_loss_names_the_step_and_leaves_a_good_state(tmp_path: Path) -> None:
+    path = tmp_path / "last good.state"
+    model = trained()
+    model.eval()
+    with pytest.raises(
+        TrainingError, match=r"loss must stay finite, got nan at step 37 of 80: .* saved in .*last good"
+    ):
+        tune(model, Failing(at=37, poison=True), rescue_path=path)
+    assert not model.training
+    resumed, whole = trained(), trained()
+    tune(resumed, Batches(400, 50), state_path=path)
+    tune(whole, Batches(400, 50))
+    assert_same(whole, resumed)
+
+
+def test_nan_gradient_is_caught_before_it_reaches_the_weights() -> None:
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, targets) + (0 * outputs.sum()).sqrt()  # finite, its gradient is not
+
+    model = trained()
+    with pytest.raises(
+        TrainingError, match=r"gradients must stay finite, got nan at step 1 of 80: lower learning_rate"
+    ):
+        tune(model, Batches(400, 50), loss=loss)
+    assert_same(model, trained())
+
+
+class Empty:
+    def __len__(self) -> int:
+        return 5
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+class Stream(torch.utils.data.IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(5))
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ([], "at least one batch per epoch, got none"),
+        (Empty(), "at least one batch per epoch, got none"),
+        ((batch for batch in [1]), "train must have a length, got generator"),
+        (torch.utils.data.DataLoader(Stream()), "train must have a length, got DataLoader"),
+        ([torch.zeros(3, 64)], r"must yield \(inputs, targets\) pairs, got Tensor: leave loss out"),
+        ([(torch.zeros(3, 64),)], r"must yield \(inputs, targets\) pairs, got tuple"),
+    ],
+)
+def test_bad_loaders(train: Iterable[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        tune(trained(), train)
+
+
+def test_nothing_trainable() -> None:
+    with pytest.raises(ModelError, match="must have trainable parameters, got none"):
+        tune(nn.ReLU(), Batches(400, 50))
+    with pytest.raises(ModelError, match="must have trainable parameters, got none"):
+        tune(trained().requires_grad_(False), Batches(400, 50))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FineTuning(epochs=0), "epochs must be >= 1, got 0"),
+        (lambda: FineTuning(learning_rate=0.0), "learning_rate must be > 0, got 0"),
+        (lambda: FineTuning(learning_rate=float("nan")), "learning_rate must be > 0, got nan"),
+        (lambda: Distillation(weight=0.0), r"weight must be in \(0, 1\], got 0"),
+        (lambda: Distillation(weight=1.5), r"weight must be in \(0, 1\], got 1.5"),
+        (lambda: Distillation(temperature=0.0), "temperature must be > 0, got 0"),
+        (
+            lambda: fine_tune(trained(), [torch.zeros(2, 64)], replace(SHORT, distillation=Distillation(weight=0.5))),
+            "weight must be 1 without a loss, got 0.5",
+        ),
+    ],
+)
+def test_refuses(make: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+# -- what it learns from ----------------------------------------------------------------------------------------------
+
+
+def test_loss_is_the_mean_of_labels_and_teacher() -> None:
+    """The first loss of a run, against float64 loops: the student is another network than the teacher, by dropout."""
+
+    class Halved(nn.Sequential):
+        def forward(self, pixels: Tensor) -> Tensor:
+            outputs = super().forward(pixels)
+            return outputs / 2 if self.training else outputs
+
+    pixels, labels = (part[:50] for part in data())
+    model = Halved(*trained())
+    with torch.no_grad():
+        teacher = copy.deepcopy(model).eval()(pixels).double().tolist()
+    student = [[value / 2 for value in row] for row in teacher]
+    seen: list[Progress] = []
+    settings = replace(SHORT, epochs=1, distillation=Distillation(weight=0.6, temperature=2.5))
+    tune(model, [(pixels, labels)], settings, on_progress=seen.append)
+    hard_part = (
+        -sum(np.log(reference.softened(row, 1.0)[k]) for row, k in zip(student, labels.tolist(), strict=True)) / 50
+    )
+    wanted = 0.4 * hard_part + 0.6 * reference.distillation(student, teacher, 2.5)
+    assert seen[0].loss == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["tensor", "tuple", "list", "pair"])
+def test_unlabelled_batches_learn_from_the_teacher_alone(form: str) -> None:
+    pixels, labels = data()
+    forms: dict[str, Any] = {
+        "tensor": lambda x, y: x,
+        "tuple": lambda x, y: (x,),
+        "list": lambda x, y: [x],
+        "pair": lambda x, y: (x, y * 0),  # labels are not looked at
+    }
+    batches = [forms[form](x, y) for x, y in zip(pixels[:400].split(50), labels[:400].split(50), strict=True)]
+    model, same = trained(), trained()
+    fine_tune(model, batches, SHORT)
+    fine_tune(same, list(pixels[:400].split(50)), SHORT)
+    assert_same(model, same)
+    assert accuracy(model) > 85
+
+
+def test_several_inputs() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = trained()
+
+        def forward(self, one: Tensor, other: Tensor) -> Tensor:
+            return self.net(torch.cat([one, other], 1))
+
+    batches = [((x[:, :30], x[:, 30:]), y) for x, y in Batches(400, 50)]
+    model = Two()
+    tune(model, batches)
+    assert accuracy(model.net) > 85
+    assert inputs_and_targets(batches[0], labelled=True)[0][1].shape == (50, 34)
+
+
+# -- what it leaves alone ---------------------------------------------------------------------------------------------
+
+
+def test_the_callers_generator_gradients_and_modes_are_left_alone() -> None:
+    model = Dropping()
+    model[1].eval()
+    modes = [module.training for module in model.modules()]
+    clean = Dropping()
+    tune(clean, Batches(400, 50))
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e6)
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    tune(model, Batches(400, 50))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert [module.training for module in model.modules()] == modes
+    for name, parameter in clean.named_parameters():
+        assert torch.equal(parameter, model.get_parameter(name))
+
+
+def test_seed_decides_the_run() -> None:
+    runs = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(len(runs))
+        model = trained()
+        tune(model, Batches(400, 50), replace(SHORT, seed=seed))
+        runs.append(model[0].weight.detach())
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+# -- what it is for ---------------------------------------------------------------------------------------------------
+
+
+def test_training_reaches_the_size_and_beats_snapping_alone() -> None:
+    """At ratio 20: the coded size within 5 %, few points lost, fewer than data-free clustering loses with more bits."""
+    model = trained()
+    float_accuracy = accuracy(model)
+    settings = FineTuning(components=8, ratio=20, epochs=40, learning_rate=3e-3, distillation=Distillation())
+    result = tune(model, Batches(TRAINING, 25), settings)
+    weights = 64 * 32 + 32 * 10
+    bits = coded_bits(result.palettes)
+    assert 32 * weights / bits == pytest.approx(20, rel=0.05)
+    assert all(len(palette.codebook) <= 8 for palette in result.palettes.values())
+    assert accuracy(model) > float_accuracy - 3
+
+    for components, rate in ((4, 0.0), (8, 0.1)):  # k-means, and entropy-constrained
+        snapped, palettes = trained(), {}
+        for name in result.palettes:
+            parameter = snapped.get_parameter(name)
+            variance = float(parameter.detach().var())
+            palettes[name] = cluster(parameter.detach().numpy(), components, rate_bits=rate * variance, seed=0).palette
+            parameter.data = torch.from_numpy(palettes[name].expand())
+        assert coded_bits(palettes) >= bits
+        assert accuracy(model) > accuracy(snapped) + 2
+
+
+def coded_bits(palettes: dict[str, Palette]) -> float:
+    return sum(p.entropy_bits * p.indices.size + 16 * len(p.codebook) for p in palettes.values())

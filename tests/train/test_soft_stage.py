@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sws_compress.errors import TrainingError
+from sws_compress.mixture.em import Prior, fit
+from sws_compress.mixture.params import Mixture
+from sws_compress.train.select import Sharing, select_parameters
+from sws_compress.train.soft_stage import SoftStage, group_histogram
+
+FLOOR = 0.3**2
+
+
+def lopsided(rows: int, columns: int, scale: float = 1.0, seed: int = 0) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy((scale * (rng.gamma(2.0, 0.05, (rows, columns)) - 0.07)).astype(np.float32))
+
+
+def network(scale: float = 1.0) -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 10))
+    with torch.no_grad():
+        model[0].weight.copy_(lopsided(30, 40, scale))
+        model[1].weight.copy_(lopsided(10, 30, scale, seed=1))
+    return model
+
+
+def with_gradients(model: nn.Module, scale: float = 1.0, seed: int = 2) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        gradient = torch.randn(parameter.shape, generator=generator) * 0.01 * scale
+        parameter.grad = gradient.to(parameter.dtype)
+
+
+def test_nothing_pulls_before_the_first_em_step() -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model), 8, FLOOR)
+    before = copy.deepcopy(model.state_dict())
+    with_gradients(model)
+    stage.pull(torch.optim.SGD(model.parameters(), lr=0.1), 1.0)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_update_is_map_em_on_the_weights() -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model), 8, FLOOR)
+    start = stage.mixtures[0]
+    with_gradients(model)
+    stage.update(torch.optim.SGD(model.parameters(), lr=0.1), 0.1**2)
+    data = group_histogram(stage.groups[0])
+    deviation = float(model[0].weight.detach().double().std(correction=0))
+    wanted = fit(data, start, Prior(variance_floor=(0.1 * deviation) ** 2), max_iterations=5)
+    assert wanted.history[-1] > wanted.history[0]
+    np.testing.assert_allclose(stage.mixtures[0].means, wanted.mixture.means, rtol=1e-9)
+    assert stage.mixtures[0].means[0] == 0
+    assert stage.gradient_rms[0] == pytest.approx(float(model[0].weight.grad.square().mean().sqrt()), rel=1e-6)
+
+
+def test_no_variance_below_the_floor() -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model), 12, FLOOR)
+    with_gradients(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for floor in (0.3, 0.1, 0.02):
+        stage.update(optimizer, floor**2)
+        for mixture, scale in zip(stage.mixtures, stage.scales, strict=True):
+            assert mixture.variances.min() >= (floor * scale) ** 2 * (1 - 1e-12)
+    assert any(
+        mixture.variances.min() < (0.1 * scale) ** 2
+        for mixture, scale in zip(stage.mixtures, stage.scales, strict=True)
+    )
+
+
+def test_weights_gather() -> None:
+    """Pulling alone raises the weights' likelihood under the mixture, step by step, and draws them to the means."""
+    model = network()
+    stage = SoftStage(select_parameters(model), 6, FLOOR)
+    with_gradients(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    stage.update(optimizer, 0.2**2)
+    likelihoods = []
+    for _ in range(20):
+        likelihoods.append(float(stage.mixtures[0].log_density(model[0].weight.detach().numpy()).mean()))
+        stage.pull(optimizer, 0.05)
+    assert all(after > before for before, after in itertools.pairwise(likelihoods))
+    assert likelihoods[-1] > likelihoods[0] + 0.05
+
+
+@pytest.mark.parametrize("factor", [1e-3, 20.0])
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_scale_law(kind: str, factor: float) -> None:
+    """Weights in another unit, the same learning problem: everything is the same in that unit.
+
+    Gradients shrink by the factor; a rate per gradient (SGD) grows by its square, one in units of the weights (Adam)
+    by the factor.
+    """
+
+    def run(c: float, strength: float = 0.02) -> list[torch.Tensor]:
+        model = network(c)
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.SGD(model.parameters(), lr=0.5 * c**2)
+            if kind == "sgd"
+            else torch.optim.Adam(model.parameters(), lr=1e-3 * c, eps=0)
+        )
+        stage = SoftStage(select_parameters(model), 8, FLOOR)
+        for step in range(6):
+            with_gradients(model, 1 / c, seed=step)
+            optimizer.step()
+            if step % 3 == 0:
+                stage.update(optimizer, 0.2**2)
+            stage.pull(optimizer, strength)
+        return [model[0].weight.detach(), model[1].weight.detach()]
+
+    for one, other, alone in zip(run(1.0), run(factor), run(1.0, strength=0.0), strict=True):
+        pulled = float((one - alone).square().mean().sqrt())
+        assert pulled > 0.01 * float(one.std())
+        assert float((other / factor - one).abs().max()) < 0.02 * pulled
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_gradients_are_measured_from_adams_moments(steps: int) -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model), 8, FLOOR)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    with_gradients(model)
+    for _ in range(steps):
+        optimizer.step()
+    stage.update(optimizer, FLOOR)
+    for layer, rms in zip(model, stage.gradient_rms, strict=True):
+        assert rms == pytest.approx(float(layer.weight.grad.square().mean().sqrt()), rel=1e-4)
+
+
+def test_members_of_a_group_share_the_codebook_when_snapped() -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model, sharing=Sharing.MODEL), 5, FLOOR)
+    stage.snap()
+    one, other = (set(model[i].weight.detach().unique().tolist()) for i in (0, 1))
+    assert len(one | other) <= 5
+    assert other <= one  # the larger tensor uses every value
+    assert 0.0 in one
+
+
+def test_restored_stage_pulls_bit_for_bit() -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model), 8, FLOOR)
+    with_gradients(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    stage.update(optimizer, 0.1**2)
+    other = SoftStage(stage.groups, 8, FLOOR)
+    other.load_state_dict(stage.state_dict())
+    for mine, theirs in zip(stage._tables, other._tables, strict=True):
+        assert mine is not None
+        assert theirs is not None
+        assert (mine.low, mine.step) == (theirs.low, theirs.step)
+        np.testing.assert_array_equal(mine.curvature, theirs.curvature)
+        np.testing.assert_array_equal(mine.target, theirs.target)
+
+
+def test_constant_tensor_stays_as_it_is() -> None:
+    model = nn.Linear(20, 20)
+    nn.init.constant_(model.weight, 0.25)
+    stage = SoftStage(select_parameters(model), 4, FLOOR)
+    with_gradients(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    stage.update(optimizer, FLOOR)
+    stage.pull(optimizer, 1.0)
+    stage.snap()
+    torch.testing.assert_close(model.weight.detach(), torch.full((20, 20), 0.25))
+
+
+def test_diverged_weights_are_named() -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model), 4, FLOOR)
+    with torch.no_grad():
+        model[1].weight[3, 4] = float("nan")
+    with pytest.raises(TrainingError, match=r"^1.weight must stay finite in training"):
+        stage.update(torch.optim.SGD(model.parameters(), lr=0.1), FLOOR)
+
+
+def test_half_precision_snaps_to_values_of_its_own() -> None:
+    model = network().bfloat16()
+    stage = SoftStage(select_parameters(model), 8, FLOOR)
+    with_gradients(model)
+    optimizer: Any = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer.step()
+    stage.update(optimizer, 0.2**2)
+    stage.pull(optimizer, 0.1)
+    stage.snap()
+    assert model[0].weight.dtype == torch.bfloat16
+    assert len(model[0].weight.unique()) <= 8
+    assert isinstance(stage.mixtures[0], Mixture)
