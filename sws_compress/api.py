@@ -1,7 +1,4 @@
-"""The whole way in one call each: compress, export, verify, inspect.
-
-Everything that writes goes through ``_ship``: pack, check in ONNX Runtime, and only then replace the output file.
-"""
+"""The whole way in one call each: compress, export, verify, inspect."""
 
 from __future__ import annotations
 
@@ -13,30 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 
-from sws_compress.errors import ArgumentError, DataError, ModelError, OutputError, VerificationError
-from sws_compress.files import write_atomically
+from sws_compress.errors import ArgumentError, ModelError, OutputError
 from sws_compress.graph import rewrite
-from sws_compress.graph.from_torch import from_torch
 from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
-from sws_compress.graph.verify import (
-    OutputDifference,
-    check_runs,
-    compare_outputs,
-    decoded_weights,
-    difference,
-    session,
-)
-from sws_compress.graph.weights import Weight, find_weights
+from sws_compress.graph.verify import compare_outputs, difference
+from sws_compress.graph.weights import Weight, find_weights, skipped_weights
 from sws_compress.mixture.cluster import cluster
 from sws_compress.mixture.init import check_components
 from sws_compress.mixture.snap import Palette
-from sws_compress.packing import find_palettes, pack
+from sws_compress.packing import find_palettes
 from sws_compress.report.result import CompressionResult, Inspection, Verification
+from sws_compress.sessions import (
+    AnyPath,
+    Feeds,
+    answers,
+    bytes_on_disk,
+    check_same_interface,
+    external_files,
+    feeds_for,
+    open_model,
+)
+from sws_compress.shipping import checked_output, dense_onnx, ship, ship_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,14 +43,8 @@ if TYPE_CHECKING:
     from sws_compress.train.schedule import Schedule
     from sws_compress.train.select import Selection, Sharing
 
-Array = npt.NDArray[Any]
-Feeds = Mapping[str, Array]
-AnyPath = str | os.PathLike[str]
 OnProgress = Callable[[str, int, int], None]
 """Called as ``on_progress(description, done, total)``."""
-
-OUTPUT_TOLERANCE = 1e-3
-"""Largest relative difference between a runtime's and torch's outputs that rounding explains; weights must be equal."""
 
 SMALLEST_WEIGHT = 256
 """Elements below which a tensor of an ONNX file is not clustered: its codebook would cost what it saves."""
@@ -70,7 +61,7 @@ def compress(
     train: Iterable[Any] | None = None,
     loss: Loss | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
-    example_inputs: tuple[Any, ...] | None = None,
+    example_inputs: Any = None,
     ratio: float = 20.0,
     epochs: int = 20,
     learning_rate: float = 7e-4,
@@ -86,29 +77,39 @@ def compress(
 
     model           a torch module, or the path of an ONNX file (clustered from its weights alone)
     components      distinct values per tensor, 2..256
+    example_inputs  module: positional arguments of one call, for the export (a lone tensor needs no tuple; two rows or
+                    more, for a free batch dimension); by default the first rows of ``train``
+                    ONNX file: arrays by input name, or an .npz of them, for the check; by default random
+    seed            of training, and of random inputs
+
+    For a torch module:
+
     train           sized iterable of (inputs, targets) batches, or of inputs alone without ``loss``; None clusters the
-                    weights without data, and everything down to ``schedule`` is unused
+                    weights without data
     loss            ``loss(outputs, targets)``, for example torch.nn.functional.cross_entropy
     evaluate        metric of a module, measured before and after
-    example_inputs  positional arguments of one call, for the export; by default taken from ``train``
-    ratio           how many times fewer bits the compressed parameters shall take (32 bits each before)
-    distillation    the float network as a teacher; see ``train.loop.Distillation``
     parameters      which parameters, ``sharing`` how they share mixtures; see ``train.select``
+
+    For training:
+
+    ratio           how many times fewer bits the compressed parameters shall take (32 bits each before)
+    epochs          length of the whole run, ``learning_rate`` of Adam at its start, ``schedule`` how it tightens
+    distillation    the float network as a teacher; see ``train.loop.Distillation``
     state           file that the training state is saved to after every epoch; a run that finds one goes on from it
 
     The module that is passed in stays as it is; the compressed one is in the result. Nothing is written unless the file
     passes: the ONNX checker and ONNX Runtime take it, every decoded weight equals the snapped one bit for bit, outputs
     agree on example inputs, and it is smaller than the plain model. Raises SwsError (see ``sws_compress.errors``).
     """
-    target = _checked_output(output)
+    target = checked_output(output)
     started = time.perf_counter()
     if isinstance(model, str | os.PathLike):
-        if train is not None or evaluate is not None or parameters is not None:
+        if any(argument is not None for argument in (train, loss, evaluate, parameters)):
             raise ArgumentError(
-                "train, evaluate and parameters must be left out for an ONNX file, got at least one: "
+                "train, loss, evaluate and parameters must be left out for an ONNX file, got at least one: "
                 "pass the torch module to train it"
             )
-        return _compress_file(Path(model), target, components, seed, on_progress, started)
+        return _compress_file(Path(model), target, components, example_inputs, seed, on_progress, started)
     from sws_compress.train.loop import FineTuning
     from sws_compress.train.schedule import Schedule
     from sws_compress.train.select import Sharing
@@ -124,13 +125,17 @@ def compress(
         sharing=sharing or Sharing.TENSOR,
         seed=seed,
     )
-    examples = example_inputs if example_inputs is not None else _first_inputs(train)
+    check_components(components)
+    _refuse_other_floats(model, settings)
+    examples = _first_inputs(model, train) if example_inputs is None else _arguments(example_inputs)
+    dense_bytes = len(dense_onnx(model, examples))  # early: a module that cannot be exported must not cost a run
+    before = None if evaluate is None else evaluate(model)
     network, mixtures = _snapped_copy(model, settings, train, loss, target, state, on_progress)
-    shipped = _ship_module(network, target, examples, dense_bytes=len(dense_onnx(model, examples)))
+    shipped = ship_module(network, target, examples, dense_bytes=dense_bytes)
     return CompressionResult(
-        **shipped,
+        **vars(shipped),
         seconds=time.perf_counter() - started,
-        before=None if evaluate is None else evaluate(model),
+        before=before,
         after=None if evaluate is None else evaluate(network),
         network=network,
         mixtures=mixtures,
@@ -138,27 +143,29 @@ def compress(
 
 
 def export(
-    model: nn.Module, palettes: Mapping[str, Palette], output: AnyPath, *, example_inputs: tuple[Any, ...] | Any
+    model: nn.Module, palettes: Mapping[str, Palette], output: AnyPath, *, example_inputs: Any
 ) -> CompressionResult:
     """Write a snapped torch module, for example after ``SoftWeightSharing.snap``, as a small ONNX file.
 
     ``palettes`` by parameter name are what the parameters must hold, bit for bit (ModelError if one does not);
-    ``example_inputs`` are the positional arguments of one call (a lone tensor needs no tuple). Checked and written as
-    by ``compress``.
+    ``example_inputs`` are the positional arguments of one call (a lone tensor needs no tuple; two rows or more, for a
+    free batch dimension). Checked and written as by ``compress``.
     """
-    target = _checked_output(output)
+    target = checked_output(output)
     started = time.perf_counter()
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, palette in palettes.items():
         if name not in parameters:
             raise ArgumentError(
                 f"palettes must name parameters of the model, got {name!r}: pass the module it came from"
             )
-        if not np.array_equal(parameters[name].detach().float().cpu().numpy(), palette.expand()):
+        _refuse_other_float(name, parameters[name])
+        held = parameters[name].detach().cpu().numpy()
+        if not np.array_equal(held.view(np.uint32), palette.expand().view(np.uint32)):
             raise ModelError(f"{name} must hold the values of its palette, got others: export right after snap()")
-    examples = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    shipped = _ship_module(model, target, examples, dense_bytes=len(dense_onnx(model, examples)))
-    return CompressionResult(**shipped, seconds=time.perf_counter() - started, network=model)
+    examples = _arguments(example_inputs)
+    shipped = ship_module(model, target, examples, dense_bytes=len(dense_onnx(model, examples)))
+    return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, network=model)
 
 
 def verify(
@@ -170,39 +177,38 @@ def verify(
     seed: int = 0,
 ) -> Verification:
     """Compare the outputs of two models in ONNX Runtime on ``inputs`` (arrays by input name, or an .npz of them) or on
-    random ones; ``tolerance`` is relative to the largest value of each output of the original."""
-    paths = Path(original), Path(compressed)
-    for path in paths:
-        read_model(path)
+    random ones; ``tolerance`` is relative to the largest value of each output of the original.
+
+    Raises ModelError when one of them is no model or has other inputs or outputs, DataError when the inputs do not
+    fit, VerificationError when an output has another shape.
+    """
     if not tolerance >= 0:
         raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
-    feeds = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else inputs
-    first, second = paths
-    outputs = compare_outputs(first, second, feeds, seed=seed)
-    return Verification(first, second, _bytes_on_disk(first), _bytes_on_disk(second), outputs, tolerance)
+    first, second = Path(original), Path(compressed)
+    for path in (first, second):
+        read_model(path)
+    reference, candidate = open_model(first), open_model(second)
+    check_same_interface(reference, candidate)
+    feeds = feeds_for(reference, inputs, seed=seed)
+    expected = answers(reference, first, feeds, given=inputs is not None)
+    actual = answers(candidate, second, feeds, given=inputs is not None)
+    names = [output.name for output in reference.get_outputs()]
+    outputs = tuple(map(difference, names, expected, actual))
+    return Verification(first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance)
 
 
 def inspect(path: AnyPath) -> Inspection:
     """What the model file at ``path`` is made of, compressed or not."""
-    model = ir.external_data.load_to_model(read_model(path))
-    return Inspection(Path(path), _bytes_on_disk(Path(path)), inspect_model(ir.to_proto(model).SerializeToString()))
+    file = Path(path)
+    model = read_model(file)
+    if external_files(file):
+        data = ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString()
+    else:
+        data = file.read_bytes()
+    return Inspection(file, bytes_on_disk(file), inspect_model(data))
 
 
-def dense_onnx(model: nn.Module, example_inputs: tuple[Any, ...]) -> bytes:
-    """The module as a plain ONNX file, without the exporter's traces: what compressed sizes are compared with."""
-    exported = from_torch(model, example_inputs)
-    rewrite.strip(exported)
-    return rewrite.write(exported)
-
-
-def run_model(model: AnyPath, feeds: Feeds) -> dict[str, Array]:
-    """Outputs of an ONNX file by name, from ONNX Runtime on the CPU."""
-    runtime = session(model)
-    names = [output.name for output in runtime.get_outputs()]
-    return dict(zip(names, runtime.run(names, dict(feeds)), strict=True))
-
-
-# -- steps ------------------------------------------------------------------------------------------------------------
+# -- torch modules ----------------------------------------------------------------------------------------------------
 
 
 def _snapped_copy(
@@ -235,7 +241,7 @@ def _snapped_copy(
         train,
         settings,
         loss=loss,
-        state_path=None if state is None else Path(state),
+        state_path=None if state is None else checked_output(state, "state"),
         rescue_path=target.with_name(target.name + ".state") if state is None else Path(state),
         on_progress=None if on_progress is None else _describing(on_progress),
     )
@@ -252,27 +258,62 @@ def _describing(on_progress: OnProgress) -> Callable[[Progress], None]:
     return show
 
 
-def _first_inputs(train: Iterable[Any] | None) -> tuple[Any, ...]:
-    """A few rows of the first batch, as positional arguments of the module."""
+def _arguments(example_inputs: Any) -> tuple[Any, ...]:
+    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+
+
+def _first_inputs(model: nn.Module, train: Iterable[Any] | None) -> tuple[Any, ...]:
+    """A few rows of the first batch, as positional arguments of the module, on its device."""
     if train is None:
         raise ArgumentError("example_inputs must be given without train, got none: pass the arguments of one call")
-    from sws_compress.train.batches import inputs_and_targets, no_batches
+    from torch import Tensor
 
+    from sws_compress.train.batches import inputs_and_targets, moved, no_batches
+
+    device = next(model.parameters()).device
     for batch in train:
-        return tuple(value[:EXAMPLE_ROWS] for value in inputs_and_targets(batch, labelled=False)[0])
+        inputs = inputs_and_targets(batch, labelled=False)[0]
+        rows = [value[:EXAMPLE_ROWS] if isinstance(value, Tensor) and value.dim() else value for value in inputs]
+        return tuple(moved(value, device) for value in rows)
     raise no_batches()
 
 
+def _refuse_other_floats(model: nn.Module, settings: FineTuning) -> None:
+    """Before the work: something to compress, and all of it float32."""
+    from sws_compress.train.select import select_parameters
+
+    for group in select_parameters(model, settings.parameters, sharing=settings.sharing):
+        for name, parameter in zip(group.names, group.parameters, strict=True):
+            _refuse_other_float(name, parameter)
+
+
+def _refuse_other_float(name: str, parameter: nn.Parameter) -> None:
+    import torch
+
+    if parameter.dtype != torch.float32:
+        raise ModelError(f"{name} must be float32 to be packed, got {parameter.dtype}: call model.float() first")
+
+
+# -- ONNX files -------------------------------------------------------------------------------------------------------
+
+
 def _compress_file(
-    source: Path, target: Path, components: int, seed: int, on_progress: OnProgress | None, started: float
+    source: Path,
+    target: Path,
+    components: int,
+    inputs: Any,
+    seed: int,
+    on_progress: OnProgress | None,
+    started: float,
 ) -> CompressionResult:
     """Data-free: every weight of an ONNX file clustered from its values."""
     check_components(components)
-    if _same_file(source, target):
-        raise OutputError(f"output {target} must not be the input: choose another path")
-    model = ir.external_data.load_to_model(read_model(source))
+    model = read_model(source)
+    _refuse_own_input(source, target)
+    model = ir.external_data.load_to_model(model)
     weights = find_weights(model, smallest=SMALLEST_WEIGHT)
-    _refuse_nothing_to_do(source, weights)
+    _refuse_nothing_to_do(source, model, weights)
+    feeds = _checked_feeds(source, inputs, seed)
     palettes: dict[str, Palette] = {}
     mixtures: dict[str, Mixture] = {}
     for i, weight in enumerate(weights):
@@ -287,135 +328,48 @@ def _compress_file(
     for name, palette in palettes.items():
         model.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
     snapped = rewrite.write(model)
-    shipped = _ship(
+    shipped = ship(
         model,
         {**find_palettes(model), **palettes},
         target,
-        dense_bytes=_bytes_on_disk(source),
-        check=lambda packed: _largest(compare_outputs(snapped, packed, seed=seed)),
+        dense_bytes=bytes_on_disk(source),
+        check=lambda packed: compare_outputs(snapped, packed, feeds),
     )
-    return CompressionResult(**shipped, seconds=time.perf_counter() - started, mixtures=mixtures)
+    return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, mixtures=mixtures)
 
 
-def _refuse_nothing_to_do(source: Path, weights: Sequence[Weight]) -> None:
+def _refuse_own_input(source: Path, target: Path) -> None:
+    """OutputError if writing ``target`` would overwrite the model or its external data."""
+    for file in (source, *external_files(source)):
+        if target.exists() and target.samefile(file):
+            raise OutputError(f"output {target} must not be the input, got the same file: choose another path")
+
+
+def _checked_feeds(source: Path, inputs: Any, seed: int) -> Feeds:
+    """Inputs on which the original runs: found out before the work, and not taken for a failure of the result."""
+    if not (inputs is None or isinstance(inputs, str | os.PathLike | Mapping)):
+        raise ArgumentError(
+            f"example_inputs of an ONNX file must be arrays by input name, got {type(inputs).__name__}: "
+            "pass a dict, or the path of an .npz file"
+        )
+    original = open_model(source)
+    feeds = feeds_for(original, inputs, seed=seed)
+    answers(original, source, feeds, given=inputs is not None)
+    return feeds
+
+
+def _refuse_nothing_to_do(source: Path, model: ir.Model, weights: Sequence[Weight]) -> None:
     if not weights:
+        skipped = max(
+            skipped_weights(model, smallest=SMALLEST_WEIGHT), key=lambda one: np.prod(one.shape), default=None
+        )
+        largest = "" if skipped is None else f"; the largest, {skipped.name}, {skipped.reason}"
         raise ModelError(
-            f"model {source} must have a float32 weight of at least {SMALLEST_WEIGHT} elements, got none: "
+            f"model {source} must have a float32 weight of at least {SMALLEST_WEIGHT} elements, got none{largest}: "
             "it is small enough already, or its weights are no initialisers"
         )
     if all(np.all(weight.values == weight.values.flat[0]) for weight in weights):
         raise ModelError(
-            f"{weights[0].name} must not be constant, got {weights[0].values.flat[0]:g} everywhere, and no other weight "
-            "varies either: pass a trained model"
+            f"{weights[0].name} must not be constant, got {weights[0].values.flat[0]:g} everywhere and no other weight "
+            "that varies: pass a trained model"
         )
-
-
-def _ship_module(network: nn.Module, target: Path, examples: tuple[Any, ...], *, dense_bytes: int) -> dict[str, Any]:
-    """Export a snapped module, pack whatever holds few distinct values, check against torch, write."""
-    model = from_torch(network, examples)
-    names = [value.name for value in model.graph.inputs]
-    feeds, expected = call_module(network, examples)
-
-    def check(packed: bytes) -> float:
-        runtime = session(packed)
-        outputs = [output.name for output in runtime.get_outputs()]
-        actual = runtime.run(outputs, dict(zip(names, feeds, strict=True)))
-        return _largest(tuple(map(difference, outputs, expected, actual)))
-
-    return _ship(model, find_palettes(model), target, dense_bytes=dense_bytes, check=check)
-
-
-def _ship(
-    model: ir.Model,
-    palettes: Mapping[str, Palette],
-    target: Path,
-    *,
-    dense_bytes: int,
-    check: Callable[[bytes], float],
-) -> dict[str, Any]:
-    """Pack, verify, write; returns fields of the CompressionResult.
-
-    ``check`` gives the largest relative difference of the outputs of the packed model.
-    """
-    packed = pack(model, palettes)
-    check_runs(packed.data)
-    for name, values in decoded_weights(packed.data, [tensor.name for tensor in packed.tensors]).items():
-        wanted = palettes[name].expand()
-        if values.dtype != wanted.dtype or not np.array_equal(values.view(np.uint32), wanted.view(np.uint32)):
-            raise VerificationError(f"{name} must decode to the snapped weights, got others: report this")
-    largest = check(packed.data)
-    if not largest <= OUTPUT_TOLERANCE:
-        raise VerificationError(
-            f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
-            "report this"
-        )
-    if len(packed.data) >= dense_bytes:
-        raise VerificationError(
-            f"compressed file must be smaller than the original, got {len(packed.data)} bytes for {dense_bytes}: "
-            "the model holds hardly any weights; ship it as it is"
-        )
-    write_atomically(target, packed.data)
-    return {
-        "output": target,
-        "dense_bytes": dense_bytes,
-        "file_bytes": len(packed.data),
-        "tensors": inspect_model(packed.data).rows,
-        "largest_difference": largest,
-    }
-
-
-def _largest(differences: Sequence[OutputDifference]) -> float:
-    return max((difference.largest_relative for difference in differences), default=0.0)
-
-
-def call_module(network: nn.Module, examples: tuple[Any, ...]) -> tuple[list[Array], list[Array]]:
-    """Inputs and outputs of one call in evaluation mode, flattened to arrays in the order of the exported graph."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            outputs = network(*examples)
-    finally:
-        network.train(was_training)
-
-    def arrays(tree: Any) -> list[Array]:
-        return [leaf.detach().cpu().numpy() for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-
-    return arrays(examples), arrays(outputs)
-
-
-def _checked_output(output: AnyPath) -> Path:
-    """The path, if a file could be written there: found out before the work, not after it."""
-    target = Path(output)
-    if target.is_dir():
-        raise OutputError(f"output {target} must be a file, got a directory: name the .onnx file to write")
-    if not target.parent.is_dir():
-        raise OutputError(f"output folder {target.parent} must exist, got none: create it first")
-    if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
-        raise OutputError(f"output {target} must be writable, got a read-only place: choose another path")
-    return target
-
-
-def _same_file(first: Path, second: Path) -> bool:
-    return first.exists() and second.exists() and first.samefile(second)
-
-
-def _load_feeds(path: AnyPath) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"inputs {path} must be an .npz of arrays named like the model's inputs, got {type(error).__name__}: "
-            "write it with numpy.savez"
-        ) from error
-
-
-def _bytes_on_disk(path: Path) -> int:
-    """Size of a model file and of its external data."""
-    tensors = onnx.load(path, load_external_data=False).graph.initializer
-    names = {str(entry.value) for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    return sum(os.path.getsize(file) for file in (path, *(path.parent / name for name in names)))

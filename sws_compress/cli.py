@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.errors import SwsError
+from sws_compress.errors import OutputError, SwsError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,7 +29,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
-        sys.stdout.flush()
         return code
     except SwsError as error:
         print(f"sws-compress: error: {error}", file=sys.stderr)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("sws-compress: interrupted, nothing was replaced", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains again at exit
+        _silence_standard_output()
         return BROKEN_PIPE
 
 
@@ -91,7 +91,13 @@ def _add_compress(commands: Commands) -> None:
         metavar="K",
         help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default %(default)s)",
     )
-    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the sample inputs of the check")
+    command.add_argument(
+        "--inputs",
+        type=Path,
+        metavar="NPZ",
+        help="sample inputs for the check: arrays named like the model's inputs (default: random)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
     command.set_defaults(run=_compress)
 
 
@@ -101,7 +107,12 @@ def _compress(options: argparse.Namespace) -> int:
 
     with progress_bar() as on_progress:
         result = compress(
-            options.model, options.output, components=options.components, seed=options.seed, on_progress=on_progress
+            options.model,
+            options.output,
+            components=options.components,
+            example_inputs=options.inputs,
+            seed=options.seed,
+            on_progress=on_progress,
         )
     return _show(options, result.to_json(), lambda: compression_table(result))
 
@@ -235,10 +246,31 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def _show(options: argparse.Namespace, values: dict[str, Any], table: Callable[[], RenderableType]) -> int:
     """JSON to standard output, or a table."""
-    if options.json:
-        print(json.dumps(values, indent=2))
-    else:
-        from rich.console import Console
+    try:
+        if options.json:
+            print(json.dumps(_strict(values), indent=2, allow_nan=False))
+        else:
+            from rich.console import Console
 
-        Console().print(table())
+            Console(highlight=False).print(table())
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence_standard_output()
+        raise OutputError(f"standard output must be writable, got '{error.strerror}': make room for it") from error
     return 0
+
+
+def _strict(value: Any) -> Any:
+    """The same with null for NaN and infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _silence_standard_output() -> None:
+    """Or Python complains again, at exit, of what it could not write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

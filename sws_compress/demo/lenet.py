@@ -36,7 +36,7 @@ def load_lenet(path: Path) -> LeNet300100:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever a file of another kind makes of NumPy, zipfile and torch
         raise ModelError(
             f"{path} must hold the weights of LeNet-300-100, got {type(error).__name__}: "
             "run from a clone of the repository, or name the folder that holds it"

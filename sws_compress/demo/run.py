@@ -11,16 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Group, RenderableType
+from rich.text import Text
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sws_compress.api import compress, dense_onnx, run_model
+from sws_compress.api import compress
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
-from sws_compress.errors import OutputError
+from sws_compress.errors import ArgumentError, OutputError
 from sws_compress.files import write_atomically
 from sws_compress.report.result import CompressionResult
 from sws_compress.report.tables import compression_table
+from sws_compress.sessions import run_model
+from sws_compress.shipping import dense_onnx
 from sws_compress.train.loop import Distillation
 from sws_compress.train.select import Sharing
 
@@ -52,7 +55,7 @@ class DemoResult:
         errors = f"{self.test_error_before:.2f} %, {self.test_error_after:.2f} %"
         return Group(
             compression_table(self.compression, [("test error before, after", errors)]),
-            f"[dim]picture of the weights[/]   {self.figure}",
+            Text.assemble(("picture of the weights", "dim"), f"  {self.figure}"),
         )
 
 
@@ -69,17 +72,19 @@ def run_demo(
 
     ``data`` holds ``mnist.npz`` and ``lenet_300_100.npz``. Raises DataError or ModelError when they are not there.
     """
-    from sws_compress.report.figures import weights_figure  # early: a missing matplotlib must not cost the run
-
+    try:
+        from sws_compress.report.figures import weights_figure  # early: a missing matplotlib must not cost the run
+    except ImportError as error:
+        raise ArgumentError(
+            f"the demo must have matplotlib for its figure, got '{error}': install it, or sws-compress[demo]"
+        ) from error
     training, validation, test = load_mnist(data / "mnist.npz")
     network = load_lenet(data / "lenet_300_100.npz")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"output folder {output} must be writable, got '{error.strerror}': choose another") from error
-    dense = output / "dense.onnx"
     example = test.images[:8].flatten(1)
-    write_atomically(dense, dense_onnx(network, (example,)))
     compression = compress(
         network,
         output / "lenet.onnx",
@@ -95,7 +100,8 @@ def run_demo(
         seed=seed,
         on_progress=on_progress,
     )
-    figure = output / "weights.png"
+    dense, figure = output / "dense.onnx", output / "weights.png"
+    write_atomically(dense, dense_onnx(network, (example,)))
     assert compression.network is not None
     weights_figure(_matrices(network), _matrices(compression.network), compression.mixtures, figure)
     result = DemoResult(

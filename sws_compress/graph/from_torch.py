@@ -27,15 +27,14 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
     allows it: an example of at least two rows leaves the batch dimension dynamic. Outputs are named ``output`` (or
     ``output_0``, ``output_1``, ...). Raises ModelError when torch cannot export the module.
 
+    Weights that the exporter puts together, like the gates of recurrent layers, carry the name of the first of them.
     Constants are folded, but batch normalisation is kept apart from convolutions (torch's own ``optimize=True`` merges
     them): merging multiplies each row of a weight by its own factor and destroys the codebook.
     """
     import torch
 
-    was_training = model.training
-    model.eval()
     try:
-        with _quiet(), torch.no_grad():
+        with evaluating(model), _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 model,
                 example_inputs,
@@ -46,19 +45,29 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
                 verbose=False,
             )
     except Exception as error:  # the exporter raises many kinds; all mean that this module does not go through it
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
-            f"{type(model).__name__} must be exportable by torch.onnx.export, got: {reason}: "
-            "export it yourself and compress the .onnx file"
+            f"{type(model).__name__} must be exportable by torch.onnx.export, got '{_reason(error)}': "
+            "check example_inputs, or export it yourself and compress the .onnx file"
         ) from error
-    finally:
-        model.train(was_training)
     assert program is not None
-    _simplify(program.model)
+    with _quiet():
+        _simplify(program.model)
     outputs = program.model.graph.outputs
     for i, value in enumerate(outputs):
         value.name = "output" if len(outputs) == 1 else f"output_{i}"
     return program.model
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode; afterwards every part of it is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _simplify(model: ir.Model) -> None:
@@ -66,8 +75,11 @@ def _simplify(model: ir.Model) -> None:
     from onnxscript import optimizer
 
     optimizer.inline(model)
+    origins = _origins(model)
     # Gates of recurrent weights are put in order by operators on constants: fold them, whatever their size.
-    optimizer.fold_constants_ir(model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES)
+    optimizer.fold_constants_ir(
+        model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES, should_fold=_should_fold
+    )
     ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
@@ -79,6 +91,40 @@ def _simplify(model: ir.Model) -> None:
         passes.OutputFixPass(),
         passes.NameFixPass(),
     )(model)
+    _name_after(model, origins)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Not the transposition of a weight that others read as it is, like the table of tied embeddings: folded, it would
+    be in the file twice. None leaves the rest to the optimiser."""
+    source = node.inputs[0] if node.inputs else None
+    if node.op_type == "Transpose" and source is not None and source.is_initializer():
+        return False if any(user.op_type != "Transpose" for user, _ in source.uses()) else None
+    return None
+
+
+def _origins(model: ir.Model) -> dict[str, tuple[str, int]]:
+    """For every value that a parameter goes into, the first such parameter and its number of elements."""
+    origins = {
+        name: (name, value.const_value.size)
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    for node in model.graph:
+        first = next((origins[name] for value in node.inputs if value and (name := value.name) in origins), None)
+        if first is not None:
+            origins.update({name: first for output in node.outputs if (name := output.name)})
+    return origins
+
+
+def _name_after(model: ir.Model, origins: dict[str, tuple[str, int]]) -> None:
+    """Give weights that folding made of parameters the name of the first parameter in them."""
+    for name, (origin, elements) in origins.items():
+        value = model.graph.initializers.get(name)
+        if value is None or value.const_value is None or origin in model.graph.initializers:
+            continue
+        if value.const_value.dtype.is_floating_point() and value.const_value.size >= elements:
+            value.name = origin
 
 
 def _free_sizes(value: Any) -> Any:
@@ -96,13 +142,19 @@ def _free_sizes(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages that the model does not use."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without the exporter's remarks: what is wrong comes as an exception."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        logging.disable(level)
+
+
+def _reason(error: BaseException) -> str:
+    """One line: the exporter wraps what is wrong into paragraphs of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,37 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 from sws_compress.graph.inspect import TensorRow
 from sws_compress.report.result import CompressionResult, Inspection, Verification
 
 
-def tensors_table(rows: Iterable[TensorRow]) -> Table:
-    """One line a weight tensor; entropy and bits are per weight."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("tensor", overflow="fold")
-    for heading in ("shape", "encoding"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("values", "zeros", "entropy", "bits", "bytes", "of file"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row.name,
-            "x".join(map(str, row.shape)) or "scalar",
-            row.encoding,
-            f"{row.distinct_values:,}",
-            f"{100 * row.zeros:.1f} %",
-            f"{row.entropy_bits:.3f}",
-            f"{row.file_bits:.3f}",
-            f"{row.file_bytes:,.0f}",
-            f"{100 * row.file_share:.1f} %",
-        )
-    return table
+@dataclass(frozen=True)
+class TensorsTable:
+    """One line a weight tensor; entropy and bits are per weight.
+
+    Names that would not fit beside the figures are put on lines of their own: network weights have long ones.
+    """
+
+    rows: tuple[TensorRow, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        names = ["tensor", *(row.name for row in self.rows)]
+        figures = [HEADINGS, *map(_figures, self.rows)]
+        widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
+        widest = max(map(len, names))
+        room = options.max_width - widest - sum(widths)
+        gap = " " * (2 if room >= 2 * len(widths) else 1)
+        yield Text()
+        for name, cells in zip(names, figures, strict=True):
+            line = gap.join(_cells(cells, widths))
+            start = f"{name:<{widest}}{gap}" if room >= len(widths) else f"{name}\n  "
+            yield Text(start + line, "bold" if cells is HEADINGS else "", overflow="fold")
+        yield Text()
+
+
+HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
+TEXT_COLUMNS = 2
+"""The first columns are flush left, those of numbers flush right."""
+
+
+def _figures(row: TensorRow) -> tuple[str, ...]:
+    return (
+        "x".join(map(str, row.shape)) or "scalar",
+        row.encoding,
+        f"{row.distinct_values:,}",
+        f"{100 * row.zeros:.1f} %",
+        f"{row.entropy_bits:.3f}",
+        f"{row.file_bits:.3f}",
+        f"{row.file_bytes:,.0f}",
+        f"{100 * row.file_share:.1f} %",
+    )
+
+
+def _cells(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    for i, (cell, width) in enumerate(zip(cells, widths, strict=True)):
+        yield cell.ljust(width) if i < TEXT_COLUMNS else cell.rjust(width)
 
 
 def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]] = ()) -> RenderableType:
@@ -49,7 +75,7 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
         ("checked", f"all weights equal, outputs within {result.largest_difference:.1e}"),
         ("time", f"{result.seconds:.1f} s"),
     ]
-    return Group(tensors_table(result.tensors), _summary(lines))
+    return Group(TensorsTable(result.tensors), _summary(lines))
 
 
 def inspection_table(inspection: Inspection) -> RenderableType:
@@ -62,7 +88,7 @@ def inspection_table(inspection: Inspection) -> RenderableType:
         ("network graph", f"{parts.graph_bytes:,} bytes"),
         ("compressed", "no" if version is None else f"yes, format {version}"),
     ]
-    return Group(tensors_table(parts.rows), _summary(lines))
+    return Group(TensorsTable(parts.rows), _summary(lines))
 
 
 def verification_table(verification: Verification) -> RenderableType:
@@ -72,7 +98,7 @@ def verification_table(verification: Verification) -> RenderableType:
     table.add_column("largest difference", justify="right")
     table.add_column("relative", justify="right")
     for output in verification.outputs:
-        table.add_row(output.name, f"{output.largest_absolute:.3g}", f"{output.largest_relative:.3g}")
+        table.add_row(Text(output.name), f"{output.largest_absolute:.3g}", f"{output.largest_relative:.3g}")
     original, compressed = verification.original_bytes, verification.compressed_bytes
     lines = [
         ("original", f"{original:,} bytes"),
@@ -84,8 +110,8 @@ def verification_table(verification: Verification) -> RenderableType:
 
 def _summary(lines: Iterable[tuple[str, str]]) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column()
+    table.add_column(style="dim", overflow="fold")
+    table.add_column(overflow="fold")
     for line in lines:
-        table.add_row(*line)
+        table.add_row(*map(Text, line))  # names and paths may have brackets, which are no markup
     return table

@@ -1,0 +1,133 @@
+"""The last steps of every way: pack, check in ONNX Runtime, and only then replace the output file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from sws_compress.errors import OutputError, VerificationError
+from sws_compress.files import write_atomically
+from sws_compress.graph import rewrite
+from sws_compress.graph.from_torch import evaluating, from_torch
+from sws_compress.graph.inspect import TensorRow, inspect_model
+from sws_compress.graph.verify import OutputDifference, check_runs, decoded_weights, difference, session
+from sws_compress.mixture.snap import Palette
+from sws_compress.packing import find_palettes, pack
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = npt.NDArray[Any]
+AnyPath = str | os.PathLike[str]
+
+OUTPUT_TOLERANCE = 1e-3
+"""Largest relative difference between a runtime's and torch's outputs that rounding explains; weights must be equal."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The file that was written; fields as in ``report.result.CompressionResult``."""
+
+    output: Path
+    dense_bytes: int
+    file_bytes: int
+    tensors: tuple[TensorRow, ...]
+    largest_difference: float
+
+
+def checked_output(output: AnyPath, thing: str = "output") -> Path:
+    """The path, if a file could be written there: found out before the work, not after it. Else OutputError."""
+    target = Path(output)
+    try:
+        if target.is_dir():
+            raise OutputError(f"{thing} {target} must be a file, got a directory: name the file to write")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{thing} {target} must be an ordinary file, got a device or pipe: choose another path")
+        if not target.parent.is_dir():
+            raise OutputError(f"{thing} folder {target.parent} must exist, got no such folder: create it first")
+    except (OSError, ValueError) as error:  # a name that is too long, or that no file can have
+        if isinstance(error, OutputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{thing} must be a path that can be written, got '{reason}': choose another") from error
+    if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise OutputError(f"{thing} {target} must be writable, got a read-only place: choose another path")
+    return target
+
+
+def ship(
+    model: ir.Model,
+    palettes: Mapping[str, Palette],
+    target: Path,
+    *,
+    dense_bytes: int,
+    check: Callable[[bytes], Sequence[OutputDifference]],
+) -> Shipped:
+    """Pack the initialisers of ``model`` that ``palettes`` names, verify, write to ``target``.
+
+    ``check`` compares the outputs of the packed model with those of the snapped one. Raises VerificationError, and
+    leaves ``target`` as it is, unless the ONNX checker and ONNX Runtime take the file, every weight decodes to its
+    palette bit for bit, outputs agree within OUTPUT_TOLERANCE, and the file has fewer than ``dense_bytes``.
+    """
+    packed = pack(model, palettes)
+    check_runs(packed.data)
+    for name, values in decoded_weights(packed.data, [tensor.name for tensor in packed.tensors]).items():
+        wanted = palettes[name].expand()
+        if values.dtype != wanted.dtype or not np.array_equal(values.view(np.uint32), wanted.view(np.uint32)):
+            raise VerificationError(f"{name} must decode to the snapped weights, got others: report this")
+    largest = max((difference.largest_relative for difference in check(packed.data)), default=0.0)
+    if not largest <= OUTPUT_TOLERANCE:
+        raise VerificationError(
+            f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
+            "report this"
+        )
+    if len(packed.data) >= dense_bytes:
+        raise VerificationError(
+            f"compressed file must be smaller than the original, got {len(packed.data)} bytes for {dense_bytes}: "
+            "the model holds hardly any weights; ship it as it is"
+        )
+    write_atomically(target, packed.data)
+    return Shipped(target, dense_bytes, os.path.getsize(target), inspect_model(packed.data).rows, largest)
+
+
+def ship_module(network: nn.Module, target: Path, examples: tuple[Any, ...], *, dense_bytes: int) -> Shipped:
+    """Export a snapped module, pack whatever holds few distinct values, check against torch, write. As ``ship``."""
+    model = from_torch(network, examples)
+    names = [value.name for value in model.graph.inputs]
+    feeds, expected = call_module(network, examples)
+
+    def check(packed: bytes) -> list[OutputDifference]:
+        runtime = session(packed)
+        outputs = [output.name for output in runtime.get_outputs()]
+        actual = runtime.run(outputs, dict(zip(names, feeds, strict=True)))
+        return list(map(difference, outputs, expected, actual))
+
+    return ship(model, find_palettes(model), target, dense_bytes=dense_bytes, check=check)
+
+
+def dense_onnx(model: nn.Module, examples: tuple[Any, ...]) -> bytes:
+    """The module as a plain ONNX file, without the exporter's traces: what compressed sizes are compared with."""
+    exported = from_torch(model, examples)
+    rewrite.strip(exported)
+    return rewrite.write(exported)
+
+
+def call_module(network: nn.Module, examples: tuple[Any, ...]) -> tuple[list[Array], list[Array]]:
+    """Inputs and outputs of one call in evaluation mode, flattened to arrays in the order of the exported graph."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    with evaluating(network), torch.no_grad():
+        outputs = network(*examples)
+
+    def arrays(tree: Any) -> list[Array]:
+        return [leaf.detach().cpu().numpy() for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+    return arrays(examples), arrays(outputs)
