@@ -45,16 +45,16 @@ def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable, stre
         return  # exactly unmoved, even where the metric is 0 as well
     curvature = torch.as_tensor(table.curvature, device=weights.device)
     target = torch.as_tensor(table.target, device=weights.device)
-    w = weights.float()
+    w = weights.float().reshape(-1)
     position = ((w - table.low) / table.step).clamp_(0, len(curvature) - 1)
     left = position.floor().clamp_(max=len(curvature) - 2)
     fraction = position - left
     index = left.nan_to_num_(0.0).int()  # a NaN weight stays NaN, but must not be an address
-    a = torch.lerp(curvature[index], curvature[index + 1], fraction)
-    am = torch.lerp(target[index], target[index + 1], fraction)
+    a = torch.lerp(curvature.index_select(0, index), curvature.index_select(0, index + 1), fraction)
+    am = torch.lerp(target.index_select(0, index), target.index_select(0, index + 1), fraction)
     if metric.second_moment is None:
         h: torch.Tensor | float = 1 / metric.rate
     else:
-        h = ((metric.second_moment.float() / metric.bias_correction2).sqrt() + metric.epsilon) / metric.rate
+        h = ((metric.second_moment.float().reshape(-1) / metric.bias_correction2).sqrt() + metric.epsilon) / metric.rate
     # As an increment: (h w + tau a m) / (h + tau a) would round w anew even where nothing pulls.
-    weights.copy_(w + strength * (am - a * w) / (h + strength * a))
+    weights.copy_((w + strength * (am - a * w) / (h + strength * a)).view(weights.shape))

@@ -1,0 +1,14 @@
+"""All micro-benchmarks, one after the other: ``python -m benchmarks.micro``; JSON goes to out/micro."""
+
+from __future__ import annotations
+
+from benchmarks.micro import em, pull
+
+
+def main() -> None:
+    for benchmark in (em, pull):
+        benchmark.main()
+
+
+if __name__ == "__main__":
+    main()

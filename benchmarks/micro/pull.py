@@ -1,0 +1,184 @@
+"""The pull against autograd through the log-sum-exp of all components, and against one fused Adam step.
+
+    python -m benchmarks.micro.pull [--output out/micro/pull.json]
+
+All are one step on the same float32 weights under the same mixture. Autograd holds arrays of weights times components,
+so it runs on fewer weights and its time is scaled linearly in their number. The largest array is the largest tensor
+that a step makes beyond its arguments, or the peak of all its NumPy arrays. torch runs on one thread per core, as the
+pull does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.environment import environment
+from benchmarks.micro.em import best_seconds, lopsided_weights
+from sws_compress.mixture.grid import even_mixture
+from sws_compress.mixture.histogram import weight_histogram, weight_range
+from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.pull import pull_table
+from sws_compress.train.optimizers import metric_of
+from sws_compress.train.pull import pull_, pull_on_device
+
+WEIGHTS = 5_000_000
+AUTOGRAD_WEIGHTS = 500_000
+COMPONENTS = 16
+STRENGTH = 1e-6
+REPEATS = 9
+GOAL = 1.5
+"""Fused Adam steps that a pull may take."""
+
+
+def negative_log_prior(weights: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+    """-sum_i log sum_k pi_k N(w_i; mu_k, sigma_k^2), up to constants, as one writes it for autograd."""
+    pi, mean, variance = (
+        torch.from_numpy(np.array(a)).float() for a in (mixture.weights, mixture.means, mixture.variances)
+    )
+    log_joint = pi.log() - 0.5 * variance.log() - (weights[:, None] - mean) ** 2 / (2 * variance)
+    return -torch.logsumexp(log_joint, 1).sum()
+
+
+def autograd_step(weights: torch.Tensor, mixture: Mixture) -> None:
+    weights.grad = None
+    negative_log_prior(weights, mixture).backward()
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest tensor that any torch operation made."""
+
+    nbytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for tensor in results if isinstance(results, tuple | list) else (results,):
+            if isinstance(tensor, torch.Tensor) and tensor.data_ptr() not in self.known:
+                self.nbytes = max(self.nbytes, tensor.nbytes)
+        return results
+
+    def __init__(self, known: set[int]) -> None:
+        super().__init__()
+        self.known = known  # addresses of the arguments, which operations in place return
+
+
+def largest_bytes(step: Callable[[], object], known: set[int]) -> int:
+    """The largest tensor that ``step`` made, or the peak of its NumPy arrays if that is more."""
+    tracemalloc.start()
+    with LargestTensor(known) as seen:
+        step()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return max(peak, seen.nbytes)
+
+
+def interleaved_seconds(steps: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Best of ``REPEATS`` for each, taken in turns, so that a disturbance of the machine meets all of them."""
+    seconds = dict.fromkeys(steps, math.inf)
+    for _ in range(REPEATS):
+        for name, step in steps.items():
+            seconds[name] = min(seconds[name], best_seconds(step, repeats=3))
+    return seconds
+
+
+def measure(seed: int) -> dict[str, object]:
+    values = lopsided_weights(WEIGHTS, seed)
+    low, high = weight_range(values)
+    spread = float(values.std())
+    data = weight_histogram(values, low=low, high=high)
+    mixture = even_mixture(data, COMPONENTS, variance=(0.1 * spread) ** 2)
+    table = pull_table(mixture, low=low, high=high)
+
+    parameter = torch.nn.Parameter(torch.from_numpy(values))
+    parameter.grad = torch.randn(WEIGHTS, generator=torch.Generator().manual_seed(seed)) * 1e-3
+    adam = torch.optim.Adam([parameter], lr=1e-6, fused=True)
+    adam.step()
+    metric = metric_of(adam, adam.param_groups[0], parameter)
+    assert metric is not None
+    few = parameter.detach()[:AUTOGRAD_WEIGHTS].clone().requires_grad_()
+
+    steps: dict[str, Callable[[], object]] = {
+        "autograd": lambda: autograd_step(few, mixture),
+        "fused_adam": adam.step,
+        "pull": lambda: pull_(parameter.data, metric, table, STRENGTH),
+        "pull_on_device": lambda: pull_on_device(parameter.data, metric, table, STRENGTH),
+    }
+    counts = {name: AUTOGRAD_WEIGHTS if name == "autograd" else WEIGHTS for name in steps}
+    for step in steps.values():
+        step()  # compile, allocate
+    seconds = {name: best_seconds(steps[name], repeats=3) for name in ("autograd", "pull_on_device")}
+    seconds |= interleaved_seconds({name: steps[name] for name in ("fused_adam", "pull")})
+    arguments = [few, parameter, *adam.state[parameter].values()]
+    known = {tensor.data_ptr() for tensor in arguments}
+    results = {
+        name: {
+            "weights": counts[name],
+            "seconds": seconds[name],
+            "seconds_scaled_linearly": seconds[name] * WEIGHTS / counts[name],
+            "largest_array_bytes_per_weight": largest_bytes(step, known) / counts[name],
+        }
+        for name, step in steps.items()
+    }
+    for result in results.values():
+        result["per_adam_step"] = result["seconds_scaled_linearly"] / results["fused_adam"]["seconds"]
+    return {
+        "benchmark": "pull",
+        "seed": seed,
+        "weights": WEIGHTS,
+        "components": COMPONENTS,
+        "threads": torch.get_num_threads(),
+        "steps": results,
+        "goal_per_adam_step": GOAL,
+        "environment": environment(),
+    }
+
+
+def table_of(result: dict) -> Table:
+    titles = {
+        "autograd": "autograd, log-sum-exp",
+        "fused_adam": "fused Adam",
+        "pull": "pull, compiled",
+        "pull_on_device": "pull, torch operations",
+    }
+    table = Table(
+        title=f"One step on {WEIGHTS:,} float32 weights, {COMPONENTS} components, {result['threads']} threads"
+    )
+    table.add_column("step")
+    for title in ("ms", "in Adam steps", "largest array,\nbytes per weight"):
+        table.add_column(title, justify="right")
+    for name, step in result["steps"].items():
+        table.add_row(
+            titles[name],
+            f"{step['seconds_scaled_linearly'] * 1e3:,.1f}",
+            f"{step['per_adam_step']:.2f}",
+            f"{step['largest_array_bytes_per_weight']:.1f}",
+        )
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The pull against autograd and a fused Adam step.")
+    parser.add_argument("--output", type=Path, default=Path("out/micro/pull.json"), help="where the JSON goes")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    arguments = parser.parse_args()
+    torch.set_num_threads(os.cpu_count() or 1)
+    result = measure(arguments.seed)
+    Console().print(table_of(result))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
