@@ -63,61 +63,6 @@ def train(
         stage.step(optimizer, pull)
 
 
-# -- pure functions ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rate", [0.0, 1e-3, 0.05])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_assignment_is_the_least_cost(rate: float, weighted: bool) -> None:
-    rng = np.random.default_rng(0)
-    latent = torch.from_numpy(rng.laplace(0.02, 0.2, (7, 31)).astype(np.float32))
-    h = torch.from_numpy(rng.gamma(0.5, 1.0, (7, 31)).astype(np.float32)) if weighted else None
-    codebook = torch.tensor([0.0, 0.4, -0.3, 0.15, -0.1, 0.39])
-    bits = torch.tensor([0.5, 3.0, 2.5, 4.0, 3.5, torch.inf], dtype=torch.float64)
-    chosen = hard.assign(latent, h, codebook, bits, rate)
-    assert chosen.dtype == torch.uint8
-    flat_h = [1.0] * latent.numel() if h is None else h.reshape(-1).tolist()
-    wanted = [
-        reference.assignment(w, s, codebook.tolist()[:5], bits.tolist()[:5], rate)
-        for w, s in zip(latent.reshape(-1).tolist(), flat_h, strict=True)
-    ]
-    assert chosen.reshape(-1).tolist() == wanted
-    assert len(set(wanted)) == 5 or rate == 0.05
-
-
-def test_insensitive_weights_take_the_cheapest_symbol() -> None:
-    chosen = hard.assign(torch.ones(5), torch.zeros(5), torch.tensor([0.0, 1.0]), torch.tensor([0.1, 3.0]), 1.0)
-    assert chosen.tolist() == [0] * 5
-
-
-def test_entropy_counts_all_members_together() -> None:
-    assignments = [torch.tensor([0, 0, 0, 2, 5], dtype=torch.uint8), torch.tensor([[2, 0], [0, 0]], dtype=torch.uint8)]
-    occupancy = hard.counts(assignments, 7)
-    assert occupancy.tolist() == [6, 0, 2, 0, 0, 1, 0]
-    symbols = [0, 0, 0, 2, 5, 2, 0, 0, 0]
-    assert hard.entropy_bits(occupancy) == pytest.approx(reference.entropy_bits(symbols) * 9)
-    assert hard.entropy_bits(torch.tensor([4.0, 0.0])) == 0
-
-
-def test_code_lengths_follow_the_counts_and_never_become_infinite() -> None:
-    weights = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
-    for _ in range(100):
-        weights = hard.update_code_lengths(weights, torch.tensor([97.0, 0.0, 3.0], dtype=torch.float64))
-    np.testing.assert_allclose(weights, [98 / 103, 1 / 103, 4 / 103], rtol=1e-9)
-
-
-def test_sensitivity_is_exact_for_products_of_rows_and_columns() -> None:
-    rows, columns = torch.tensor([0.1, 2.0, 5.0]), torch.tensor([1.0, 3.0, 0.2, 0.0])
-    moment = (rows[:, None] * columns).square()
-    torch.testing.assert_close(hard.sensitivity_factors(moment), moment.sqrt())
-    torch.testing.assert_close(hard.sensitivity_factors(moment.reshape(3, 2, 2)), moment.sqrt().reshape(3, 2, 2))
-    torch.testing.assert_close(hard.sensitivity_factors(columns), columns.sqrt())
-    assert hard.sensitivity_factors(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
-
-
-# -- the stage --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_latent_weights_move_as_the_optimizer_would_have_moved_them(name: str) -> None:
     """Straight-through: the optimiser's own move at the snapped weights, then the pull, on a copy of our own."""
@@ -285,15 +230,6 @@ def test_tuning_goes_on_after_another_em_step() -> None:
         optimizer.step()
         stage.tune_step(optimizer, 0.3)
         assert not torch.equal(before, stage.states[0].codebook)
-
-
-def test_member_sums_equal_loops() -> None:
-    values, chosen = torch.randn(3, 17, generator=torch.Generator().manual_seed(0)), torch.arange(51) % 5
-    sums = hard.member_sums(values, chosen.reshape(3, 17).to(torch.uint8), 6)
-    wanted = [
-        sum(v for v, k in zip(values.reshape(-1).tolist(), chosen.tolist(), strict=True) if k == j) for j in range(6)
-    ]
-    np.testing.assert_allclose(sums, wanted, atol=1e-12)
 
 
 def test_gradient_of_one_batch_does_not_decide_under_sgd() -> None:
