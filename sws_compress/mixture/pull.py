@@ -34,7 +34,7 @@ LARGEST_CURVATURE = 1e24
 
 @dataclass(frozen=True, eq=False)
 class PullTable:
-    """a(w) and a(w) m(w) on the grid w_i = low + i step, i = 0 .. t-1, between which they are read linearly.
+    """a(w) and a(w) m(w) on the grid w_i = low + i step, i = 0 .. t-1, read at the nearest point.
 
     ``curvature`` (t,) float32, positive, in 1 / units of w squared; ``target`` (t,) float32, in 1 / units of w. Outside
     the grid its end values hold.
@@ -46,10 +46,10 @@ class PullTable:
     target: FloatArray
 
 
-def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 4096) -> PullTable:
+def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 8192) -> PullTable:
     """Tabulate the pull of a scalar mixture on ``size`` points from ``low`` to ``high``.
 
-    Features of p(w) narrower than the step are blurred over one step; the pull stays a pull towards a weighted mean.
+    Within one step the pull is that of the nearest point: still a pull towards a weighted mean of the components.
 
     Raises ArgumentError if the mixture is over vectors, ``low >= high`` or ``size < 2``.
     """
@@ -58,7 +58,7 @@ def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 4096) -
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ArgumentError(f"table range must be finite with low < high, got {low} .. {high}: use weight_range")
     if size < 2:
-        raise ArgumentError(f"table size must be >= 2, got {size}: it is read by interpolation")
+        raise ArgumentError(f"table size must be >= 2, got {size}: a grid has two ends")
     grid = np.linspace(low, high, size)
     curvature, target = np.empty(size), np.empty(size)
     for start in range(0, size, CHUNK_VALUES):

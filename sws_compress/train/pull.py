@@ -46,12 +46,9 @@ def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable, stre
     curvature = torch.as_tensor(table.curvature, device=weights.device)
     target = torch.as_tensor(table.target, device=weights.device)
     w = weights.float().reshape(-1)
-    position = ((w - table.low) / table.step).clamp_(0, len(curvature) - 1)
-    left = position.floor().clamp_(max=len(curvature) - 2)
-    fraction = position - left
-    index = left.nan_to_num_(0.0).int()  # a NaN weight stays NaN, but must not be an address
-    a = torch.lerp(curvature.index_select(0, index), curvature.index_select(0, index + 1), fraction)
-    am = torch.lerp(target.index_select(0, index), target.index_select(0, index + 1), fraction)
+    position = ((w - table.low) / table.step + 0.5).clamp_(0, len(curvature) - 1)
+    nearest = position.nan_to_num_(0.0).int()  # a NaN weight stays NaN, but must not be an address
+    a, am = curvature.index_select(0, nearest), target.index_select(0, nearest)
     if metric.second_moment is None:
         h: torch.Tensor | float = 1 / metric.rate
     else:

@@ -21,7 +21,7 @@ from sws_compress.train.pull import pull_
 from sws_compress.train.select import ParameterGroup
 
 BINS = 4096
-TABLE_SIZE = 4096
+TABLE_SIZE = 8192
 TINY_VARIANCE = 1e-30  # of a constant tensor
 EM_ITERATIONS = 5  # per update: the mixture follows the weights, it need not converge on them
 
