@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.codec.choose import candidates
 from sws_compress.codec.code import Code
 from sws_compress.codec.tensors import unpack
-from sws_compress.errors import ArgumentError
+from sws_compress.codec.widths import candidates_of_any_type
+from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph import rewrite
 from sws_compress.graph.ops import Emission, Handle, OnnxOps
-from sws_compress.graph.weights import finite_values, refuse_compressed
-from sws_compress.mixture.snap import Palette, palette_of
+from sws_compress.graph.weights import FLOAT_TYPES, refuse_compressed
+from sws_compress.mixture.snap import MAX_CODEBOOK, Palette, bit_patterns, palette_of
 
 _SMALL = 4096
 """Elements up to which a tensor may share the stream of another."""
+
+_MEASURED = 3
+"""Plans of each partition that are written out: estimates leave out what is saved on functions called once."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +54,31 @@ class _Stream:
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     codes: tuple[Code, ...]
-
-    @property
-    def dense_bytes(self) -> int:
-        return sum(4 * int(np.prod(shape)) + 12 for shape in self.shapes)
+    dense_bytes: int
 
 
 def find_palettes(model: ir.Model, *, smallest: int = 64) -> Mapping[str, Palette]:
-    """Palettes of the float32 initialisers of at least ``smallest`` elements that hold at most 256 distinct values.
+    """Palettes of the floating-point initialisers of ``smallest`` elements or more with at most 256 distinct values.
 
     This is the lossless seam between training and packing: a dense model exported from snapped weights needs no more.
+    Whatever else a tensor is (a mask, a table): packed exactly, it only gets smaller. Infinities and NaN stay dense.
     """
     found: dict[str, Palette] = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size < smallest or value.is_graph_output():
+        if tensor is None or tensor.dtype not in FLOAT_TYPES or value.is_graph_output() or tensor.size < smallest:
             continue
-        palette = palette_of(finite_values(value))
+        palette = _exact_palette(tensor.numpy())
         if palette is not None:
             found[name] = palette
     return found
+
+
+def _exact_palette(values: npt.NDArray[Any]) -> Palette | None:
+    try:
+        return palette_of(values)
+    except ModelError:
+        return None
 
 
 def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
@@ -88,10 +98,7 @@ def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
         value.const_value = ir.tensor(palette.expand(), name=name)
     opset = packed.opset_imports[""]
     taken = rewrite.value_names(packed)
-    chosen = min(
-        (_best_codes(streams, opset) for streams in _stream_plans(packed, palettes)),
-        key=lambda plan: _file_bytes(plan, opset, palettes),
-    )
+    chosen = _best_plan(list(_stream_plans(packed, palettes)), opset)
     emission = _emit(chosen, opset, taken)
     rewrite.insert(packed, emission, [name for stream, _ in chosen for name in stream.names])
     return PackedModel(rewrite.write(packed), tuple(_describe(chosen)))
@@ -99,9 +106,11 @@ def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
 
 def _check_palette(model: ir.Model, name: str, palette: Palette) -> None:
     value = model.graph.initializers.get(name)
-    if value is None or value.const_value is None or value.const_value.dtype != ir.DataType.FLOAT:
+    dtype = ir.DataType.from_numpy(palette.codebook.dtype)
+    if value is None or value.const_value is None or value.const_value.dtype != dtype:
         raise ArgumentError(
-            f"palette {name} must name a float32 initialiser, got none: pass the model it was made from"
+            f"palette {name} must name a {palette.codebook.dtype} initialiser, got none: "
+            "pass the model it was made from"
         )
     shape = tuple(value.const_value.shape.numpy())
     if shape != palette.shape:
@@ -123,10 +132,30 @@ def _stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[
     streams = alone | {group: _stream(group, palettes) for group in joined if group not in alone}
     if len(joined) < len(groups):
         yield [streams[group] for group in joined]
-    lone = tuple(group[0] for group in joined if len(group) == 1 and _poolable(palettes[group[0]]))
-    vectors = tuple(name for name in lone if len(palettes[name].shape) == 1)
-    if len(vectors) > 1 and len(_union([palettes[name] for name in vectors])) <= 256:
-        yield [*(streams[group] for group in joined if group[0] not in vectors), _stream(vectors, palettes)]
+    pools = _pools([group[0] for group in joined if len(group) == 1], palettes)
+    if pools:
+        pooled = {name for pool in pools for name in pool}
+        yield [
+            *(streams[group] for group in joined if group[0] not in pooled),
+            *(_stream(pool, palettes) for pool in pools),
+        ]
+
+
+def _pools(names: Sequence[str], palettes: Mapping[str, Palette]) -> list[tuple[str, ...]]:
+    """Small vectors of one type, in order, as many together as have at most 256 values in all."""
+    pools: list[tuple[list[str], npt.NDArray[np.unsignedinteger]]] = []
+    for name in names:
+        if not (_poolable(palettes[name]) and len(palettes[name].shape) == 1):
+            continue
+        values = _bits(palettes[name])
+        for index, (pool, known) in enumerate(pools):
+            union = np.union1d(known, values)
+            if palettes[pool[0]].codebook.dtype == palettes[name].codebook.dtype and len(union) <= MAX_CODEBOOK:
+                pools[index] = ([*pool, name], union)
+                break
+        else:
+            pools.append(([name], values))
+    return [tuple(pool) for pool, _ in pools if len(pool) > 1]
 
 
 def _join_companions(model: ir.Model, palettes: Mapping[str, Palette]) -> list[tuple[str, ...]]:
@@ -136,8 +165,7 @@ def _join_companions(model: ir.Model, palettes: Mapping[str, Palette]) -> list[t
     for name, palette in sorted(small.items(), key=lambda item: item[1].indices.size):
         values = set(_bits(palette).tolist())
         for host in _companions(model, name):
-            larger = host in groups and palettes[host].indices.size > palette.indices.size
-            if larger and palettes[host].dimension == 1 and values <= set(_bits(palettes[host]).tolist()):
+            if host in groups and _holds(palettes[host], palette, values):
                 groups[host] += groups.pop(name)
                 break
     return list(groups.values())
@@ -153,66 +181,118 @@ def _poolable(palette: Palette) -> bool:
     return palette.dimension == 1 and palette.indices.size <= _SMALL
 
 
-def _bits(palette: Palette) -> npt.NDArray[np.uint32]:
-    return palette.codebook[np.unique(palette.indices)].view(np.uint32)
+def _holds(host: Palette, palette: Palette, values: set[int]) -> bool:
+    """Whether ``palette`` may join the stream of ``host``: smaller, of the same type, with no value of its own."""
+    if host.indices.size <= palette.indices.size or host.dimension > 1:
+        return False
+    return host.codebook.dtype == palette.codebook.dtype and values <= set(_bits(host).tolist())
 
 
-def _union(palettes: Sequence[Palette]) -> npt.NDArray[np.uint32]:
-    return np.unique(np.concatenate([_bits(palette) for palette in palettes]))
+def _bits(palette: Palette) -> npt.NDArray[np.unsignedinteger]:
+    return bit_patterns(palette.codebook[np.flatnonzero(palette.counts)])
 
 
 def _stream(names: Sequence[str], palettes: Mapping[str, Palette]) -> _Stream:
     members = [palettes[name] for name in names]
-    shapes = tuple(palette.shape for palette in members)
-    if len(members) == 1:
-        return _Stream(tuple(names), shapes, candidates(members[0].indices, members[0].codebook))
-    union = _union(members)
-    symbols = [np.searchsorted(union, member.codebook.view(np.uint32))[member.indices] for member in members]
-    return _Stream(tuple(names), shapes, candidates(np.concatenate(symbols).astype(np.uint8), union.view(np.float32)))
-
-
-def _best_codes(streams: Sequence[_Stream], opset: int) -> _Plan:
-    """One code a stream: for every set of encodings the cheapest each, then the set with the smallest file."""
-    own = {stream: [(_own_bytes(stream, code, opset), code) for code in stream.codes] for stream in streams}
-    encodings = sorted({code.encoding for stream in streams for code in stream.codes})
-    plans: list[tuple[int, _Plan]] = []
-    for allowed in itertools.chain.from_iterable(
-        itertools.combinations(encodings, count) for count in range(len(encodings) + 1)
-    ):
-        plan: _Plan = []
-        dense = 0
-        for stream, costs in own.items():
-            choices = [(cost, code) for cost, code in costs if code.encoding in allowed]
-            cost, code = min(choices, key=lambda choice: choice[0], default=(stream.dense_bytes, None))
-            if code is None or cost >= stream.dense_bytes:
-                dense += stream.dense_bytes
-            else:
-                plan.append((stream, code))
-        plans.append((dense + rewrite.emission_bytes(_emit(plan, opset)), plan))
-    return min(plans, key=lambda plan: plan[0])[1]
-
-
-def _own_bytes(stream: _Stream, code: Code, opset: int) -> int:
-    """Bytes of a stream beside what it shares with others of its encoding."""
-    emission = _emit([(stream, code)], opset, settle=False)
-    return rewrite.emission_bytes(replace(emission, functions=()))
-
-
-def _file_bytes(plan: _Plan, opset: int, palettes: Mapping[str, Palette]) -> int:
-    """Bytes of the decode nodes and of the tensors that stay dense."""
-    packed = {name for stream, _ in plan for name in stream.names}
-    dense = sum(
-        4 * palette.indices.size * palette.dimension for name, palette in palettes.items() if name not in packed
+    dtype = members[0].codebook.dtype
+    symbols, codebook = members[0].indices, members[0].codebook
+    if len(members) > 1:
+        union = np.unique(np.concatenate([_bits(member) for member in members]))
+        of_union = [np.searchsorted(union, bit_patterns(member.codebook)) for member in members]
+        joined = [number[member.indices] for number, member in zip(of_union, members, strict=True)]
+        symbols, codebook = np.concatenate(joined).astype(np.uint8), union.view(dtype)
+    return _Stream(
+        tuple(names),
+        tuple(member.shape for member in members),
+        candidates_of_any_type(symbols, codebook),
+        sum(dtype.itemsize * math.prod(member.shape) + 12 for member in members),
     )
-    return dense + rewrite.emission_bytes(_emit(plan, opset))
 
 
-def _emit(plan: _Plan, opset: int, taken: Collection[str] = (), *, settle: bool = True) -> Emission:
+def _best_plan(partitions: Sequence[Sequence[_Stream]], opset: int) -> _Plan:
+    """The plan with the smallest file: of every partition the few that promise most are written out and measured."""
+    costs = _Costs(opset)
+    plans = [plan for streams in partitions for plan in _promising(streams, costs)]
+    dense = {name: stream.dense_bytes for stream in partitions[0] for name in stream.names}
+
+    def file_bytes(plan: _Plan) -> int:
+        packed = {name for stream, _ in plan for name in stream.names}
+        left = sum(size for name, size in dense.items() if name not in packed)
+        return left + rewrite.emission_bytes(_emit(plan, opset))
+
+    return min(plans, key=file_bytes)
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Bytes of a stream beside what it shares with others, and the functions it shares."""
+
+    own: int
+    functions: frozenset[Hashable]
+
+
+class _Costs:
+    """Costs of codes, each written out once however many plans are weighed."""
+
+    def __init__(self, opset: int) -> None:
+        self._opset = opset
+        self._costs: dict[Code, _Cost] = {}
+        self.function_bytes: dict[Hashable, int] = {}
+
+    def of(self, stream: _Stream, code: Code) -> _Cost:
+        if code not in self._costs:
+            ops, outputs = _record([(stream, code)], self._opset)
+            new = [key for key in ops.function_keys if key not in self.function_bytes]
+            emission = ops.finish(outputs, settle=False, unwritten=self.function_bytes)
+            for key, function in zip(new, emission.functions, strict=True):
+                alone = replace(emission, nodes=(), initializers=(), functions=(function,))
+                self.function_bytes[key] = rewrite.emission_bytes(alone)
+            own = rewrite.emission_bytes(replace(emission, functions=()))
+            self._costs[code] = _Cost(own, frozenset(ops.function_keys))
+        return self._costs[code]
+
+
+def _promising(streams: Sequence[_Stream], costs: _Costs) -> list[_Plan]:
+    """The plans that cost least by estimate: every stream's own bytes, and every function once.
+
+    A plan follows from the set of encodings it may use: the cheapest of them for every stream. However many sets there
+    are, every code is written once, so that time is linear in the number of streams.
+    """
+    encodings = sorted({code.encoding for stream in streams for code in stream.codes})
+    own = np.full((len(streams), len(encodings)), np.inf)
+    codes: dict[tuple[int, int], Code] = {}
+    for row, stream in enumerate(streams):
+        for code in stream.codes:
+            column, cost = encodings.index(code.encoding), costs.of(stream, code).own
+            if cost < own[row, column]:
+                own[row, column], codes[row, column] = cost, code
+    dense = np.array([[stream.dense_bytes] for stream in streams])
+    every = np.hstack([dense, own])  # dense first: it wins ties
+    estimates: dict[tuple[int, ...], float] = {}
+    for count in range(len(encodings) + 1):
+        for allowed in itertools.combinations(range(len(encodings)), count):
+            chosen = every[:, [0, *(column + 1 for column in allowed)]].argmin(axis=1)
+            picked = tuple(-1 if choice == 0 else allowed[choice - 1] for choice in chosen.tolist())
+            if picked not in estimates:
+                used = [costs.of(streams[row], codes[row, column]) for row, column in enumerate(picked) if column >= 0]
+                functions = frozenset().union(*(cost.functions for cost in used))
+                shared = sum(costs.function_bytes[key] for key in functions)
+                estimates[picked] = float(sum(every[row, column + 1] for row, column in enumerate(picked))) + shared
+    best = sorted(estimates, key=lambda picked: estimates[picked])[:_MEASURED]
+    return [[(streams[row], codes[row, column]) for row, column in enumerate(picked) if column >= 0] for picked in best]
+
+
+def _record(plan: _Plan, opset: int, taken: Collection[str] = ()) -> tuple[OnnxOps, dict[str, Handle]]:
     ops = OnnxOps(opset, taken)
     outputs: dict[str, Handle] = {}
     for stream, code in plan:
         outputs.update(zip(stream.names, unpack(ops, code, stream.shapes), strict=True))
-    return ops.finish(outputs, settle=settle)
+    return ops, outputs
+
+
+def _emit(plan: _Plan, opset: int, taken: Collection[str] = ()) -> Emission:
+    ops, outputs = _record(plan, opset, taken)
+    return ops.finish(outputs)
 
 
 def _describe(plan: _Plan) -> Iterator[PackedTensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import string
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,22 +189,30 @@ class OnnxOps:
         body.outputs = list(result) if isinstance(result, tuple) else [result]
         return body
 
-    def finish(self, outputs: Mapping[str, Handle], *, settle: bool = True) -> Emission:
+    @property
+    def function_keys(self) -> tuple[Hashable, ...]:
+        """What each function recorded so far is known by, in the order in which an unsettled `finish` writes them."""
+        return tuple(self._bodies)
+
+    def finish(
+        self, outputs: Mapping[str, Handle], *, settle: bool = True, unwritten: Collection[Hashable] = ()
+    ) -> Emission:
         """Write everything recorded; the ``outputs`` get their names, all else the shortest free ones.
 
         Without ``settle`` every call stays a call and every function keeps its literals, so that what stands in the
-        main graph is what the calling tensors cost by themselves.
+        main graph is what the calling tensors cost by themselves; functions with a key in ``unwritten`` are left out.
         """
         for name, handle in outputs.items():
             handle.name = name
-        functions = list(self._bodies.values())
+        functions = [body for key, body in self._bodies.items() if settle or key not in unwritten]
         for body in [*functions, self._main]:
             _drop_unused(body)
         if settle:
             functions = _inline_single_calls(self._main, functions)
             for body in functions:
                 _lift_literals(body, [self._main, *functions])
-        names = {id(body): name for body, name in zip(functions, short_names(()), strict=False)}
+        named = functions if settle else list(self._bodies.values())
+        names = {id(body): name for body, name in zip(named, short_names(()), strict=False)}
         main = _Writer(names, self._taken | outputs.keys())
         main.initializers(self._main)
         nodes = tuple(main.node(step) for step in self._main.steps)

@@ -17,6 +17,9 @@ FORMAT_KEY = "sws_compress"
 CONSUMERS = ("Conv", "ConvTranspose", "Einsum", "GRU", "Gather", "Gemm", "LSTM", "MatMul", "RNN")
 """Operators whose float inputs are called weights."""
 
+FLOAT_TYPES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Types of tensors that are compressed."""
+
 
 @dataclass(frozen=True, eq=False)
 class Weight:

@@ -31,7 +31,7 @@ class Clustering:
 
 
 def cluster(values: AnyArray, components: int, *, rate_bits: float = 0.0, seed: int) -> Clustering:
-    """At most ``components`` distinct values for a float32 tensor of any shape.
+    """At most ``components`` distinct values, of the tensor's own type, for a floating-point tensor of any shape.
 
     A tensor that has no more distinct values than that is kept exactly. ``rate_bits`` (>= 0, in units of the weights
     squared) is half the squared error that one bit is worth. Raises ArgumentError for components outside 2..256,

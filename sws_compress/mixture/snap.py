@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from sws_compress.mixture.params import AnyArray, Array, Mixture
 MAX_CODEBOOK = 256
 """Indices are uint8."""
 
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""Names of the types a tensor may have; NumPy knows bfloat16 where ``ml_dtypes`` has been imported."""
+
 CHUNK = 1 << 18
 """Values converted and compared together; bounds the memory beyond the result to a few MB."""
 
@@ -22,21 +26,21 @@ CHUNK = 1 << 18
 class Palette:
     """A tensor of few distinct values (d = 1) or few distinct rows of d consecutive values.
 
-    ``codebook`` (k,) or (k, d) float32, 1 <= k <= 256; ``indices`` (n,) uint8 into it, in C order; ``shape`` of the
-    tensor, which holds n or n d values.
+    ``codebook`` (k,) or (k, d) of the tensor's own type, one of FLOATS, 1 <= k <= 256; ``indices`` (n,) uint8 into it,
+    in C order; ``shape`` of the tensor, which holds n or n d values.
 
     Raises ArgumentError where one of these rules is broken.
     """
 
-    codebook: npt.NDArray[np.float32]
+    codebook: npt.NDArray[Any]
     indices: npt.NDArray[np.uint8]
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if self.codebook.dtype != np.float32 or self.codebook.ndim not in (1, 2):
+        if self.codebook.dtype.name not in FLOATS or self.codebook.ndim not in (1, 2):
+            found = f"{self.codebook.dtype} {self.codebook.shape}"
             raise ArgumentError(
-                f"codebook must be float32 of shape (k,) or (k, d), got {self.codebook.dtype} {self.codebook.shape}: "
-                "convert it"
+                f"codebook must be floating-point of shape (k,) or (k, d), got {found}: convert it"
             )
         if not 1 <= len(self.codebook) <= MAX_CODEBOOK:
             raise ArgumentError(f"codebook must have 1 to 256 entries, got {len(self.codebook)}: indices are uint8")
@@ -77,13 +81,13 @@ class Palette:
         zeros_per_entry = (self.codebook.reshape(len(self.codebook), -1) == 0).sum(axis=1)
         return float(self.counts @ zeros_per_entry) / max(prod(self.shape), 1)
 
-    def expand(self) -> npt.NDArray[np.float32]:
-        """The tensor, float32 of ``shape``, bit for bit."""
+    def expand(self) -> npt.NDArray[Any]:
+        """The tensor, of the codebook's type and of ``shape``, bit for bit."""
         return self.codebook[self.indices].reshape(self.shape)
 
 
 def palette_of(values: AnyArray) -> Palette | None:
-    """The palette that ``values`` (float32, any shape) already have, or None if more than 256 bit patterns occur.
+    """The palette that ``values`` (one of FLOATS, any shape) already have, or None if more than 256 bit patterns occur.
 
     Exact: 0.0 and -0.0 are two entries, `expand` returns the same bits, and the codebook is sorted, -0.0 first. Only
     scalar palettes are looked for (d = 1).
@@ -91,11 +95,13 @@ def palette_of(values: AnyArray) -> Palette | None:
     Raises ArgumentError on another dtype or an empty array, ModelError if a value is NaN or infinite.
     """
     values = np.asarray(values)
-    if values.dtype != np.float32 or values.size == 0:
-        raise ArgumentError(f"values must be float32 and not empty, got {values.dtype} {values.shape}: convert them")
+    if values.dtype.name not in FLOATS or values.size == 0:
+        raise ArgumentError(
+            f"values must be floating-point and not empty, got {values.dtype} {values.shape}: convert them"
+        )
     flat = values.reshape(-1)
     check_finite(flat)
-    patterns = flat.view(np.uint32)
+    patterns = bit_patterns(flat)
     known = np.unique(patterns[:: max(1, patterns.size >> 12)])  # an ordinary tensor is refused here, after 4096 values
     if len(known) > MAX_CODEBOOK:
         return None
@@ -108,13 +114,19 @@ def palette_of(values: AnyArray) -> Palette | None:
             if len(known) > MAX_CODEBOOK:
                 return None
     indices = np.empty(patterns.size, np.uint8)
-    codebook = known.view(np.float32)
-    order = np.lexsort((~np.signbit(codebook), codebook))
+    codebook = known.view(values.dtype)
+    order = np.lexsort((~np.signbit(codebook), codebook.astype(np.float64)))
     rank = np.empty(len(order), np.uint8)
     rank[order] = np.arange(len(order), dtype=np.uint8)
     for start in range(0, patterns.size, CHUNK):
         indices[start : start + CHUNK] = rank[np.searchsorted(known, patterns[start : start + CHUNK])]
     return Palette(codebook[order], indices, values.shape)
+
+
+def bit_patterns(values: AnyArray) -> npt.NDArray[np.unsignedinteger]:
+    """The same memory as unsigned integers of the same width: what tells 0.0 from -0.0."""
+    patterns: npt.NDArray[np.unsignedinteger] = values.view(f"u{values.dtype.itemsize}")
+    return patterns
 
 
 def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0) -> Palette:
@@ -123,7 +135,10 @@ def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0) -> Palet
     ``values`` any shape; for d > 1 their number must be a multiple of d and every d consecutive ones are one symbol.
     ``rate_bits`` >= 0 is lambda, half the squared error that one bit is worth, in units of the weights squared; 0
     means the nearest mean. A component whose mean is exactly 0 stays exactly 0. Components that no weight chose, or
-    that round to the same float32 values, leave the codebook, which is sorted. Chou, Lookabaugh & Gray 1989.
+    that round to the same values, leave the codebook, which is sorted. Chou, Lookabaugh & Gray 1989.
+
+    The codebook is of the type of ``values`` if that is one of FLOATS, else float32. For float64 its values are rounded
+    to float32 all the same: clustering has no more digits to give, and a file stores four bytes for each then.
 
     Raises ArgumentError on more than 256 components, a negative rate or a size that d does not divide, ModelError if a
     value is NaN or infinite.
@@ -151,11 +166,12 @@ def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0) -> Palet
         assignment[start : start + CHUNK] = chosen
         for j in range(chunk.shape[1]):
             sums[:, j] += np.bincount(chosen, weights=chunk[:, j] - means[chosen, j], minlength=len(means))
-    return _palette_of_assignment(assignment, sums, mixture, values.shape)
+    dtype = values.dtype if values.dtype.name in FLOATS else np.dtype(np.float32)
+    return _palette_of_assignment(assignment, sums, mixture, values.shape, dtype)
 
 
 def _palette_of_assignment(
-    assignment: npt.NDArray[np.uint8], sums: Array, mixture: Mixture, shape: tuple[int, ...]
+    assignment: npt.NDArray[np.uint8], sums: Array, mixture: Mixture, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Palette:
     """The palette of cluster means; ``sums`` (k, d) are of the members' deviations from the component means."""
     means = mixture.means.reshape(sums.shape)
@@ -163,11 +179,11 @@ def _palette_of_assignment(
     centres = means + sums / np.maximum(counts, 1)[:, None]
     centres[(means == 0).all(axis=1)] = 0.0
     used = counts > 0
-    rows = centres[used].astype(np.float32) + np.float32(0.0)  # -0.0 + 0.0 = 0.0
+    rows = centres[used].astype(np.float32).astype(dtype).astype(np.float64) + 0.0  # -0.0 + 0.0 = 0.0
     codebook, merged = np.unique(rows, axis=0, return_inverse=True)
     new_index = np.zeros(len(means), np.uint8)
     new_index[used] = merged.reshape(-1)
-    return Palette(codebook.reshape(-1, *mixture.means.shape[1:]), new_index[assignment], shape)
+    return Palette(codebook.astype(dtype).reshape(-1, *mixture.means.shape[1:]), new_index[assignment], shape)
 
 
 def lower_envelope(means: Array, costs: Array) -> tuple[npt.NDArray[np.intp], Array]:

@@ -9,7 +9,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from sws_compress import packing
-from sws_compress.codec import NumpyOps, candidates
+from sws_compress.codec import NumpyOps, candidates, widths
 from sws_compress.graph.verify import check_runs, decoded_weights, unfolded_nodes
 from sws_compress.mixture.snap import Palette, palette_of
 from tests.graph.models import as_ir, few_values, matmul_model
@@ -37,9 +37,9 @@ CASES = {
 def forced(request, monkeypatch):
     """A model packed with one encoding, and its weights."""
     weights, encoding = CASES[request.param]
-    offered = packing.candidates
+    offered = widths.candidates
     monkeypatch.setattr(
-        packing, "candidates", lambda *args: tuple(code for code in offered(*args) if code.encoding == encoding)
+        widths, "candidates", lambda *args: tuple(code for code in offered(*args) if code.encoding == encoding)
     )
     packed = packing.pack(as_ir(matmul_model(weights)), {"W": palette_of(weights)})
     assert [tensor.encoding for tensor in packed.tensors] == [encoding]
@@ -92,10 +92,10 @@ def test_vectors(monkeypatch):
     random = np.random.default_rng(5)
     codebook = random.standard_normal((9, 2)).astype(np.float32)
     palette = Palette(codebook, random.choice(9, 700, p=np.arange(9) / 36).astype(np.uint8), (35, 40))
-    offered = packing.candidates
+    offered = widths.candidates
     for encoding in ("radix", "huffman"):
         monkeypatch.setattr(
-            packing,
+            widths,
             "candidates",
             lambda *args, wanted=encoding: tuple(code for code in offered(*args) if code.encoding == wanted),
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -188,7 +189,7 @@ def test_entropy_and_zeros() -> None:
 @pytest.mark.parametrize(
     ("codebook", "indices", "shape", "message"),
     [
-        (np.zeros(2), np.zeros(3, np.uint8), (3,), "codebook must be float32"),
+        (np.zeros(2, np.int64), np.zeros(3, np.uint8), (3,), "codebook must be floating-point"),
         (np.zeros(0, np.float32), np.zeros(3, np.uint8), (3,), "1 to 256 entries, got 0"),
         (np.zeros(2, np.float32), np.zeros(3, np.int64), (3,), "indices must be uint8"),
         (np.zeros(2, np.float32), np.full(3, 2, np.uint8), (3,), "indices must be < 2, got 2"),
@@ -201,5 +202,31 @@ def test_palette_refuses(codebook: np.ndarray, indices: np.ndarray, shape: tuple
 
 
 def test_palette_of_refuses_other_dtypes() -> None:
-    with pytest.raises(ArgumentError, match="must be float32 and not empty, got float64"):
-        palette_of(np.zeros(3))
+    with pytest.raises(ArgumentError, match="must be floating-point and not empty, got int64"):
+        palette_of(np.zeros(3, np.int64))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_palettes_have_the_type_of_the_tensor(dtype: type) -> None:
+    values = lopsided(900).astype(dtype).reshape(30, 30)
+    mixture = Mixture(np.full(3, 1 / 3), np.array([0.0, 0.21, 1.3]), np.full(3, 0.1))
+    snapped = snap(values, mixture)
+    assert snapped.codebook.dtype == values.dtype
+    assert np.array_equal(snapped.codebook, snapped.codebook.astype(np.float32).astype(dtype))
+    errors = [(values.astype(np.float64) - mean) ** 2 for mean in mixture.means]
+    mean_of_last = values[np.argmin(errors, axis=0) == 2].astype(np.float64).mean()
+    assert float(snapped.codebook[2]) == pytest.approx(mean_of_last, rel=1e-2)
+    values = snapped.expand()
+    values[3, 4] = -0.0
+    exact = palette_of(values)
+    assert exact is not None
+    assert exact.expand().dtype == values.dtype
+    assert exact.expand().tobytes() == values.tobytes()
+    assert len(exact.codebook) == 4
+
+
+def test_palettes_of_float64_keep_every_bit() -> None:
+    values = np.array([0.1, 1e-310, -1e300, np.nextafter(0.1, 1)])[np.arange(40) % 4]
+    exact = palette_of(values)
+    assert exact is not None
+    assert exact.expand().tobytes() == values.tobytes()

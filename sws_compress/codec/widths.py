@@ -1,0 +1,87 @@
+"""Tensors that are not float32.
+
+Encodings know one type of codebook, float32. A tensor of another type is decoded as float32 and cast, where all its
+codebook is exact in float32 (float16 and bfloat16 always are); else (float64) its codebook is looked up by numbers that
+are decoded as float32, the most frequent value being number 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.choose import candidates
+from sws_compress.codec.code import Code, Program
+from sws_compress.codec.ops import A, Array, ArrayOps
+from sws_compress.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A program whose rows are cast to another type."""
+
+    program: Program
+    dtype: np.dtype[Any]
+
+    @property
+    def encoding(self) -> str:
+        return self.program.encoding
+
+    @property
+    def shareable(self) -> bool:
+        return self.program.shareable
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        return ops.cast(self.program(ops, count, codebook, *arrays), self.dtype)
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """A program whose rows are numbers, looked up in the first of its arrays."""
+
+    program: Program
+
+    @property
+    def encoding(self) -> str:
+        return self.program.encoding
+
+    @property
+    def shareable(self) -> bool:
+        return self.program.shareable
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        table, *stored = arrays
+        return ops.gather(table, ops.cast(self.program(ops, count, codebook, *stored), np.int32))
+
+
+def candidates_of_any_type(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
+    """`candidates` for a codebook (k,) or (k, d) of any floating-point type; decodes to that type, bit for bit.
+
+    Raises ArgumentError as `candidates` does, and for vectors that are not exact in float32.
+    """
+    if codebook.dtype == np.float32:
+        return candidates(symbols, codebook)
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = codebook.astype(np.float32)
+        exact = single.astype(codebook.dtype).tobytes() == codebook.tobytes()
+    if exact:
+        return tuple(replace(code, program=Cast(code.program, codebook.dtype)) for code in candidates(symbols, single))
+    if codebook.ndim > 1:
+        raise ArgumentError("codebook of vectors must be exact in float32, got other values: round it first")
+    counts = np.bincount(symbols, minlength=len(codebook))
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    number = np.empty(len(codebook), np.uint8)
+    number[order] = np.arange(order.size)
+    return tuple(_looked_up(code, codebook[order]) for code in candidates(number[symbols], _numbers(order.size)))
+
+
+def _numbers(count: int) -> npt.NDArray[np.float32]:
+    return np.arange(count, dtype=np.float32)
+
+
+def _looked_up(code: Code, table: Array) -> Code:
+    payload = tuple(index + 1 for index in code.payload)
+    return replace(code, program=LookUp(code.program), arrays=(table, *code.arrays), payload=payload)
