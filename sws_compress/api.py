@@ -5,23 +5,20 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 
-from sws_compress.errors import ArgumentError, ModelError, OutputError
-from sws_compress.graph import rewrite
+from sws_compress.data_free import OnProgress, compress_file
+from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
-from sws_compress.graph.verify import compare_outputs, difference
-from sws_compress.graph.weights import Weight, find_weights, skipped_weights
-from sws_compress.mixture.cluster import cluster
+from sws_compress.graph.verify import difference
 from sws_compress.mixture.init import check_components
 from sws_compress.mixture.snap import Palette
-from sws_compress.packing import find_palettes
 from sws_compress.report.result import CompressionResult, Inspection, Verification
 from sws_compress.sessions import (
     AnyPath,
@@ -33,7 +30,7 @@ from sws_compress.sessions import (
     feeds_for,
     open_model,
 )
-from sws_compress.shipping import checked_output, dense_onnx, ship, ship_module
+from sws_compress.shipping import checked_output, dense_onnx, ship_module
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,12 +39,6 @@ if TYPE_CHECKING:
     from sws_compress.train.loop import Distillation, FineTuning, Loss, Progress
     from sws_compress.train.schedule import Schedule
     from sws_compress.train.select import Selection, Sharing
-
-OnProgress = Callable[[str, int, int], None]
-"""Called as ``on_progress(description, done, total)``."""
-
-SMALLEST_WEIGHT = 256
-"""Elements below which a tensor of an ONNX file is not clustered: its codebook would cost what it saves."""
 
 EXAMPLE_ROWS = 8
 """Rows of the first training batch that serve as example inputs."""
@@ -109,7 +100,7 @@ def compress(
                 "train, loss, evaluate and parameters must be left out for an ONNX file, got at least one: "
                 "pass the torch module to train it"
             )
-        return _compress_file(Path(model), target, components, example_inputs, seed, on_progress, started)
+        return compress_file(Path(model), target, components, example_inputs, seed, on_progress, started)
     from sws_compress.train.loop import FineTuning
     from sws_compress.train.schedule import Schedule
     from sws_compress.train.select import Sharing
@@ -292,84 +283,3 @@ def _refuse_other_float(name: str, parameter: nn.Parameter) -> None:
 
     if parameter.dtype != torch.float32:
         raise ModelError(f"{name} must be float32 to be packed, got {parameter.dtype}: call model.float() first")
-
-
-# -- ONNX files -------------------------------------------------------------------------------------------------------
-
-
-def _compress_file(
-    source: Path,
-    target: Path,
-    components: int,
-    inputs: Any,
-    seed: int,
-    on_progress: OnProgress | None,
-    started: float,
-) -> CompressionResult:
-    """Data-free: every weight of an ONNX file clustered from its values."""
-    check_components(components)
-    model = read_model(source)
-    _refuse_own_input(source, target)
-    model = ir.external_data.load_to_model(model)
-    weights = find_weights(model, smallest=SMALLEST_WEIGHT)
-    _refuse_nothing_to_do(source, model, weights)
-    feeds = _checked_feeds(source, inputs, seed)
-    palettes: dict[str, Palette] = {}
-    mixtures: dict[str, Mixture] = {}
-    for i, weight in enumerate(weights):
-        if on_progress is not None:
-            on_progress(f"clustering {weight.name}", i, len(weights))
-        found = cluster(weight.values, components, seed=seed)
-        palettes[weight.name] = found.palette
-        if found.mixture is not None:
-            mixtures[weight.name] = found.mixture
-    if on_progress is not None:
-        on_progress("packing and checking", len(weights), len(weights))
-    for name, palette in palettes.items():
-        model.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
-    snapped = rewrite.write(model)
-    shipped = ship(
-        model,
-        {**find_palettes(model), **palettes},
-        target,
-        dense_bytes=bytes_on_disk(source),
-        check=lambda packed: compare_outputs(snapped, packed, feeds),
-    )
-    return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, mixtures=mixtures)
-
-
-def _refuse_own_input(source: Path, target: Path) -> None:
-    """OutputError if writing ``target`` would overwrite the model or its external data."""
-    for file in (source, *external_files(source)):
-        if target.exists() and target.samefile(file):
-            raise OutputError(f"output {target} must not be the input, got the same file: choose another path")
-
-
-def _checked_feeds(source: Path, inputs: Any, seed: int) -> Feeds:
-    """Inputs on which the original runs: found out before the work, and not taken for a failure of the result."""
-    if not (inputs is None or isinstance(inputs, str | os.PathLike | Mapping)):
-        raise ArgumentError(
-            f"example_inputs of an ONNX file must be arrays by input name, got {type(inputs).__name__}: "
-            "pass a dict, or the path of an .npz file"
-        )
-    original = open_model(source)
-    feeds = feeds_for(original, inputs, seed=seed)
-    answers(original, source, feeds, given=inputs is not None)
-    return feeds
-
-
-def _refuse_nothing_to_do(source: Path, model: ir.Model, weights: Sequence[Weight]) -> None:
-    if not weights:
-        skipped = max(
-            skipped_weights(model, smallest=SMALLEST_WEIGHT), key=lambda one: np.prod(one.shape), default=None
-        )
-        largest = "" if skipped is None else f"; the largest, {skipped.name}, {skipped.reason}"
-        raise ModelError(
-            f"model {source} must have a float32 weight of at least {SMALLEST_WEIGHT} elements, got none{largest}: "
-            "it is small enough already, or its weights are no initialisers"
-        )
-    if all(np.all(weight.values == weight.values.flat[0]) for weight in weights):
-        raise ModelError(
-            f"{weights[0].name} must not be constant, got {weights[0].values.flat[0]:g} everywhere and no other weight "
-            "that varies: pass a trained model"
-        )

@@ -1,0 +1,114 @@
+"""Figures, tables and JSON of a result say what the result holds."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+from rich.console import Console, RenderableType
+
+from sws_compress.graph.inspect import TensorRow
+from sws_compress.graph.verify import OutputDifference
+from sws_compress.mixture.params import Mixture
+from sws_compress.report.figures import _curve, weights_figure
+from sws_compress.report.result import CompressionResult, Verification
+from sws_compress.report.tables import TensorsTable, compression_table, verification_table
+
+ROWS = (
+    TensorRow("fc1.weight", (300, 784), "sparse+huffman", 7, 0.96, 0.4, 14_000, 0.7),
+    TensorRow("fc1.bias", (10,), "dense", 10, 0.0, 3.3, 58, 0.0029),
+)
+
+
+def shown(table: RenderableType, width: int) -> list[str]:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(table)
+    return stream.getvalue().splitlines()
+
+
+def result(**changes: object) -> CompressionResult:
+    values = {
+        "output": Path("small.onnx"),
+        "dense_bytes": 950_000,
+        "file_bytes": 20_000,
+        "tensors": ROWS,
+        "largest_difference": 1e-7,
+        "seconds": 12.5,
+        **changes,
+    }
+    return CompressionResult(**values)  # type: ignore[arg-type]
+
+
+def test_totals_are_of_compressed_tensors_and_the_whole_file() -> None:
+    assert result().ratio == 47.5
+    assert result().weights == 235_200
+    assert result().zeros == pytest.approx(0.96)
+    assert result().bits_per_weight == pytest.approx(8 * 20_000 / 235_200)
+    nothing = result(tensors=ROWS[1:])
+    assert (nothing.weights, nothing.zeros) == (0, 0.0)
+
+
+def test_json_says_the_same() -> None:
+    values = json.loads(json.dumps(result(before=0.98, after=0.97).to_json()))
+    assert (values["ratio"], values["file_bytes"], values["before"], values["after"]) == (47.5, 20_000, 0.98, 0.97)
+    assert values["tensors"][0]["shape"] == [300, 784]
+    assert values["tensors"][0]["elements"] == 235_200
+    assert values["tensors"][0]["file_bits"] == pytest.approx(8 * 14_000 / 235_200)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_long_names_have_lines_of_their_own_where_there_is_no_room(width: int) -> None:
+    name = "model.layers.11.self_attention.query_projection.weight"
+    rows = (TensorRow(name, (4096, 4096), "sparse+huffman", 256, 1.0, 7.999, 16_000_000, 1.0), *ROWS)
+    lines = shown(TensorsTable(rows), width)
+    if width >= 80:
+        assert max(map(len, lines)) <= width
+    (line,) = [line for line in lines if name in line]
+    assert ("4096x4096" in line) is (width == 160)
+    heading = next(line for line in lines if "entropy" in line)
+    if width == 160:  # numbers end where their heading ends
+        assert line.index("7.999") + 5 == heading.index("entropy") + len("entropy")
+
+
+def test_summary_of_a_compression() -> None:
+    text = "\n".join(shown(compression_table(result(before=0.98, after=0.97), [("test error", "1.2 %")]), 80))
+    for words in ("950,000 bytes", "20,000 bytes", "47.5x", "0.98, 0.97", "96.0 %", "test error", "1.2 %", "12.5 s"):
+        assert words in text
+
+
+@pytest.mark.parametrize(("relative", "verdict"), [(0.1, "passed"), (0.1001, "FAILED"), (float("inf"), "FAILED")])
+def test_verdict_is_by_the_relative_difference(relative: float, verdict: str) -> None:
+    outputs = (OutputDifference("y", 3.0, 0.0), OutputDifference("z[/b]", 0.2, relative))
+    verification = Verification(Path("a"), Path("b"), 1000, 100, outputs, 0.1)
+    assert verification.passed is (verdict == "passed")
+    text = "\n".join(shown(verification_table(verification), 80))
+    assert verdict in text
+    assert "z[/b]" in text
+    assert "10.0x smaller" in text
+
+
+def test_curve_shows_peaks_narrower_than_a_pixel() -> None:
+    mixture = Mixture(np.array([0.5, 0.5]), np.array([0.0, 0.3]), np.array([1e-12, 1e-2]))
+    grid, density = _curve(mixture, 0.5)
+    assert (np.diff(grid) > 0).all()
+    assert density.max() == pytest.approx(0.5 / np.sqrt(2 * np.pi * 1e-12), rel=1e-3)
+    assert np.sum(np.diff(grid) * (density[1:] + density[:-1]) / 2) == pytest.approx(1.0, abs=0.03)
+
+
+def test_figure_is_a_readable_picture(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    before = {name: (0.1 * random.standard_normal((40, 50))).astype(np.float32) for name in ("a", "b")}
+    after = {name: np.round(values, 1) for name, values in before.items()}
+    mixture = Mixture(np.array([0.6, 0.2, 0.2]), np.array([0.0, -0.1, 0.1]), np.full(3, 1e-3))
+    weights_figure(before, after, dict.fromkeys(before, mixture), tmp_path / "weights.png")
+    picture = matplotlib.image.imread(tmp_path / "weights.png")
+    assert picture.shape[0] > 400
+    assert picture.shape[1] > 1000
+    blue = (picture[..., 2] > 0.7) & (picture[..., 0] < 0.3)
+    left, right = np.array_split(blue.sum(0), 2)
+    assert left.sum() > 500  # the mixture is drawn over both
+    assert right.sum() > 500

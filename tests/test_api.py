@@ -1,0 +1,474 @@
+"""The way as a whole, from modules and files to a checked file on disk."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch.nn.functional import cross_entropy
+
+import sws_compress as sws
+from sws_compress.graph.verify import decoded_weights, unfolded_nodes
+from sws_compress.report.result import CompressionResult
+from sws_compress.sessions import run_model
+from sws_compress.train.loop import Distillation
+from tests.models import Mlp, gaussian, make, write_mlp
+
+KINDS = ("mlp", "cnn", "lstm", "gru", "tied", "two")
+
+
+def answers(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+    names = [value.name for value in onnx.load(path).graph.input]
+    return list(run_model(path, {name: x.numpy() for name, x in zip(names, inputs, strict=True)}).values())
+
+
+def torch_answers(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+    model.eval()
+    with torch.no_grad():
+        outputs = model(*inputs)
+    return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def dead_initialisers(path: Path) -> set[str]:
+    graph = onnx.load(path).graph
+    used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    return {tensor.name for tensor in graph.initializer} - used
+
+
+def batches(count: int = 6, rows: int = 16) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(11)
+    pairs = []
+    for _ in range(count):
+        x = torch.randn(rows, 20, generator=generator)
+        pairs.append((x, (x[:, :7]).argmax(1)))
+    return pairs
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    """(kind, module as it was, module passed in, its inputs, result) of a data-free compression."""
+    model, inputs = make(request.param)
+    before = copy.deepcopy(model)
+    output = tmp_path_factory.mktemp(request.param) / "small.onnx"
+    result = sws.compress(model, output, example_inputs=inputs(4), components=8)
+    return request.param, before, model, inputs, result
+
+
+def test_file_computes_what_the_snapped_module_computes(shipped: tuple[Any, ...]) -> None:
+    _, _, _, inputs, result = shipped
+    for rows in (1, 3, 8):
+        feeds = inputs(rows)
+        for actual, wanted in zip(answers(result.output, feeds), torch_answers(result.network, feeds), strict=True):
+            np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_weights_hold_few_values_and_the_file_has_them(shipped: tuple[Any, ...]) -> None:
+    kind, before, _, _, result = shipped
+    parameters = dict(result.network.named_parameters())
+    large = [name for name, p in before.named_parameters() if p.dim() > 1 and p.numel() >= 256]
+    decoded = decoded_weights(result.output.read_bytes(), [row.name for row in result.tensors])
+    assert large
+    for name in large:
+        values = parameters[name].detach().numpy()
+        assert 2 <= len(np.unique(values)) <= 8
+        assert not np.array_equal(values, dict(before.named_parameters())[name].detach().numpy())
+    if kind == "tied":  # the exporter takes the table's other name
+        decoded["embedding.weight"] = decoded["head.weight"]
+    for name in large:
+        np.testing.assert_array_equal(np.unique(decoded[name]), np.unique(parameters[name].detach().numpy()))
+
+
+def test_module_that_was_passed_in_is_unchanged(shipped: tuple[Any, ...]) -> None:
+    _, before, model, _, _ = shipped
+    assert model.training
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.state_dict().items())
+
+
+def test_file_is_clean(shipped: tuple[Any, ...]) -> None:
+    _, _, _, _, result = shipped
+    data = result.output.read_bytes()
+    assert unfolded_nodes(data) == ()
+    assert dead_initialisers(result.output) == set()
+    words = onnx.load_from_string(data)
+    for tensor in words.graph.initializer:
+        tensor.ClearField("raw_data")  # payload may spell anything
+    rest = words.SerializeToString()
+    for trace in (b".py", b"/", b"torch", b"Traceback", b"namespace", os.getcwd().encode()):
+        assert trace not in rest, trace
+
+
+def test_sizes_are_those_on_disk(shipped: tuple[Any, ...]) -> None:
+    _, _, _, _, result = shipped
+    assert result.file_bytes == os.path.getsize(result.output) < result.dense_bytes
+    assert result.ratio == result.dense_bytes / os.path.getsize(result.output)
+    assert result.bits_per_weight == 8 * os.path.getsize(result.output) / result.weights
+    seen = sws.inspect(result.output)
+    parts = seen.parts.shared_bytes + seen.parts.graph_bytes + sum(row.file_bytes for row in seen.parts.rows)
+    assert parts == seen.disk_bytes == result.file_bytes
+    assert seen.parts.rows == result.tensors
+    assert not list(result.output.parent.glob(".*"))
+
+
+def test_batch_norms_stay_apart(tmp_path: Path) -> None:
+    """Merged into the convolution, each row would be scaled by its own factor, and hold more than 8 values."""
+    model, inputs = make("cnn")
+    result = sws.compress(model, tmp_path / "small.onnx", example_inputs=inputs(2), components=8)
+    operators = [node.op_type for node in onnx.load(result.output).graph.node]
+    assert operators.count("BatchNormalization") == 2
+    assert {row.name: row.encoding for row in result.tensors}["conv1.weight"] != "dense"
+
+
+def test_tied_table_is_in_the_file_once(tmp_path: Path) -> None:
+    model, inputs = make("tied")
+    result = sws.compress(model, tmp_path / "small.onnx", example_inputs=inputs(2), components=8)
+    assert result.weights == 100 * 32 + 32 * 32
+    assert result.dense_bytes < 4 * (100 * 32 + 32 * 32) + 2000
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+def trained(tmp_path: Path, name: str = "small.onnx", **changes: Any) -> tuple[Mlp, CompressionResult]:
+    model = Mlp()
+    options = {"train": batches(), "loss": cross_entropy, "components": 4, "ratio": 8, "epochs": 4, **changes}
+    return model, sws.compress(model, tmp_path / name, **options)
+
+
+def test_training_moves_the_copy_only(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    seen: list[tuple[str, int, int]] = []
+    scores: list[torch.nn.Module] = []
+
+    def evaluate(model: torch.nn.Module) -> float:
+        scores.append(model)
+        return float(len(scores))
+
+    model, result = trained(tmp_path, evaluate=evaluate, on_progress=lambda *values: seen.append(values))
+    assert (result.before, result.after) == (1.0, 2.0)
+    assert scores == [model, result.network]
+    assert [done for _, done, _ in seen] == list(range(1, 25))
+    assert "hard stage" in seen[-5][0]
+    assert len(np.unique(result.network.fc1.weight.detach().numpy())) <= 4
+    assert len(np.unique(model.fc1.weight.detach().numpy())) > 256
+    assert set(result.mixtures) == {"fc1.weight", "fc2.weight"}
+    x = batches()[0][0]
+    np.testing.assert_allclose(answers(result.output, (x,))[0], torch_answers(result.network, (x,))[0], atol=1e-5)
+
+
+def test_same_seed_same_file(tmp_path: Path) -> None:
+    files = []
+    for name in ("a.onnx", "b.onnx"):
+        torch.manual_seed(5)
+        files.append(trained(tmp_path, name)[1].output.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_teacher_alone_needs_no_labels(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    _, result = trained(tmp_path, loss=None, train=[x for x, _ in batches()], distillation=Distillation(weight=1.0))
+    assert result.file_bytes < result.dense_bytes
+
+
+def test_interrupted_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
+    def stop(description: str, done: int, total: int) -> None:
+        if done == 15:
+            raise KeyboardInterrupt
+
+    torch.manual_seed(2)
+    whole = trained(tmp_path, "whole.onnx")[1].output.read_bytes()
+    state = tmp_path / "run.state"
+    torch.manual_seed(2)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, "half.onnx", state=state, on_progress=stop)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.onnx", "run.state"}
+    torch.manual_seed(2)
+    assert trained(tmp_path, "half.onnx", state=state)[1].output.read_bytes() == whole
+
+
+def test_keyboard_interrupt_leaves_no_file(tmp_path: Path) -> None:
+    def stop(description: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, on_progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nan_loss_names_the_step_and_saves_the_last_good_state(tmp_path: Path) -> None:
+    steps = 0
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        value = cross_entropy(outputs, targets)
+        return value * (torch.nan if steps == 9 else 1.0)
+
+    with pytest.raises(sws.TrainingError, match=r"loss .* nan at step 9 of 24.*small\.onnx\.state") as error:
+        trained(tmp_path, loss=loss)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx.state"]
+    saved = torch.load(tmp_path / "small.onnx.state", weights_only=True)
+    assert all(torch.isfinite(value).all() for value in saved["model"].values())
+    _, result = trained(tmp_path, state=tmp_path / "small.onnx.state")
+    assert result.output.exists()
+
+
+def test_a_module_that_cannot_be_exported_is_not_trained_first(tmp_path: Path) -> None:
+    class Branch(Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x if x.sum() > 0 else -x)
+
+    with pytest.raises(sws.ModelError, match=r"Branch must be exportable .*data-dependent") as error:
+        sws.compress(
+            Branch(),
+            tmp_path / "small.onnx",
+            train=batches(),
+            loss=cross_entropy,
+            on_progress=lambda *_: pytest.fail("trained"),
+        )
+    assert "\n" not in str(error.value)
+    assert "\x1b" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- a loop of one's own ----------------------------------------------------------------------------------------------
+
+
+def test_own_loop_snap_and_export(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    model = Mlp()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    prior = sws.SoftWeightSharing(model, optimizer, components=8)
+    for _ in range(3):
+        for x, y in batches():
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+            prior.step()
+        prior.update()
+    palettes = prior.snap()
+    result = sws.export(model, palettes, tmp_path / "small.onnx", example_inputs=x)
+    assert result.file_bytes == os.path.getsize(tmp_path / "small.onnx") < result.dense_bytes / 3
+    decoded = decoded_weights(result.output.read_bytes(), palettes)
+    for name, palette in palettes.items():
+        np.testing.assert_array_equal(decoded[name], palette.expand())
+    for rows in (1, 5):
+        feeds = (x[:rows],)
+        np.testing.assert_allclose(answers(result.output, feeds)[0], torch_answers(model, feeds)[0], atol=1e-5)
+
+
+def test_export_wants_the_values_of_the_palettes(tmp_path: Path) -> None:
+    model = Mlp()
+    prior = sws.SoftWeightSharing(model, torch.optim.SGD(model.parameters(), 0.1), components=4)
+    palettes = prior.snap()
+    with torch.no_grad():
+        model.fc1.weight[3, 4] += 1e-7
+    with pytest.raises(sws.ModelError, match=r"fc1\.weight must hold the values of its palette"):
+        sws.export(model, palettes, tmp_path / "small.onnx", example_inputs=torch.zeros(2, 20))
+    with pytest.raises(sws.ArgumentError, match=r"'fc9\.weight'"):
+        sws.export(
+            model, {"fc9.weight": palettes["fc1.weight"]}, tmp_path / "s.onnx", example_inputs=torch.zeros(2, 20)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- bad arguments ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"components": 1}, sws.ArgumentError, r"components must be >= 2, got 1"),
+        ({"components": 257}, sws.ArgumentError, r"components must be <= 256, got 257"),
+        ({"epochs": 0}, sws.ArgumentError, r"epochs must be >= 1, got 0"),
+        ({"ratio": 1.0}, sws.ArgumentError, r"ratio must be > 1, got 1"),
+        ({"learning_rate": 0.0}, sws.ArgumentError, r"learning_rate must be > 0"),
+        ({"train": None}, sws.ArgumentError, r"example_inputs must be given"),
+        ({"train": None, "example_inputs": torch.zeros(2, 20)}, sws.ArgumentError, r"loss must come with train"),
+        ({"train": []}, sws.DataError, r"train must yield at least one batch"),
+        ({"train": iter(batches())}, sws.DataError, r"train must have a length"),
+        ({"train": [x for x, _ in batches()]}, sws.DataError, r"train must yield \(inputs, targets\) pairs"),
+        ({"parameters": ["fc7.weight"]}, sws.ArgumentError, r"got 'fc7.weight'"),
+        ({"parameters": lambda name, parameter: False}, sws.ModelError, r"trainable weight"),
+        ({"example_inputs": torch.zeros(2, 21)}, sws.ModelError, r"Mlp must be exportable .*check example_inputs"),
+        ({"state": "/"}, sws.OutputError, r"state / must be a file, got a directory"),
+    ],
+)
+def test_bad_arguments(tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as raised:
+        trained(tmp_path, **changes)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_floats_are_refused_before_the_work(tmp_path: Path, dtype: torch.dtype) -> None:
+    with pytest.raises(sws.ModelError, match=r"fc1\.weight must be float32 .*float.*model\.float\(\)"):
+        sws.compress(Mlp().to(dtype), tmp_path / "s.onnx", example_inputs=torch.zeros(2, 20, dtype=dtype))
+
+
+def test_nan_weights_of_a_module_are_named(tmp_path: Path) -> None:
+    model = Mlp()
+    with torch.no_grad():
+        model.fc2.weight[1, 2] = torch.inf
+    with pytest.raises(sws.ModelError, match=r"fc2\.weight must hold finite values, got 1 NaN or infinite of 350"):
+        sws.compress(model, tmp_path / "small.onnx", example_inputs=torch.zeros(2, 20))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frozen_parts_stay_in_their_mode(tmp_path: Path) -> None:
+    model, inputs = make("cnn")
+    model.train()
+    model.norm1.eval()
+    sws.compress(model, tmp_path / "small.onnx", example_inputs=inputs(2), components=4)
+    assert model.training
+    assert model.norm2.training
+    assert not model.norm1.training
+
+
+# -- ONNX files -------------------------------------------------------------------------------------------------------
+
+
+def test_onnx_file_data_free(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx")
+    original = source.read_bytes()
+    result = sws.compress(source, tmp_path / "small.onnx", components=8)
+    assert source.read_bytes() == original
+    assert result.dense_bytes == len(original)
+    assert result.file_bytes == os.path.getsize(tmp_path / "small.onnx") < len(original) / 6
+    decoded = decoded_weights(result.output.read_bytes(), ["w1", "w2"])
+    for name, seed, shape in (("w1", 1, (40, 60)), ("w2", 2, (60, 30))):
+        weights = gaussian(*shape, seed=seed)
+        values = decoded[name]
+        assert len(np.unique(values)) == 8
+        # Max-Lloyd with 8 levels leaves 3.45 % of a normal distribution's variance; the one at zero costs a little.
+        assert 0.02 < np.mean((values - weights) ** 2) / weights.var() < 0.045
+    assert set(result.mixtures) == {"w1", "w2"}
+
+
+def test_external_data_counts_and_is_never_overwritten(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx")
+    onnx.save(onnx.load(source), source, save_as_external_data=True, location="model.data", size_threshold=0)
+    weights = (tmp_path / "model.data").read_bytes()
+    with pytest.raises(sws.OutputError, match="must not be the input"):
+        sws.compress(source, tmp_path / "model.data")
+    assert (tmp_path / "model.data").read_bytes() == weights
+    result = sws.compress(source, tmp_path / "small.onnx")
+    assert result.dense_bytes == os.path.getsize(source) + os.path.getsize(tmp_path / "model.data")
+    assert sws.inspect(source).disk_bytes == result.dense_bytes
+    (tmp_path / "model.data").unlink()
+    assert sws.inspect(result.output).disk_bytes == result.file_bytes
+    assert sws.verify(result.output, result.output).passed
+
+
+def test_constant_tensor_beside_others_works(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx", np.full((40, 60), 0.25, np.float32))
+    result = sws.compress(source, tmp_path / "small.onnx")
+    assert np.all(decoded_weights(result.output.read_bytes(), ["w1"])["w1"] == np.float32(0.25))
+
+
+def test_fewer_values_than_components_is_exact(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    values = np.array([-0.1, -0.0, 0.0, 0.3], np.float32)
+    first, second = random.choice(values, (40, 60)), random.choice(values, (60, 30))
+    source = write_mlp(tmp_path / "model.onnx", first, second)
+    result = sws.compress(source, tmp_path / "small.onnx")
+    decoded = decoded_weights(result.output.read_bytes(), ["w1", "w2"])
+    assert decoded["w1"].tobytes() == first.tobytes()
+    assert decoded["w2"].tobytes() == second.tobytes()
+    verification = sws.verify(source, result.output, tolerance=0.0)
+    assert verification.passed
+    assert verification.outputs[0].largest_absolute == 0
+
+
+def test_model_with_integer_outputs_only(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx", classes=True)
+    result = sws.compress(source, tmp_path / "small.onnx", components=64)
+    assert result.largest_difference == 0
+    assert sws.verify(result.output, result.output, tolerance=0.0).passed
+
+
+def test_weights_without_elements_are_left_alone(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx", np.zeros((0, 60), np.float32))
+    result = sws.compress(source, tmp_path / "small.onnx")
+    np.testing.assert_array_equal(run_model(result.output, {"x": np.zeros((3, 0), np.float32)})["y"], np.zeros((3, 30)))
+
+
+def test_sample_inputs_of_the_callers_own(tmp_path: Path) -> None:
+    """Random inputs do not fit every model: two free dimensions of different names may have to differ."""
+    model = onnx.load(write_mlp(tmp_path / "model.onnx"))
+    model.graph.node.insert(0, onnx.helper.make_node("Concat", ["x1", "x2"], ["x"], axis=1))
+    del model.graph.input[:]
+    for name, size in (("x1", "p"), ("x2", "q")):
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size]))
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(sws.DataError, match="must run on random inputs"):
+        sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx")
+    feeds = {"x1": gaussian(3, 15), "x2": gaussian(3, 25)}
+    result = sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx", example_inputs=feeds)
+    np.savez(tmp_path / "feeds.npz", **feeds)
+    assert sws.verify(tmp_path / "model.onnx", result.output, inputs=tmp_path / "feeds.npz", tolerance=0.5).passed
+    with pytest.raises(sws.ArgumentError, match="must be arrays by input name, got tuple"):
+        sws.compress(tmp_path / "model.onnx", tmp_path / "s.onnx", example_inputs=(feeds["x1"],))
+
+
+def test_no_training_from_a_file(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx")
+    for argument in ({"train": batches()}, {"loss": cross_entropy}, {"parameters": ["w1"]}):
+        with pytest.raises(sws.ArgumentError, match="must be left out for an ONNX file"):
+            sws.compress(source, tmp_path / "small.onnx", **argument)
+
+
+def test_float16_weights_are_told_from_none(tmp_path: Path) -> None:
+    model = onnx.load(write_mlp(tmp_path / "model.onnx"))
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(sws.ModelError, match="the largest, w1, is float16, not float32"):
+        sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx")
+
+
+# -- what must not be shipped -----------------------------------------------------------------------------------------
+
+
+def test_device_is_no_output(tmp_path: Path) -> None:
+    """A file renamed over a device would take its place, for everyone."""
+    source = write_mlp(tmp_path / "model.onnx")
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    with pytest.raises(sws.OutputError, match="ordinary file"):
+        sws.compress(source, fifo)
+    assert fifo.is_fifo()
+
+
+def test_inspect_a_plain_file(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx")
+    seen = sws.inspect(source)
+    assert [(row.name, row.encoding, row.shape) for row in seen.parts.rows] == [
+        ("w1", "dense", (40, 60)),
+        ("w2", "dense", (60, 30)),
+    ]
+    assert seen.parts.graph_bytes + sum(row.file_bytes for row in seen.parts.rows) == os.path.getsize(source)
+    assert not seen.parts.compressed
+
+
+def test_verify_measures_the_difference(tmp_path: Path) -> None:
+    first = write_mlp(tmp_path / "a.onnx")
+    second = write_mlp(tmp_path / "b.onnx", second=np.float32(1.25) * gaussian(60, 30, seed=2))
+    same, other = sws.verify(first, first), sws.verify(first, second)
+    assert same.passed
+    assert not other.passed
+    assert other.outputs[0].largest_relative == pytest.approx(0.25, rel=1e-5)
+    assert sws.verify(first, second, tolerance=0.26).passed
+    assert sws.verify(first, second, inputs={"x": np.zeros((2, 40), np.float32)}, tolerance=0.0).passed
+    with pytest.raises(sws.ArgumentError, match="tolerance must be >= 0, got nan"):
+        sws.verify(first, second, tolerance=float("nan"))

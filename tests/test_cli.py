@@ -1,0 +1,492 @@
+"""The command line: what goes where, exit codes, and one line for everything that is wrong with the input."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import sws_compress
+from sws_compress import cli
+from tests.models import gaussian, write_mlp
+from tests.test_package import HEAVY, START_SECONDS, fastest_start_seconds
+
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x10\x00\x00\x00\x10\x08\x06\x00\x00\x00\x1f\xf3\xffa"
+
+
+def run(*arguments: str | Path) -> int:
+    """``main`` in this process; argparse leaves by SystemExit."""
+    try:
+        return cli.main([str(argument) for argument in arguments])
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return write_mlp(folder / "model.onnx")
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A path in a folder of its own that holds an older result."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    path = folder / "small.onnx"
+    path.write_bytes(b"older result")
+    return path
+
+
+def assert_nothing_happened(output: Path) -> None:
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert output.read_bytes() == b"older result"
+
+
+def assert_one_line(captured: Any, *words: str) -> None:
+    """Nothing on standard output; one line that names thing, rule, value and cure."""
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("sws-compress: error: ")
+    assert ": " in captured.err.removeprefix("sws-compress: error: ")  # what is wrong: what to do
+    assert "Traceback" not in captured.err
+    for word in words:
+        assert word in captured.err, f"{word} is not in: {captured.err}"
+
+
+# -- every command ----------------------------------------------------------------------------------------------------
+
+
+def test_compress_inspect_verify_as_json(model: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", model, "-o", output, "--components", "64", "--json") == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert captured.err == ""
+    assert result["file_bytes"] == os.path.getsize(output)
+    assert result["dense_bytes"] == os.path.getsize(model)
+    assert [tensor["distinct_values"] for tensor in result["tensors"]] == [64, 64]
+
+    assert run("inspect", output, "--json") == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert seen["disk_bytes"] == os.path.getsize(output)
+    assert seen["tensors"] == result["tensors"]
+
+    assert run("verify", model, output, "--json") == 0
+    verification = json.loads(capsys.readouterr().out)
+    assert verification["passed"] is True
+    assert 0 < verification["outputs"][0]["largest_relative"] < 0.1
+
+
+def test_tables_fit_80_columns(
+    model: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(output.parent)
+    for command in (
+        ("compress", model, "-o", output.name),
+        ("inspect", output.name),
+        ("inspect", model),
+        ("verify", model, output.name),
+    ):
+        assert run(*command) in (0, 1)
+        captured = capsys.readouterr()
+        assert captured.err == ""
+        assert max(map(len, captured.out.splitlines())) <= 80
+    assert run("inspect", output.name) == 0
+    table = capsys.readouterr().out
+    assert "w1" in table
+    assert "40x60" in table
+    assert f"{os.path.getsize(output):,} bytes" in table
+
+
+def test_names_with_brackets_are_no_markup(tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_mlp(tmp_path / "[bold]model.onnx", names=("block[/red]", ":smile:[b]"))
+    assert run("compress", source, "-o", output) == 0
+    assert run("inspect", output) == 0
+    out = capsys.readouterr().out
+    assert out.count("block[/red]") == 2
+    assert out.count(":smile:[b]") == 2
+
+
+@pytest.mark.parametrize("name", ["compress", "inspect", "verify", "demo"])
+def test_help_of_each_command(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(name, "--help") == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: sws-compress {name}")
+    assert "--json" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert run("--help") == 0
+    assert f"\n    {name} " in capsys.readouterr().out
+
+
+def test_exit_codes_of_argparse(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 2
+    assert run("decompress") == 2
+    assert run("compress", "model.onnx") == 2  # no output named
+    assert capsys.readouterr().out == ""
+
+
+def test_module_and_version() -> None:
+    command = [sys.executable, "-m", "sws_compress", "--version"]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert result.stdout == f"sws-compress {sws_compress.__version__}\n"
+
+
+def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
+    assert fastest_start_seconds("-m", "sws_compress", "--help") < START_SECONDS
+    program = (
+        "import sys\nfrom sws_compress.cli import main\n"
+        "try: main(['compress', '--help'])\nexcept SystemExit: pass\n"
+        f"print(sorted(set({(*HEAVY, 'rich', 'numpy')!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert result.stderr.strip() == "[]"
+
+
+def test_progress_stays_off_standard_output(model: Path, output: Path) -> None:
+    """Also on a terminal, which both streams pretend to be here."""
+    command = [sys.executable, "-m", "sws_compress", "compress", str(model), "-o", str(output), "--json"]
+    environment = {**os.environ, "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
+    result = subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert json.loads(result.stdout)["file_bytes"] == os.path.getsize(output)
+
+
+def test_reader_that_leaves_early(model: Path) -> None:
+    command = f"'{sys.executable}' -m sws_compress inspect '{model}' --json | true; echo ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], check=True, capture_output=True, text=True)
+    assert result.stderr == ""
+    assert result.stdout.strip() in ("0", str(cli.BROKEN_PIPE))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_standard_output_that_is_full(model: Path, options: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "sws_compress", "inspect", str(model), *options]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "standard output must be writable" in result.stderr
+
+
+def test_json_has_no_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A difference from outputs that are all zero is infinitely large, relative to them."""
+    zeros = write_mlp(tmp_path / "zeros.onnx", second=np.zeros((60, 30), np.float32))
+    other = write_mlp(tmp_path / "other.onnx")
+    assert run("verify", zeros, other, "--json") == 1
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    values = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert values["passed"] is False
+    assert values["outputs"][0]["largest_relative"] is None
+
+
+def test_interrupt(model: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sws_compress.data_free.cluster", stop)
+    assert run("compress", model, "-o", output) == cli.INTERRUPTED
+    assert "nothing was replaced" in capsys.readouterr().err
+    assert_nothing_happened(output)
+
+
+# -- bad models -------------------------------------------------------------------------------------------------------
+
+
+def _nan(path: Path) -> None:
+    weights = gaussian(60, 30)
+    weights[3, 4], weights[5, 6] = np.nan, np.inf
+    write_mlp(path, second=weights)
+
+
+def _few_elements(path: Path) -> None:
+    write_mlp(path, np.ones((40, 6), np.float32), np.ones((6, 30), np.float32))
+
+
+def _constants(path: Path) -> None:
+    write_mlp(path, np.full((40, 60), 0.25, np.float32), np.full((60, 30), 0.5, np.float32))
+
+
+def _compressed(path: Path) -> None:
+    write_mlp(path)
+    assert run("compress", path, "-o", path.with_name("once.onnx"), "--json") == 0
+    path.with_name("once.onnx").replace(path)
+
+
+def _nodeless(path: Path) -> None:
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    onnx.save(helper.make_model(helper.make_graph([], "g", [value], [value])), path)
+
+
+def _unknown_operator(path: Path) -> None:
+    model = onnx.load(write_mlp(path))
+    model.graph.node[1].op_type = "Rectify"
+    onnx.save(model, path)
+
+
+def _external_elsewhere(path: Path) -> None:
+    model = onnx.load(write_mlp(path))
+    onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    path.with_name("weights.bin").unlink()
+
+
+BAD_MODELS = {
+    "text": (
+        lambda path: path.write_text("a shopping list\n"),
+        ["must be an ONNX file", "cut off or of another format"],
+    ),
+    "png": (lambda path: path.write_bytes(PNG * 20), ["must be an ONNX file"]),
+    "empty": (lambda path: path.write_bytes(b""), ["must be an ONNX file", "empty or of another format"]),
+    "missing": (lambda path: None, ["must be readable", "No such file", "check the path"]),
+    "directory": (lambda path: path.mkdir(), ["must be a file, got a directory"]),
+    "nodeless": (_nodeless, ["must have nodes"]),
+    "unknown operator": (_unknown_operator, ["must pass the ONNX checker", "Rectify"]),
+    "external data missing": (_external_elsewhere, ["external data of w1 must exist", "weights.bin"]),
+    "nan": (_nan, ["w2 must be finite", "got 2 NaN or infinite of 1800"]),
+    "few elements": (_few_elements, ["at least 256 elements", "the largest, w1, has 240 elements"]),
+    "constants": (_constants, ["w1 must not be constant", "got 0.25 everywhere"]),
+    "compressed": (_compressed, ["must not be compressed already", "start from the original"]),
+    "opset 12": (lambda path: write_mlp(path, opset=12), ["opset of", "must be >= 13, got 12", "convert"]),
+    "opset 99": (lambda path: write_mlp(path, opset=99), ["must load in ONNX Runtime", "pset 99"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MODELS)
+def test_bad_model(kind: str, tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil, words = BAD_MODELS[kind]
+    path = tmp_path / "bad.onnx"
+    spoil(path)
+    capsys.readouterr()
+    assert run("compress", path, "-o", output) == 2
+    assert_one_line(capsys.readouterr(), *words)
+    assert_nothing_happened(output)
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.01, 0.3, 0.55, 0.9, 0.995, 0.9999])
+def test_truncated_model(
+    share: float, model: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = model.read_bytes()
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(data[: int(share * len(data))])
+    for command in (("compress", cut, "-o", output), ("inspect", cut), ("verify", cut, model), ("verify", model, cut)):
+        assert run(*command) == 2
+        assert_one_line(capsys.readouterr(), "cut.onnx must")
+    assert_nothing_happened(output)
+
+
+def test_any_damage_is_told_in_one_line(
+    model: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bytes of the graph itself, not of the weights, changed at random."""
+    random = np.random.default_rng(3)
+    data = model.read_bytes()
+    places = [i for i in range(len(data)) if i < 120 or i > len(data) - 80]
+    codes = []
+    for _ in range(60):
+        damaged = bytearray(data)
+        damaged[int(random.choice(places))] ^= 1 << int(random.integers(8))
+        (tmp_path / "damaged.onnx").write_bytes(damaged)
+        codes.append(run("inspect", tmp_path / "damaged.onnx"))
+        captured = capsys.readouterr()
+        if codes[-1]:
+            assert_one_line(captured, "damaged.onnx must")
+    assert set(codes) == {0, 2}
+
+
+# -- bad outputs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["missing/small.onnx", "models", "models/model.onnx/small.onnx", "x" * 300 + ".onnx"])
+def test_bad_output(name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = model.read_bytes()
+    assert run("compress", model, "-o", tmp_path / name) == 2
+    assert_one_line(capsys.readouterr(), "output")
+    assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+    assert model.read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_output_where_no_file_can_be_made(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", model, "-o", "/proc/small.onnx") == 2
+    assert_one_line(capsys.readouterr(), "output /proc/small.onnx must be writable", "choose another path")
+
+
+@pytest.mark.parametrize("kind", ["same", "relative", "symlink", "hard link"])
+def test_output_equal_to_input(
+    kind: str, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = model.read_bytes()
+    other = model.with_name("other.onnx")
+    if kind == "symlink":
+        other.symlink_to(model)
+    elif kind == "hard link":
+        other.hardlink_to(model)
+    elif kind == "relative":
+        monkeypatch.chdir(model.parent)
+        other = Path("../models/model.onnx")
+    else:
+        other = model
+    assert run("compress", model, "-o", other) == 2
+    assert_one_line(capsys.readouterr(), "must not be the input", "choose another path")
+    assert model.read_bytes() == before
+    assert not list(model.parent.glob(".*"))
+
+
+def test_full_disk_leaves_the_old_result(
+    model: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for function in ("replace", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, full)
+            assert run("compress", model, "-o", output) == 2
+        assert_one_line(capsys.readouterr(), "must be writable", "No space left on device", "make room")
+        assert_nothing_happened(output)
+
+
+def test_a_wrong_decoder_is_a_failed_verification(
+    model: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sws_compress import shipping
+
+    right = shipping.decoded_weights
+
+    def off_by_one_ulp(data: bytes, names: list[str]) -> dict[str, np.ndarray]:
+        found = right(data, names)
+        found["w2"] = found["w2"].copy()
+        found["w2"].view(np.uint32)[7, 8] += 1
+        return found
+
+    monkeypatch.setattr(shipping, "decoded_weights", off_by_one_ulp)
+    assert run("compress", model, "-o", output) == 1
+    assert_one_line(capsys.readouterr(), "w2 must decode to the snapped weights")
+    assert_nothing_happened(output)
+
+
+def test_a_packer_that_changes_a_weight_is_caught(
+    model: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same from the other end: the file itself is wrong, by the last bit of one codebook entry."""
+    import dataclasses
+
+    from sws_compress import shipping
+
+    right = shipping.pack
+
+    def spoiled(original: Any, palettes: Any) -> Any:
+        codebook = palettes["w1"].codebook.copy()
+        codebook.view(np.uint32)[5] += 1
+        return right(original, {**palettes, "w1": dataclasses.replace(palettes["w1"], codebook=codebook)})
+
+    monkeypatch.setattr(shipping, "pack", spoiled)
+    assert run("compress", model, "-o", output) == 1
+    assert_one_line(capsys.readouterr(), "w1 must decode to the snapped weights")
+    assert_nothing_happened(output)
+
+
+def test_a_file_that_is_no_smaller_is_not_shipped(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_mlp(tmp_path / "tiny.onnx", gaussian(40, 7), gaussian(7, 2))
+    assert run("compress", source, "-o", output, "--components", "256") == 1
+    assert_one_line(capsys.readouterr(), "must be smaller than the original")
+    assert_nothing_happened(output)
+
+
+# -- bad options ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "rule"), [("1", ">= 2"), ("0", ">= 2"), ("-3", ">= 2"), ("257", "<= 256")])
+def test_bad_components(value: str, rule: str, model: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", model, "-o", output, "--components", value) == 2
+    assert_one_line(capsys.readouterr(), f"components must be {rule}, got {value}")
+    assert_nothing_happened(output)
+
+
+def test_components_that_are_no_number(model: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", model, "-o", output, "--components", "abc") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "argument --components: invalid int value: 'abc'" in captured.err
+    assert_nothing_happened(output)
+
+
+def _npz(**arrays: np.ndarray) -> Any:
+    return lambda path: np.savez(path, **arrays)
+
+
+BAD_INPUTS = {
+    "missing": (lambda path: None, ["must be readable", "No such file"]),
+    "text": (lambda path: path.write_text("x = 3\n"), ["must be an .npz", "numpy.savez"]),
+    "truncated": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(30)), ["must be an .npz"]),
+    "array": (lambda path: np.save(path.open("wb"), np.ones((2, 40), np.float32)), ["must be an .npz"]),
+    "objects": (_npz(x=np.array([{}, None])), ["must be an .npz"]),
+    "names": (_npz(image=gaussian(2, 40)), ["must be arrays named x, got image"]),
+    "too many": (_npz(x=gaussian(2, 40), y=gaussian(2, 2)), ["must be arrays named x, got x, y"]),
+    "shape": (_npz(x=gaussian(2, 41)), ["must run on the given inputs", "check their shapes"]),
+    "type": (_npz(x=np.ones((2, 40))), ["must run on the given inputs", "double"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUTS)
+def test_bad_inputs(kind: str, model: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write, words = BAD_INPUTS[kind]
+    inputs = tmp_path / "inputs.npz"
+    write(inputs)
+    for command in (("verify", model, model), ("compress", model, "-o", output)):
+        assert run(*command, "--inputs", inputs) == 2
+        assert_one_line(capsys.readouterr(), *words)
+    assert_nothing_happened(output)
+
+
+def test_inputs_from_a_file(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "inputs.npz", x=gaussian(5, 40))
+    assert run("verify", model, model, "--inputs", tmp_path / "inputs.npz", "--tolerance", "0") == 0
+    assert run("verify", model, model, "--tolerance", "-1") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "tolerance must be >= 0, got -1.0" in error
+
+
+def test_verify_models_with_other_inputs_or_outputs(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = write_mlp(tmp_path / "classes.onnx", classes=True)
+    assert run("verify", model, classes) == 2
+    assert_one_line(capsys.readouterr(), "outputs of the second model must be y", "got z")
+    renamed = onnx.load(model)
+    renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "image"
+    onnx.save(renamed, tmp_path / "renamed.onnx")
+    assert run("verify", model, tmp_path / "renamed.onnx") == 2
+    assert_one_line(capsys.readouterr(), "inputs of the second model must be x", "got image")
+    narrow = write_mlp(tmp_path / "narrow.onnx", second=gaussian(60, 29))
+    assert run("verify", model, narrow) == 1
+    assert_one_line(capsys.readouterr(), "output y must have shape (2, 30), got (2, 29)")
+
+
+def test_outputs_that_are_no_numbers(tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load(write_mlp(tmp_path / "model.onnx"))
+    model.graph.node.append(helper.make_node("SequenceConstruct", ["y"], ["s"]))
+    model.graph.output.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
+    onnx.save(model, tmp_path / "model.onnx")
+    assert run("compress", tmp_path / "model.onnx", "-o", output) == 2
+    assert_one_line(capsys.readouterr(), "output s must be a tensor of numbers, got list")
+    assert_nothing_happened(output)

@@ -1,0 +1,42 @@
+"""The mission on real data, small enough for every run: a pretrained LeNet-300-100 becomes 35 times smaller."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from torch.nn.functional import cross_entropy
+
+import sws_compress as sws
+from sws_compress.demo.lenet import load_lenet
+from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
+from sws_compress.demo.run import error_percent
+from sws_compress.graph.verify import unfolded_nodes
+from sws_compress.shipping import dense_onnx
+from sws_compress.train.loop import Distillation
+from sws_compress.train.select import Sharing
+
+
+def test_lenet_is_35_times_smaller_and_as_good(repository: Path, tmp_path: Path) -> None:
+    training, validation, _ = load_mnist(repository / "benchmarks/data/mnist.npz")
+    network = load_lenet(repository / "benchmarks/data/lenet_300_100.npz")
+    example = validation.images[:8].flatten(1)
+    dense = tmp_path / "dense.onnx"
+    dense.write_bytes(dense_onnx(network, (example,)))
+    result = sws.compress(
+        network,
+        tmp_path / "small.onnx",
+        train=ShiftedBatches(Split(training.images[:20_000], training.labels[:20_000]), 64),
+        loss=cross_entropy,
+        example_inputs=example,
+        components=7,
+        ratio=60,
+        epochs=3,
+        distillation=Distillation(),
+        parameters=lambda name, parameter: True,
+        sharing=Sharing.MODULE,
+    )
+    assert os.path.getsize(dense) / os.path.getsize(result.output) > 35
+    assert error_percent(result.output, validation) < error_percent(dense, validation) + 1.0
+    assert unfolded_nodes(result.output.read_bytes()) == ()
+    assert sws.verify(dense, result.output, tolerance=1.0).passed
