@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check format bench-micro pretrained clean
+.PHONY: demo test test-slow test-runtimes test-web check format bench-micro pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -15,6 +15,14 @@ test: .venv/installed-test
 
 test-slow: .venv/installed-test
 	$(BIN)/pytest -m slow
+
+# Every encoding in the installed ONNX Runtime, in the oldest one supported, and in the reference evaluator.
+test-runtimes: .venv/installed-test
+	$(BIN)/pytest -m "slow or not slow" tests/runtimes/test_installed.py tests/runtimes/test_oldest.py
+
+# The same in onnxruntime-web in headless Chromium; what is missing is installed by apt-get and npm.
+test-web: .venv/installed-test .venv/web/installed
+	$(BIN)/pytest -m slow tests/runtimes/test_web.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff check
@@ -40,6 +48,9 @@ clean:
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+.venv/web/installed: tests/runtimes/web/package.json tests/runtimes/web/package-lock.json | .venv/bin/python
+	tests/runtimes/web/install.sh .venv/web
 
 .venv/installed-%: setup.cfg pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing sws-compress[$*] into .venv; torch is large, the first time takes a few minutes."

@@ -1,0 +1,34 @@
+"""What has to hold of a runtime's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.graph.verify import session
+from tests.runtimes.files import ModelFile
+
+Outputs = dict[str, npt.NDArray[np.generic]]
+
+
+def reference_outputs(file: ModelFile) -> Outputs:
+    """Outputs of the plain model in the installed ONNX Runtime."""
+    runtime = session(file.dense)
+    names = [output.name for output in runtime.get_outputs()]
+    return dict(zip(names, runtime.run(names, file.feeds), strict=True))
+
+
+def assert_agrees(file: ModelFile, outputs: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    """Weights bit for bit; sums as far as another order of summation allows."""
+    expected = reference_outputs(file)
+    assert outputs.keys() == expected.keys()
+    for name, values in expected.items():
+        assert outputs[name].dtype == values.dtype
+        assert outputs[name].shape == values.shape
+        if name in file.exact:
+            assert outputs[name].tobytes() == values.tobytes(), f"{file.name}: {name}"
+        else:
+            largest = float(np.abs(values).max())
+            np.testing.assert_allclose(outputs[name], values, rtol=0, atol=2e-6 * largest, err_msg=file.name)

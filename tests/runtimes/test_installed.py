@@ -1,0 +1,40 @@
+"""Every encoding in the installed ONNX Runtime and in the reference evaluator of ``onnx``."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from sws_compress.graph.verify import session, unfolded_nodes
+from tests.runtimes.compare import assert_agrees
+from tests.runtimes.files import SOURCES, STREAMS, encodings_of, files_of
+
+
+@pytest.fixture(params=SOURCES, ids=[source.replace(" ", "-") for source in SOURCES])
+def files(request):
+    return files_of(request.param)
+
+
+def test_no_encoding_is_left_out():
+    """An encoding that none of these streams is offered needs a stream that is."""
+    offered = {encoding for weights in STREAMS.values() for encoding in encodings_of(weights)}
+    assert offered >= {"constant", "radix", "huffman", "sparse", "sparse+radix", "sparse+huffman"}
+
+
+def test_onnx_runtime(files):
+    for file in files:
+        runtime = session(file.data)
+        names = [output.name for output in runtime.get_outputs()]
+        assert_agrees(file, dict(zip(names, runtime.run(names, file.feeds), strict=True)))
+
+
+def test_onnx_runtime_folds_everything(files):
+    for file in files:
+        assert unfolded_nodes(file.data) == (), file.name
+
+
+def test_the_reference_evaluator(files):
+    for file in files:
+        evaluator = ReferenceEvaluator(onnx.load_from_string(file.data))
+        assert_agrees(file, dict(zip(evaluator.output_names, evaluator.run(None, file.feeds), strict=True)))
