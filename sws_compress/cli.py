@@ -58,9 +58,9 @@ class _Version(argparse.Action):
     """Looks the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
-        import sws_compress
+        from importlib.metadata import version
 
-        print(f"sws-compress {sws_compress.__version__}")
+        print(f"sws-compress {version('sws-compress')}")
         parser.exit()
 
 
