@@ -13,8 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.codec.code import Code
-from sws_compress.codec.tensors import unpack
-from sws_compress.codec.widths import candidates_of_any_type
+from sws_compress.codec.tensors import tensor_candidates, unpack
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph import rewrite
 from sws_compress.graph.ops import Emission, Handle, OnnxOps
@@ -195,18 +194,23 @@ def _bits(palette: Palette) -> npt.NDArray[np.unsignedinteger]:
 def _stream(names: Sequence[str], palettes: Mapping[str, Palette]) -> _Stream:
     members = [palettes[name] for name in names]
     dtype = members[0].codebook.dtype
-    symbols, codebook = members[0].indices, members[0].codebook
+    symbols, codebook = [_shaped(members[0], members[0].indices)], members[0].codebook
     if len(members) > 1:
         union = np.unique(np.concatenate([_bits(member) for member in members]))
-        of_union = [np.searchsorted(union, bit_patterns(member.codebook)) for member in members]
+        of_union = [np.searchsorted(union, bit_patterns(member.codebook)).astype(np.uint8) for member in members]
         joined = [number[member.indices] for number, member in zip(of_union, members, strict=True)]
-        symbols, codebook = np.concatenate(joined).astype(np.uint8), union.view(dtype)
+        symbols, codebook = [_shaped(*pair) for pair in zip(members, joined, strict=True)], union.view(dtype)
     return _Stream(
         tuple(names),
         tuple(member.shape for member in members),
-        candidates_of_any_type(symbols, codebook),
+        tensor_candidates(symbols, codebook),
         sum(dtype.itemsize * math.prod(member.shape) + 12 for member in members),
     )
+
+
+def _shaped(palette: Palette, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Symbols in the shape of their tensor; those of vectors stay a list."""
+    return symbols.reshape(palette.shape) if palette.dimension == 1 else symbols
 
 
 def _best_plan(partitions: Sequence[Sequence[_Stream]], opset: int) -> _Plan:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sws_compress.codec.masks import Masks
 from sws_compress.codec.ops import A, Array, ArrayOps
 
 
@@ -34,6 +35,7 @@ class Code:
 
     ``codebook`` is float32 (or float16, if exact) (k,) or (k, d) in the order the program wants it; ``arrays`` is
     whatever else the program reads, of which the uint8 and int32 words named by ``payload`` carry the symbols.
+    ``masks`` are those of the tensors that the symbols make up, end to end; () if none has any.
     """
 
     program: Program
@@ -41,6 +43,7 @@ class Code:
     codebook: Array
     arrays: tuple[Array, ...]
     payload: tuple[int, ...]
+    masks: tuple[Masks | None, ...] = ()
 
     @property
     def encoding(self) -> str:
@@ -48,7 +51,8 @@ class Code:
 
     @property
     def payload_bytes(self) -> int:
-        return sum(self.arrays[index].nbytes for index in self.payload)
+        masks = sum(-(-live.size // 8) for mask in self.masks if mask for _, live in mask.live)
+        return masks + sum(self.arrays[index].nbytes for index in self.payload)
 
     def decode(self, ops: ArrayOps[A]) -> A:
         """Codebook rows, shape (n,) or (n, d)."""

@@ -38,8 +38,8 @@ class ArrayOps(Protocol[A]):
     def reshape(self, values: A, shape: A) -> A:
         """Reshape; ``shape`` is int64 (rank,) and may hold one -1."""
 
-    def gather(self, table: A, indices: A) -> A:
-        """Rows of ``table``: shape ``indices.shape + table.shape[1:]``."""
+    def gather(self, table: A, indices: A, axis: int = 0) -> A:
+        """Slices of ``table`` along ``axis``; for axis 0 the shape is ``indices.shape + table.shape[1:]``."""
 
     def add(self, left: A, right: A) -> A:
         """Sum, broadcast."""
@@ -129,9 +129,9 @@ class NumpyOps:
     def reshape(self, values: Array, shape: Array) -> Array:
         return values.reshape(tuple(shape))
 
-    def gather(self, table: Array, indices: Array) -> Array:
-        rows: Array = np.take(table, indices, axis=0)
-        return rows
+    def gather(self, table: Array, indices: Array, axis: int = 0) -> Array:
+        slices: Array = np.take(table, indices, axis=axis)
+        return slices
 
     def add(self, left: Array, right: Array) -> Array:
         return left + right

@@ -92,8 +92,8 @@ class OnnxOps:
     def reshape(self, values: Handle, shape: Handle) -> Handle:
         return self._emit("Reshape", values, shape)
 
-    def gather(self, table: Handle, indices: Handle) -> Handle:
-        return self._emit("Gather", table, indices)
+    def gather(self, table: Handle, indices: Handle, axis: int = 0) -> Handle:
+        return self._emit("Gather", table, indices, **({"axis": axis} if axis else {}))
 
     def add(self, left: Handle, right: Handle) -> Handle:
         return self._emit("Add", left, right)

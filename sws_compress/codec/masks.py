@@ -1,0 +1,85 @@
+"""Rows and columns without information are left out: dead input pixels, dead units, unused channels.
+
+A *slice* of a tensor along an axis (a row of a matrix is one along axis 0) is dead where all its symbols are the most
+frequent symbol. The code then holds a compact tensor: of every masked axis the first dead slice, then all live ones.
+One bit a slice says which are live; with l_i these bits, slice i of the tensor is slice ``l_i (l_0 + ... + l_i)``
+of the compact one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.bits import FLAT, bits_as_integers, pack_bits
+from sws_compress.codec.ops import A, Array, ArrayOps
+
+_LEAST_SAVED_BYTES = 100
+"""What masks must save by estimate: about the bytes of the nodes that undo them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """The live slices of a tensor: a boolean vector for every masked axis, in ascending order of axes."""
+
+    live: tuple[tuple[int, npt.NDArray[np.bool_]], ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        return tuple(axis for axis, _ in self.live)
+
+    def compact(self, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        for axis, live in self.live:
+            kept = np.concatenate([np.flatnonzero(~live)[:1], np.flatnonzero(live)])
+            symbols = symbols.take(kept, axis)
+        return symbols
+
+    def compact_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        kept = {axis: 1 + int(np.count_nonzero(live)) for axis, live in self.live}
+        return tuple(kept.get(axis, size) for axis, size in enumerate(shape))
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """Of every masked axis the bits as bytes (b, 1), and the number of slices as int64 (1,)."""
+        pairs = ((pack_bits(live.astype(np.uint8)), np.array([live.size], np.int64)) for _, live in self.live)
+        return tuple(itertools.chain.from_iterable(pairs))
+
+
+def worthwhile_masks(symbols: npt.NDArray[np.uint8]) -> Masks | None:
+    """The masks of ``symbols``, uint8 of any shape, that save most by the order-0 entropy; None if that is little."""
+    if symbols.ndim < 2 or symbols.size == 0:
+        return None
+    idle = symbols != np.bincount(symbols.reshape(-1)).argmax()
+    axes = []
+    for axis in range(symbols.ndim):
+        live = idle.any(axis=tuple(other for other in range(symbols.ndim) if other != axis))
+        if live.any() and np.count_nonzero(~live) > 1:
+            axes.append((axis, live))
+    best, least = None, _coded_bytes(symbols) - _LEAST_SAVED_BYTES
+    for masks in _subsets(axes):
+        cost = _coded_bytes(masks.compact(symbols)) + sum(live.size / 8 for _, live in masks.live)
+        if cost < least:
+            best, least = masks, cost
+    return best
+
+
+def _subsets(axes: list[tuple[int, npt.NDArray[np.bool_]]]) -> Iterator[Masks]:
+    for count in range(1, len(axes) + 1):
+        yield from (Masks(chosen) for chosen in itertools.combinations(axes, count))
+
+
+def _coded_bytes(symbols: npt.NDArray[np.uint8]) -> float:
+    counts = np.bincount(symbols.reshape(-1)).astype(np.float64)
+    counts = counts[counts > 0]
+    return float(np.sum(counts * np.log2(symbols.size / counts))) / 8
+
+
+def slice_numbers(ops: ArrayOps[A], bits: A, length: A) -> A:
+    """For every slice of a tensor the slice of the compact tensor that it is, int64 (length,)."""
+    flat = ops.reshape(ops.call(bits_as_integers, bits)[0], ops.constant(FLAT))
+    live = ops.first(flat, length)
+    return ops.multiply(live, ops.cumulative_sum(live))
