@@ -19,6 +19,8 @@ SENSITIVITY_EVERY = 10  # EM steps: second moments move slowly, and their factor
 RATE_GAIN = 0.3  # d log(rate) per d log(bits); measured bits answer within a few EM steps
 SMALLEST_VARIANCE = 1e-12  # of a component whose members all sit on its mean
 SQUARES_MEMORY = 0.99  # where the optimiser keeps no second moments: one gradient alone calls whole rows insensitive
+GREATEST_RATE = 1e4
+RATE_BISECTIONS = 16  # to a factor of 1.0003
 START_RATE = 1e-4  # in units of the mean sensitivity-weighted squared weight, per bit
 
 
@@ -201,6 +203,24 @@ class HardStage:
         self._coded_bits = self._count_bits()
         error = math.log(self._coded_bits / target_bits)
         self.rate *= math.exp(min(max(RATE_GAIN * error, -0.3), 0.3))
+
+    @torch.no_grad()
+    def find_rate(self, target_bits: float) -> None:
+        """Set the rate at which the present latent weights would be assigned ``target_bits``, by bisection.
+
+        Feedback alone would spend a short run on climbing to where the rate matters.
+        """
+        low, high = math.log(START_RATE), math.log(GREATEST_RATE)
+        for _ in range(RATE_BISECTIONS):
+            middle = (low + high) / 2
+            for state in self.states:
+                state.assign(math.exp(middle))
+            low, high = (middle, high) if self._count_bits() > target_bits else (low, middle)
+        self.rate = math.exp(low)
+        for state in self.states:
+            state.assign(self.rate)
+        self.write_snapped()
+        self._coded_bits = self._count_bits()
 
     @torch.no_grad()
     def write_snapped(self) -> None:

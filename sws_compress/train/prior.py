@@ -18,6 +18,8 @@ from sws_compress.train.select import Selection, Sharing, select_parameters
 from sws_compress.train.soft_stage import SoftStage
 
 FLOAT_BITS = 32
+FIRST_CUT = 0.9
+"""Share of the first coded bits that the first rate is set to reach: below it bits hardly answer to the rate."""
 
 
 class SoftWeightSharing:
@@ -126,6 +128,7 @@ class SoftWeightSharing:
             self._hard = HardStage(self.groups, self._soft.mixtures)
             self._hard.update(self.optimizer, self._last_bits)
             self._first_bits = max(self._hard.coded_bits(), self._last_bits)
+            self._hard.find_rate(max(FIRST_CUT * self._first_bits, self._last_bits))
         if stage is Stage.HARD:
             target = self.schedule.target_bits(self.progress, self._first_bits, self._last_bits)
             self._hard.update(self.optimizer, target)
