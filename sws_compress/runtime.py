@@ -23,10 +23,15 @@ from sws_compress.graph.affine import (
     rewrite_affine,
     weights_left_dense,
 )
+from sws_compress.graph.ops import Emission
 from sws_compress.graph.verify import check_runs, compare_outputs
 from sws_compress.graph.weights import Skipped, refuse_compressed
 from sws_compress.mixture.affine import BITS, AffinePalette, affine_cluster
-from sws_compress.packing import PackedTensor, pack
+from sws_compress.packing import PackedTensor
+
+EMBEDDING_BITS = 8
+"""A look-up reads few rows, whatever their bits: the memory is what counts, and a quarter of it costs no accuracy. An
+embedding that is a matrix product's weight as well has that product's bits."""
 
 FLOAT_TOLERANCE = 1e-3
 """Largest relative difference of outputs that summing in another order explains."""
@@ -36,7 +41,7 @@ FLOAT_TOLERANCE = 1e-3
 class AffineFormat:
     """How weights are stored and multiplied; checked here.
 
-    bits                  4 or 8
+    bits                  of matrices: 4 or 8
     block_size            weights along the inputs that share a scale: 16, 32, 64, 128 or 256
     symmetric             zero points all in the middle and not stored; else one per block
     integer_arithmetic    multiply activations rounded to 8 bits per block (relative error about 0.5 % a layer), else
@@ -72,7 +77,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress | None = None) -> AffineModel:
-    """Every matrix and embedding of ``model`` on grids of ``form``; ``model`` itself is not changed.
+    """Every matrix of ``model`` on grids of ``form``, every embedding of 8 bits; ``model`` itself is not changed.
 
     Where a weight multiplies the output of a layer normalisation, errors count by the second moment that input has.
     Raises ModelError if no weight can stay in few bits, or the model was compressed before.
@@ -89,7 +94,7 @@ def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress 
             on_progress(f"fitting {weight.name}", i, len(found))
         palettes[weight.name] = affine_cluster(
             weight.values,
-            bits=form.bits,
+            bits=EMBEDDING_BITS if weight.operators == ("Gather",) else form.bits,
             block_size=form.block_size,
             axis=axis,
             symmetric=form.symmetric,
@@ -99,7 +104,9 @@ def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress 
     rewritten = model.clone()
     rewrite_affine(rewritten, blocked, integer_arithmetic=form.integer_arithmetic)
     tensors = tuple(_describe(name, palettes[name], weight) for name, weight in blocked.items())
-    return AffineModel(pack(rewritten, {}).data, tensors, palettes, left_dense)
+    rewrite.strip(rewritten)
+    rewrite.insert(rewritten, Emission((), (), ()), ())
+    return AffineModel(rewrite.write(rewritten), tensors, palettes, left_dense)
 
 
 def expanded(model: ir.Model, palettes: Mapping[str, AffinePalette]) -> bytes:

@@ -184,7 +184,8 @@ def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
 
 def _axis(value: ir.Value) -> int | None:
     """The dimension of a weight along which every reader's blocks run, None if one cannot or they differ."""
-    if value.shape is None or len(value.shape) != 2:
+    tensor = value.const_value
+    if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2:
         return None
     axes = {_axis_of_use(node, position) for node, position in _uses(value)}
     return axes.pop() if len(axes) == 1 else None
@@ -232,6 +233,8 @@ class _Stored:
 
 
 def _register(model: ir.Model, name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    while name in model.graph.initializers:
+        name += "_"
     value = ir.Value(name=name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
     model.graph.register_initializer(value)
     return value
