@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -80,7 +79,7 @@ def ship(
     check_runs(packed.data)
     for name, values in decoded_weights(packed.data, [tensor.name for tensor in packed.tensors]).items():
         wanted = palettes[name].expand()
-        if values.dtype != wanted.dtype or not np.array_equal(values.view(np.uint32), wanted.view(np.uint32)):
+        if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
             raise VerificationError(f"{name} must decode to the snapped weights, got others: report this")
     largest = max((difference.largest_relative for difference in check(packed.data)), default=0.0)
     if not largest <= OUTPUT_TOLERANCE:

@@ -1,0 +1,59 @@
+"""What the documents show runs: the Python blocks of each, in order, in a folder of their own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def run_blocks(document: Path, names: dict[str, Any]) -> int:
+    """Execute the blocks in one namespace, with line numbers of the document in tracebacks; how many there were."""
+    text = document.read_text(encoding="utf-8")
+    blocks = list(BLOCK.finditer(text))
+    for block in blocks:
+        line = text.count("\n", 0, block.start(1))
+        exec(compile("\n" * line + block[1], str(document), "exec"), names)
+    return len(blocks)
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_readme(repository: Path, tmp_path: Path) -> None:
+    """What the reader is to have already: a network, its data, an optimiser, a metric."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(30, 60), nn.ReLU(), nn.Linear(60, 5))
+    x = torch.randn(400, 30)
+    loader = list(zip(x.split(20), x[:, :5].argmax(1).split(20), strict=True))
+    names = {
+        "net": net,
+        "loader": loader,
+        "optimizer": torch.optim.Adam(net.parameters(), 1e-3),
+        "epochs": 2,
+        "accuracy": lambda model: 0.5,
+        "cross_entropy": cross_entropy,
+    }
+    assert run_blocks(repository / "README.md", names) >= 2
+    assert (tmp_path / "small.onnx").stat().st_size > 0
+    assert names["result"].ratio > 3
+
+
+def test_tutorial(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    assert run_blocks(repository / "docs" / "tutorial.md", names) >= 8
+    assert {"small.onnx", "taught.onnx", "model.small.onnx", "mine.onnx"} <= {path.name for path in tmp_path.iterdir()}
+    assert not (tmp_path / "again.onnx").exists()
+    assert "must not be compressed already" in capsys.readouterr().out
+    assert names["verification"].passed
+    mine = names["accuracy"](names["mine"])
+    assert mine > names["accuracy"](names["net"]) - 0.03
