@@ -16,7 +16,6 @@ import numpy.typing as npt
 import onnx
 
 from sws_compress.errors import DataError, ModelError, VerificationError
-from sws_compress.graph.read import first_line
 from sws_compress.graph.verify import sample_inputs, session
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def _load_feeds(path: AnyPath) -> dict[str, Array]:
 
 def _reason(error: BaseException) -> str:
     """One line of the runtime's message, without its status codes and lines of C++."""
-    line = first_line(Exception(_SOURCE_LINE.sub("", _STATUS.sub("", str(error)))))
+    line = _SOURCE_LINE.sub("", _STATUS.sub("", " ".join(str(error).split()))) or type(error).__name__
     return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON].rstrip() + "..."
 
 

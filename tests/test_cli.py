@@ -441,7 +441,7 @@ BAD_INPUTS = {
     "objects": (_npz(x=np.array([{}, None])), ["must be an .npz"]),
     "names": (_npz(image=gaussian(2, 40)), ["must be arrays named x, got image"]),
     "too many": (_npz(x=gaussian(2, 40), y=gaussian(2, 2)), ["must be arrays named x, got x, y"]),
-    "shape": (_npz(x=gaussian(2, 41)), ["must run on the given inputs", "check their shapes"]),
+    "shape": (_npz(x=gaussian(2, 41)), ["must run on the given inputs", "Got: 41 Expected: 40", "check their shapes"]),
     "type": (_npz(x=np.ones((2, 40))), ["must run on the given inputs", "double"]),
 }
 
