@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
@@ -32,6 +34,10 @@ from sws_compress.packing import PackedTensor
 EMBEDDING_BITS = 8
 """A look-up reads few rows, whatever their bits: the memory is what counts, and a quarter of it costs no accuracy. An
 embedding that is a matrix product's weight as well has that product's bits."""
+
+OLDEST_RUNTIME = {4: (1, 18), 8: (1, 23)}
+"""First ONNX Runtime that multiplies by so many bits on the CPU: 1.20 and 1.21 refuse 8 at load, 1.22 when run. For 4
+bits it is the oldest that this package supports."""
 
 FLOAT_TOLERANCE = 1e-3
 """Largest relative difference of outputs that summing in another order explains."""
@@ -80,9 +86,11 @@ def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress 
     """Every matrix of ``model`` on grids of ``form``, every embedding of 8 bits; ``model`` itself is not changed.
 
     Where a weight multiplies the output of a layer normalisation, errors count by the second moment that input has.
-    Raises ModelError if no weight can stay in few bits, or the model was compressed before.
+    Raises ModelError if no weight can stay in few bits, or the model was compressed before; ArgumentError if the
+    installed ONNX Runtime, in which the result could not be checked, has no products of so many bits.
     """
     refuse_compressed(model)
+    _refuse_old_runtime(form.bits)
     found = affine_weights(model)
     left_dense = weights_left_dense(model)
     if not found:
@@ -117,8 +125,11 @@ def expanded(model: ir.Model, palettes: Mapping[str, AffinePalette]) -> bytes:
     return rewrite.write(dense)
 
 
-def verify_affine(model: ir.Model, packed: AffineModel, *, seed: int = 0) -> float:
-    """The largest relative difference between ``packed`` and the same model with its weights expanded to float32.
+def verify_affine(
+    model: ir.Model, packed: AffineModel, feeds: Mapping[str, npt.NDArray[Any]] | None = None, *, seed: int = 0
+) -> float:
+    """The largest relative difference between ``packed`` and the same model with its weights expanded to float32, on
+    ``feeds`` by input name, else on random inputs from ``seed``.
 
     Raises VerificationError where ONNX Runtime does not load the file, where a matrix product uses other weights than
     `AffinePalette.expand` gives, bit for bit, or, in float32 arithmetic, outputs differ by more than summing explains.
@@ -133,13 +144,24 @@ def verify_affine(model: ir.Model, packed: AffineModel, *, seed: int = 0) -> flo
             raise VerificationError(f"{name} must be multiplied as it was fitted, got other weights: report this")
     reference = expanded(model, packed.palettes)
     exact = in_float_arithmetic(packed.data)
-    largest = max(each.largest_relative for each in compare_outputs(reference, exact, seed=seed))
+    largest = max(each.largest_relative for each in compare_outputs(reference, exact, feeds, seed=seed))
     if not largest <= FLOAT_TOLERANCE:
         raise VerificationError(
             f"outputs must equal those of expanded weights within {FLOAT_TOLERANCE:g} of the largest, "
             f"got {largest:.3g}: report this"
         )
-    return max(each.largest_relative for each in compare_outputs(reference, packed.data, seed=seed))
+    return max(each.largest_relative for each in compare_outputs(reference, packed.data, feeds, seed=seed))
+
+
+def _refuse_old_runtime(bits: int) -> None:
+    import onnxruntime
+
+    version: str = onnxruntime.__version__
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_RUNTIME[bits]:
+        needed = ".".join(map(str, OLDEST_RUNTIME[bits]))
+        raise ArgumentError(
+            f"ONNX Runtime must be {needed} or newer for products of {bits} bits, got {version}: update it, or take 4"
+        )
 
 
 def _blocked(palette: AffinePalette) -> BlockedWeight:

@@ -68,6 +68,8 @@ def test_packed_models_compute_what_their_grids_say(bits, block_size, symmetric,
     assert len(packed.data) < (0.4 if bits == 8 else 0.3) * dense.ByteSize()
     stored = sum(tensor.payload_bytes for tensor in packed.tensors)
     assert stored < len(packed.data) < stored + 4500
+    feeds = {"tokens": np.arange(100)}
+    assert verify_affine(model, packed, feeds) < (0.05 if integer else 1e-5)
     assert error(dense, packed.data) < (0.3 if bits == 4 else 0.03)
     assert b"from_the_exporter" not in packed.data
     assert ir.to_proto(model).SerializeToString() == ir.to_proto(ir.from_proto(dense)).SerializeToString()
@@ -144,3 +146,10 @@ def test_what_is_refused():
     packed = pack_affine(ir.from_proto(small_model()), AffineFormat(bits=4))
     with pytest.raises(ModelError, match="must not be compressed already"):
         pack_affine(ir.from_proto(onnx.load_from_string(packed.data)), AffineFormat(bits=4))
+
+
+def test_a_runtime_without_products_of_eight_bits_is_named_before_the_work(monkeypatch):
+    monkeypatch.setattr("onnxruntime.__version__", "1.22.1")
+    with pytest.raises(ArgumentError, match=r"must be 1\.23 or newer for products of 8 bits, got 1\.22\.1"):
+        pack_affine(ir.from_proto(small_model()), AffineFormat(bits=8))
+    pack_affine(ir.from_proto(small_model()), AffineFormat(bits=4))

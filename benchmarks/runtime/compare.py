@@ -73,8 +73,8 @@ def installed(rows: int) -> Iterator[Subject]:
 def lenet(rows: int) -> Subject:
     import torch
 
-    from sws_compress.api import dense_onnx
     from sws_compress.demo.lenet import load_lenet
+    from sws_compress.shipping import dense_onnx
 
     network = load_lenet(ROOT / "benchmarks/data/lenet_300_100.npz")
     model = onnx.load_from_string(dense_onnx(network, (torch.zeros(2, 784),)))
@@ -99,7 +99,7 @@ def minilm(folder: Path, rows: int) -> Subject:
     import torch
 
     from benchmarks.runtime.minilm import load_minilm, tokens_of
-    from sws_compress.api import dense_onnx
+    from sws_compress.shipping import dense_onnx
 
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", folder / "README.md"))
     tokens = tokens_of(text, folder / "vocab.txt", length=64)[:rows]
