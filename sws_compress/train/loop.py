@@ -282,8 +282,13 @@ def _frozen_copy(model: nn.Module) -> nn.Module:
     return teacher
 
 
-def _distillation_loss(outputs: torch.Tensor, wanted: torch.Tensor, temperature: float) -> torch.Tensor:
+def _distillation_loss(outputs: Any, wanted: Any, temperature: float) -> torch.Tensor:
     """temperature * KL(teacher || student) of softened classes on dimension 1, mean over all other dimensions."""
+    if not isinstance(outputs, torch.Tensor):
+        raise ArgumentError(
+            f"distillation must have a model of one output tensor, got {type(outputs).__name__}: "
+            "leave distillation out and give a loss"
+        )
     student = functional.log_softmax(outputs / temperature, dim=1)
     teacher = functional.log_softmax(wanted / temperature, dim=1)
     return temperature * (teacher.exp() * (teacher - student)).sum(1).mean()
