@@ -101,10 +101,16 @@ def compress(
                 "pass the torch module to train it"
             )
         return compress_file(Path(model), target, components, example_inputs, seed, on_progress, started)
+    from torch import nn
+
     from sws_compress.train.loop import FineTuning
     from sws_compress.train.schedule import Schedule
     from sws_compress.train.select import Sharing
 
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"model must be a torch module or the path of an ONNX file, got {type(model).__name__}: pass one of them"
+        )
     settings = FineTuning(
         components=components,
         ratio=ratio,
@@ -117,17 +123,21 @@ def compress(
         seed=seed,
     )
     check_components(components)
-    _refuse_other_floats(model, settings)
+    network = copy.deepcopy(model)
+    if train is None:  # nothing is trained, so that frozen weights are clustered as well
+        for parameter in network.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+    _refuse_other_floats(network, settings)
     examples = _first_inputs(model, train) if example_inputs is None else _arguments(example_inputs)
     dense_bytes = len(dense_onnx(model, examples))  # early: a module that cannot be exported must not cost a run
-    before = None if evaluate is None else evaluate(model)
-    network, mixtures = _snapped_copy(model, settings, train, loss, target, state, on_progress)
+    before = None if evaluate is None else float(evaluate(model))
+    mixtures = _snap(network, settings, train, loss, target, state, on_progress)
     shipped = ship_module(network, target, examples, dense_bytes=dense_bytes)
     return CompressionResult(
         **vars(shipped),
         seconds=time.perf_counter() - started,
         before=before,
-        after=None if evaluate is None else evaluate(network),
+        after=None if evaluate is None else float(evaluate(network)),
         network=network,
         mixtures=mixtures,
     )
@@ -202,31 +212,29 @@ def inspect(path: AnyPath) -> Inspection:
 # -- torch modules ----------------------------------------------------------------------------------------------------
 
 
-def _snapped_copy(
-    model: nn.Module,
+def _snap(
+    network: nn.Module,
     settings: FineTuning,
     train: Iterable[Any] | None,
     loss: Loss | None,
     target: Path,
     state: AnyPath | None,
     on_progress: OnProgress | None,
-) -> tuple[nn.Module, dict[str, Mixture]]:
-    """A copy of ``model`` whose chosen parameters hold cluster means, and the mixtures they were drawn to."""
+) -> dict[str, Mixture]:
+    """Set the chosen parameters to cluster means, with training or without; the mixtures they were drawn to."""
     from sws_compress.train.data_free import cluster_parameters
     from sws_compress.train.loop import fine_tune
 
-    network = copy.deepcopy(model)
     if train is None:
         if loss is not None:
             raise ArgumentError("loss must come with train, got a loss alone: pass train= batches, or leave loss out")
-        mixtures = cluster_parameters(
+        return cluster_parameters(
             network,
             components=settings.components,
             parameters=settings.parameters,
             sharing=settings.sharing,
             seed=settings.seed,
         )
-        return network, mixtures
     tuned = fine_tune(
         network,
         train,
@@ -236,7 +244,7 @@ def _snapped_copy(
         rescue_path=target.with_name(target.name + ".state") if state is None else Path(state),
         on_progress=None if on_progress is None else _describing(on_progress),
     )
-    return network, tuned.mixtures
+    return tuned.mixtures
 
 
 def _describing(on_progress: OnProgress) -> Callable[[Progress], None]:

@@ -314,6 +314,24 @@ def test_other_floats_are_refused_before_the_work(tmp_path: Path, dtype: torch.d
         sws.compress(Mlp().to(dtype), tmp_path / "s.onnx", example_inputs=torch.zeros(2, 20, dtype=dtype))
 
 
+def test_frozen_module_without_data(tmp_path: Path) -> None:
+    model = Mlp().requires_grad_(False)
+    result = sws.compress(model, tmp_path / "small.onnx", example_inputs=torch.zeros(2, 20), components=4)
+    assert len(np.unique(result.network.fc1.weight.detach().numpy())) == 4
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_only_modules_and_files(tmp_path: Path) -> None:
+    with pytest.raises(sws.ArgumentError, match="must be a torch module or the path of an ONNX file, got int"):
+        sws.compress(3, tmp_path / "small.onnx")
+
+
+def test_a_teacher_of_two_answers_is_refused_in_one_line(tmp_path: Path) -> None:
+    model, inputs = make("two")
+    with pytest.raises(sws.ArgumentError, match="one output tensor, got tuple"):
+        sws.compress(model, tmp_path / "small.onnx", train=[(inputs(4),)] * 3, ratio=4, epochs=1)
+
+
 def test_nan_weights_of_a_module_are_named(tmp_path: Path) -> None:
     model = Mlp()
     with torch.no_grad():
