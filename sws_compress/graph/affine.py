@@ -80,8 +80,12 @@ def affine_weights(model: ir.Model, *, smallest: int = 1024) -> tuple[tuple[Weig
     rows, and by all of them along the same axis.
     """
     initializers = model.graph.initializers
-    found = ((weight, _axis(initializers[weight.name])) for weight in find_weights(model, smallest=smallest))
+    found = ((weight, _axis(initializers[weight.name])) for weight in _float32_weights(model, smallest))
     return tuple((weight, axis) for weight, axis in found if axis is not None)
+
+
+def _float32_weights(model: ir.Model, smallest: int) -> tuple[Weight, ...]:
+    return find_weights(model, smallest=smallest, types=(ir.DataType.FLOAT,))
 
 
 def weights_left_dense(model: ir.Model, *, smallest: int = 1024) -> tuple[Skipped, ...]:
@@ -89,7 +93,7 @@ def weights_left_dense(model: ir.Model, *, smallest: int = 1024) -> tuple[Skippe
     taken = {weight.name for weight, _ in affine_weights(model, smallest=smallest)}
     return tuple(
         Skipped(weight.name, weight.shape, f"no low-bit kernel for how {' and '.join(weight.operators)} reads it")
-        for weight in find_weights(model, smallest=smallest)
+        for weight in _float32_weights(model, smallest)
         if weight.name not in taken
     )
 

@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from sws_compress.errors import ModelError
+from sws_compress.graph.convert import converted
+from sws_compress.graph.lift import lift_constants
+from sws_compress.graph.messages import first_line
+from sws_compress.graph.untrusted import attribute_tensors, check_untrusted, nodes, tensors
 
 OLDEST_OPSET = 13
 """Decoders are written with the operators of this version."""
 
+_INPUTS_APART = 4
+"""First IR version in which initialisers need not be inputs too."""
+
 
 def read_model(path: str | os.PathLike[str]) -> ir.Model:
-    """The model at ``path``, checked by the ONNX checker; external data stays on disk until it is used.
+    """The model at ``path``, checked, with all its weights as initialisers of the main graph (`lift.lift_constants`).
 
-    Raises ModelError with one line for everything that is not a sound ONNX model of opset 13 or newer.
+    External data stays on disk until it is used. Models of opsets below 13 are converted, and compared with what they
+    were. In files of IR versions below 4 every initialiser is an input; here only inputs without a value are.
+
+    Raises ModelError with one line for everything that is not a sound ONNX model.
     """
     file = Path(path)
     proto = _parse(file)
     if not proto.graph.node:
         raise ModelError(f"model {file} must have nodes, got an empty graph: export the network itself")
-    _check_opset(file, proto)
-    _check_external_data(file, proto)
-    try:
-        onnx.checker.check_model(str(file))
-        model = ir.from_proto(proto)
-    except Exception as error:  # bytes of unknown origin: the checker and the reader raise a dozen unrelated classes
-        reason = first_line(error)
-        raise ModelError(f"model {file} must pass the ONNX checker, got '{reason}': export it again") from error
-    for tensor in _external_tensors(model):
-        tensor.base_dir = file.parent
+    check_untrusted(file, proto)
+    opset = _default_opset(file, proto)
+    _check(file, proto)
+    if opset < OLDEST_OPSET:
+        proto = converted(file, proto, OLDEST_OPSET)
+    for tensor in attribute_tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            load_external_data_for_tensor(tensor, str(file.parent))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+    model = _model(file, proto)
+    lift_constants(model)
     return model
 
 
 def _parse(file: Path) -> onnx.ModelProto:
-    if file.is_dir():
-        raise ModelError(f"model {file} must be a file, got a directory: name the .onnx file in it")
     try:
+        if file.is_dir():
+            raise ModelError(f"model {file} must be a file, got a directory: name the .onnx file in it")
+        if file.exists() and not file.is_file():
+            raise ModelError(f"model {file} must be an ordinary file, got a device or pipe: save it first")
         data = file.read_bytes()
     except OSError as error:
         raise ModelError(f"model {file} must be readable, got '{error.strerror}': check the path") from error
@@ -59,39 +73,53 @@ def _parse(file: Path) -> onnx.ModelProto:
     return proto
 
 
-def _check_opset(file: Path, proto: onnx.ModelProto) -> None:
-    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
-    if not versions or max(versions) < OLDEST_OPSET:
-        found = max(versions) if versions else "none"
+def _default_opset(file: Path, proto: onnx.ModelProto) -> int:
+    """The version of the default operators, which go by two names: one of them, "", is left."""
+    for node in nodes(proto):
+        if node.domain == "ai.onnx":
+            node.domain = ""
+    for owner in (proto, *proto.functions):
+        for entry in owner.opset_import:
+            if entry.domain == "ai.onnx":
+                entry.domain = ""
+    versions = {entry.version for entry in proto.opset_import if not entry.domain}
+    if len(versions) != 1:
+        found = " and ".join(map(str, sorted(versions))) or "none"
+        raise ModelError(f"model {file} must state one opset of the default domain, got {found}: export it again")
+    version, newest = versions.pop(), onnx.defs.onnx_opset_version()
+    if version > newest or proto.ir_version > onnx.IR_VERSION:
         raise ModelError(
-            f"opset of {file} must be >= {OLDEST_OPSET}, got {found}: "
-            f"convert it with onnx.version_converter.convert_version(model, {OLDEST_OPSET})"
+            f"model {file} must be of opset <= {newest} and IR version <= {onnx.IR_VERSION}, got {version} and "
+            f"{proto.ir_version}: install a newer onnx"
         )
+    return int(version)
 
 
-def _check_external_data(file: Path, proto: onnx.ModelProto) -> None:
-    """External data may only lie in the model's own folder: a path out of it could name any file of the reader's."""
-    folder = file.parent.resolve()
-    for tensor in proto.graph.initializer:
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-        data = (folder / location).resolve()
-        if not location or folder not in data.parents:
-            raise ModelError(
-                f"external data of {tensor.name} must lie in the model's folder, got '{location}': move it"
-            )
-        if not data.is_file():
-            raise ModelError(f"external data of {tensor.name} must exist, got no file {data}: copy it beside the model")
+def _check(file: Path, proto: onnx.ModelProto) -> None:
+    external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(proto))
+    try:
+        onnx.checker.check_model(str(file) if external else proto)  # the checker looks for external data beside a file
+    except Exception as error:  # bytes of unknown origin: the checker raises a dozen unrelated classes
+        raise _unsound(file, error) from error
 
 
-def _external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            yield value.const_value
+def _model(file: Path, proto: onnx.ModelProto) -> ir.Model:
+    if proto.ir_version < _INPUTS_APART:
+        stored = {tensor.name for tensor in proto.graph.initializer}
+        inputs = [entry for entry in proto.graph.input if entry.name not in stored]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+        proto.ir_version = _INPUTS_APART
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # as for the checker
+        raise _unsound(file, error) from error
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value.base_dir = file.parent
+    return model
 
 
-def first_line(error: Exception) -> str:
-    """The first line of a message that says something, for one-line errors."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _unsound(file: Path, error: Exception) -> ModelError:
+    return ModelError(f"model {file} must pass the ONNX checker, got '{first_line(error)}': export it again")

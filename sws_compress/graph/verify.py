@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, VerificationError
-from sws_compress.graph.read import first_line
+from sws_compress.graph.messages import first_line
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -1,34 +1,75 @@
-"""Which initialisers are weights worth compressing, and which values they hold."""
+"""Which initialisers are weights worth compressing, and which values they hold.
+
+An initialiser is a weight if an operator of `WEIGHT_INPUTS` reads it as one, directly or through operators that only
+move values (`MOVES`), in the main graph, a body of it, or a function that it is handed to. Its values must not be those
+of a computed table (`tables.table_kind`).
+
+A learned position embedding is a weight where it is looked up by Gather: that is how a token embedding is used. Where
+it is only added it is left alone, like all that is only an operand of Add, Sub, Mul or Where: from the graph it cannot
+be told from a bias, a mask, an anchor grid or a mean image, an error in it goes to activations undiminished, and in the
+models we know it is less than 1 % of the file.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ModelError
+from sws_compress.graph.tables import table_kind
 
 FORMAT_KEY = "sws_compress"
 """Key of the model's metadata that marks a compressed model; the value is the format version."""
 
-CONSUMERS = ("Conv", "ConvTranspose", "Einsum", "GRU", "Gather", "Gemm", "LSTM", "MatMul", "RNN")
-"""Operators whose float inputs are called weights."""
-
 FLOAT_TYPES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 """Types of tensors that are compressed."""
+
+WEIGHT_INPUTS: Mapping[str, Collection[int]] = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "DeformConv": (1,),
+    "Einsum": range(64),
+    "FusedConv": (1,),
+    "FusedGemm": (0, 1),
+    "FusedMatMul": (0, 1),
+    "GRU": (1, 2),
+    "Gather": (0,),
+    "Gemm": (0, 1),
+    "LSTM": (1, 2),
+    "MatMul": (0, 1),
+    "RNN": (1, 2),
+    "Attention": (0, 1, 2),
+    "MultiHeadAttention": (0, 1, 2),
+    "EmbedLayerNormalization": (2, 3, 4),
+}
+"""Operators (of the default domain and of com.microsoft) and which of their inputs are weights.
+
+Not biases, masks and initial states. The integer weights of QLinearConv, MatMulInteger and the like are no floats.
+"""
+
+MOVES = (
+    "Cast", "Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
+    "Unsqueeze",
+)  # fmt: skip
+"""Operators whose outputs hold values of their input."""
+
+_DOMAINS = ("", "com.microsoft")
 
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A float32 initialiser of the main graph, and the operators that read it."""
+    """A floating-point initialiser of the main graph, the operators that read it, and its values in its own type."""
 
     name: str
     shape: tuple[int, ...]
     operators: tuple[str, ...]
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[Any]
 
     @property
     def size(self) -> int:
@@ -37,30 +78,34 @@ class Weight:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A float initialiser that stays as it is, and why."""
+    """A floating-point initialiser that stays as it is, and why."""
 
     name: str
     shape: tuple[int, ...]
     reason: str
 
 
-def find_weights(model: ir.Model, *, smallest: int = 1024) -> tuple[Weight, ...]:
-    """Float32 initialisers with at least ``smallest`` elements that an operator of `CONSUMERS` reads directly.
+def find_weights(
+    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+) -> tuple[Weight, ...]:
+    """Weights of one of ``types`` with at least ``smallest`` elements.
 
     Each once, however many nodes share it, in the order of the graph. Raises ModelError where a weight holds NaN or
     infinity, or where the model is compressed already.
     """
     refuse_compressed(model)
     return tuple(
-        Weight(name, _shape(value), _operators(value), finite_values(value))
+        Weight(name, _shape(value), _operators(value, model), finite_values(value))
         for name, value in model.graph.initializers.items()
-        if _reason_to_skip(value, smallest) is None
+        if _reason_to_skip(value, model, smallest, types) is None
     )
 
 
-def skipped_weights(model: ir.Model, *, smallest: int = 1024) -> tuple[Skipped, ...]:
+def skipped_weights(
+    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+) -> tuple[Skipped, ...]:
     """The floating-point initialisers that `find_weights` leaves out."""
-    reasons = ((value, _reason_to_skip(value, smallest)) for value in model.graph.initializers.values())
+    reasons = ((value, _reason_to_skip(value, model, smallest, types)) for value in model.graph.initializers.values())
     return tuple(
         Skipped(str(value.name), _shape(value), reason)
         for value, reason in reasons
@@ -76,10 +121,10 @@ def refuse_compressed(model: ir.Model) -> None:
         )
 
 
-def finite_values(value: ir.Value) -> npt.NDArray[np.float32]:
+def finite_values(value: ir.Value) -> npt.NDArray[Any]:
     """The elements of an initialiser; ModelError names it if one is NaN or infinite."""
     assert value.const_value is not None
-    values: npt.NDArray[np.float32] = value.const_value.numpy()
+    values: npt.NDArray[Any] = value.const_value.numpy()
     wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
     if wrong:
         raise ModelError(
@@ -89,22 +134,55 @@ def finite_values(value: ir.Value) -> npt.NDArray[np.float32]:
     return values
 
 
-def _reason_to_skip(value: ir.Value, smallest: int) -> str | None:
-    if value.const_value is None:
+def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
+    """The nodes that compute with the values of ``value``, each with the number of the input that has them.
+
+    Followed are operators that only move values, calls of functions, and the inputs of Loop and Scan bodies.
+    """
+    pending, seen = [value], {value}
+    while pending:
+        for node, number in pending.pop().uses():
+            onward = tuple(_onward(node, number, model))
+            if not onward:
+                yield node, number
+            pending += [inner for inner in onward if inner not in seen]
+            seen.update(onward)
+
+
+def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
+    """The values that are made of the input with that number, or are it inside of the node."""
+    if (function := model.functions.get(node.op_identifier())) is not None:
+        yield function.inputs[number]
+    elif node.domain == "" and node.op_type in ("Loop", "Scan"):
+        inputs = node.attributes["body"].as_graph().inputs
+        yield from inputs[number : number + 1]
+    elif node.domain == "" and node.op_type in MOVES and (number == 0 or node.op_type == "Concat"):
+        yield from node.outputs
+
+
+def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Collection[ir.DataType]) -> str | None:
+    tensor = value.const_value
+    if tensor is None:
         return "has no data"
-    if value.const_value.dtype != ir.DataType.FLOAT:
-        return f"is {value.const_value.dtype.name.lower()}, not float32"
+    if tensor.dtype not in types:
+        return f"is {tensor.dtype.name.lower()}, not {', '.join(entry.name.lower() for entry in types)}"
     if value.is_graph_output():
         return "is an output of the model"
-    if not set(_operators(value)) & set(CONSUMERS):
-        return "is not read directly by " + ", ".join(CONSUMERS)
-    if (size := math.prod(_shape(value))) < smallest:
-        return f"has {size} elements, fewer than {smallest}"
+    if not any(_is_weight_input(node, number) for node, number in readers(value, model)):
+        return "is not read as a weight by " + (", ".join(_operators(value, model)) or "any operator")
+    if tensor.size < smallest:
+        return f"has {tensor.size} elements, fewer than {smallest}"
+    if kind := table_kind(tensor.numpy()):
+        return f"is {kind}, not learned"
     return None
 
 
-def _operators(value: ir.Value) -> tuple[str, ...]:
-    return tuple(sorted({node.op_type for node, _ in value.uses()}))
+def _is_weight_input(node: ir.Node, number: int) -> bool:
+    return node.domain in _DOMAINS and number in WEIGHT_INPUTS.get(node.op_type, ())
+
+
+def _operators(value: ir.Value, model: ir.Model) -> tuple[str, ...]:
+    return tuple(sorted({node.op_type for node, _ in readers(value, model)}))
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:

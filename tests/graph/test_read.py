@@ -6,11 +6,14 @@ import contextlib
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper
 
 from sws_compress.errors import ModelError
+from sws_compress.graph import rewrite
 from sws_compress.graph.read import read_model
+from sws_compress.graph.verify import compare_outputs
 from sws_compress.graph.weights import find_weights, skipped_weights
 from tests.graph.models import as_ir, few_values, lenet, matmul_model
 
@@ -72,13 +75,75 @@ def test_an_empty_graph(tmp_path):
     assert "an empty graph" in refused(tmp_path / "net.onnx")
 
 
-def test_old_opsets_name_the_converter(tmp_path):
-    onnx.save(matmul_model(WEIGHTS, opset=12), tmp_path / "net.onnx")
-    message = refused(tmp_path / "net.onnx")
-    assert "must be >= 13, got 12" in message
-    assert "onnx.version_converter" in message
-    onnx.save(matmul_model(WEIGHTS, opset=13), tmp_path / "net.onnx")
-    read_model(tmp_path / "net.onnx")
+@pytest.mark.parametrize("opset", [9, 12, 13])
+def test_older_opsets_are_converted(tmp_path, opset):
+    model = matmul_model(WEIGHTS, opset=opset)
+    original = model.SerializeToString()
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    read = read_model(tmp_path / "net.onnx")
+    assert read.opset_imports[""] == 13
+    (weight,) = find_weights(read)
+    assert weight.values.tobytes() == WEIGHTS.tobytes()
+    (difference,) = compare_outputs(original, rewrite.write(read))
+    assert difference.largest_absolute == 0
+
+
+def test_conversion_handles_changed_operators(tmp_path):
+    """Softmax changed its meaning in version 13; Squeeze took its axes as an attribute before."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("Unsqueeze", ["b"], ["c"], axes=[0]),
+        helper.make_node("Squeeze", ["c"], ["y"], axes=[0]),
+    ]
+    model = matmul_model(WEIGHTS, opset=11)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "net.onnx")
+    (difference,) = compare_outputs(model.SerializeToString(), rewrite.write(read_model(tmp_path / "net.onnx")))
+    assert difference.largest_relative < 1e-6
+
+
+def test_opsets_that_cannot_be_converted_or_are_unknown(tmp_path, monkeypatch):
+    model = matmul_model(WEIGHTS, opset=12)
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Unheard", "somebody"
+    model.opset_import.add(domain="somebody", version=1)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "opset of" in refused(tmp_path / "net.onnx")
+    model = matmul_model(WEIGHTS, opset=12)
+    onnx.save(model, tmp_path / "net.onnx")
+    wrong = matmul_model(WEIGHTS * 2, opset=13)
+    monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: wrong)
+    assert "outputs that differ by" in refused(tmp_path / "net.onnx")
+    model.opset_import[0].version = 999
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "install a newer onnx" in refused(tmp_path / "net.onnx")
+    del model.opset_import[:]
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "one opset of the default domain, got none" in refused(tmp_path / "net.onnx")
+    model = matmul_model(WEIGHTS)
+    model.ir_version = 99
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "IR version" in refused(tmp_path / "net.onnx")
+
+
+def test_the_default_domain_by_its_long_name(tmp_path):
+    model = matmul_model(WEIGHTS)
+    model.opset_import[0].domain = model.graph.node[0].domain = "ai.onnx"
+    onnx.save(model, tmp_path / "net.onnx")
+    read = read_model(tmp_path / "net.onnx")
+    assert read.opset_imports == {"": 18}
+    assert [weight.name for weight in find_weights(read)] == ["W"]
+
+
+def test_weights_are_inputs_in_old_files(tmp_path):
+    model = matmul_model(WEIGHTS, opset=13)
+    model.ir_version = 3
+    model.graph.input.append(helper.make_tensor_value_info("W", onnx.TensorProto.FLOAT, WEIGHTS.shape))
+    onnx.save(model, tmp_path / "net.onnx")
+    read = read_model(tmp_path / "net.onnx")
+    assert [value.name for value in read.graph.inputs] == ["x"]
+    assert [weight.name for weight in find_weights(read)] == ["W"]
 
 
 def test_a_graph_that_the_checker_refuses(tmp_path):
@@ -113,7 +178,7 @@ def test_weights_that_are_found_and_those_that_are_not():
     ]
     reasons = {entry.name: entry.reason for entry in skipped_weights(model)}
     assert reasons["4.weight"] == "has 1000 elements, fewer than 1024"
-    assert reasons["0.bias"] == "has 300 elements, fewer than 1024"
+    assert reasons["0.bias"] == "is not read as a weight by Gemm"
     assert [weight.name for weight in find_weights(model, smallest=1000)] == ["0.weight", "2.weight", "4.weight"]
 
 
@@ -129,10 +194,12 @@ def test_weights_of_other_operators_and_types_are_left_out():
     model = matmul_model(WEIGHTS)
     model.graph.node[0].op_type = "Add"
     assert find_weights(as_ir(model)) == ()
-    assert "not read directly by" in skipped_weights(as_ir(model))[0].reason
+    assert "is not read as a weight by" in skipped_weights(as_ir(model))[0].reason
     half = matmul_model(WEIGHTS.astype(np.float16))
-    assert find_weights(as_ir(half)) == ()
-    assert skipped_weights(as_ir(half))[0].reason == "is float16, not float32"
+    assert find_weights(as_ir(half))[0].values.dtype == np.float16
+    only = {"types": (ir.DataType.FLOAT,)}
+    assert find_weights(as_ir(half), **only) == ()
+    assert skipped_weights(as_ir(half), **only)[0].reason == "is float16, not float"
 
 
 def test_nan_and_infinity_name_their_tensor():
