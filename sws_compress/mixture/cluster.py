@@ -1,4 +1,4 @@
-"""Data-free clustering of one tensor: histogram, optimal start, hard EM, snap.
+"""Data-free clustering of one tensor: fine bins, optimal start, hard EM, snap.
 
 Hard EM (classification EM, Celeux & Govaert 1992) on a mixture whose components share one small variance is k-means for
 ``rate_bits = 0`` and entropy-constrained scalar quantization above (Chou, Lookabaugh & Gray 1989). Soft EM with free
@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from sws_compress.mixture.histogram import OccupiedBins, weight_histogram, weight_range
-from sws_compress.mixture.init import initial_mixture
+from sws_compress.mixture.bins import fine_bins
+from sws_compress.mixture.histogram import OccupiedBins
+from sws_compress.mixture.init import check_components, mixture_of_bins
 from sws_compress.mixture.params import AnyArray, Array, Mixture
 from sws_compress.mixture.snap import Palette, lower_envelope, palette_of, snap
 
-BINS = 1 << 14
-"""Fine enough that 256 components over a heavy-tailed tensor still have dozens of bins each."""
-
-MAX_ITERATIONS = 200
+MAX_ITERATIONS = 1000
+"""From the optimal start a few, rarely a hundred; prices on bits make more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,51 +34,56 @@ def cluster(values: AnyArray, components: int, *, rate_bits: float = 0.0, seed: 
     """At most ``components`` distinct values, of the tensor's own type, for a floating-point tensor of any shape.
 
     A tensor that has no more distinct values than that is kept exactly. ``rate_bits`` (>= 0, in units of the weights
-    squared) is half the squared error that one bit is worth. Raises ArgumentError for components outside 2..256,
-    ModelError for NaN or infinite values.
+    squared) is half the squared error that one bit is worth. Zeros stay zeros where they are an even share of the
+    components or more (a pruned tensor), or where bits have a price; elsewhere no component is held at zero, which
+    would cost error. Raises ArgumentError for components outside 2..256, ModelError for NaN or infinite values.
     """
+    check_components(components)
     exact = palette_of(values)
     if exact is not None and len(exact.codebook) <= components:
         return Clustering(exact, None)
-    low, high = weight_range(values)
-    histogram = weight_histogram(values, low=low, high=high, bins=BINS)
-    start = initial_mixture(histogram, components, seed=seed)
-    mixture = hard_em(histogram.occupied, start, rate_bits)
+    zeros = np.size(values) - int(np.count_nonzero(values))
+    fixed_zero = rate_bits > 0 or components * zeros >= np.size(values)
+    bins = fine_bins(values)
+    start = mixture_of_bins(bins, components, fixed_zero=fixed_zero)
+    mixture = hard_em(bins, start, rate_bits, fixed_zero=fixed_zero)
     return Clustering(snap(values, mixture, rate_bits=rate_bits), mixture)
 
 
-def hard_em(bins: OccupiedBins, start: Mixture, rate_bits: float) -> Mixture:
-    """Alternate assignment of bins and means of their weights until no bin moves; component 0 stays where it is.
+def hard_em(bins: OccupiedBins, start: Mixture, rate_bits: float, *, fixed_zero: bool) -> Mixture:
+    """Alternate assignment of ascending bins and means of their weights until no bin moves.
 
-    Components that lose all their bins keep their mean with weight 0 and are never chosen again.
+    With ``fixed_zero`` component 0 stays where it is. Components that lose all their bins keep their mean with weight 0
+    and are never chosen again.
     """
-    mixture = start
-    labels = np.full(len(bins.points), -1)
+    weights, means = start.weights.copy(), start.means.copy()
+    moments = bins.sensitivity * bins.points
+    owners, cells = np.empty(0, np.intp), np.empty(0, np.intp)
     for _ in range(MAX_ITERATIONS):
-        chosen = _assign_bins(bins.points, mixture, rate_bits)
-        if np.array_equal(chosen, labels):
+        previous = owners, cells
+        owners, cells = _cells(bins.points, weights, means, rate_bits)
+        if np.array_equal(owners, previous[0]) and np.array_equal(cells, previous[1]):
             break
-        labels = chosen
-        mixture = _maximise(bins, labels, mixture)
-    return mixture
+        weights = np.zeros_like(weights)
+        weights[owners] = np.add.reduceat(bins.counts, cells)
+        mass = np.add.reduceat(bins.sensitivity, cells)
+        sums = np.add.reduceat(moments, cells)
+        means[owners[mass > 0]] = sums[mass > 0] / mass[mass > 0]
+        if fixed_zero:
+            means[0] = start.means[0]
+    nearest = np.repeat(means[owners], np.diff(np.append(cells, len(bins.points))))
+    scatter = bins.scatter + bins.sensitivity * (bins.points - nearest) ** 2
+    spread = scatter.sum() / bins.sensitivity.sum()  # one variance for all: so is the assignment an E-step
+    return Mixture(weights / weights.sum(), means, np.full(len(means), max(spread, start.variances.min())))
 
 
-def _assign_bins(points: Array, mixture: Mixture, rate_bits: float) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        costs = np.where(mixture.weights > 0, -rate_bits * np.log2(mixture.weights), np.inf)
-    winners, breakpoints = lower_envelope(mixture.means, costs)
-    return winners[np.searchsorted(breakpoints, points)]
-
-
-def _maximise(bins: OccupiedBins, labels: np.ndarray, previous: Mixture) -> Mixture:
-    k = previous.components
-    counts = np.bincount(labels, weights=bins.counts, minlength=k)
-    mass = np.bincount(labels, weights=bins.sensitivity, minlength=k)
-    moments = np.bincount(labels, weights=bins.sensitivity * bins.points, minlength=k)
-    means = np.where(mass > 0, moments / np.maximum(mass, np.finfo(float).tiny), previous.means)
-    means[0] = previous.means[0]
-    scatter = np.bincount(
-        labels, weights=bins.scatter + bins.sensitivity * (bins.points - means[labels]) ** 2, minlength=k
-    )
-    spread = scatter.sum() / mass.sum()  # one variance for all: that is what makes the assignment above the E-step
-    return Mixture(counts / counts.sum(), means, np.full(k, max(spread, previous.variances.min())))
+def _cells(
+    points: Array, weights: Array, means: Array, rate_bits: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The components that have bins, from left to right, and the first bin of each."""
+    with np.errstate(divide="ignore"):
+        costs = -rate_bits * np.log2(weights) if rate_bits > 0 else np.where(weights > 0, 0.0, np.inf)
+    winners, breakpoints = lower_envelope(means, costs)
+    first = np.append(0, np.searchsorted(points, breakpoints, side="right"))
+    held = np.diff(np.append(first, len(points))) > 0
+    return winners[held], first[held]

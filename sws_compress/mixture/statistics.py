@@ -44,4 +44,9 @@ class EMData(Protocol):
 
 def smallest_variance(data: EMData) -> float:
     """(2^-24 of the largest weight)^2: float32 weights cannot tell smaller variances from 0; positive always."""
-    return max((2.0**-24 * data.magnitude) ** 2, 1e-200)
+    return variance_resolution(data.magnitude)
+
+
+def variance_resolution(magnitude: float) -> float:
+    """`smallest_variance` where the largest absolute value is ``magnitude``."""
+    return max((2.0**-24 * magnitude) ** 2, 1e-200)
