@@ -82,7 +82,9 @@ def _add_compress(commands: Commands) -> None:
         "weight by weight, and only then write it. Needs no data. With training data there is much more to win: see "
         "sws_compress.compress in Python.",
     )
-    command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model, opset 13 or newer")
+    command.add_argument(
+        "model", type=Path, metavar="MODEL", help="an ONNX model (of an opset below 13: converted first)"
+    )
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
     command.add_argument(
         "--components",

@@ -92,8 +92,9 @@ def ship(
             f"compressed file must be smaller than the original, got {len(packed.data)} bytes for {dense_bytes}: "
             "the model holds hardly any weights; ship it as it is"
         )
+    tensors = inspect_model(packed.data).rows
     write_atomically(target, packed.data)
-    return Shipped(target, dense_bytes, os.path.getsize(target), inspect_model(packed.data).rows, largest)
+    return Shipped(target, dense_bytes, os.path.getsize(target), tensors, largest)
 
 
 def ship_module(network: nn.Module, target: Path, examples: tuple[Any, ...], *, dense_bytes: int) -> Shipped:

@@ -260,8 +260,7 @@ BAD_MODELS = {
     "few elements": (_few_elements, ["at least 256 elements", "the largest, w1, has 240 elements"]),
     "constants": (_constants, ["w1 must not be constant", "got 0.25 everywhere"]),
     "compressed": (_compressed, ["must not be compressed already", "start from the original"]),
-    "opset 12": (lambda path: write_mlp(path, opset=12), ["opset of", "must be >= 13, got 12", "convert"]),
-    "opset 99": (lambda path: write_mlp(path, opset=99), ["must load in ONNX Runtime", "pset 99"]),
+    "opset 99": (lambda path: write_mlp(path, opset=99), ["99", "newer"]),
 }
 
 
