@@ -23,6 +23,9 @@ from sws_compress.mixture.snap import MAX_CODEBOOK, Palette, bit_patterns, palet
 _SMALL = 4096
 """Elements up to which a tensor may share the stream of another."""
 
+_MIDDLING = 1 << 19
+"""Elements up to which a tensor may share one stream with all others."""
+
 _MEASURED = 3
 """Plans of each partition that are written out: estimates leave out what is saved on functions called once."""
 
@@ -123,7 +126,8 @@ _Plan = list[tuple[_Stream, Code]]
 
 def _stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[list[_Stream]]:
     """Ways to part the tensors into streams: each alone; small ones with a larger one that the same node reads (a bias
-    with its weight) if it has all their values; and then the vectors still alone all together."""
+    with its weight) if it has all their values; then the vectors still alone all together; all but large ones
+    together."""
     groups = [(name,) for name in palettes]
     alone = {group: _stream(group, palettes) for group in groups}
     yield list(alone.values())
@@ -131,21 +135,28 @@ def _stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[
     streams = alone | {group: _stream(group, palettes) for group in joined if group not in alone}
     if len(joined) < len(groups):
         yield [streams[group] for group in joined]
-    pools = _pools([group[0] for group in joined if len(group) == 1], palettes)
-    if pools:
+    lone = [group[0] for group in joined if len(group) == 1]
+    vectors = [name for name in lone if _poolable(palettes[name]) and len(palettes[name].shape) == 1]
+    if pools := _pools(vectors, palettes):
         pooled = {name for pool in pools for name in pool}
         yield [
             *(streams[group] for group in joined if group[0] not in pooled),
             *(_stream(pool, palettes) for pool in pools),
         ]
+    every = [name for group in joined for name in group]
+    middling = [name for name in every if palettes[name].dimension == 1 and palettes[name].indices.size <= _MIDDLING]
+    if pools := _pools(middling, palettes):
+        pooled = {name for pool in pools for name in pool}
+        yield [
+            *(alone[name,] for name in every if name not in pooled),
+            *(_stream(pool, palettes) for pool in pools),
+        ]
 
 
 def _pools(names: Sequence[str], palettes: Mapping[str, Palette]) -> list[tuple[str, ...]]:
-    """Small vectors of one type, in order, as many together as have at most 256 values in all."""
+    """Tensors of one type, in order, as many together as have at most 256 values in all."""
     pools: list[tuple[list[str], npt.NDArray[np.unsignedinteger]]] = []
     for name in names:
-        if not (_poolable(palettes[name]) and len(palettes[name].shape) == 1):
-            continue
         values = _bits(palettes[name])
         for index, (pool, known) in enumerate(pools):
             union = np.union1d(known, values)

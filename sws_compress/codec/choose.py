@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from sws_compress.codec.classes import encode_classes
 from sws_compress.codec.code import Code, Program
 from sws_compress.codec.constant import encode_constant
 from sws_compress.codec.huffman import encode_huffman
@@ -34,10 +36,13 @@ class HalfCodebook:
         return self.program(ops, count, ops.cast(codebook, np.float32), *arrays)
 
 
-def candidates(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> tuple[Code, ...]:
+def candidates(
+    symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32], cuts: Sequence[int] = ()
+) -> tuple[Code, ...]:
     """Every applicable code of symbols uint8 (n,) into a codebook float32 (k,) or (k, d); () if n = 0.
 
-    Codebook rows that no symbol uses are dropped. A codebook that is exact in float16 comes in both widths.
+    Codebook rows that no symbol uses are dropped. A codebook that is exact in float16 comes in both widths. ``cuts``
+    are the positions at which other tensors begin.
     Raises ArgumentError where a symbol has no row or there are more than 256.
     """
     if symbols.size == 0:
@@ -52,13 +57,21 @@ def candidates(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]
     if used.size == 1:
         codes: tuple[Code | None, ...] = (encode_constant(symbols.size, codebook),)
     else:
-        codes = (*_dense(symbols, codebook), encode_sparse(symbols, codebook), *_nested(symbols, codebook))
+        sparse = (encode_sparse(symbols, codebook), *_by_class(symbols, codebook, cuts))
+        codes = (*_dense(symbols, codebook), *sparse, *_nested(symbols, codebook))
     found = tuple(code for code in codes if code is not None)
     return found + tuple(half(code) for code in found if _exact_in_half(code.codebook))
 
 
 def _dense(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
     return encode_radix(symbols, codebook), encode_huffman(symbols, codebook)
+
+
+def _by_class(symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int]) -> Iterator[Code | None]:
+    """Around zero, which needs no value of its own in the file, and around the most frequent symbol."""
+    if codebook.ndim == 1:
+        fills = {int(np.bincount(symbols).argmax()), zero_symbol(codebook)} - {None}
+        yield from (encode_classes(symbols, codebook, fill=fill, cuts=cuts) for fill in fills if fill is not None)
 
 
 def _nested(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,17 +22,21 @@ def tensor_candidates(members: Sequence[npt.NDArray[np.uint8]], codebook: Array)
     ``members``: uint8, of any shapes; for a codebook of vectors one of its rows is one symbol. Errors as in
     `candidates`.
     """
-    plain = candidates_of_any_type(_joined(members), codebook)
+    plain = candidates_of_any_type(_joined(members), codebook, _cuts(members))
     masks = [worthwhile_masks(member) if codebook.ndim == 1 else None for member in members]
     if not any(masks):
         return plain
     compact = [mask.compact(member) if mask else member for mask, member in zip(masks, members, strict=True)]
-    masked = candidates_of_any_type(_joined(compact), codebook)
+    masked = candidates_of_any_type(_joined(compact), codebook, _cuts(compact))
     return plain + tuple(replace(code, masks=tuple(masks)) for code in masked)
 
 
 def _joined(members: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     return np.concatenate([member.reshape(-1) for member in members]) if len(members) > 1 else members[0].reshape(-1)
+
+
+def _cuts(members: Sequence[npt.NDArray[np.uint8]]) -> list[int]:
+    return list(itertools.accumulate(member.size for member in members))[:-1]
 
 
 @dataclass(frozen=True)

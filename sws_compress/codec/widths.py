@@ -7,6 +7,7 @@ are decoded as float32, the most frequent value being number 0.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,25 +58,30 @@ class LookUp:
         return ops.gather(table, ops.cast(self.program(ops, count, codebook, *stored), np.int32))
 
 
-def candidates_of_any_type(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
+def candidates_of_any_type(
+    symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int] = ()
+) -> tuple[Code, ...]:
     """`candidates` for a codebook (k,) or (k, d) of any floating-point type; decodes to that type, bit for bit.
 
     Raises ArgumentError as `candidates` does, and for vectors that are not exact in float32.
     """
     if codebook.dtype == np.float32:
-        return candidates(symbols, codebook)
+        return candidates(symbols, codebook, cuts)
     with np.errstate(over="ignore", invalid="ignore"):
         single = codebook.astype(np.float32)
         exact = single.astype(codebook.dtype).tobytes() == codebook.tobytes()
     if exact:
-        return tuple(replace(code, program=Cast(code.program, codebook.dtype)) for code in candidates(symbols, single))
+        return tuple(
+            replace(code, program=Cast(code.program, codebook.dtype)) for code in candidates(symbols, single, cuts)
+        )
     if codebook.ndim > 1:
         raise ArgumentError("codebook of vectors must be exact in float32, got other values: round it first")
     counts = np.bincount(symbols, minlength=len(codebook))
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     number = np.empty(len(codebook), np.uint8)
     number[order] = np.arange(order.size)
-    return tuple(_looked_up(code, codebook[order]) for code in candidates(number[symbols], _numbers(order.size)))
+    codes = candidates(number[symbols], _numbers(order.size), cuts)
+    return tuple(_looked_up(code, codebook[order]) for code in codes)
 
 
 def _numbers(count: int) -> npt.NDArray[np.float32]:

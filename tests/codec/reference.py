@@ -75,6 +75,20 @@ def decode_sparse(highs, lows, modulus, codebook, count):
     return values
 
 
+def decode_classes(arrays, codebook, fill, count):
+    """Number by number: which class it is in, its unary part from the front, its low bits from the back."""
+    stream, (numbers,), bounds, _, low_bits, moduli, constants = [np.asarray(array).tolist() for array in arrays[:7]]
+    bits, values = bits_of(stream), [np.float32(fill)] * count
+    ones = [index for index, bit in enumerate(bits) if bit][:numbers]
+    back, sum_of_lows = len(bits), 0
+    for one in ones:
+        symbol = sum(bound[0] < one for bound in bounds)
+        back -= low_bits[symbol]
+        sum_of_lows += sum(bits[back + j] << j for j in range(low_bits[symbol]))
+        values[(moduli[symbol] * one - sum_of_lows - constants[symbol]) % count] = codebook[symbol]
+    return values
+
+
 def shortest_prefix_code_bits(counts):
     """Total bits of an optimal prefix code, by merging the two rarest over and over."""
     weights, total = sorted(count for count in counts if count), 0

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sws_compress.codec import NumpyOps, candidates
+from sws_compress.codec.classes import encode_classes
 from sws_compress.codec.huffman import code_lengths, encode_huffman
 from sws_compress.codec.radix import digits_that_fit
 from sws_compress.codec.tensors import unpack
@@ -138,6 +139,36 @@ def test_sparse_numbers_read_bit_by_bit(zeros, count):
     assert np.array(values, np.float32).tobytes() == codebook[symbols].tobytes()
 
 
+@pytest.mark.parametrize(("zeros", "count"), [(0.97, 5000), (0.5, 999), (0.999, 20011), (0.9, 64)])
+@pytest.mark.parametrize("cuts", [(), (1,), (50, 60)])
+def test_classes_read_bit_by_bit(zeros, count, cuts):
+    symbols = drawn(count, [5, 15, 30, 100 * zeros / (1 - zeros), 30, 15, 5], seed=1)
+    codebook = codebook_of(7)
+    for fill in (3, 4):
+        code = encode_classes(symbols, codebook, fill=fill, cuts=cuts)
+        if code is None:
+            assert fill == 4
+            continue
+        assert code.decode(NumpyOps()).tobytes() == codebook[symbols].tobytes()
+        values = reference.decode_classes(code.arrays, code.codebook, codebook[fill], count)
+        assert np.array(values, np.float32).tobytes() == codebook[symbols].tobytes()
+
+
+def test_classes_of_every_rarity_are_near_the_entropy():
+    """Where frequencies differ a hundredfold one modulus for all costs a quarter more."""
+    symbols = drawn(100_000, [1, 20, 400, 9000, 400, 100, 3])
+    codes = by_encoding(symbols, codebook_of(7))
+    assert codes["classes"].payload_bytes < 1.05 * entropy_bytes(symbols) < 0.9 * codes["sparse"].payload_bytes
+
+
+def test_neighbouring_tensors_share_a_class_only_where_that_is_smaller():
+    random = np.random.default_rng(0)
+    dense, thin = ((random.random(20_000) < share).astype(np.uint8) for share in (0.2, 0.002))
+    apart = encode_classes(np.concatenate([thin, dense]), codebook_of(2, zero=False), fill=0, cuts=[20_000])
+    alike = encode_classes(np.concatenate([dense, dense[:300]]), codebook_of(2, zero=False), fill=0, cuts=[20_000])
+    assert [code.codebook.size for code in (apart, alike)] == [2, 1]
+
+
 @pytest.mark.parametrize("where", [[0], [0, 1, 2], [4999], [4998, 4999], [17], list(range(0, 5000, 100)), [0, 4999]])
 def test_sparse_edges(where):
     symbols = np.full(5000, 3, np.uint8)
@@ -202,7 +233,8 @@ def test_half_codebooks_only_where_exact():
     assert widths == {"float32", "float16"}
     for value in (0.1, 1e9, 1e-9):
         values = np.array([0, 0.5, -2, value], np.float32)
-        assert {code.codebook.dtype.name for code in candidates(symbols, values)} == {"float32"}
+        whole = [code for code in candidates(symbols, values) if np.isin(values[3], code.codebook)]
+        assert {code.codebook.dtype.name for code in whole} == {"float32"}
 
 
 def test_several_tensors_in_one_stream():

@@ -28,6 +28,9 @@ CASES = {
     "sparse": (few_values((211, 99), [-3, 0, 1, 2.5], [1, 50, 3, 1]), "sparse"),
     "sparse with one value": (few_values((211, 99), [0, 1.5], [50, 1]), "sparse"),
     "sparse with negative zero": (few_values((211, 99), [-0.0, 0, 1], [1, 50, 1]), "sparse"),
+    "classes": (few_values((211, 99), [-3, 0, 1, 2.5], [1, 500, 30, 5]), "classes"),
+    "classes around another value": (few_values((211, 99), [-3, 0.5, 1], [1, 500, 3]), "classes"),
+    "classes of one": (few_values((211, 99), [0, 1.5], [50, 1]), "classes"),
     "sparse and radix": (few_values((211, 99), [-3, -2, 0, 1, 2.5], [1, 1, 5, 1, 1]), "sparse+radix"),
     "sparse and huffman": (few_values((211, 99), np.arange(8) - 3, [1, 1, 1, 90, 2, 8, 3, 1]), "sparse+huffman"),
 }
