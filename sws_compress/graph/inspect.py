@@ -8,15 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
+from sws_compress.graph.lift import lift_constants
 from sws_compress.graph.ops import DOMAIN
+from sws_compress.graph.rewrite import framed
 from sws_compress.graph.verify import Array, ancestors, constant_nodes, decoded_weights, reads
-from sws_compress.graph.weights import FORMAT_KEY
+from sws_compress.graph.weights import FLOAT_TYPES, Mark, Skipped, mark_of, skipped_weights
+
+_SMALLEST_ROW = 2
+"""Elements from which a constant is listed; single numbers belong to the graph."""
 
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One float32 weight of a file.
+    """One floating-point tensor of a file.
 
     encoding           name of the encoding, or "dense"
     distinct_values    different bit patterns that occur
@@ -51,7 +57,8 @@ class TensorRow:
 class Inspection:
     """All weights; bytes of what the decoders share (functions, literals); bytes of the rest (the network's own graph).
 
-    ``format_version`` is None for a plain model.
+    ``format_version`` is None for a plain model; only of one it is said what compression would leave alone, and why
+    (``skipped``).
     """
 
     rows: tuple[TensorRow, ...]
@@ -59,6 +66,7 @@ class Inspection:
     shared_bytes: int
     graph_bytes: int
     format_version: str | None
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def compressed(self) -> bool:
@@ -68,25 +76,39 @@ class Inspection:
 def inspect_model(data: bytes) -> Inspection:
     """Take a model file apart. Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``."""
     proto = onnx.load_from_string(data)
-    decoders = _decoders(proto)
-    dense = [
-        tensor.name
+    mark = mark_of({entry.key: entry.value for entry in proto.metadata_props})
+    return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark)
+
+
+def _inspect_plain(proto: onnx.ModelProto, total: int) -> Inspection:
+    """Rows of all weights and other floating-point constants, in bodies and functions too; equal ones are one row."""
+    model = ir.from_proto(proto)
+    lift_constants(model)
+    rows = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype in FLOAT_TYPES and tensor.size >= _SMALLEST_ROW:
+            own = framed(ir.to_proto(tensor).ByteSize())
+            rows.append(_row(name, tensor.numpy(), "dense", own, total))
+    graph = total - sum(row.file_bytes for row in rows)
+    return Inspection(tuple(rows), total, 0, graph, None, skipped_weights(model, smallest=_SMALLEST_ROW))
+
+
+def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Inspection:
+    decoders = _decoders(proto, mark.decode_nodes)
+    decoding = {name for part in decoders.values() for name in part.values}
+    dense = {
+        tensor.name: framed(tensor.ByteSize())
         for tensor in proto.graph.initializer
-        if tensor.data_type == onnx.TensorProto.FLOAT
-        and not any(tensor.name in part.values for part in decoders.values())
-    ]
+        if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) >= _SMALLEST_ROW and tensor.name not in decoding
+    }
     values = decoded_weights(data, [*decoders, *dense])
-    own = _own_bytes(proto, decoders, values)
-    for tensor in proto.graph.initializer:
-        if tensor.name in dense:
-            own[tensor.name] = _framed(tensor.ByteSize())
+    own = dense | _own_bytes(proto, decoders, values)
     encodings = {name: part.encoding for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
     rows = tuple(_row(name, values[name], encoding, own[name], len(data)) for name, encoding in encodings.items())
-    version = next((entry.value for entry in proto.metadata_props if entry.key == FORMAT_KEY), None)
     every = sum(size for size, _ in _items(proto, decoders))
     shared = every - sum(own[name] for name in decoders)
-    graph = len(data) - shared - sum(own.values())
-    return Inspection(rows, len(data), shared, graph, version)
+    return Inspection(rows, len(data), shared, len(data) - shared - sum(own.values()), mark.version)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,27 +121,20 @@ class _Decoder:
     encoding: str
 
 
-def _decoders(proto: onnx.ModelProto) -> dict[str, _Decoder]:
-    """Tensors computed by constant nodes of a compressed model. A plain model has none: its constants are its own."""
-    if not any(entry.key == FORMAT_KEY for entry in proto.metadata_props):
-        return {}
-    constants = constant_nodes(proto)
-    made = dict.fromkeys(name for node in constants for name in node.output)  # a set in order
-    read = {name for node in proto.graph.node if not made.keys() >= set(node.output) for name in reads(node)}
+def _decoders(proto: onnx.ModelProto, count: int) -> dict[str, _Decoder]:
+    """The tensors that the first ``count`` nodes compute and others read."""
+    constants = {node.output[0] for node in constant_nodes(proto)}
+    decoding = [node for node in proto.graph.node[:count] if node.output[0] in constants]
+    read = {name for node in proto.graph.node[count:] for name in reads(node)}
     read |= {value.name for value in proto.graph.output}
-    floats = {tensor.name for tensor in proto.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
-    weights = made.keys() | floats
     found = {}
-    for name in made:
-        if name in read:
-            nodes, values = ancestors(constants, {name})
-            if not read.isdisjoint(set(values) & weights - {name}):
-                continue  # the network's own arithmetic on a weight, such as the transposition of a tied one
-            functions = frozenset(_functions(nodes, proto))
-            operators = [node.op_type for node in _operators(nodes, functions, proto)]
-            found[name] = _Decoder(
-                frozenset(node.output[0] for node in nodes), frozenset(values), functions, _encoding(operators)
-            )
+    for name in (name for node in decoding for name in node.output if name in read):
+        nodes, values = ancestors(decoding, {name})
+        functions = frozenset(_functions(nodes, proto))
+        operators = [node.op_type for node in _operators(nodes, functions, proto)]
+        found[name] = _Decoder(
+            frozenset(node.output[0] for node in nodes), frozenset(values), functions, _encoding(operators)
+        )
     return found
 
 
@@ -153,14 +168,14 @@ def _items(proto: onnx.ModelProto, decoders: dict[str, _Decoder]) -> Iterator[tu
     """Bytes of each part of the file that decodes, and the tensors it is there for."""
     for node in proto.graph.node:
         if users := tuple(name for name, part in decoders.items() if node.output[0] in part.nodes):
-            yield _framed(node.ByteSize()), users
+            yield framed(node.ByteSize()), users
     for kind in (proto.graph.initializer, proto.graph.value_info):
         for entry in kind:
             if users := tuple(name for name, part in decoders.items() if entry.name in part.values):
-                yield _framed(entry.ByteSize()), users
+                yield framed(entry.ByteSize()), users
     for function in proto.functions:
         if users := tuple(name for name, part in decoders.items() if function.name in part.functions):
-            yield _framed(function.ByteSize()), users
+            yield framed(function.ByteSize()), users
 
 
 def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], values: dict[str, Array]) -> dict[str, int]:
@@ -177,14 +192,9 @@ def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], values: di
     return {name: round(size) for name, size in own.items()}
 
 
-def _framed(length: int) -> int:
-    """Bytes of a field of ``length`` bytes with its tag and length, all field numbers here being below 16."""
-    return 1 + max(1, -(-length.bit_length() // 7)) + length
-
-
 def _row(name: str, values: Array, encoding: str, own: int, total: int) -> TensorRow:
-    patterns = np.sort(values.reshape(-1).view(np.uint32))
-    counts = np.diff(np.flatnonzero(np.diff(patterns, prepend=patterns[:1] ^ 1)), append=patterns.size)
+    patterns = np.sort(values.reshape(-1).view(f"u{values.dtype.itemsize}"))
+    counts = np.diff(np.flatnonzero(np.diff(patterns, prepend=~patterns[:1])), append=patterns.size)
     shares = counts / max(patterns.size, 1)
     entropy = float(-(shares * np.log2(shares)).sum()) + 0.0
     zeros = float(np.count_nonzero(values == 0)) / max(values.size, 1)

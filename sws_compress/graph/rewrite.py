@@ -9,9 +9,8 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.graph.ops import DOMAIN, Emission, short_names
-from sws_compress.graph.weights import FORMAT_KEY
+from sws_compress.graph.weights import FORMAT_KEY, FORMAT_VERSION, Mark
 
-FORMAT_VERSION = "1"
 _FUNCTIONS_SINCE = 8
 """First IR version with model-local functions."""
 _NUMBERS_BYTES = 4096
@@ -105,7 +104,7 @@ def insert(model: ir.Model, emission: Emission, replaced: Iterable[str]) -> None
     if emission.functions:
         graph.opset_imports[DOMAIN] = 1
         model.ir_version = max(model.ir_version, _FUNCTIONS_SINCE)
-    model.metadata_props[FORMAT_KEY] = FORMAT_VERSION
+    model.metadata_props[FORMAT_KEY] = str(Mark(FORMAT_VERSION, len(emission.nodes)))
     for node in emission.nodes:
         node.name = None
 
