@@ -106,7 +106,7 @@ def _refuse_nothing_to_do(source: Path, model: ir.Model, weights: Sequence[Weigh
         )
         largest = "" if skipped is None else f"; the largest, {skipped.name}, {skipped.reason}"
         raise ModelError(
-            f"model {source} must have a floating-point weight of at least {SMALLEST_WEIGHT} elements, got none{largest}: "
+            f"model {source} must have a float weight of at least {SMALLEST_WEIGHT} elements, got none{largest}: "
             "it is small enough already, or its weights are no constants"
         )
     if all(np.all(weight.values == weight.values.flat[0]) for weight in weights):

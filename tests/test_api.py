@@ -457,6 +457,12 @@ def test_float16_weights_stay_float16(tmp_path: Path) -> None:
     assert len(np.unique(decoded)) <= 16
 
 
+def test_older_opset_is_converted(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx", opset=12)
+    result = sws.compress(source, tmp_path / "small.onnx", components=64)
+    assert sws.verify(source, result.output).passed
+
+
 # -- what must not be shipped -----------------------------------------------------------------------------------------
 
 
