@@ -199,7 +199,7 @@ def weight_range(values: AnyArray) -> tuple[float, float]:
 def raise_not_finite(flat: AnyArray) -> None:
     """Raises ModelError with the number of values that are not finite in float32."""
     chunks = (flat[start : start + RANGE_CHUNK] for start in range(0, len(flat), RANGE_CHUNK))
-    bad = sum(int((~np.isfinite(_as_float32(chunk))).sum()) for chunk in chunks)
+    bad = sum(int((~np.isfinite(as_float32(chunk))).sum()) for chunk in chunks)
     raise ModelError(f"weights must be finite in float32, got {bad} NaN or infinite of {len(flat)}: repair the model")
 
 
@@ -208,12 +208,12 @@ def _table(flat: AnyArray, sensitivities: AnyArray | None, low: float, step: flo
     from sws_compress.mixture import _kernels
 
     def piece(part: slice) -> Array:
-        values = _as_float32(flat[part])
+        values = as_float32(flat[part])
         if sensitivities is None:
             table = np.zeros((bins, 3))
             _kernels.histogram(values, low, step, table)
             return table
-        weights = _as_float32(sensitivities[part])
+        weights = as_float32(sensitivities[part])
         if not (weights.min() >= 0 and weights.max() < np.inf):
             raise ArgumentError(
                 f"sensitivities must be finite and >= 0, got {weights.min()} .. {weights.max()}: clip them"
@@ -228,7 +228,7 @@ def _table(flat: AnyArray, sensitivities: AnyArray | None, low: float, step: flo
     return total
 
 
-def _as_float32(values: AnyArray) -> AnyArray:
+def as_float32(values: AnyArray) -> AnyArray:
     """Contiguous float32 values: the same memory if they are that already, a copy of this piece otherwise."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=np.float32)

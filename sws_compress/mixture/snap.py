@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.mixture._threads import over_pieces
+from sws_compress.mixture.histogram import PIECE_WEIGHTS, as_float32
 from sws_compress.mixture.params import AnyArray, Array, Mixture
 
 MAX_CODEBOOK = 256
@@ -20,6 +22,9 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 CHUNK = 1 << 18
 """Values converted and compared together; bounds the memory beyond the result to a few MB."""
+
+GRID_STEPS = 1 << 12
+"""Of the grid in which the cells of scalars are looked up; it stays in the first-level cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +44,7 @@ class Palette:
     def __post_init__(self) -> None:
         if self.codebook.dtype.name not in FLOATS or self.codebook.ndim not in (1, 2):
             found = f"{self.codebook.dtype} {self.codebook.shape}"
-            raise ArgumentError(
-                f"codebook must be floating-point of shape (k,) or (k, d), got {found}: convert it"
-            )
+            raise ArgumentError(f"codebook must be floating-point of shape (k,) or (k, d), got {found}: convert it")
         if not 1 <= len(self.codebook) <= MAX_CODEBOOK:
             raise ArgumentError(f"codebook must have 1 to 256 entries, got {len(self.codebook)}: indices are uint8")
         if self.indices.dtype != np.uint8 or self.indices.ndim != 1:
@@ -66,7 +69,10 @@ class Palette:
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """How many symbols use each codebook entry, shape (k,)."""
-        return np.bincount(self.indices, minlength=len(self.codebook))
+        counts = np.zeros(len(self.codebook), np.int64)
+        for start in range(0, self.indices.size, CHUNK):  # bincount would make int64 of all of them
+            counts += np.bincount(self.indices[start : start + CHUNK], minlength=len(counts))
+        return counts
 
     @property
     def entropy_bits(self) -> float:
@@ -157,25 +163,68 @@ def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0) -> Palet
     check_finite(points)
     with np.errstate(divide="ignore"):
         costs = -rate_bits * np.log2(mixture.weights) if rate_bits > 0 else np.zeros(mixture.components)
+    if mixture.dimension == 1:
+        members = _scalar_members(points[:, 0], mixture, costs)
+    else:
+        members = _members(points, mixture, costs)
+    dtype = values.dtype if values.dtype.name in FLOATS else np.dtype(np.float32)
+    return _palette_of_members(members, mixture, values.shape, dtype)
+
+
+class _Members(NamedTuple):
+    """The component of every symbol, uint8 (n,); how many each has (k,); the sums (k, d) of their w - mu."""
+
+    assignment: npt.NDArray[np.uint8]
+    counts: Array
+    sums: Array
+
+
+def _members(points: AnyArray, mixture: Mixture, costs: Array) -> _Members:
+    """Of rows (n, d), chunk by chunk."""
     means = mixture.means.reshape(mixture.components, -1)
     assignment = np.empty(len(points), np.uint8)
-    sums = np.zeros(means.shape)
+    counts, sums = np.zeros(len(means)), np.zeros(means.shape)
     for start in range(0, len(points), CHUNK):
         chunk = points[start : start + CHUNK].astype(np.float64)
         chosen = assign(chunk, means, costs)
         assignment[start : start + CHUNK] = chosen
+        counts += np.bincount(chosen, minlength=len(means))
         for j in range(chunk.shape[1]):
             sums[:, j] += np.bincount(chosen, weights=chunk[:, j] - means[chosen, j], minlength=len(means))
-    dtype = values.dtype if values.dtype.name in FLOATS else np.dtype(np.float32)
-    return _palette_of_assignment(assignment, sums, mixture, values.shape, dtype)
+    return _Members(assignment, counts, sums)
 
 
-def _palette_of_assignment(
-    assignment: npt.NDArray[np.uint8], sums: Array, mixture: Mixture, shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> Palette:
-    """The palette of cluster means; ``sums`` (k, d) are of the members' deviations from the component means."""
+def _scalar_members(flat: AnyArray, mixture: Mixture, costs: Array) -> _Members:
+    """Of scalars (n,): looked up in a grid over the breakpoints, on a few threads, twenty times faster than a search.
+
+    The grid only says where to start looking, so that the result is exact.
+    """
+    from sws_compress.mixture import _kernels
+
+    winners, breakpoints = lower_envelope(mixture.means, costs)
+    number, means = winners.astype(np.uint8), mixture.means[winners]
+    bounds = np.concatenate([[-np.inf], breakpoints, [np.inf]])
+    low, high = (breakpoints[0], breakpoints[-1]) if len(breakpoints) else (0.0, 0.0)
+    step = (high - low) / GRID_STEPS or 1.0
+    first = np.searchsorted(breakpoints, low + step * np.arange(GRID_STEPS)).astype(np.int32)
+    assignment = np.empty(len(flat), np.uint8)
+
+    def piece(part: slice) -> Array:
+        values = flat[part] if flat.dtype == np.float64 else as_float32(flat[part])
+        table = np.zeros((len(winners), 2))
+        _kernels.assign_scalars(values, bounds, low, 1 / step, first, means, number, assignment[part], table)
+        return table
+
+    totals = np.zeros((mixture.components, 2))
+    for table in over_pieces(piece, len(flat), PIECE_WEIGHTS):
+        totals[winners] += table
+    return _Members(assignment, totals[:, 0], totals[:, 1:])
+
+
+def _palette_of_members(members: _Members, mixture: Mixture, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Palette:
+    """The palette of cluster means."""
+    assignment, counts, sums = members
     means = mixture.means.reshape(sums.shape)
-    counts = np.bincount(assignment, minlength=len(means))
     centres = means + sums / np.maximum(counts, 1)[:, None]
     centres[(means == 0).all(axis=1)] = 0.0
     used = counts > 0
@@ -183,7 +232,10 @@ def _palette_of_assignment(
     codebook, merged = np.unique(rows, axis=0, return_inverse=True)
     new_index = np.zeros(len(means), np.uint8)
     new_index[used] = merged.reshape(-1)
-    return Palette(codebook.astype(dtype).reshape(-1, *mixture.means.shape[1:]), new_index[assignment], shape)
+    if not np.array_equal(new_index, np.arange(len(new_index))):
+        for start in range(0, assignment.size, CHUNK):
+            assignment[start : start + CHUNK] = new_index[assignment[start : start + CHUNK]]
+    return Palette(codebook.astype(dtype).reshape(-1, *mixture.means.shape[1:]), assignment, shape)
 
 
 def lower_envelope(means: Array, costs: Array) -> tuple[npt.NDArray[np.intp], Array]:

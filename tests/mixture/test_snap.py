@@ -45,6 +45,22 @@ def test_lower_envelope_is_argmin(seed: int, components: int, rate: float) -> No
     np.testing.assert_allclose(all_costs[np.arange(200), chosen], all_costs.min(axis=1), atol=1e-12)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e9])
+@pytest.mark.parametrize("spacing", [1e-16, 1e-7, 1.0, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cells_are_exact_where_they_are_narrower_than_the_grid(offset: float, spacing: float, dtype: type) -> None:
+    rng = np.random.default_rng(5)
+    means = np.unique(np.append(offset + spacing * rng.normal(0, 1, 40), offset + 1e5 * spacing))
+    bounds = (means[1:] + means[:-1]) / 2
+    values = np.concatenate([means, bounds, np.nextafter(bounds, np.inf), rng.choice(means, 700)]).astype(dtype)
+    mixture = Mixture(np.full(len(means), 1 / len(means)), means, np.ones(len(means)))
+    chosen = module._scalar_members(values, mixture, np.zeros(len(means)))
+    winners, breakpoints = lower_envelope(means, np.zeros(len(means)))
+    wanted = winners[np.searchsorted(breakpoints, values.astype(np.float64))]
+    np.testing.assert_array_equal(chosen.assignment, wanted)
+    np.testing.assert_array_equal(chosen.counts, np.bincount(wanted, minlength=len(means)))
+
+
 @pytest.mark.parametrize("dimension", [1, 2, 4])
 @pytest.mark.parametrize("rate_bits", [0.0, 0.02])
 def test_every_weight_gets_its_cheapest_component(
