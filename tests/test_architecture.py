@@ -17,7 +17,7 @@ FLOORS = (
     {"errors"},
     {"files"},
     {"mixture", "codec", "graph"},
-    {"train", "packing", "report", "sessions"},
+    {"train", "expansion", "packing", "report", "sessions"},
     {"shipping", "runtime"},
     {"data_free"},
     {"api"},

@@ -10,11 +10,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.graph.expand import decoded_names, decoding_nodes, mark_of_proto
 from sws_compress.graph.lift import lift_constants
 from sws_compress.graph.ops import DOMAIN
 from sws_compress.graph.rewrite import framed
-from sws_compress.graph.verify import Array, ancestors, constant_nodes, decoded_weights, reads
-from sws_compress.graph.weights import FLOAT_TYPES, Mark, Skipped, mark_of, skipped_weights
+from sws_compress.graph.verify import Array, ancestors, decoded_weights
+from sws_compress.graph.weights import FLOAT_TYPES, Mark, Skipped, skipped_weights
 
 _SMALLEST_ROW = 2
 """Elements from which a constant is listed; single numbers belong to the graph."""
@@ -76,7 +77,7 @@ class Inspection:
 def inspect_model(data: bytes) -> Inspection:
     """Take a model file apart. Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``."""
     proto = onnx.load_from_string(data)
-    mark = mark_of({entry.key: entry.value for entry in proto.metadata_props})
+    mark = mark_of_proto(proto)
     return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark)
 
 
@@ -95,7 +96,7 @@ def _inspect_plain(proto: onnx.ModelProto, total: int) -> Inspection:
 
 
 def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Inspection:
-    decoders = _decoders(proto, mark.decode_nodes)
+    decoders = _decoders(proto, mark)
     decoding = {name for part in decoders.values() for name in part.values}
     dense = {
         tensor.name: framed(tensor.ByteSize())
@@ -121,14 +122,11 @@ class _Decoder:
     encoding: str
 
 
-def _decoders(proto: onnx.ModelProto, count: int) -> dict[str, _Decoder]:
-    """The tensors that the first ``count`` nodes compute and others read."""
-    constants = {node.output[0] for node in constant_nodes(proto)}
-    decoding = [node for node in proto.graph.node[:count] if node.output[0] in constants]
-    read = {name for node in proto.graph.node[count:] for name in reads(node)}
-    read |= {value.name for value in proto.graph.output}
+def _decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, _Decoder]:
+    """The tensors of a compressed model that are decoded."""
+    decoding = decoding_nodes(proto, mark)
     found = {}
-    for name in (name for node in decoding for name in node.output if name in read):
+    for name in decoded_names(proto, decoding):
         nodes, values = ancestors(decoding, {name})
         functions = frozenset(_functions(nodes, proto))
         operators = [node.op_type for node in _operators(nodes, functions, proto)]
