@@ -18,6 +18,7 @@ import onnx_ir as ir
 from onnx import TensorProto
 
 from sws_compress.errors import ModelError
+from sws_compress.graph.messages import shown
 
 _FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
@@ -38,7 +39,7 @@ def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
         _check_names(graph)
         if graph.sparse_initializer:
             name = graph.sparse_initializer[0].values.name
-            raise ModelError(f"initialiser {name!r} must be dense, got a sparse one: export dense weights")
+            raise ModelError(f"initialiser {shown(name)} must be dense, got a sparse one: export dense weights")
     for tensor in tensors(proto):
         _check_tensor(tensor, file.parent)
     _check_functions(proto.functions)
@@ -97,7 +98,7 @@ def _check_names(graph: onnx.GraphProto) -> None:
     for name, count in counts.items():
         if not name or count > 1:
             raise ModelError(
-                f"names of initialisers must be unique and not empty, got {name!r} {count} times: export again"
+                f"names of initialisers must be unique and not empty, got {shown(name)} {count} times: export again"
             )
 
 
@@ -107,25 +108,28 @@ def _check_tensor(tensor: onnx.TensorProto, folder: Path) -> None:
         _check_external(tensor, _byte_count(tensor, count), folder)
     elif tensor.HasField("raw_data"):
         if tensor.data_type == TensorProto.STRING:
-            raise ModelError(f"strings of tensor {tensor.name!r} must be in string_data, got raw bytes: export again")
+            raise ModelError(
+                f"strings of tensor {shown(tensor.name)} must be in string_data, got raw bytes: export again"
+            )
         wanted, found = _byte_count(tensor, count), len(tensor.raw_data)
         if found != wanted:
             raise _wrong_length(tensor, f"{wanted} bytes", found)
     else:
         field = next((name for name, types in _FIELDS.items() if tensor.data_type in types), "int32_data")
         wanted = 2 * count if tensor.data_type in _COMPLEX else count
-        if field == "int32_data" and _bits(tensor) < 8:
-            wanted = _byte_count(tensor, count)
         found = len(getattr(tensor, field))
-        if found != wanted:
+        packed = field == "int32_data" and found == _byte_count(tensor, count) < count  # types of less than a byte
+        if found != wanted and not packed:
             raise _wrong_length(tensor, f"{wanted} numbers in {field}", found)
 
 
 def _element_count(tensor: onnx.TensorProto) -> int:
     if any(size < 0 for size in tensor.dims):
-        raise ModelError(f"shape of tensor {tensor.name!r} must not be negative, got {list(tensor.dims)}: export again")
+        raise ModelError(
+            f"shape of tensor {shown(tensor.name)} must not be negative, got {shown(list(tensor.dims))}: export again"
+        )
     if tensor.HasField("segment"):
-        raise ModelError(f"tensor {tensor.name!r} must be in one piece, got a segment: export again")
+        raise ModelError(f"tensor {shown(tensor.name)} must be in one piece, got a segment: export again")
     if tensor.data_type != TensorProto.STRING:
         _bits(tensor)
     return math.prod(tensor.dims)
@@ -136,7 +140,7 @@ def _bits(tensor: onnx.TensorProto) -> int:
         return int(8 * ir.DataType(tensor.data_type).itemsize)
     except (ValueError, TypeError, KeyError) as error:
         raise ModelError(
-            f"type of tensor {tensor.name!r} must be one that ONNX defines, got number {tensor.data_type}: "
+            f"type of tensor {shown(tensor.name)} must be one that ONNX defines, got number {tensor.data_type}: "
             "export again, or install a newer onnx"
         ) from error
 
@@ -147,7 +151,7 @@ def _byte_count(tensor: onnx.TensorProto, count: int) -> int:
 
 def _wrong_length(tensor: onnx.TensorProto, wanted: str, found: int) -> ModelError:
     return ModelError(
-        f"tensor {tensor.name!r} of shape {list(tensor.dims)} must hold {wanted}, got {found}: the file is damaged"
+        f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} must hold {wanted}, got {found}: the file is damaged"
     )
 
 
@@ -170,21 +174,23 @@ def external_path(tensor: onnx.TensorProto, folder: Path) -> Path:
     except (OSError, ValueError, RuntimeError):  # names that no file can have; links in a circle
         inside = exists = False
     if not inside:
-        raise ModelError(f"external data of {tensor.name} must lie in the model's folder, got {location!r}: move it")
+        raise ModelError(
+            f"external data of {shown(tensor.name)} must lie in the model's folder, got {shown(location)}: move it"
+        )
     if not exists:
         raise ModelError(
-            f"external data of {tensor.name} must exist, got no file {location!r}: copy it beside the model"
+            f"external data of {shown(tensor.name)} must exist, got no file {shown(location)}: copy it beside the model"
         )
     if path.stat().st_nlink > 1:  # by which any file of the reader's can be brought into the folder
         raise ModelError(
-            f"external data of {tensor.name} must have one name, got a hard link {location!r}: copy the file"
+            f"external data of {shown(tensor.name)} must have one name, got a hard link {shown(location)}: copy the file"
         )
     return path
 
 
 def _check_external(tensor: onnx.TensorProto, wanted: int, folder: Path) -> None:
     if tensor.data_type == TensorProto.STRING:
-        raise ModelError(f"strings of tensor {tensor.name!r} must be in the file, got external data: export again")
+        raise ModelError(f"strings of tensor {shown(tensor.name)} must be in the file, got external data: export again")
     size = external_path(tensor, folder).stat().st_size
     fields = external_location(tensor)
     offset, length = (_number(tensor, key, fields.get(key)) for key in ("offset", "length"))
@@ -192,7 +198,7 @@ def _check_external(tensor: onnx.TensorProto, wanted: int, folder: Path) -> None
         raise _wrong_length(tensor, f"{wanted} bytes", length)
     if (offset or 0) + wanted > size:
         raise ModelError(
-            f"external data of {tensor.name} must end within the {size} bytes of its file, got {wanted} bytes from "
+            f"external data of {shown(tensor.name)} must end within the {size} bytes of its file, got {wanted} bytes from "
             f"{offset or 0}: the file is cut off or another one"
         )
 
@@ -202,7 +208,7 @@ def _number(tensor: onnx.TensorProto, key: str, text: str | None) -> int | None:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ModelError(
-            f"{key} of external data of {tensor.name} must be a number >= 0, got {text[:40]!r}: export again"
+            f"{key} of external data of {shown(tensor.name)} must be a number >= 0, got {shown(text)}: export again"
         )
     return int(text)
 
@@ -215,7 +221,7 @@ def _check_functions(functions: Iterable[onnx.FunctionProto]) -> None:
     try:
         tuple(TopologicalSorter({key: called & calls.keys() for key, called in calls.items()}).static_order())
     except CycleError as error:
-        circle = " -> ".join(name for _, name in error.args[1])
+        circle = shown(" -> ".join(name for _, name in error.args[1]))
         raise ModelError(f"functions must not call themselves, got {circle}: export without recursion") from error
 
 

@@ -198,7 +198,7 @@ def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Coll
         return "is an output of the model"
     if not any(_is_weight_input(node, number) for node, number in readers(value, model)):
         return "is not read as a weight by " + (", ".join(_operators(value, model)) or "any operator")
-    if tensor.size < smallest:
+    if tensor.size < max(smallest, 1):
         return f"has {tensor.size} elements, fewer than {smallest}"
     if kind := table_kind(tensor.numpy()):
         return f"is {kind}, not learned"
