@@ -60,11 +60,10 @@ def encode_radix(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code:
         dtype, per = np.int32, per_word
     padding = -symbols.size % per
     powers = base ** np.arange(per, dtype=np.int64)
-    words = np.zeros((symbols.size + padding) // per, np.int64)
-    padded = np.pad(symbols, (0, padding)).reshape(-1, per)
-    for digit in range(per):
-        words += padded[:, digit] * powers[digit]
-    words = words.astype(dtype)
+    rows = (np.pad(symbols, (0, padding)) if padding else symbols).reshape(-1, per)
+    words: Array = rows[:, 0].astype(dtype)
+    for digit in range(1, per):  # no sum is larger than a word: nothing wider is made, large tensors come here
+        words += np.multiply(rows[:, digit], powers[digit], dtype=dtype, casting="unsafe")
     if per == 1:
         return Code(Radix(1, False, False), symbols.size, codebook, (words,), (0,))
     table = dtype is np.uint8 and symbols.size >= _TABLE_FROM

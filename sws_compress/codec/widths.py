@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sws_compress.codec.choose import candidates
 from sws_compress.codec.code import Code, Program
 from sws_compress.codec.ops import A, Array, ArrayOps
+from sws_compress.codec.radix import encode_radix
 from sws_compress.errors import ArgumentError
 
 
@@ -82,6 +83,19 @@ def candidates_of_any_type(
     number[order] = np.arange(order.size)
     codes = candidates(number[symbols], _numbers(order.size), cuts)
     return tuple(_looked_up(code, codebook[order]) for code in codes)
+
+
+def radix_of_any_type(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | None:
+    """The radix code alone, in little time and memory, for a codebook of two rows or more of any floating-point type.
+
+    None where a codebook is not exact in float32. Every row should be in use: none is dropped.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = codebook.astype(np.float32)
+    if len(codebook) < 2 or single.astype(codebook.dtype).tobytes() != codebook.tobytes():
+        return None
+    code = encode_radix(symbols, single)
+    return code if codebook.dtype == np.float32 else replace(code, program=Cast(code.program, codebook.dtype))
 
 
 def _numbers(count: int) -> npt.NDArray[np.float32]:
