@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir as ir
 
-from sws_compress.data_free import OnProgress, compress_file
+from sws_compress.data_free import LowBitRuntime, OnProgress, compress_file, quantize_file
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
@@ -49,6 +49,7 @@ def compress(
     output: AnyPath,
     *,
     components: int = 16,
+    runtime: LowBitRuntime | None = None,
     train: Iterable[Any] | None = None,
     loss: Loss | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
@@ -68,6 +69,9 @@ def compress(
 
     model           a torch module, or the path of an ONNX file (clustered from its weights alone)
     components      distinct values per tensor, 2..256
+    runtime         None: the smallest file, decoded to float32 at load. "int4" or "int8" (ONNX files): matrices that
+                    ONNX Runtime keeps and multiplies in so many bits (com.microsoft.MatMulNBits), one scale and zero
+                    point a block of 32; a larger file, less memory, ``components`` unused
     example_inputs  module: positional arguments of one call, for the export (a lone tensor needs no tuple; two rows or
                     more, for a free batch dimension); by default the first rows of ``train``
                     ONNX file: arrays by input name, or an .npz of them, for the check; by default random
@@ -100,7 +104,11 @@ def compress(
                 "train, loss, evaluate and parameters must be left out for an ONNX file, got at least one: "
                 "pass the torch module to train it"
             )
+        if runtime is not None:
+            return quantize_file(Path(model), target, runtime, example_inputs, seed, on_progress, started)
         return compress_file(Path(model), target, components, example_inputs, seed, on_progress, started)
+    if runtime is not None:
+        raise ArgumentError("runtime must be left out for a torch module, got one: export it and compress the file")
     from torch import nn
 
     from sws_compress.train.loop import FineTuning

@@ -94,6 +94,12 @@ def _add_compress(commands: Commands) -> None:
         help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default %(default)s)",
     )
     command.add_argument(
+        "--runtime",
+        choices=("int8", "int4"),
+        help="keep matrices in few bits while the model runs: less memory and faster products, a larger file "
+        "(default: the smallest file, float32 once it is loaded)",
+    )
+    command.add_argument(
         "--inputs",
         type=Path,
         metavar="NPZ",
@@ -112,6 +118,7 @@ def _compress(options: argparse.Namespace) -> int:
             options.model,
             options.output,
             components=options.components,
+            runtime=options.runtime,
             example_inputs=options.inputs,
             seed=options.seed,
             on_progress=on_progress,

@@ -6,12 +6,13 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, ModelError, OutputError
+from sws_compress.files import write_atomically
 from sws_compress.graph import rewrite
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import compare_outputs
@@ -21,14 +22,18 @@ from sws_compress.mixture.init import check_components
 from sws_compress.mixture.snap import Palette
 from sws_compress.packing import find_palettes
 from sws_compress.report.result import CompressionResult
+from sws_compress.runtime import AffineFormat, affine_rows, pack_affine, verify_affine
 from sws_compress.sessions import Feeds, answers, bytes_on_disk, external_files, feeds_for, open_model
-from sws_compress.shipping import ship
+from sws_compress.shipping import refuse_no_gain, ship
 
 if TYPE_CHECKING:
     from sws_compress.mixture.params import Mixture
 
 OnProgress = Callable[[str, int, int], None]
 """Called as ``on_progress(description, done, total)``."""
+
+LowBitRuntime = Literal["int4", "int8"]
+LOW_BITS: Mapping[str, int] = {"int4": 4, "int8": 8}
 
 SMALLEST_WEIGHT = 256
 """Elements below which a tensor is not clustered: its codebook would cost what it saves."""
@@ -77,6 +82,39 @@ def compress_file(
         check=lambda packed: compare_outputs(snapped, packed, feeds),
     )
     return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, mixtures=mixtures)
+
+
+def quantize_file(
+    source: Path,
+    target: Path,
+    runtime: LowBitRuntime,
+    inputs: Any,
+    seed: int,
+    on_progress: OnProgress | None,
+    started: float,
+) -> CompressionResult:
+    """Matrices and embeddings of the model at ``source`` on grids that ONNX Runtime multiplies as they are.
+
+    8-bit products use integer arithmetic (in float32 they are several times slower than dense ones), 4-bit products
+    float32. The result's largest difference is from the model with the same weights expanded. Arguments and errors
+    else as for ``compress_file``.
+    """
+    if runtime not in LOW_BITS:
+        raise ArgumentError(f"runtime must be int4 or int8, got {runtime!r}: leave it out for the smallest file")
+    model = read_model(source)
+    _refuse_own_input(source, target)
+    model = ir.external_data.load_to_model(model)
+    _refuse_nothing_to_do(source, model, find_weights(model, smallest=SMALLEST_WEIGHT))
+    feeds = _checked_feeds(source, inputs, seed)
+    bits = LOW_BITS[runtime]
+    packed = pack_affine(model, AffineFormat(bits=bits, integer_arithmetic=bits == 8), on_progress=on_progress)
+    largest = verify_affine(model, packed, feeds)
+    dense_bytes = bytes_on_disk(source)
+    refuse_no_gain(packed.data, dense_bytes)
+    write_atomically(target, packed.data)
+    return CompressionResult(
+        target, dense_bytes, len(packed.data), affine_rows(packed), largest, time.perf_counter() - started
+    )
 
 
 def _refuse_own_input(source: Path, target: Path) -> None:

@@ -25,6 +25,7 @@ from sws_compress.graph.affine import (
     rewrite_affine,
     weights_left_dense,
 )
+from sws_compress.graph.inspect import TensorRow
 from sws_compress.graph.ops import Emission
 from sws_compress.graph.verify import check_runs, compare_outputs
 from sws_compress.graph.weights import Skipped, refuse_compressed
@@ -151,6 +152,28 @@ def verify_affine(
             f"got {largest:.3g}: report this"
         )
     return max(each.largest_relative for each in compare_outputs(reference, packed.data, feeds, seed=seed))
+
+
+def affine_rows(packed: AffineModel) -> tuple[TensorRow, ...]:
+    """One row a tensor, as ``inspect`` shows them for decoded tensors; entropy is that of the grid indices."""
+    rows = []
+    for tensor in packed.tensors:
+        palette = packed.palettes[tensor.name]
+        counts = np.bincount(palette.indices.reshape(-1), minlength=1 << palette.bits)
+        shares = counts[counts > 0] / counts.sum()
+        rows.append(
+            TensorRow(
+                name=tensor.name,
+                shape=tensor.shape,
+                encoding=tensor.encoding,
+                distinct_values=len(shares),
+                zeros=float(np.mean(palette.expand() == 0)),
+                entropy_bits=float(-(shares * np.log2(shares)).sum()),
+                file_bytes=tensor.payload_bytes,
+                file_share=tensor.payload_bytes / len(packed.data),
+            )
+        )
+    return tuple(rows)
 
 
 def _refuse_old_runtime(bits: int) -> None:

@@ -87,14 +87,19 @@ def ship(
             f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
             "report this"
         )
-    if len(packed.data) >= dense_bytes:
-        raise VerificationError(
-            f"compressed file must be smaller than the original, got {len(packed.data)} bytes for {dense_bytes}: "
-            "the model holds hardly any weights; ship it as it is"
-        )
+    refuse_no_gain(packed.data, dense_bytes)
     tensors = inspect_model(packed.data).rows
     write_atomically(target, packed.data)
     return Shipped(target, dense_bytes, os.path.getsize(target), tensors, largest)
+
+
+def refuse_no_gain(data: bytes, dense_bytes: int) -> None:
+    """VerificationError unless ``data`` has fewer than ``dense_bytes``."""
+    if len(data) >= dense_bytes:
+        raise VerificationError(
+            f"compressed file must be smaller than the original, got {len(data)} bytes for {dense_bytes}: "
+            "the model holds hardly any weights; ship it as it is"
+        )
 
 
 def ship_module(network: nn.Module, target: Path, examples: tuple[Any, ...], *, dense_bytes: int) -> Shipped:
