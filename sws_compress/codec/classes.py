@@ -1,19 +1,18 @@
-"""Most symbols are one fill value: store where the others are, class by class, as Golomb-Rice coded gaps.
+"""Most symbols are one fill value: store where the others are, class by class, as gaps.
 
-A *class* is the ascending positions p_0 < p_1 < ... of one symbol in a stretch of the stream. Class c has a modulus
-M_c = 2^k_c of its own, so that frequent and rare symbols, dense and thin tensors, all cost near their entropy. Gaps are
-``p_i - p_(i-1) = M_c h_i - r_i`` with h_i = ceil(gap / M_c) >= 1; the first of a class has h = 1, r = 0.
+A *class* is the ascending positions p_0 < p_1 < ... of one symbol in a stretch of the stream; its gaps are coded by a
+table of bins (`gap_tables`): gap = base_h + r with h >= 1 and 0 <= r < 2^(k_h). The first of a class has h = 1, r = 0.
 
-Over all numbers i of all classes end to end: the h are unary, a one at bit u_i = h_0 + ... + h_i - 1. With
-R_i = r_0 + ... + r_i the position is
+Over all numbers i of all classes end to end: the h are unary, a one at bit u_i = h_0 + ... + h_i. The tables lie end to
+end as well, after one entry that is not used; with t_c the entry in front of the table of class c, and e_i = t_c + h_i,
 
-    p_i = M_c u_i - R_i - B_c
+    p_i = (base_(e_0) + r_0 + ... + base_(e_i) + r_i) - B_c
 
 B_c being one constant a class, made by the encoder. Class c is the number of *bounds* b_1 < b_2 < ... below u_i.
 Everything lies in one stream of bits: the unary ones from its start, the r from its end. ``TopK`` finds as many ones as
-there are numbers, which are the first; bit j of r_i is bit ``j - (k_0 + ... + k_i)`` counted from the end.
+there are numbers, which are the first; bit j of r_i is bit ``j - (k_(e_0) + ... + k_(e_i))`` counted from the end.
 
-Golomb 1966; Rice & Plaunt 1971.
+Golomb 1966, with a table instead of one modulus.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, bits_as_integers, pack_bits
 from sws_compress.codec.code import Code
+from sws_compress.codec.gap_tables import gap_tables
 from sws_compress.codec.ops import A, Array, ArrayOps
 
 _CLASS_BITS = 96
@@ -43,8 +43,8 @@ class Classes:
     """Positions of all classes, written into the fill value.
 
     Arrays: bits as bytes (b, 1); number of numbers (1,); bounds (c, 1); ones (c,), c being the number of classes less
-    one or 1; of every class k, M and B; 0 .. kmax - 1 as (kmax, 1); 2^0 .. 2^(kmax - 1); the fill value (1,) if it is
-    not zero.
+    one or 1; of every class t and B; of every entry of the tables k and base; 0 .. kmax as (kmax + 1, 1);
+    2^0 .. 2^kmax; the fill value (1,) if it is not zero.
     """
 
     filled: bool
@@ -52,16 +52,18 @@ class Classes:
     shareable = True
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
-        stream, numbers, bounds, ones, low_bits, moduli, constants, lanes, powers, *fill = arrays
-        bits = ops.reshape(ops.call(bits_as_integers, stream)[0], ops.constant(FLAT))
+        stream, numbers, bounds, ones, tables, constants, low_bits, bases, lanes, powers, *fill = arrays
+        flat, none = ops.constant(FLAT), ops.constant(np.array([0], np.int64))
+        bits = ops.reshape(ops.call(bits_as_integers, stream)[0], flat)
         unary = ops.positions_of_ones(bits, numbers)
         of_class = ops.matmul(ones, ops.cast(ops.less(bounds, unary), np.int64))
-        modulus = ops.gather(moduli, of_class)
-        ends = ops.cumulative_sum(ops.gather(low_bits, of_class))
-        windows = ops.matmul(powers, ops.gather(bits, ops.subtract(lanes, ends)))
-        remainders = ops.cumulative_sum(ops.modulo(windows, modulus))
-        highs = ops.subtract(ops.multiply(unary, modulus), ops.gather(constants, of_class))
-        positions = ops.subtract(highs, remainders)
+        highs = ops.subtract(unary, ops.concat([none, ops.first(unary, flat)]))
+        entries = ops.add(ops.gather(tables, of_class), highs)
+        width = ops.gather(low_bits, entries)
+        windows = ops.gather(bits, ops.subtract(lanes, ops.cumulative_sum(width)))
+        remainders = ops.modulo(ops.matmul(powers, windows), ops.gather(powers, width))
+        reached = ops.cumulative_sum(ops.add(ops.gather(bases, entries), remainders))
+        positions = ops.subtract(reached, ops.gather(constants, of_class))
         background = ops.expand(fill[0], count) if self.filled else ops.zeros(count)
         return ops.scatter(background, positions, ops.gather(codebook, of_class))
 
@@ -70,7 +72,6 @@ class Classes:
 class _Class:
     symbol: int
     positions: npt.NDArray[np.int64]
-    low_bits: int
     bits: int
 
 
@@ -85,30 +86,36 @@ def encode_classes(
     where = np.flatnonzero(symbols != fill)
     if where.size == 0 or where.size > (1 - _LEAST_FILL) * symbols.size:
         return None
-    classes = sorted(_classes(symbols, where, cuts), key=lambda one: one.low_bits)
+    classes = list(_classes(symbols, where, cuts))
     if where.size * len(classes) > _MOST_COMPARISONS:
         return None
     sizes = np.array([one.positions.size for one in classes])
     starts = np.cumsum(sizes) - sizes
-    low_bits = np.array([one.low_bits for one in classes], np.int64)
-    each = np.repeat(low_bits, sizes)
+    tables, table_of = gap_tables([np.diff(one.positions) for one in classes])
+    low_bits = np.array([0, *(low for table in tables for low in table.low_bits)], np.int64)
+    bases = np.concatenate([[1], *(table.bases for table in tables)])
+    before = np.cumsum([0, *(len(table.low_bits) for table in tables)])[table_of]
+    highs = np.concatenate(
+        [
+            np.searchsorted(tables[table].bases, np.diff(one.positions, prepend=one.positions[0] - 1), side="right")
+            for one, table in zip(classes, table_of, strict=True)
+        ]
+    )
     positions = np.concatenate([one.positions for one in classes])
-    gaps = np.diff(positions, prepend=0)
-    gaps[starts] = 1 << low_bits
-    highs = -(-gaps >> each)
-    remainders = (highs << each) - gaps
-    unary = np.cumsum(highs) - 1
-    constants = (unary << each) - np.cumsum(remainders) - positions
-    constants = constants[starts]
+    entries = np.repeat(before, sizes) + highs
+    remainders = np.diff(positions, prepend=0) - bases[entries]
+    remainders[starts] = 0
+    unary, width = np.cumsum(highs), low_bits[entries]
+    constants = (np.cumsum(bases[entries] + remainders) - positions)[starts]
     constants[constants < 0] += symbols.size  # positions then count from the end of the tensor
     bounds = unary[starts[1:]] - 1 if len(classes) > 1 else unary[-1:]
-    lanes = np.arange(max(1, int(low_bits.max())), dtype=np.int64)
-    numbers = np.array([where.size], np.int64)
-    tables = (bounds[:, None], np.ones(bounds.size, np.int64), low_bits, 1 << low_bits, constants)
-    arrays: tuple[Array, ...] = (_stream(unary, remainders, each), numbers, *tables, lanes[:, None], 1 << lanes)
+    lanes = np.arange(1 + int(low_bits.max()), dtype=np.int64)
+    of_class = (bounds[:, None], np.ones(bounds.size, np.int64), before, constants)
+    numbers, fills = np.array([where.size], np.int64), codebook[[fill]]
+    arrays = (_stream(unary, remainders, width), numbers, *of_class, low_bits, bases, lanes[:, None], 1 << lanes)
     filled = not _is_zero(codebook[fill])
     values = codebook[[one.symbol for one in classes]]
-    return Code(Classes(filled), symbols.size, values, arrays + ((codebook[[fill]],) if filled else ()), (0,))
+    return Code(Classes(filled), symbols.size, values, (*arrays, fills) if filled else arrays, (0,))
 
 
 def _stream(
@@ -118,7 +125,7 @@ def _stream(
     ends = np.cumsum(low_bits)
     bits = np.zeros(-(-(int(unary[-1]) + 1 + int(ends[-1])) // 8) * 8, np.uint8)
     bits[unary] = 1
-    for lane in range(int(low_bits.max())):
+    for lane in range(int(low_bits.max(initial=0))):
         held = low_bits > lane
         bits[lane - ends[held]] = remainders[held] >> lane & 1
     return pack_bits(bits)
@@ -141,13 +148,10 @@ def _classes(symbols: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], cuts:
 
 
 def _class(symbol: int, positions: npt.NDArray[np.int64]) -> _Class:
-    """The class with the modulus of least bits."""
+    """The class with the bits its gaps take in the best table with all k alike (Rice & Plaunt 1971)."""
     gaps = np.diff(positions)
-    best = min(
-        (1 + low + int(np.sum(-(-gaps >> low))) + low * gaps.size, low)
-        for low in range(1 + int(gaps.max(initial=1)).bit_length())
-    )
-    return _Class(symbol, positions, best[1], best[0] + _CLASS_BITS)
+    widths = range(1 + int(gaps.max(initial=1)).bit_length())
+    return _Class(symbol, positions, _CLASS_BITS + min(int(np.sum(-(-gaps >> k))) + k * gaps.size for k in widths))
 
 
 def _is_zero(value: np.floating) -> bool:

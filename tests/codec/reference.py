@@ -77,16 +77,31 @@ def decode_sparse(highs, lows, modulus, codebook, count):
 
 def decode_classes(arrays, codebook, fill, count):
     """Number by number: which class it is in, its unary part from the front, its low bits from the back."""
-    stream, (numbers,), bounds, _, low_bits, moduli, constants = [np.asarray(array).tolist() for array in arrays[:7]]
+    stream, (numbers,), bounds, _, tables, constants, low_bits, bases = [np.asarray(a).tolist() for a in arrays[:8]]
     bits, values = bits_of(stream), [np.float32(fill)] * count
     ones = [index for index, bit in enumerate(bits) if bit][:numbers]
-    back, sum_of_lows = len(bits), 0
+    back, reached, before = len(bits), 0, 0
     for one in ones:
         symbol = sum(bound[0] < one for bound in bounds)
-        back -= low_bits[symbol]
-        sum_of_lows += sum(bits[back + j] << j for j in range(low_bits[symbol]))
-        values[(moduli[symbol] * one - sum_of_lows - constants[symbol]) % count] = codebook[symbol]
+        entry = tables[symbol] + one - before
+        before = one
+        back -= low_bits[entry]
+        reached += bases[entry] + sum(bits[back + j] << j for j in range(low_bits[entry]))
+        values[(reached - constants[symbol]) % count] = codebook[symbol]
     return values
+
+
+def cheapest_table_bits(gaps, largest_exponent, bin_bits):
+    """Least bits of gaps >= 1 over all tables of bins, by trying every width after every end of a bin."""
+    top = max(gaps)
+    least = [0.0] * (top + 1)
+    for end in range(top - 1, -1, -1):
+        beyond = [gap for gap in gaps if gap > end]
+        least[end] = min(
+            bin_bits + len(beyond) + sum(k for gap in beyond if gap <= end + 2**k) + least[min(end + 2**k, top)]
+            for k in range(largest_exponent)
+        )
+    return least[0]
 
 
 def shortest_prefix_code_bits(counts):
