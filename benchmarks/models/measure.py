@@ -1,0 +1,70 @@
+"""One measurement of the benchmark in a process of its own.
+
+python -m benchmarks.models.measure load MODEL               # seconds and peak bytes of loading, in a fresh process
+python -m benchmarks.models.measure latency DENSE OTHER FEEDS.npz
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+LATENCY_SECONDS = 4.0
+LEAST_PAIRS = 31
+
+
+def session(path: str) -> Any:
+    """One thread, no warnings."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def load(path: str) -> dict[str, float]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    runtime = session(path)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    del runtime
+    return {"load_seconds": seconds, "load_peak_bytes": 1024 * peak}
+
+
+def latency(dense_path: str, other_path: str, feeds_path: str) -> dict[str, float]:
+    """Runs of both models in turn; the median over pairs of the ratio, and of each model's milliseconds."""
+    with np.load(feeds_path, allow_pickle=False) as arrays:
+        feeds = dict(arrays.items())
+    dense, other = session(dense_path), session(other_path)
+    for runtime in (dense, other):
+        runtime.run(None, feeds)
+    pairs: list[tuple[float, float]] = []
+    until = time.perf_counter() + LATENCY_SECONDS
+    while time.perf_counter() < until or len(pairs) < LEAST_PAIRS:
+        order = ((0, dense), (1, other)) if len(pairs) % 2 else ((1, other), (0, dense))
+        times = [0.0, 0.0]
+        for index, runtime in order:
+            started = time.perf_counter()
+            runtime.run(None, feeds)
+            times[index] = time.perf_counter() - started
+        pairs.append((times[0], times[1]))
+    return {
+        "latency_ms": 1000 * statistics.median(second for _, second in pairs),
+        "latency_ratio": statistics.median(second / first for first, second in pairs),
+    }
+
+
+def main() -> None:
+    what, *arguments = sys.argv[1:]
+    json.dump({"load": load, "latency": latency}[what](*arguments), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""What each model of the benchmark is asked, and how its answers are scored."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import itertools
+import json
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.models.collect import MINILM
+from benchmarks.models.train import RECIPES, images_and_labels
+from benchmarks.models.wordpiece import Tokenizer
+
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
+BATCH = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """``batches`` one after the other; ``state`` names (output, input) pairs handed from one batch to the next.
+
+    ``score`` turns the answers (the first output of every batch) into percent; None counts the answers that fall on the
+    same side of 1/2 as those of the dense model.
+    """
+
+    metric: str
+    batches: tuple[Feeds, ...]
+    score: Callable[[list[Array]], float] | None = None
+    state: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def latency_feeds(self) -> Feeds:
+        """One row, or the whole batch where the first dimension is no batch."""
+        return {name: values[:1] if values.ndim > 1 else values for name, values in self.batches[0].items()}
+
+    def answers(self, session: Any) -> list[Array]:
+        names = [output.name for output in session.get_outputs()]
+        handed: Feeds = {}
+        found = []
+        for batch in self.batches:
+            outputs = dict(zip(names, session.run(None, batch | handed), strict=True))
+            handed = {entry: outputs[result] for result, entry in self.state}
+            found.append(outputs[names[0]])
+        return found
+
+
+def task_of(model: str, data: Path, folder: Path) -> Task:
+    """The task of a model file of `collect`, by its stem."""
+    if model.startswith("ocr_"):
+        return _ocr_task(model, folder)
+    makers: dict[str, Callable[[], Task]] = {
+        "lenet": lambda: _images_task("mnist", data, flat=True),
+        "resnet20": lambda: _cifar_task(data),
+        "resnet56": lambda: _cifar_task(data),
+        "magika": lambda: _file_types_task(folder),
+        "minilm": lambda: _retrieval_task(folder),
+        "silero_vad": lambda: _audio_task(),
+        "silero_vad_16k": lambda: _audio_task(),
+    }
+    network = model.split("_")[0]
+    return _images_task(RECIPES[network].dataset, data, flat=False) if network in RECIPES else makers[model]()
+
+
+def _accuracy(labels: Array) -> Callable[[list[Array]], float]:
+    return lambda answers: 100 * float((np.concatenate(answers).argmax(axis=1) == labels).mean())
+
+
+def _batches(name: str, values: Array) -> tuple[Feeds, ...]:
+    return tuple({name: values[start : start + BATCH]} for start in range(0, len(values), BATCH))
+
+
+def _images_task(dataset: str, data: Path, *, flat: bool) -> Task:
+    images, labels = (part.numpy() for part in images_and_labels(dataset, "test", data))
+    images = images.reshape(len(images), -1) if flat else images
+    return Task(f"{dataset} test accuracy", _batches("images", images), _accuracy(labels))
+
+
+def _cifar_task(data: Path) -> Task:
+    from PIL import Image
+
+    with np.load(data / "cifar10_jpeg.npz", allow_pickle=False) as arrays:
+        packed, offsets, labels = arrays["test_bytes"], arrays["test_offsets"], arrays["test_labels"]
+    files = (packed[first:last].tobytes() for first, last in itertools.pairwise(offsets))
+    images = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+    mean, spread = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
+    scaled = ((images.astype(np.float32) / 255 - mean) / spread).transpose(0, 3, 1, 2)
+    return Task("cifar10 (JPEG) test accuracy", _batches("images", np.ascontiguousarray(scaled)), _accuracy(labels))
+
+
+# -- file types -------------------------------------------------------------------------------------------------------
+
+FILE_TYPES = {
+    ".c": "c", ".cmake": "cmake", ".css": "css", ".csv": "csv", ".gif": "gif", ".gz": "gzip", ".html": "html",
+    ".ico": "ico", ".ipynb": "ipynb", ".js": "javascript", ".json": "json", ".md": "markdown", ".pl": "perl",
+    ".png": "png", ".py": "python", ".pyc": "pythonbytecode", ".rst": "rst", ".sh": "shell", ".so": "elf",
+    ".sql": "sql", ".svg": "svg", ".toml": "toml", ".ttf": "ttf", ".wasm": "wasm", ".whl": "zip", ".xml": "xml",
+    ".yaml": "yaml",
+}  # fmt: skip
+FILES_PER_TYPE = 60
+
+
+def _file_types_task(folder: Path) -> Task:
+    """Files of this machine, whose extension is the truth."""
+    config = json.loads((folder / "packages/magika/models/standard_v3_3/config.min.json").read_text())
+    names: list[str] = config["target_labels_space"]
+    rows, labels = [], []
+    for kind, path in _files_of_known_type():
+        data = path.read_bytes()
+        size, block = config["beg_size"], config["block_size"]
+        first, last = data[:block].lstrip()[:size], data[-block:].rstrip()[-size:]
+        row = np.full(2 * size, config["padding_token"], np.int32)
+        row[: len(first)] = np.frombuffer(first, np.uint8)
+        row[2 * size - len(last) :] = np.frombuffer(last, np.uint8)
+        rows.append(row)
+        labels.append(names.index(kind))
+    metric = f"type of {len(rows)} files of {len(set(labels))} kinds"
+    return Task(metric, _batches("bytes", np.stack(rows)), _accuracy(np.array(labels)))
+
+
+def _files_of_known_type() -> Iterator[tuple[str, Path]]:
+    left = dict.fromkeys(FILE_TYPES, FILES_PER_TYPE)
+    for root in (Path(sysconfig.get_paths()["stdlib"]), Path(sysconfig.get_paths()["purelib"]), Path("/usr/share")):
+        for path in sorted(root.rglob("*")):
+            if left.get(path.suffix, 0) and path.is_file() and not path.is_symlink() and path.stat().st_size > 400:
+                left[path.suffix] -= 1
+                yield FILE_TYPES[path.suffix], path
+
+
+# -- sentences --------------------------------------------------------------------------------------------------------
+
+PAIRS = 400
+MODULES = (
+    "argparse", "ast", "asyncio", "bisect", "collections", "concurrent.futures", "contextlib", "csv", "ctypes.util",
+    "datetime", "dataclasses", "decimal", "difflib", "email.message", "fractions", "functools", "gettext", "glob",
+    "hashlib", "heapq", "http.client", "inspect", "ipaddress", "itertools", "json", "logging", "mailbox", "math",
+    "mimetypes", "multiprocessing.pool", "numbers", "os", "pathlib", "pickle", "pickletools", "platform", "random",
+    "re", "shutil", "socket", "sqlite3", "statistics", "string", "subprocess", "tarfile", "tempfile", "textwrap",
+    "threading", "tokenize", "traceback", "types", "typing", "unittest.case", "unittest.mock", "urllib.parse",
+    "urllib.request", "uuid", "warnings", "weakref", "xml.dom.minidom", "xml.etree.ElementTree", "zipfile",
+)  # fmt: skip
+
+
+def docstrings() -> list[tuple[str, str]]:
+    """First line and what follows of the longer docstrings in the standard library."""
+    found = {}
+    for name in MODULES:
+        for _, value in sorted(_documented(importlib.import_module(name)), key=lambda item: item[0]):
+            head, _, body = (inspect.getdoc(value) or "").partition("\n\n")
+            if 20 < len(head) < 200 and len(body) > 120:
+                found[" ".join(head.split())] = " ".join(body.split())[:400]
+    return list(found.items())[:PAIRS]
+
+
+def _documented(module: Any) -> Iterator[tuple[str, Any]]:
+    """Functions, classes and methods by their names."""
+    for name, value in vars(module).items():
+        if inspect.isclass(value) and value.__module__ == module.__name__:
+            yield name, value
+            yield from ((f"{name}.{key}", method) for key, method in vars(value).items() if inspect.isroutine(method))
+        elif inspect.isroutine(value):
+            yield name, value
+
+
+def _retrieval_task(folder: Path) -> Task:
+    """Which docstring body belongs to which first line?"""
+    pairs = docstrings()
+    tokenizer = Tokenizer((folder / "packages" / MINILM).with_name("vocab.txt"))
+    batches = []
+    for texts in zip(*pairs, strict=True):
+        for start in range(0, len(texts), 50):
+            tokens, mask = tokenizer.batch(texts[start : start + 50], length=128)
+            batches.append({"tokens": tokens, "mask": mask})
+
+    def score(answers: list[Array]) -> float:
+        heads, bodies = np.split(np.concatenate(answers), 2)
+        return 100 * float(((heads @ bodies.T).argmax(axis=1) == np.arange(len(heads))).mean())
+
+    return Task(f"body of {len(pairs)} docstrings by first line", tuple(batches), score)
+
+
+# -- sound ------------------------------------------------------------------------------------------------------------
+
+RATE, CHUNK, CONTEXT = 16_000, 512, 64
+
+
+def _audio_task() -> Task:
+    """Two minutes of synthetic vowels, noise and silence; no truth but the dense model's decisions."""
+    random = np.random.default_rng(0)
+    pieces = []
+    for _ in range(60):
+        pieces += [_vowel(random, seconds) for seconds in random.uniform(0.1, 0.4, 3)]
+        pieces.append((random.choice([0, 0.003, 0.03]) * random.standard_normal(RATE)).astype(np.float32))
+    sound = np.concatenate(pieces)[: 120 * RATE]
+    sound += 0.001 * random.standard_normal(len(sound)).astype(np.float32)
+    starts = range(CONTEXT, len(sound) - CHUNK, CHUNK)
+    state, rate = np.zeros((2, 1, 128), np.float32), np.array(RATE, np.int64)
+    batches = [
+        {"input": sound[None, start - CONTEXT : start + CHUNK].astype(np.float32), "state": state, "sr": rate}
+        for start in starts
+    ]
+    return Task("decisions kept", tuple(batches), state=(("stateN", "state"),))
+
+
+def _vowel(random: np.random.Generator, seconds: float) -> Array:
+    """Harmonics of a gliding pitch under three formants."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    pitch = random.uniform(90, 220) * (1 + random.uniform(-0.2, 0.2) * time / seconds)
+    phase = 2 * np.pi * np.cumsum(pitch) / RATE
+    formants = random.uniform([300, 900, 2200], [800, 2000, 3200])
+    sound = np.zeros(len(time))
+    for harmonic in range(1, 30):
+        frequency = harmonic * pitch.mean()
+        gain = sum(np.exp(-(((frequency - formant) / 150) ** 2)) for formant in formants) + 0.02
+        sound += gain * np.sin(harmonic * phase)
+    envelope = np.minimum(1, np.minimum(time, seconds - time) / 0.03)
+    vowel: Array = (0.2 * sound / np.abs(sound).max() * envelope).astype(np.float32)
+    return vowel
+
+
+# -- text in images ---------------------------------------------------------------------------------------------------
+
+LINES = 150
+
+
+def _ocr_task(model: str, folder: Path) -> Task:
+    texts = [head[:28].strip() for head, _ in docstrings()[:LINES]]
+    if model == "ocr_recognition":
+        characters = _characters(folder / f"{model}.onnx")
+
+        def characters_right(answers: list[Array]) -> float:
+            read = [_collapse(answer[0].argmax(axis=1), characters) for answer in answers]
+            wrong = sum(_edits(text, guess) for text, guess in zip(texts, read, strict=True))
+            return 100 * (1 - wrong / sum(map(len, texts)))
+
+        return Task("characters right", tuple({"x": _line(text, 320)} for text in texts), characters_right)
+    if model == "ocr_direction":
+        upright = np.concatenate([_line(text, 192) for text in texts])
+        images = np.concatenate([upright, upright[:, :, ::-1, ::-1]])
+        return Task("upright or turned", _batches("x", images), _accuracy(np.repeat([0, 1], len(texts))))
+    pages = [np.concatenate([_line(text, 320) for text in texts[i : i + 6]], axis=2) for i in range(0, LINES, 6)]
+    return Task("text pixels kept", tuple({"x": page} for page in pages))
+
+
+def _line(text: str, width: int) -> Array:
+    """One line of black text in an image (1, 3, 48, width), -1..1."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=28)
+    box = font.getbbox(text)
+    canvas = Image.new("RGB", (int(box[2]) + 16, 48), "white")
+    ImageDraw.Draw(canvas).text((8, 6), text, "black", font=font)
+    resized = canvas.resize((width, 48)) if canvas.width > width else canvas
+    image = np.ones((1, 3, 48, width), np.float32)
+    image[0, :, :, : resized.width] = np.asarray(resized, np.float32).transpose(2, 0, 1) / 127.5 - 1
+    return image
+
+
+def _characters(path: Path) -> list[str]:
+    import onnx
+
+    properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return ["", *properties["character"].splitlines(), " "]
+
+
+def _collapse(best: Array, characters: list[str]) -> str:
+    """Greedy decoding of connectionist temporal classification (Graves et al. 2006)."""
+    kept = np.append(True, best[1:] != best[:-1])
+    return "".join(characters[index] for index in best[kept])
+
+
+def _edits(first: str, second: str) -> int:
+    """Levenshtein distance."""
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, 1):
+        diagonal, row[0] = row[0], i
+        for j, b in enumerate(second, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+    return row[-1]
