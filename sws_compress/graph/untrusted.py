@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
 from onnx import TensorProto
 
 from sws_compress.errors import ModelError
@@ -34,7 +35,9 @@ _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 
 def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
     """Raise ModelError unless every tensor has the data that its shape and type promise, external data lies beside the
-    model, names of initialisers are unique, and functions do not call each other in a circle."""
+    model, names are text and those of initialisers unique, and functions read what they define and do not call each
+    other in a circle."""
+    _check_text(proto)
     for graph in graphs(proto):
         _check_names(graph)
         if graph.sparse_initializer:
@@ -91,6 +94,19 @@ def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
     if attribute.HasField("g"):
         yield attribute.g
     yield from attribute.graphs
+
+
+def _check_text(message: Message) -> None:
+    """All strings are UTF-8: the parser lets through others, as bytes, and nothing can write them again."""
+    for field, value in message.ListFields():
+        entries = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else (value,)
+        if field.type == field.TYPE_STRING:
+            wrong = next((entry for entry in entries if isinstance(entry, bytes)), None)
+            if wrong is not None:
+                raise ModelError(f"{field.name} must be text, got bytes {shown(repr(wrong))}: the file is damaged")
+        elif field.message_type is not None:
+            for entry in entries:
+                _check_text(entry)
 
 
 def _check_names(graph: onnx.GraphProto) -> None:
@@ -151,7 +167,8 @@ def _byte_count(tensor: onnx.TensorProto, count: int) -> int:
 
 def _wrong_length(tensor: onnx.TensorProto, wanted: str, found: int) -> ModelError:
     return ModelError(
-        f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} must hold {wanted}, got {found}: the file is damaged"
+        f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} must hold {wanted}, got {found}: "
+        "the file is damaged"
     )
 
 
@@ -183,7 +200,8 @@ def external_path(tensor: onnx.TensorProto, folder: Path) -> Path:
         )
     if path.stat().st_nlink > 1:  # by which any file of the reader's can be brought into the folder
         raise ModelError(
-            f"external data of {shown(tensor.name)} must have one name, got a hard link {shown(location)}: copy the file"
+            f"external data of {shown(tensor.name)} must have one name, got a hard link {shown(location)}: "
+            "copy the file"
         )
     return path
 
@@ -198,8 +216,8 @@ def _check_external(tensor: onnx.TensorProto, wanted: int, folder: Path) -> None
         raise _wrong_length(tensor, f"{wanted} bytes", length)
     if (offset or 0) + wanted > size:
         raise ModelError(
-            f"external data of {shown(tensor.name)} must end within the {size} bytes of its file, got {wanted} bytes from "
-            f"{offset or 0}: the file is cut off or another one"
+            f"external data of {shown(tensor.name)} must end within the {size} bytes of its file, got {wanted} bytes "
+            f"from {offset or 0}: the file is cut off or another one"
         )
 
 
@@ -213,7 +231,9 @@ def _number(tensor: onnx.TensorProto, key: str, text: str | None) -> int | None:
     return int(text)
 
 
-def _check_functions(functions: Iterable[onnx.FunctionProto]) -> None:
+def _check_functions(functions: Sequence[onnx.FunctionProto]) -> None:
+    for function in functions:
+        _check_scope(function.node, set(function.input), function.name)
     calls = {
         _key(function.domain, function.name): {_key(node.domain, node.op_type) for node in _nodes(function.node)}
         for function in functions
@@ -223,6 +243,22 @@ def _check_functions(functions: Iterable[onnx.FunctionProto]) -> None:
     except CycleError as error:
         circle = shown(" -> ".join(name for _, name in error.args[1]))
         raise ModelError(f"functions must not call themselves, got {circle}: export without recursion") from error
+
+
+def _check_scope(body: Iterable[onnx.NodeProto], known: set[str], function: str) -> None:
+    """Nodes of a function read its inputs and what nodes before them make; the ONNX checker does not look."""
+    for node in body:
+        for name in node.input:
+            if name and name not in known:
+                raise ModelError(
+                    f"function {shown(function)} must define what its nodes read, got {shown(name)} from nowhere: "
+                    "export again"
+                )
+        for attribute in node.attribute:
+            for graph in _subgraphs(attribute):
+                own = {entry.name for entry in (*graph.input, *graph.initializer)}
+                _check_scope(graph.node, known | own, function)
+        known.update(node.output)
 
 
 def _key(domain: str, name: str) -> tuple[str, str]:
