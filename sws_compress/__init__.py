@@ -1,8 +1,8 @@
 """Small ONNX files by soft weight sharing: a pretrained network in, an ordinary ``.onnx`` many times smaller out.
 
-``compress``, ``export``, ``verify`` and ``inspect`` are the whole way in one call each; ``SoftWeightSharing`` is the
-prior for a training loop of your own; ``Mixture`` and ``Palette`` are what the steps hand on. Each is imported when it
-is first used (PEP 562), so that ``import sws_compress`` does not wait for torch.
+``compress``, ``export``, ``verify``, ``inspect`` and ``expand`` are the whole way in one call each;
+``SoftWeightSharing`` is the prior for a training loop of your own; ``Mixture`` and ``Palette`` are what the steps hand
+on. Each is imported when it is first used (PEP 562), so that ``import sws_compress`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sws_compress.errors import (
 
 if TYPE_CHECKING:
     from sws_compress.api import compress, export, inspect, verify
+    from sws_compress.expansion import expand
     from sws_compress.mixture.params import Mixture
     from sws_compress.mixture.snap import Palette
     from sws_compress.train.prior import SoftWeightSharing
@@ -41,6 +42,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "compress",
+    "expand",
     "export",
     "inspect",
     "verify",
@@ -51,6 +53,7 @@ _HOMES = {
     "Palette": "sws_compress.mixture.snap",
     "SoftWeightSharing": "sws_compress.train.prior",
     "compress": "sws_compress.api",
+    "expand": "sws_compress.expansion",
     "export": "sws_compress.api",
     "inspect": "sws_compress.api",
     "verify": "sws_compress.api",

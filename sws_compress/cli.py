@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_compress, _add_inspect, _add_verify, _add_demo):
+    for add in (_add_compress, _add_inspect, _add_verify, _add_expand, _add_demo):
         add(commands)
     return parser
 
@@ -188,6 +188,30 @@ def _verify(options: argparse.Namespace) -> int:
     )
     _show(options, verification.to_json(), lambda: verification_table(verification))
     return 0 if verification.passed else 1
+
+
+# -- expand -----------------------------------------------------------------------------------------------------------
+
+
+def _add_expand(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "expand",
+        "turn a compressed model into a plain one again",
+        "Write the weights as they decode, bit for bit, into an ordinary dense ONNX file, which may be compressed "
+        "again.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="a compressed model")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the plain model goes")
+    command.set_defaults(run=_expand)
+
+
+def _expand(options: argparse.Namespace) -> int:
+    from sws_compress.expansion import expand
+    from sws_compress.report.tables import expansion_table
+
+    result = expand(options.model, options.output)
+    return _show(options, result.to_json(), lambda: expansion_table(result))
 
 
 # -- demo -------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from sws_compress.errors import OutputError
@@ -11,16 +10,8 @@ from sws_compress.files import write_atomically
 from sws_compress.graph.expand import expand_model
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import check_runs
-
-
-@dataclass(frozen=True)
-class ExpansionResult:
-    """The plain file that was written. ``expanded``: names of the weights that were decoded for it."""
-
-    output: Path
-    compressed_bytes: int
-    file_bytes: int
-    expanded: tuple[str, ...]
+from sws_compress.report.result import ExpansionResult
+from sws_compress.shipping import checked_output
 
 
 def expand(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> ExpansionResult:
@@ -30,7 +21,7 @@ def expand(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> Expa
     result can be compressed again. Raises ModelError where ``path`` is no compressed model, OutputError where
     ``output`` cannot be written or is the input; nothing is written then.
     """
-    source, target = Path(path), Path(output)
+    source, target = Path(path), checked_output(output)
     read_model(source)
     if target.exists() and target.samefile(source):
         raise OutputError(f"output {target} must not be the input, got the same file: choose another path")

@@ -68,6 +68,19 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class ExpansionResult:
+    """The plain file that was written. ``expanded``: names of the weights that were decoded for it."""
+
+    output: Path
+    compressed_bytes: int
+    file_bytes: int
+    expanded: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "output": str(self.output)}
+
+
+@dataclass(frozen=True)
 class CompressionResult:
     """What ``compress`` or ``export`` did; all sizes are of files on disk, in bytes.
 

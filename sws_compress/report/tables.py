@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sws_compress.graph.inspect import TensorRow
-from sws_compress.report.result import CompressionResult, Inspection, Verification
+from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,17 @@ def verification_table(verification: Verification) -> RenderableType:
         ("verdict", f"{'passed' if verification.passed else 'FAILED'} at tolerance {verification.tolerance:g}"),
     ]
     return Group(table, _summary(lines))
+
+
+def expansion_table(result: ExpansionResult) -> RenderableType:
+    """Sizes of the two files."""
+    return _summary(
+        [
+            ("compressed", f"{result.compressed_bytes:,} bytes"),
+            (str(result.output), f"{result.file_bytes:,} bytes"),
+            ("decoded weights", f"{len(result.expanded):,}"),
+        ]
+    )
 
 
 def _summary(lines: Iterable[tuple[str, str]]) -> Table:
