@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from sws_compress.graph.mapped import forget
+
 FROM_FUNCTIONS = 64
 """Elements from which a tensor is taken out of a function: an input more costs every call its name."""
 
@@ -215,6 +217,7 @@ def _parted(kinds: Mapping[Any, list[ir.Value]], digest: Callable[[ir.Value], by
     for key, values in kinds.items():
         for value in values:
             parts.setdefault((key, digest(value)), []).append(value)
+            forget(value)
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -111,18 +112,28 @@ def insert(model: ir.Model, emission: Emission, replaced: Iterable[str]) -> None
 
 def write(model: ir.Model) -> bytes:
     """The bytes of the file; what lay in external files comes into it (and into memory, in ``model`` too)."""
+    load(model)
+    data: bytes = to_proto(model).SerializeToString(deterministic=True)
+    return data
+
+
+def load(model: ir.Model, *, below_bytes: float = math.inf) -> None:
+    """Read initialisers of less than ``below_bytes`` from external files, in place."""
     for graph in [model.graph, *model.graph.subgraphs()]:
         for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
+            if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes < below_bytes:
                 value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
-    proto = ir.to_proto(model)
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model as it is written, in as few bytes as possible."""
+    proto: onnx.ModelProto = ir.to_proto(model)
     shrink_integers(proto)
     for owner in [proto, *proto.functions]:
         for entry in owner.opset_import:
             if not entry.domain:
                 entry.ClearField("domain")  # written out as empty it takes two bytes
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
+    return proto
 
 
 def emission_bytes(emission: Emission) -> int:

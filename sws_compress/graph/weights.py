@@ -22,6 +22,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ModelError
+from sws_compress.graph.mapped import forget
 from sws_compress.graph.tables import table_kind
 
 FORMAT_KEY = "sws_compress"
@@ -95,12 +96,18 @@ def find_weights(
     Each once, however many nodes share it, in the order of the graph. Raises ModelError where a weight holds NaN or
     infinity, or where the model is compressed already.
     """
+    return tuple(each_weight(model, smallest=smallest, types=types))
+
+
+def each_weight(
+    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+) -> Iterator[Weight]:
+    """`find_weights` one after the other: what was read of a weight in a file is let go of before the next."""
     refuse_compressed(model)
-    return tuple(
-        Weight(name, _shape(value), _operators(value, model), finite_values(value))
-        for name, value in model.graph.initializers.items()
-        if _reason_to_skip(value, model, smallest, types) is None
-    )
+    for name, value in model.graph.initializers.items():
+        if _reason_to_skip(value, model, smallest, types) is None:
+            yield Weight(name, _shape(value), _operators(value, model), finite_values(value))
+        forget(value)
 
 
 def skipped_weights(

@@ -1,0 +1,148 @@
+"""Model files written without holding their tensors in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+
+from sws_compress.graph import rewrite
+from sws_compress.graph.mapped import forget
+
+Array = npt.NDArray[Any]
+
+LARGE_BYTES = 4096
+"""From here on a tensor is written by itself, apart from the graph."""
+
+LARGEST_FILE_BYTES = (1 << 31) - 1
+"""Protobuf reads no more in one piece; above, tensors go to a file beside the model."""
+
+_ALIGNMENT = 4096
+_CHUNK_BYTES = 1 << 24
+
+
+class Sink(Protocol):
+    """What is written to: a binary file whose `write` takes everything."""
+
+    def write(self, data: Any, /) -> Any:
+        """Write all of ``data``."""
+
+
+class DataFile:
+    """Tensors one after another in a file, page by page so that they can be mapped."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        """``stream`` is open for writing at the end of the file at ``path``."""
+        self._stream = stream
+        self.path = path
+        self.bytes = 0
+
+    def add(self, array: Array) -> Array:
+        """Write an array; what comes back is the same array, mapped from the file."""
+        offset = self._align()
+        for chunk in _chunks(array):
+            self._stream.write(chunk)
+        self._stream.flush()
+        self.bytes = offset + array.nbytes
+        return np.memmap(self.path, array.dtype, "r", offset, array.shape)
+
+    def add_tensor(self, tensor: ir.TensorProtocol) -> int:
+        """Write a tensor; returns where. What `add` returned is not written again."""
+        raw = tensor.raw if isinstance(tensor, ir.Tensor) else None
+        if isinstance(raw, np.memmap) and raw.filename == str(self.path):
+            return int(raw.offset)
+        offset = self._align()
+        self._stream.write(tensor.tobytes())
+        self._stream.flush()
+        self.bytes = offset + tensor.nbytes
+        return offset
+
+    def _align(self) -> int:
+        padding = -self.bytes % _ALIGNMENT
+        self._stream.write(bytes(padding))
+        return self.bytes + padding
+
+
+def _chunks(array: Array) -> Iterator[memoryview]:
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return (flat[start : start + _CHUNK_BYTES].data for start in range(0, flat.size, _CHUNK_BYTES))
+
+
+def with_external_data(model: ir.Model, data: DataFile, location: str) -> onnx.ModelProto:
+    """The model with its large tensors in ``data``, named ``location``; ``model`` refers to that from now on."""
+    rewrite.load(model, below_bytes=LARGE_BYTES)
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < LARGE_BYTES or tensor.dtype == ir.DataType.STRING:
+            continue
+        offset = data.add_tensor(tensor)
+        forget(value)
+        value.const_value = ir.ExternalTensor(
+            location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name, base_dir=""
+        )
+    return rewrite.to_proto(model)
+
+
+def is_external(tensor: onnx.TensorProto) -> bool:
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def location_of(tensor: onnx.TensorProto) -> tuple[int, int]:
+    """Offset and length of an external tensor."""
+    fields: Mapping[str, str] = {entry.key: entry.value for entry in tensor.external_data}
+    return int(fields["offset"]), int(fields["length"])
+
+
+def inline_bytes(proto: onnx.ModelProto) -> int:
+    """Bytes of the file that `write_inline` writes, to within the little that references to data take."""
+    return int(proto.ByteSize()) + sum(
+        location_of(tensor)[1] for tensor in proto.graph.initializer if is_external(tensor)
+    )
+
+
+def write_inline(proto: onnx.ModelProto, data: BinaryIO, stream: Sink) -> None:
+    """Write the model with its external tensors, which are copied from ``data`` chunk by chunk, inside the file.
+
+    A message is the concatenation of its fields: the large ones are framed by hand, and never in memory.
+    """
+    graph = onnx.GraphProto()
+    graph.CopyFrom(proto.graph)
+    del graph.initializer[:]
+    graph.initializer.extend(tensor for tensor in proto.graph.initializer if not is_external(tensor))
+    body = graph.SerializeToString(deterministic=True)
+    large = [(_opening(tensor), *location_of(tensor)) for tensor in proto.graph.initializer if is_external(tensor)]
+    rest = onnx.ModelProto()
+    rest.CopyFrom(proto)
+    rest.ClearField("graph")
+    stream.write(rest.SerializeToString(deterministic=True))
+    graph_bytes = len(body) + sum(len(opening) + length for opening, _, length in large)
+    stream.write(_frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes))
+    stream.write(body)
+    for opening, offset, length in large:
+        stream.write(opening)
+        data.seek(offset)
+        for start in range(0, length, _CHUNK_BYTES):
+            stream.write(data.read(min(_CHUNK_BYTES, length - start)))
+
+
+def _opening(tensor: onnx.TensorProto) -> bytes:
+    """All bytes of an initialiser's field but those of the tensor itself, which follow."""
+    length = location_of(tensor)[1]
+    described = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+    head: bytes = described.SerializeToString()
+    head += _frame(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, length)
+    return _frame(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, len(head) + length) + head
+
+
+def _frame(field: int, length: int) -> bytes:
+    """Tag and length of a field of ``length`` bytes, as protobuf writes them."""
+    encoded = [field << 3 | 2]
+    while length > 127:
+        encoded.append(length & 127 | 128)
+        length >>= 7
+    return bytes([*encoded, length])
