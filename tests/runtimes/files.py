@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import onnx
@@ -13,14 +14,15 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress import packing
-from sws_compress.codec.choose import candidates
-from sws_compress.codec.tensors import unpack
+from sws_compress.codec.code import Code
+from sws_compress.codec.tensors import tensor_candidates, unpack
 from sws_compress.graph import rewrite
 from sws_compress.graph.ops import OnnxOps
 from sws_compress.mixture.snap import palette_of
 from tests.graph.models import few_values, lenet
 
-Feeds = dict[str, npt.NDArray[np.generic]]
+Values = npt.NDArray[np.generic]
+Feeds = dict[str, Values]
 
 OPSETS = (13, 18, 20, 21)
 """21 is the newest that the oldest supported ONNX Runtime takes."""
@@ -37,6 +39,11 @@ STREAMS = {
     "one value and zero": few_values((211, 99), [0, 1.7], [50, 1]),
     "negative zero": few_values((211, 99), [-0.0, 0, 1.2], [1, 50, 1]),
     "half zero": few_values((211, 99), np.linspace(-3, 4, 8), [1, 1, 1, 90, 2, 8, 3, 1]),
+    "dead rows and columns": np.pad(few_values((60, 50), [-1.3, 0, 1], [1, 3, 1]), ((40, 9), (3, 70))),
+    "float16": few_values((211, 99), [-3.1, 0, 1, 2.5], [1, 50, 3, 1]).astype(np.float16),
+    "bfloat16": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(ml_dtypes.bfloat16),
+    "float64": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(np.float64) / 3,
+    "float64 exact in float32": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(np.float64),
 }
 
 
@@ -52,10 +59,20 @@ class ModelFile:
     exact: tuple[str, ...] = ()
 
 
-def encodings_of(weights: npt.NDArray[np.float32]) -> tuple[str, ...]:
+def codes_of(weights: Values) -> dict[str, Code]:
+    """The smallest code of every encoding that takes these weights, with and without masks."""
     palette = palette_of(weights)
     assert palette is not None
-    return tuple(dict.fromkeys(code.encoding for code in candidates(palette.indices, palette.codebook)))
+    found: dict[str, Code] = {}
+    for code in tensor_candidates([palette.indices.reshape(weights.shape)], palette.codebook):
+        name = code.encoding + (", masked" if code.masks else "")
+        if name not in found or _stored_bytes(code) < _stored_bytes(found[name]):
+            found[name] = code
+    return found
+
+
+def _stored_bytes(code: Code) -> int:
+    return code.payload_bytes + code.codebook.nbytes
 
 
 NETWORK = "lenet-300-100"
@@ -64,18 +81,18 @@ SOURCES = (*STREAMS, NETWORK)
 
 @functools.cache
 def files_of(source: str) -> tuple[ModelFile, ...]:
-    """The files of a stream, in every encoding that takes it and every opset, or of the demo's network."""
+    """The files of a stream, in every encoding that takes it and one opset or another, or of the demo's network."""
     return (network_file(),) if source == NETWORK else tuple(_table_files(source, STREAMS[source]))
 
 
-def _table_files(stream: str, weights: npt.NDArray[np.float32]) -> Iterator[ModelFile]:
-    for encoding in encodings_of(weights):
-        for opset in OPSETS:
-            yield table_file(f"{stream}, {encoding}, opset {opset}", weights, encoding, opset)
+def _table_files(stream: str, weights: Values) -> Iterator[ModelFile]:
+    for index, encoding in enumerate(codes_of(weights), start=list(STREAMS).index(stream)):
+        opset = OPSETS[index % len(OPSETS)]
+        yield table_file(f"{stream}, {encoding}, opset {opset}", weights, encoding, opset)
         yield table_file(f"two of {stream}, {encoding}", np.stack([weights, weights[::-1]]), encoding)
 
 
-def table_file(name: str, tables: npt.NDArray[np.float32], encoding: str, opset: int = 18) -> ModelFile:
+def table_file(name: str, tables: Values, encoding: str, opset: int = 18) -> ModelFile:
     """A file in which matrices, in the given encoding, are looked up row by row and multiplied with.
 
     ``tables`` (rows, columns), or (count, rows, columns): more than one share a function.
@@ -85,7 +102,7 @@ def table_file(name: str, tables: npt.NDArray[np.float32], encoding: str, opset:
     rows = tables.shape[1]
     feeds: Feeds = {
         "rows": random.permutation(rows).astype(np.int64),
-        "x": random.standard_normal((2, rows)).astype(np.float32),
+        "x": random.standard_normal((2, rows)).astype(_widened(tables)),
     }
     dense = table_model(tables, opset)
     looked_up = tuple(f"looked_up_{i}" for i in range(len(tables)))
@@ -93,36 +110,40 @@ def table_file(name: str, tables: npt.NDArray[np.float32], encoding: str, opset:
     return ModelFile(name, frozenset({encoding}), data, dense.SerializeToString(), feeds, looked_up)
 
 
-def packed(weights: dict[str, npt.NDArray[np.float32]], dense: onnx.ModelProto, encoding: str) -> bytes:
-    """``dense`` with ``weights`` decoded from the smallest code of ``encoding``."""
+def packed(weights: dict[str, Values], dense: onnx.ModelProto, encoding: str) -> bytes:
+    """``dense`` with ``weights`` decoded from their codes of ``encoding``."""
     model = ir.from_proto(dense)
     rewrite.strip(model)
     ops = OnnxOps(model.opset_imports[""], rewrite.value_names(model))
     outputs = {}
     for name, values in weights.items():
-        palette = palette_of(values)
-        assert palette is not None
-        codes = (code for code in candidates(palette.indices, palette.codebook) if code.encoding == encoding)
-        best = min(codes, key=lambda code: code.payload_bytes + code.codebook.nbytes)
-        (outputs[name],) = unpack(ops, best, (palette.shape,))
+        (outputs[name],) = unpack(ops, codes_of(values)[encoding], (values.shape,))
     rewrite.insert(model, ops.finish(outputs), list(weights))
     return rewrite.write(model)
 
 
-def table_model(tables: npt.NDArray[np.float32], opset: int) -> onnx.ModelProto:
+def _widened(tables: Values) -> np.dtype[np.generic]:
+    """The type in which a table is read: every runtime takes it and nothing is lost."""
+    return tables.dtype if tables.dtype in (np.float32, np.float64) else np.dtype(np.float32)
+
+
+def table_model(tables: Values, opset: int) -> onnx.ModelProto:
     count, rows, columns = tables.shape
+    kind = helper.np_dtype_to_tensor_dtype(_widened(tables))
     nodes, outputs = [], []
     for i in range(count):
-        nodes.append(helper.make_node("Gather", [f"W{i}", "rows"], [f"looked_up_{i}"]))
-        nodes.append(helper.make_node("MatMul", ["x", f"W{i}"], [f"y_{i}"]))
-        outputs.append(helper.make_tensor_value_info(f"looked_up_{i}", TensorProto.FLOAT, ["n", columns]))
-        outputs.append(helper.make_tensor_value_info(f"y_{i}", TensorProto.FLOAT, ["batch", columns]))
+        nodes.append(helper.make_node("Gather", [f"W{i}", "rows"], [f"found_{i}"]))
+        nodes.append(helper.make_node("Cast", [f"found_{i}"], [f"looked_up_{i}"], to=kind))
+        nodes.append(helper.make_node("Cast", [f"W{i}"], [f"wide_{i}"], to=kind))
+        nodes.append(helper.make_node("MatMul", ["x", f"wide_{i}"], [f"y_{i}"]))
+        outputs.append(helper.make_tensor_value_info(f"looked_up_{i}", kind, ["n", columns]))
+        outputs.append(helper.make_tensor_value_info(f"y_{i}", kind, ["batch", columns]))
     graph = helper.make_graph(
         nodes,
         "tables",
         [
             helper.make_tensor_value_info("rows", TensorProto.INT64, ["n"]),
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows]),
+            helper.make_tensor_value_info("x", kind, ["batch", rows]),
         ],
         outputs,
         [numpy_helper.from_array(table, f"W{i}") for i, table in enumerate(tables)],
@@ -145,8 +166,8 @@ def large_files() -> tuple[ModelFile, ...]:
     """A million weights in every encoding: decoding them at inference would be seen in the milliseconds."""
     bell = few_values((1000, 1001), np.linspace(-1, 2, 16), BELL)
     sparse = few_values((1000, 1001), np.linspace(-3, 4, 8), [1, 1, 1, 190, 2, 8, 3, 1])
-    chosen: dict[str, npt.NDArray[np.float32]] = {}
+    chosen: dict[str, Values] = {}
     for weights in (bell, sparse):
-        for encoding in encodings_of(weights):
+        for encoding in codes_of(weights):
             chosen.setdefault(encoding, weights)
     return tuple(table_file(f"a million, {name}", weights, name) for name, weights in chosen.items())

@@ -8,7 +8,7 @@ from onnx.reference import ReferenceEvaluator
 
 from sws_compress.graph.verify import session, unfolded_nodes
 from tests.runtimes.compare import assert_agrees
-from tests.runtimes.files import SOURCES, STREAMS, encodings_of, files_of
+from tests.runtimes.files import SOURCES, STREAMS, codes_of, files_of
 
 
 @pytest.fixture(params=SOURCES, ids=[source.replace(" ", "-") for source in SOURCES])
@@ -18,8 +18,9 @@ def files(request):
 
 def test_no_encoding_is_left_out():
     """An encoding that none of these streams is offered needs a stream that is."""
-    offered = {encoding for weights in STREAMS.values() for encoding in encodings_of(weights)}
-    assert offered >= {"constant", "radix", "huffman", "sparse", "sparse+radix", "sparse+huffman"}
+    offered = {encoding for weights in STREAMS.values() for encoding in codes_of(weights)}
+    assert offered >= {"constant", "radix", "huffman", "sparse", "classes", "sparse+radix", "sparse+huffman"}
+    assert any(encoding.endswith("masked") for encoding in offered)
 
 
 def test_onnx_runtime(files):
