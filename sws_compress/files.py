@@ -3,34 +3,109 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from sws_compress.errors import OutputError
+
+_UNFINISHED = ".unfinished"
+
+
+class Draft:
+    """A new file in the folder of its target, which it may replace. `OSError`s of writing become OutputErrors."""
+
+    def __init__(self, target: Path, path: Path, stream: BinaryIO) -> None:
+        self.target, self.path, self._stream = target, path, stream
+
+    def write(self, data: Any, /) -> None:
+        """Write all of ``data``, any buffer of bytes."""
+        with _explained(self.target):
+            self._stream.write(data)
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system: it can be read from the file now."""
+        with _explained(self.target):
+            self._stream.flush()
+
+    def publish(self, target: Path | None = None) -> None:
+        """Flush to disk and rename over the target, or another one in the same folder."""
+        target = target or self.target
+        with _explained(self.target):
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self.path.chmod(_mode(target))
+            if sys.platform == "win32":
+                self._stream.close()
+            self.path.replace(target)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write ``data`` to a temporary file beside ``path``, flush it to disk, and rename it over ``path``.
 
-    On failure the target is as it was and the temporary file is gone; raises OutputError.
+    On failure the target is as it was and the temporary file is gone; raises OutputError. What a killed run left behind
+    for the same target goes too.
     """
-    target = Path(path)
+    with draft(Path(path)) as file:
+        file.write(data)
+        file.publish()
+
+
+@contextmanager
+def draft(target: Path) -> Iterator[Draft]:
+    """A `Draft` for ``target``; at the end it is gone, published or not. Raises OutputError if none can be made."""
+    remove_leftovers(target)
+    with _explained(target):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=_UNFINISHED)
+    path = Path(name)
+    stream = os.fdopen(handle, "wb")
+    _locked(handle)
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise OutputError(_message(target, error)) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(_mode(target))
-        temporary.replace(target)
-    except OSError as error:
-        raise OutputError(_message(target, error)) from error
+        yield Draft(target, path, stream)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk, again
+            stream.close()
+        path.unlink(missing_ok=True)
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove drafts for ``target`` of runs that were killed; those of running ones are locked."""
+    with suppress(OSError):
+        for path in list(target.parent.iterdir()):
+            if path.name.startswith(_prefix(target)) and path.name.endswith(_UNFINISHED):
+                with suppress(OSError), path.open("rb") as stream:
+                    if _locked(stream.fileno()):
+                        path.unlink()
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}."
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open file for this process, unless another one has; where there are no locks, open files stay anyway."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"output {target} must be writable, got '{error.strerror or error}': choose another path, or make room"
+        ) from error
 
 
 def _mode(target: Path) -> int:
@@ -40,7 +115,3 @@ def _mode(target: Path) -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
-
-
-def _message(target: Path, error: OSError) -> str:
-    return f"output {target} must be writable, got '{error.strerror or error}': choose another path, or make room"

@@ -16,6 +16,7 @@ from sws_compress.codec.code import Code
 from sws_compress.codec.tensors import tensor_candidates, unpack
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph import rewrite
+from sws_compress.graph.mapped import forget
 from sws_compress.graph.ops import Emission, Handle, OnnxOps
 from sws_compress.graph.weights import FLOAT_TYPES, refuse_compressed
 from sws_compress.mixture.snap import MAX_CODEBOOK, Palette, bit_patterns, palette_of
@@ -51,16 +52,18 @@ class PackedModel:
 
 @dataclass(frozen=True, eq=False)
 class _Stream:
-    """Tensors that share one sequence of symbols, and the ways to code it."""
+    """Tensors that share one sequence of symbols, and the ways to code it; dense, they would have ``dense_bytes``."""
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     codes: tuple[Code, ...]
-    dense_bytes: int
+    dense_bytes: float
 
 
-def find_palettes(model: ir.Model, *, smallest: int = 64) -> Mapping[str, Palette]:
+def find_palettes(model: ir.Model, *, smallest: int = 64, besides: Collection[str] = ()) -> Mapping[str, Palette]:
     """Palettes of the floating-point initialisers of ``smallest`` elements or more with at most 256 distinct values.
+
+    Those named in ``besides`` are not looked at.
 
     This is the lossless seam between training and packing: a dense model exported from snapped weights needs no more.
     Whatever else a tensor is (a mask, a table): packed exactly, it only gets smaller. Infinities and NaN stay dense.
@@ -68,9 +71,12 @@ def find_palettes(model: ir.Model, *, smallest: int = 64) -> Mapping[str, Palett
     found: dict[str, Palette] = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or tensor.dtype not in FLOAT_TYPES or value.is_graph_output() or tensor.size < smallest:
+        if name in besides or tensor is None or tensor.size < smallest:
+            continue
+        if tensor.dtype not in FLOAT_TYPES or value.is_graph_output():
             continue
         palette = _exact_palette(tensor.numpy())
+        forget(value)
         if palette is not None:
             found[name] = palette
     return found
@@ -84,10 +90,18 @@ def _exact_palette(values: npt.NDArray[Any]) -> Palette | None:
 
 
 def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
-    """Replace initialisers by palettes and write the model; ``model`` itself is not changed.
+    """Replace initialisers by palettes and write the model; ``model`` itself is not changed. As `packed_model`."""
+    packed, tensors = packed_model(model, palettes, {})
+    return PackedModel(rewrite.write(packed), tensors)
 
-    The codes are those with the smallest file, all in all; a tensor that no code makes smaller stays dense, with the
-    values of its palette. Raises ArgumentError for a palette that fits no initialiser, ModelError for a model
+
+def packed_model(
+    model: ir.Model, palettes: Mapping[str, Palette], coded: Mapping[str, Code]
+) -> tuple[ir.Model, tuple[PackedTensor, ...]]:
+    """A copy of the model in which initialisers are replaced by palettes, or by codes made before.
+
+    The codes of palettes are those with the smallest file, all in all; a tensor that no code makes smaller stays dense,
+    with the values of its palette. Raises ArgumentError for a palette that fits no initialiser, ModelError for a model
     that was packed before.
     """
     refuse_compressed(model)
@@ -100,10 +114,17 @@ def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
         value.const_value = ir.tensor(palette.expand(), name=name)
     opset = packed.opset_imports[""]
     taken = rewrite.value_names(packed)
-    chosen = _best_plan(list(_stream_plans(packed, palettes)), opset)
+    large = [_coded_stream(packed, name, code) for name, code in coded.items()]
+    chosen = _best_plan([[*streams, *large] for streams in _stream_plans(packed, palettes)], opset)
     emission = _emit(chosen, opset, taken)
     rewrite.insert(packed, emission, [name for stream, _ in chosen for name in stream.names])
-    return PackedModel(rewrite.write(packed), tuple(_describe(chosen)))
+    return packed, tuple(_describe(chosen))
+
+
+def _coded_stream(model: ir.Model, name: str, code: Code) -> _Stream:
+    tensor = model.graph.initializers[name].const_value
+    assert tensor is not None
+    return _Stream((name,), (tuple(tensor.shape.numpy()),), (code,), math.inf)
 
 
 def _check_palette(model: ir.Model, name: str, palette: Palette) -> None:
@@ -230,7 +251,7 @@ def _best_plan(partitions: Sequence[Sequence[_Stream]], opset: int) -> _Plan:
     plans = [plan for streams in partitions for plan in _promising(streams, costs)]
     dense = {name: stream.dense_bytes for stream in partitions[0] for name in stream.names}
 
-    def file_bytes(plan: _Plan) -> int:
+    def file_bytes(plan: _Plan) -> float:
         packed = {name for stream, _ in plan for name in stream.names}
         left = sum(size for name, size in dense.items() if name not in packed)
         return left + rewrite.emission_bytes(_emit(plan, opset))
@@ -281,7 +302,7 @@ def _promising(streams: Sequence[_Stream], costs: _Costs) -> list[_Plan]:
             column, cost = encodings.index(code.encoding), costs.of(stream, code).own
             if cost < own[row, column]:
                 own[row, column], codes[row, column] = cost, code
-    dense = np.array([[stream.dense_bytes] for stream in streams])
+    dense = np.array([stream.dense_bytes for stream in streams], float).reshape(-1, 1)
     every = np.hstack([dense, own])  # dense first: it wins ties
     estimates: dict[tuple[int, ...], float] = {}
     for count in range(len(encodings) + 1):

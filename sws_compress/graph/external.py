@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from sws_compress.files import Draft
 from sws_compress.graph import rewrite
 from sws_compress.graph.mapped import forget
 
@@ -26,28 +27,28 @@ _ALIGNMENT = 4096
 _CHUNK_BYTES = 1 << 24
 
 
-class Sink(Protocol):
-    """What is written to: a binary file whose `write` takes everything."""
-
-    def write(self, data: Any, /) -> Any:
-        """Write all of ``data``."""
-
-
 class DataFile:
     """Tensors one after another in a file, page by page so that they can be mapped."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        """``stream`` is open for writing at the end of the file at ``path``."""
-        self._stream = stream
-        self.path = path
+    def __init__(self, file: Draft) -> None:
+        """``file`` is new."""
+        self._file = file
         self.bytes = 0
+
+    @property
+    def path(self) -> Path:
+        return self._file.path
+
+    def publish(self, path: Path) -> None:
+        """Rename the file; what `add` returned stays valid."""
+        self._file.publish(path)
 
     def add(self, array: Array) -> Array:
         """Write an array; what comes back is the same array, mapped from the file."""
         offset = self._align()
         for chunk in _chunks(array):
-            self._stream.write(chunk)
-        self._stream.flush()
+            self._file.write(chunk)
+        self._file.flush()
         self.bytes = offset + array.nbytes
         return np.memmap(self.path, array.dtype, "r", offset, array.shape)
 
@@ -57,14 +58,14 @@ class DataFile:
         if isinstance(raw, np.memmap) and raw.filename == str(self.path):
             return int(raw.offset)
         offset = self._align()
-        self._stream.write(tensor.tobytes())
-        self._stream.flush()
+        self._file.write(tensor.tobytes())
+        self._file.flush()
         self.bytes = offset + tensor.nbytes
         return offset
 
     def _align(self) -> int:
         padding = -self.bytes % _ALIGNMENT
-        self._stream.write(bytes(padding))
+        self._file.write(bytes(padding))
         return self.bytes + padding
 
 
@@ -105,7 +106,7 @@ def inline_bytes(proto: onnx.ModelProto) -> int:
     )
 
 
-def write_inline(proto: onnx.ModelProto, data: BinaryIO, stream: Sink) -> None:
+def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> None:
     """Write the model with its external tensors, which are copied from ``data`` chunk by chunk, inside the file.
 
     A message is the concatenation of its fields: the large ones are framed by hand, and never in memory.
@@ -119,15 +120,15 @@ def write_inline(proto: onnx.ModelProto, data: BinaryIO, stream: Sink) -> None:
     rest = onnx.ModelProto()
     rest.CopyFrom(proto)
     rest.ClearField("graph")
-    stream.write(rest.SerializeToString(deterministic=True))
+    file.write(rest.SerializeToString(deterministic=True))
     graph_bytes = len(body) + sum(len(opening) + length for opening, _, length in large)
-    stream.write(_frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes))
-    stream.write(body)
+    file.write(_frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes))
+    file.write(body)
     for opening, offset, length in large:
-        stream.write(opening)
+        file.write(opening)
         data.seek(offset)
         for start in range(0, length, _CHUNK_BYTES):
-            stream.write(data.read(min(_CHUNK_BYTES, length - start)))
+            file.write(data.read(min(_CHUNK_BYTES, length - start)))
 
 
 def _opening(tensor: onnx.TensorProto) -> bytes:
