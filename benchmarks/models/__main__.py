@@ -76,7 +76,7 @@ def scored(task: Task, answers: list[Array], reference: list[Array]) -> dict[str
     }
 
 
-def rows_of(dense: Path, data: Path, folder: Path, *, timed: bool) -> list[dict[str, Any]]:
+def rows_of(dense: Path, data: Path, folder: Path, *, timed: bool, reuse: bool) -> list[dict[str, Any]]:
     """One row per variant of a model; a variant that cannot be made or run says why."""
     task = task_of(dense.stem, data, folder)
     reference = task.answers(session(str(dense)))
@@ -85,7 +85,7 @@ def rows_of(dense: Path, data: Path, folder: Path, *, timed: bool) -> list[dict[
         row: dict[str, Any] = {"model": dense.stem, "variant": name, "metric": task.metric}
         path = dense if make is None else folder / "made" / f"{dense.stem}.{name.replace(' ', '')}.onnx"
         try:
-            if make is not None:
+            if make is not None and not (reuse and path.exists()):
                 path.parent.mkdir(exist_ok=True)
                 make(dense, path)
             row["file_bytes"] = path.stat().st_size
@@ -129,13 +129,14 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these models")
     parser.add_argument("--untimed", action="store_true", help="no seconds, no memory")
+    parser.add_argument("--reuse", action="store_true", help="keep what an earlier run compressed")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")
     rows = []
     for path in sorted(arguments.folder.glob("*.onnx")):
         if path.stem in arguments.only or not arguments.only:
-            rows += rows_of(path, arguments.data, arguments.folder, timed=not arguments.untimed)
+            rows += rows_of(path, arguments.data, arguments.folder, timed=not arguments.untimed, reuse=arguments.reuse)
             report = {"environment": environment(), "rows": rows}
             (arguments.folder / "models.json").write_text(json.dumps(report, indent=1))
 
