@@ -24,6 +24,10 @@ test-runtimes: .venv/installed-test
 test-web: .venv/installed-test .venv/web/installed
 	$(BIN)/pytest -m slow tests/runtimes/test_web.py
 
+# 20,000 damaged models (SWS_FUZZ_CASES of them), three minutes.
+fuzz: .venv/installed-test
+	$(BIN)/pytest -m slow tests/graph/test_fuzz.py
+
 check: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

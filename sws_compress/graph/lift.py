@@ -20,8 +20,9 @@ import onnx_ir as ir
 
 from sws_compress.graph.mapped import forget
 
-FROM_FUNCTIONS = 64
-"""Elements from which a tensor is taken out of a function: an input more costs every call its name."""
+FROM_BODIES = 64
+"""Elements from which a floating-point tensor is taken out of a body or function. Smaller ones and integers stay:
+runtimes infer shapes in a body from what stands in it, and an input more costs every call its name."""
 
 _SAMPLE = 1024
 """Elements that tell most different tensors apart before all are read."""
@@ -32,7 +33,7 @@ _Tensor = ir.TensorProtocol
 def lift_constants(model: ir.Model) -> None:
     """Turn tensors into initialisers of the main graph, in place, so that the model computes the same.
 
-    Taken are `Constant` nodes and initialisers of the main graph and its bodies, and large floating-point ones of
+    Taken are `Constant` nodes of the main graph, and large floating-point ones and initialisers of its bodies and of
     functions. Left where they are: what is an output of its graph, strings, sparse tensors, and constants that depend
     on attributes. Names stay; of several values with one name in different bodies, all but one get a number behind it.
     Initialisers with the same bytes, type and shape become one.
@@ -41,7 +42,8 @@ def lift_constants(model: ir.Model) -> None:
     bodies = [model.graph, *model.graph.subgraphs()]
     names, initializers = _Names(bodies), _Initializers(model.graph)
     for graph in bodies:
-        _lift(graph, names, initializers, smallest=0, inner=graph is not model.graph)
+        inner = graph is not model.graph
+        _lift(graph, names, initializers, smallest=FROM_BODIES if inner else 0, inner=inner)
     _pass_on(bodies, needed, names, initializers)
     _merge_equal(model.graph)
 
@@ -167,7 +169,7 @@ def _lift_from_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, _Inputs
         bodies = [function.graph, *function.subgraphs()]
         names, inputs = _Names(bodies), _Inputs(function)
         for graph in bodies:
-            _lift(graph, names, inputs, smallest=FROM_FUNCTIONS, inner=True)
+            _lift(graph, names, inputs, smallest=FROM_BODIES, inner=True)
         _pass_on(bodies, needed, names, inputs)
         needed[function.identifier()] = inputs
     return needed
