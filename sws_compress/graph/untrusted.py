@@ -46,6 +46,7 @@ def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
     for tensor in tensors(proto):
         _check_tensor(tensor, file.parent)
     _check_functions(proto.functions)
+    _check_calls(proto)
 
 
 def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
@@ -243,6 +244,17 @@ def _check_functions(functions: Sequence[onnx.FunctionProto]) -> None:
     except CycleError as error:
         circle = shown(" -> ".join(name for _, name in error.args[1]))
         raise ModelError(f"functions must not call themselves, got {circle}: export without recursion") from error
+
+
+def _check_calls(proto: onnx.ModelProto) -> None:
+    arities = {_key(entry.domain, entry.name): (len(entry.input), len(entry.output)) for entry in proto.functions}
+    for node in nodes(proto):
+        inputs, outputs = arities.get(_key(node.domain, node.op_type), (None, None))
+        if inputs is not None and outputs is not None and (len(node.input) > inputs or len(node.output) > outputs):
+            raise ModelError(
+                f"calls of {shown(node.op_type)} must have at most {inputs} inputs and {outputs} outputs, got "
+                f"{len(node.input)} and {len(node.output)}: export again"
+            )
 
 
 def _check_scope(body: Iterable[onnx.NodeProto], known: set[str], function: str) -> None:

@@ -93,7 +93,13 @@ def _computed(part: onnx.ModelProto, names: Sequence[str]) -> dict[str, Array]:
         part.graph.node.append(helper.make_node("Cast", [name], [widened], to=onnx.TensorProto.FLOAT))
     for entry in part.graph.output:
         entry.name = wide.get(entry.name, entry.name)
-    values = session(part.SerializeToString()).run([wide.get(name, name) for name in names], {})
+    runtime = session(part.SerializeToString())
+    try:
+        values = runtime.run([wide.get(name, name) for name in names], {})
+    except Exception as error:  # as for loading
+        raise VerificationError(
+            f"decode nodes must run in ONNX Runtime, got '{first_line(error)}': the file is damaged, or report this"
+        ) from error
     bfloat16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
     return {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
 

@@ -189,8 +189,9 @@ def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
     if (function := model.functions.get(node.op_identifier())) is not None:
         yield function.inputs[number]
     elif node.domain == "" and node.op_type in ("Loop", "Scan"):
-        inputs = node.attributes["body"].as_graph().inputs
-        yield from inputs[number : number + 1]
+        body = node.attributes.get("body")
+        if body is not None and body.type == ir.AttributeType.GRAPH:
+            yield from body.as_graph().inputs[number : number + 1]
     elif node.domain == "" and node.op_type in MOVES and (number == 0 or node.op_type == "Concat"):
         yield from node.outputs
 

@@ -10,10 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress.errors import ModelError
+from sws_compress.errors import ModelError, VerificationError
+from sws_compress.graph.expand import expand_model
+from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
 from sws_compress.graph.weights import find_weights
-from tests.graph.models import few_values, matmul_model
+from sws_compress.packing import find_palettes, pack
+from tests.graph.models import as_ir, few_values, matmul_model
 from tests.graph.test_lift import in_branches, in_functions
 
 WEIGHTS = few_values((64, 64), [0, 1, 2], [8, 1, 1])
@@ -227,6 +230,34 @@ def test_functions_that_call_themselves(tmp_path):
     assert "functions must not call themselves" in refused(saved(model, tmp_path))
     inner.node[-1].op_type = "Inner"
     assert "functions must not call themselves" in refused(saved(model, tmp_path))
+
+
+def test_calls_with_more_inputs_than_the_function_has(tmp_path):
+    model = in_functions()
+    model.graph.node[0].input.append("x")
+    assert "must have at most 1 inputs and 1 outputs, got 2 and 1" in refused(saved(model, tmp_path))
+
+
+def test_functions_that_read_what_nobody_makes(tmp_path):
+    model = in_functions()
+    model.functions[0].node[-1].input[0] = "x"
+    assert "must define what its nodes read, got 'x'" in refused(saved(model, tmp_path))
+
+
+def test_names_that_are_no_text(tmp_path):
+    data = matmul_model(WEIGHTS).SerializeToString()
+    assert "must be text" in refused(saved(data.replace(b"the matmul", b"the \xff\xfe\xfdmul"), tmp_path))
+
+
+def test_compressed_files_whose_decoders_fail(tmp_path):
+    model = as_ir(matmul_model(few_values((64, 64), np.arange(16), np.ones(16))))
+    broken = onnx.load_from_string(pack(model, find_palettes(model)).data)
+    tensor = next(tensor for tensor in broken.graph.initializer if tensor.data_type == TensorProto.UINT8)
+    tensor.dims[0] -= 1
+    tensor.raw_data = tensor.raw_data[: int(np.prod(tensor.dims))]
+    for work in (inspect_model, expand_model):
+        with pytest.raises(VerificationError, match="decode nodes must run"):
+            work(broken.SerializeToString())
 
 
 def test_graphs_in_a_circle(tmp_path):
