@@ -29,6 +29,11 @@ def bits_as_integers(ops: ArrayOps[A], packed: A) -> A:
     return digits(ops, ops.cast(packed, np.int64), powers, ops.constant(np.array(2, np.int64)))
 
 
+def flat_bits(ops: ArrayOps[A], packed: A) -> A:
+    """The bits of bytes of shape (b, 1), int64 (8 b,)."""
+    return ops.reshape(ops.call(bits_as_integers, packed)[0], ops.constant(FLAT))
+
+
 def bits_as_bytes(ops: ArrayOps[A], packed: A) -> A:
     """The bits of bytes of shape (b, 1) as a uint8 vector (8 b,): one byte of memory a bit, for large tensors."""
     shifts = ops.constant(np.arange(8, dtype=np.uint8))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.classes import encode_classes
-from sws_compress.codec.code import Code, Program
+from sws_compress.codec.code import Code, Wrapped
 from sws_compress.codec.constant import encode_constant
 from sws_compress.codec.huffman import encode_huffman
 from sws_compress.codec.ops import A, Array, ArrayOps
@@ -19,18 +19,8 @@ from sws_compress.errors import ArgumentError
 
 
 @dataclass(frozen=True)
-class HalfCodebook:
+class HalfCodebook(Wrapped):
     """A program whose codebook is stored as float16 and widened first."""
-
-    program: Program
-
-    @property
-    def encoding(self) -> str:
-        return self.program.encoding
-
-    @property
-    def shareable(self) -> bool:
-        return self.program.shareable
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         return self.program(ops, count, ops.cast(codebook, np.float32), *arrays)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.codec.bits import FLAT, bits_as_integers, pack_bits
+from sws_compress.codec.bits import FLAT, pack_bits
 from sws_compress.codec.code import Code
 from sws_compress.codec.gap_tables import gap_tables
 from sws_compress.codec.ops import A, Array, ArrayOps
@@ -42,7 +42,7 @@ _LEAST_FILL = 0.3
 class Classes:
     """Positions of all classes, written into the fill value.
 
-    Arrays: bits as bytes (b, 1); number of numbers (1,); bounds (c, 1); ones (c,), c being the number of classes less
+    Arrays: the bits; number of numbers (1,); bounds (c, 1); ones (c,), c being the number of classes less
     one or 1; of every class t and B; of every entry of the tables k and base; 0 .. kmax as (kmax + 1, 1);
     2^0 .. 2^kmax; the fill value (1,) if it is not zero.
     """
@@ -50,11 +50,11 @@ class Classes:
     filled: bool
     encoding = "classes"
     shareable = True
+    bit_stream = 0
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
-        stream, numbers, bounds, ones, tables, constants, low_bits, bases, lanes, powers, *fill = arrays
+        bits, numbers, bounds, ones, tables, constants, low_bits, bases, lanes, powers, *fill = arrays
         flat, none = ops.constant(FLAT), ops.constant(np.array([0], np.int64))
-        bits = ops.reshape(ops.call(bits_as_integers, stream)[0], flat)
         unary = ops.positions_of_ones(bits, numbers)
         of_class = ops.matmul(ones, ops.cast(ops.less(bounds, unary), np.int64))
         highs = ops.subtract(unary, ops.concat([none, ops.first(unary, flat)]))

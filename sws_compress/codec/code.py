@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sws_compress.codec.bits import flat_bits
 from sws_compress.codec.masks import Masks
 from sws_compress.codec.ops import A, Array, ArrayOps
 
@@ -25,8 +26,31 @@ class Program(Protocol):
     def shareable(self) -> bool:
         """Whether the whole program may become one function."""
 
+    @property
+    def bit_stream(self) -> int | None:
+        """Which of the arrays the program wants as bits, int64 (8 b,), instead of as bytes (b, 1)."""
+
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         """Codebook rows, shape (n,) or (n, d); ``count`` is n as int64 (1,)."""
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """What a program is that does more before or after another one."""
+
+    program: Program
+
+    @property
+    def encoding(self) -> str:
+        return self.program.encoding
+
+    @property
+    def shareable(self) -> bool:
+        return self.program.shareable
+
+    @property
+    def bit_stream(self) -> int | None:
+        return self.program.bit_stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +75,13 @@ class Code:
 
     @property
     def payload_bytes(self) -> int:
-        masks = sum(-(-live.size // 8) for mask in self.masks if mask for _, live in mask.live)
-        return masks + sum(self.arrays[index].nbytes for index in self.payload)
+        live = {one.tobytes() for mask in self.masks if mask for _, one in mask.live}
+        return -(-sum(map(len, live)) // 8) + sum(self.arrays[index].nbytes for index in self.payload)
 
     def decode(self, ops: ArrayOps[A]) -> A:
         """Codebook rows, shape (n,) or (n, d)."""
         count = ops.constant(np.array([self.count], np.int64))
-        return self.program(ops, count, ops.constant(self.codebook), *map(ops.constant, self.arrays))
+        arrays = [ops.constant(array) for array in self.arrays]
+        if (stream := self.program.bit_stream) is not None:
+            arrays[stream] = flat_bits(ops, arrays[stream])
+        return self.program(ops, count, ops.constant(self.codebook), *arrays)

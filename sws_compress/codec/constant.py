@@ -17,6 +17,7 @@ class Constant:
     vector: bool
     encoding = "constant"
     shareable = True
+    bit_stream = None
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         return ops.expand(codebook, arrays[0] if self.vector else count)

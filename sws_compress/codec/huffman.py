@@ -39,6 +39,7 @@ class Huffman:
     planes: int
     encoding = "huffman"
     shareable = False
+    bit_stream = None
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         integer: type[np.generic] = np.int64 if self.wide else np.int32

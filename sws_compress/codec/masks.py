@@ -3,20 +3,20 @@
 A *slice* of a tensor along an axis (a row of a matrix is one along axis 0) is dead where all its symbols are the most
 frequent symbol. The code then holds a compact tensor: of every masked axis the first dead slice, then all live ones.
 One bit a slice says which are live; with l_i these bits, slice i of the tensor is slice ``l_i (l_0 + ... + l_i)``
-of the compact one.
+of the compact one. The bits of all masks of a stream lie end to end; tensors may share a mask, such as the rows of one
+layer and the columns of the next.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.codec.bits import FLAT, bits_as_integers, pack_bits
-from sws_compress.codec.ops import A, Array, ArrayOps
+from sws_compress.codec.ops import A, ArrayOps
 
 _LEAST_SAVED_BYTES = 100
 """What masks must save by estimate: about the bytes of the nodes that undo them."""
@@ -38,15 +38,12 @@ class Masks:
             symbols = symbols.take(kept, axis)
         return symbols
 
+    def replaced(self, axis: int, live: npt.NDArray[np.bool_]) -> Masks:
+        return Masks(tuple((other, live if other == axis else old) for other, old in self.live))
+
     def compact_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         kept = {axis: 1 + int(np.count_nonzero(live)) for axis, live in self.live}
         return tuple(kept.get(axis, size) for axis, size in enumerate(shape))
-
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        """Of every masked axis the bits as bytes (b, 1), and the number of slices as int64 (1,)."""
-        pairs = ((pack_bits(live.astype(np.uint8)), np.array([live.size], np.int64)) for _, live in self.live)
-        return tuple(itertools.chain.from_iterable(pairs))
 
 
 def worthwhile_masks(symbols: npt.NDArray[np.uint8]) -> Masks | None:
@@ -78,8 +75,38 @@ def _coded_bytes(symbols: npt.NDArray[np.uint8]) -> float:
     return float(np.sum(counts * np.log2(symbols.size / counts))) / 8
 
 
-def slice_numbers(ops: ArrayOps[A], bits: A, length: A) -> A:
-    """For every slice of a tensor the slice of the compact tensor that it is, int64 (length,)."""
-    flat = ops.reshape(ops.call(bits_as_integers, bits)[0], ops.constant(FLAT))
-    live = ops.first(flat, length)
+def numbered_masks(
+    masks: Sequence[Masks | None],
+) -> tuple[list[npt.NDArray[np.bool_]], tuple[tuple[tuple[int, int], ...], ...]]:
+    """The different masks; and for every tensor its masked axes, each with the number of its mask."""
+    different: dict[bytes, npt.NDArray[np.bool_]] = {}
+    for mask in masks:
+        for _, live in mask.live if mask else ():
+            different.setdefault(live.tobytes(), live)
+    order = list(different)
+    numbers = tuple(
+        tuple((axis, order.index(live.tobytes())) for axis, live in mask.live) if mask else () for mask in masks
+    )
+    return list(different.values()), numbers
+
+
+def shared_masks(members: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Masks | None]) -> list[Masks | None]:
+    """The same masks, pairs of equal length replaced by their union where that saves more than it costs."""
+    found = {index: mask for index, mask in enumerate(masks) if mask}
+    places = [(index, axis) for index, mask in found.items() for axis in mask.axes]
+    for pair in itertools.combinations(places, 2):
+        one, other = (dict(found[index].live)[axis] for index, axis in pair)
+        if pair[0][0] == pair[1][0] or one.size != other.size or np.array_equal(one, other) or (one | other).all():
+            continue
+        joined = {index: found[index].replaced(axis, one | other) for index, axis in pair}
+        before, after = (
+            sum(_coded_bytes(those[index].compact(members[index])) for index in joined) for those in (found, joined)
+        )
+        if after - before < one.size / 8:
+            found |= joined
+    return [found.get(index) for index in range(len(masks))]
+
+
+def slice_numbers(ops: ArrayOps[A], live: A) -> A:
+    """For every slice of a tensor the slice of the compact tensor that it is; int64, as is ``live``."""
     return ops.multiply(live, ops.cumulative_sum(live))

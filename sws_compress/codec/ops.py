@@ -77,12 +77,6 @@ class ArrayOps(Protocol[A]):
     def shape_of(self, values: A) -> A:
         """The shape, int64."""
 
-    def total(self, values: A) -> A:
-        """Sum of a vector, shape (1,)."""
-
-    def product(self, values: A) -> A:
-        """Product of a vector, shape (1,)."""
-
     def zeros(self, shape: A) -> A:
         """Float32 zeros."""
 
@@ -168,12 +162,6 @@ class NumpyOps:
 
     def shape_of(self, values: Array) -> Array:
         return np.array(values.shape, np.int64)
-
-    def total(self, values: Array) -> Array:
-        return np.array([values.sum()], values.dtype)
-
-    def product(self, values: Array) -> Array:
-        return np.array([values.prod()], values.dtype)
 
     def zeros(self, shape: Array) -> Array:
         return np.zeros(tuple(shape), np.float32)

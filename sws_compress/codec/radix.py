@@ -32,6 +32,7 @@ class Radix:
     padded: bool
     encoding = "radix"
     shareable = True
+    bit_stream = None
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         words = ops.cast(arrays[0], np.int32)

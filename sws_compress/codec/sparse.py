@@ -79,6 +79,7 @@ class Sparse:
 
     encoding = "sparse"
     shareable = True
+    bit_stream = None
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         numbers = decode_gaps(ops, *arrays)
@@ -121,6 +122,10 @@ class SparseValues:
     @property
     def shareable(self) -> bool:
         return self.values.shareable
+
+    @property
+    def bit_stream(self) -> None:
+        return None
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         highs, lows, weights, modulus, used, *stored = arrays

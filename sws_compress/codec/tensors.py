@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from sws_compress.codec.bits import flat_bits, pack_bits
 from sws_compress.codec.code import Code, Program
-from sws_compress.codec.masks import slice_numbers, worthwhile_masks
+from sws_compress.codec.masks import numbered_masks, shared_masks, slice_numbers, worthwhile_masks
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.widths import candidates_of_any_type
 
@@ -26,6 +27,7 @@ def tensor_candidates(members: Sequence[npt.NDArray[np.uint8]], codebook: Array)
     masks = [worthwhile_masks(member) if codebook.ndim == 1 else None for member in members]
     if not any(masks):
         return plain
+    masks = shared_masks(members, masks)
     compact = [mask.compact(member) if mask else member for mask, member in zip(masks, members, strict=True)]
     masked = candidates_of_any_type(_joined(compact), codebook, _cuts(compact))
     return plain + tuple(replace(code, masks=tuple(masks)) for code in masked)
@@ -40,60 +42,77 @@ def _cuts(members: Sequence[npt.NDArray[np.uint8]]) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One tensor of a stream: whether it is reshaped, and its masks, each an axis with the number of the mask."""
+
+    reshaped: bool
+    masks: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Unpack:
     """A program followed by Split, Reshape, and the Gathers that undo masks.
 
-    Called with the codebook, the arrays of the code, the sizes of all members if they are several, and of every member
-    its shape if it is ``reshaped`` (or lone) and the arrays of its masks along the axes ``masked``. ``row_count`` is
-    the number of rows where a row is a vector.
+    Called with the codebook, the arrays of the code, then: the number of rows; the sizes of all members if they are
+    several; the shape of every member that is ``reshaped``; and, if there are masks, the sizes of ``bit_parts`` parts
+    in which their bits are cut: the stream of a program that reads bits (its array then holds the masks as well), the
+    masks, unused bits. Where the program reads no bits, those of the masks are one more array, in front of the sizes.
     """
 
     program: Program
-    reshaped: tuple[bool, ...]
-    masked: tuple[tuple[int, ...], ...]
-    row_count: int | None
+    members: tuple[Member, ...]
+    bit_parts: int
 
     def __call__(self, ops: ArrayOps[A], codebook: A, *arrays: A) -> tuple[A, ...]:
-        lone = len(self.reshaped) == 1
-        extra = 1 if lone else 1 + sum(self.reshaped)
-        extra += 2 * sum(map(len, self.masked))
-        stored, tail = arrays[: len(arrays) - extra], list(arrays[len(arrays) - extra :])
-        if self.row_count is not None:
-            count = ops.constant(np.array([self.row_count], np.int64))
-        elif lone:
-            count = ops.product(tail[0]) if self.reshaped[0] else tail[0]
-        else:
-            count = ops.total(tail[0])
+        lone, stream = len(self.members) == 1, self.program.bit_stream
+        extra = 1 + (not lone) + sum(member.reshaped for member in self.members)
+        extra += (1 if stream is not None else 2) if self.bit_parts else 0
+        stored, (count, *tail) = list(arrays[: len(arrays) - extra]), arrays[len(arrays) - extra :]
+        live: list[A] = []
+        if stream is not None:
+            stored[stream] = flat_bits(ops, stored[stream])
+            if self.bit_parts:
+                stored[stream], *live = ops.split(stored[stream], tail.pop(), self.bit_parts)
+        elif self.bit_parts:
+            live = list(ops.split(flat_bits(ops, tail[-2]), tail[-1], self.bit_parts))
         rows = self.program(ops, count, codebook, *stored)
-        if lone and not self.reshaped[0]:
-            return (rows,)
-        parts = (rows,) if lone else ops.split(rows, tail.pop(0), len(self.reshaped))
-        return tuple(map(self._shaped, [ops] * len(parts), parts, self.reshaped, self.masked, [tail] * len(parts)))
+        parts = (rows,) if lone else ops.split(rows, tail.pop(0), len(self.members))
+        return self._shaped(ops, parts, live, iter(tail))
 
-    def _shaped(self, ops: ArrayOps[A], part: A, reshaped: bool, axes: tuple[int, ...], tail: list[A]) -> A:
-        """Takes what it needs from the front of ``tail``."""
-        if reshaped:
-            part = ops.reshape(part, tail.pop(0))
-        for axis in axes:
-            (numbers,) = ops.call(slice_numbers, tail.pop(0), tail.pop(0))
-            part = ops.gather(part, numbers, axis)
-        return part
+    def _shaped(self, ops: ArrayOps[A], parts: Sequence[A], live: Sequence[A], shapes: Iterator[A]) -> tuple[A, ...]:
+        used = sorted({number for member in self.members for _, number in member.masks})
+        numbers = {number: ops.call(slice_numbers, live[number])[0] for number in used}
+        tensors = []
+        for part, member in zip(parts, self.members, strict=True):
+            tensor = ops.reshape(part, next(shapes)) if member.reshaped else part
+            for axis, number in member.masks:
+                tensor = ops.gather(tensor, numbers[number], axis)
+            tensors.append(tensor)
+        return tuple(tensors)
 
 
 def unpack(ops: ArrayOps[A], code: Code, shapes: tuple[tuple[int, ...], ...]) -> tuple[A, ...]:
     """The tensors of ``shapes`` that lie end to end, in C order, in the rows of ``code``; vectors only lone."""
     vectors = code.codebook.ndim > 1
     masks = code.masks or (None,) * len(shapes)
-    compact = tuple(mask.compact_shape(shape) if mask else shape for mask, shape in zip(masks, shapes, strict=True))
-    reshaped = tuple(len(shape) != 1 or vectors for shape in shapes)
-    tail: list[Array] = []
+    compact = [mask.compact_shape(shape) if mask else shape for mask, shape in zip(masks, shapes, strict=True)]
+    different, numbers = numbered_masks(masks)
+    members = tuple(Member(len(shape) != 1 or vectors, number) for shape, number in zip(shapes, numbers, strict=True))
+    arrays: list[Array] = list(code.arrays)
+    tail: list[Array] = [np.array([code.count], np.int64)]
     if len(shapes) > 1:
         tail.append(np.array([math.prod(shape) for shape in compact], np.int64))
-    for shape, wanted, mask in zip(compact, reshaped, masks, strict=True):
-        if wanted or not tail:
-            tail.append(np.array(shape, np.int64))
-        tail += mask.arrays if mask else ()
-    axes = tuple(mask.axes if mask else () for mask in masks)
-    program = Unpack(code.program, reshaped, axes, code.count if vectors else None)
-    handles = map(ops.constant, (code.codebook, *code.arrays, *tail))
+    tail += [np.array(shape, np.int64) for shape, member in zip(compact, members, strict=True) if member.reshaped]
+    sizes = [live.size for live in different]
+    if different:
+        bits = pack_bits(np.concatenate(different).astype(np.uint8))
+        sizes += [unused] if (unused := -sum(sizes) % 8) else []
+        if (stream := code.program.bit_stream) is not None:
+            sizes.insert(0, 8 * arrays[stream].size)
+            arrays[stream] = np.concatenate([arrays[stream], bits])
+        else:
+            tail.append(bits)
+        tail.append(np.array(sizes, np.int64))
+    program = Unpack(code.program, members, len(sizes))
+    handles = map(ops.constant, (code.codebook, *arrays, *tail))
     return ops.call(program, *handles) if code.program.shareable else program(ops, *handles)

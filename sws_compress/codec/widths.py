@@ -15,47 +15,28 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.choose import candidates
-from sws_compress.codec.code import Code, Program
+from sws_compress.codec.code import Code, Wrapped
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.radix import encode_radix
 from sws_compress.errors import ArgumentError
 
 
 @dataclass(frozen=True)
-class Cast:
+class Cast(Wrapped):
     """A program whose rows are cast to another type."""
 
-    program: Program
     dtype: np.dtype[Any]
-
-    @property
-    def encoding(self) -> str:
-        return self.program.encoding
-
-    @property
-    def shareable(self) -> bool:
-        return self.program.shareable
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         return ops.cast(self.program(ops, count, codebook, *arrays), self.dtype)
 
 
 @dataclass(frozen=True)
-class LookUp:
-    """A program whose rows are numbers, looked up in the first of its arrays."""
-
-    program: Program
-
-    @property
-    def encoding(self) -> str:
-        return self.program.encoding
-
-    @property
-    def shareable(self) -> bool:
-        return self.program.shareable
+class LookUp(Wrapped):
+    """A program whose rows are numbers, looked up in one more array, the last."""
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
-        table, *stored = arrays
+        *stored, table = arrays
         return ops.gather(table, ops.cast(self.program(ops, count, codebook, *stored), np.int32))
 
 
@@ -103,5 +84,4 @@ def _numbers(count: int) -> npt.NDArray[np.float32]:
 
 
 def _looked_up(code: Code, table: Array) -> Code:
-    payload = tuple(index + 1 for index in code.payload)
-    return replace(code, program=LookUp(code.program), arrays=(table, *code.arrays), payload=payload)
+    return replace(code, program=LookUp(code.program), arrays=(*code.arrays, table))

@@ -154,11 +154,13 @@ def _operators(
 
 
 def _encoding(operators: Sequence[str]) -> str:
-    """Encodings show in their operators: Expand is a constant, Compress level planes, TopK positions; a Slice of those
-    means that values are stored apart."""
+    """Encodings show in their operators: Expand is a constant, Compress level planes, TopK positions; Less compares
+    them with the bounds of classes, and a Slice means that values are stored apart."""
     dense = "huffman" if "Compress" in operators else "constant" if "Expand" in operators else "radix"
     if "TopK" not in operators:
         return dense
+    if "Less" in operators and dense != "huffman":
+        return "classes"
     return f"sparse+{dense}" if "Slice" in operators else "sparse"
 
 

@@ -1,8 +1,9 @@
 """The ONNX interpreter of decoders: running one writes the nodes that decode.
 
 Nodes are first recorded in plain lists. `OnnxOps.finish` then decides what is cheapest in bytes: a sub-program called
-once is written in place, one called more often becomes a model-local function; literals inside functions that are
-called a few times are handed in as arguments (3 bytes a call), else they become Constant nodes (some 30 bytes, once).
+once, or a small one, is written in place, one called more often becomes a model-local function; literals inside
+functions that are called a few times are handed in as arguments (3 bytes a call), else they become Constant nodes
+(some 30 bytes, once).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import itertools
 import string
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ import onnx_ir as ir
 DOMAIN = "sws"
 _LIFT_UP_TO = 6
 """Calls up to which a literal costs less as an argument than as a Constant node."""
+
+_NODE_BYTES, _DOMAIN_BYTES, _FUNCTION_BYTES = 4, 6, 24
+"""Frames in the file: of a node with its operator, of the domain of a call, of a function."""
 
 _NUMBERS_BYTES = 4096
 """Larger literals are payload: no two are equal, so they are told apart without being read."""
@@ -131,12 +135,6 @@ class OnnxOps:
     def shape_of(self, values: Handle) -> Handle:
         return self._emit("Shape", values)
 
-    def total(self, values: Handle) -> Handle:
-        return self._emit("ReduceSum", values)
-
-    def product(self, values: Handle) -> Handle:
-        return self._emit("ReduceProd", values)
-
     def zeros(self, shape: Handle) -> Handle:
         return self._emit("ConstantOfShape", shape)
 
@@ -208,7 +206,7 @@ class OnnxOps:
         for body in [*functions, self._main]:
             _drop_unused(body)
         if settle:
-            functions = _inline_single_calls(self._main, functions)
+            functions = _inline_small(self._main, functions)
             for body in functions:
                 _lift_literals(body, [self._main, *functions])
         named = functions if settle else list(self._bodies.values())
@@ -234,21 +232,43 @@ def _calls(body: _Body, bodies: Sequence[_Body]) -> list[tuple[_Body, _Step]]:
     return [(caller, step) for caller in bodies for step in caller.steps if step.body is body]
 
 
-def _inline_single_calls(main: _Body, bodies: list[_Body]) -> list[_Body]:
-    """Write bodies with one call into their caller; returns the bodies left, callees before callers."""
+def _inline_small(main: _Body, bodies: list[_Body]) -> list[_Body]:
+    """Write bodies into their callers where a function would take more bytes; returns those left, callees first."""
     for body in list(bodies):
         calls = _calls(body, [main, *bodies])
-        if len(calls) != 1:
+        if len(calls) != 1 and len(calls) * _nodes_bytes(body) > _function_bytes(body, len(calls)):
             continue
-        (caller, step), bodies = calls[0], [other for other in bodies if other is not body]
-        renamed = dict(zip(body.inputs, step.inputs, strict=True)) | dict(zip(body.outputs, step.outputs, strict=True))
-        renamed |= {handle: caller.literal(array) for handle, array in body.literals.values()}
-        for inner in body.steps:
-            inner.inputs = [renamed.get(handle, handle) for handle in inner.inputs]
-            inner.outputs = [renamed.get(handle, handle) for handle in inner.outputs]
-        at = caller.steps.index(step)
-        caller.steps[at : at + 1] = body.steps
+        bodies = [other for other in bodies if other is not body]
+        for caller, step in calls:
+            at = caller.steps.index(step)
+            caller.steps[at : at + 1] = _copied_steps(body, step, caller)
     return bodies
+
+
+def _copied_steps(body: _Body, call: _Step, caller: _Body) -> list[_Step]:
+    """The steps of ``body`` on values of its ``caller``, in place of ``call``."""
+    renamed = dict(zip(body.inputs, call.inputs, strict=True)) | dict(zip(body.outputs, call.outputs, strict=True))
+    renamed |= {handle: caller.literal(array) for handle, array in body.literals.values()}
+    for step in body.steps:
+        renamed |= {handle: Handle() for handle in step.outputs if handle not in renamed}
+    return [
+        replace(step, inputs=[renamed[handle] for handle in step.inputs], outputs=[renamed[h] for h in step.outputs])
+        for step in body.steps
+    ]
+
+
+def _nodes_bytes(body: _Body) -> int:
+    """About the bytes of the nodes of a body: names take 3, and so do the frame of a node and of an operator."""
+    return sum(
+        _NODE_BYTES + len(step.operator) + 3 * len(step.inputs + step.outputs) + 10 * len(step.attributes)
+        for step in body.steps
+    )
+
+
+def _function_bytes(body: _Body, calls: int) -> int:
+    """About the bytes of a body as a function with its calls; literals are arguments."""
+    names = 3 * (len(body.inputs) + len(body.outputs) + len(body.literals))
+    return _FUNCTION_BYTES + _nodes_bytes(body) + names + calls * (_NODE_BYTES + _DOMAIN_BYTES + names)
 
 
 def _lift_literals(body: _Body, bodies: Sequence[_Body]) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_bytes_on_record_decode():
             for dtype, shape, data in arrays
         ]
         codebook = np.array(on_record[f"scalar {code.encoding}"]["codebook"], np.float32)
-        rows = code.program(NumpyOps(), np.array([SYMBOLS.size]), codebook, *stored)
+        rows = replace(code, codebook=codebook, arrays=tuple(stored)).decode(NumpyOps())
         assert rows.tobytes() == CODEBOOK[SYMBOLS].tobytes()
 
 

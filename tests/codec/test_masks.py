@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sws_compress.codec import NumpyOps
-from sws_compress.codec.masks import Masks, slice_numbers, worthwhile_masks
+from sws_compress.codec.masks import Masks, numbered_masks, shared_masks, slice_numbers, worthwhile_masks
 from sws_compress.codec.tensors import tensor_candidates, unpack
 
 
@@ -22,8 +22,10 @@ def with_dead_slices(shape, dead, seed=0, fill=2):
 
 def test_the_numbers_of_slices():
     live = np.array([0, 1, 1, 0, 0, 1, 0, 0, 0, 1, 0], bool)
-    bits, length = Masks(((0, live),)).arrays
-    assert slice_numbers(NumpyOps(), bits, length).tolist() == [0, 1, 2, 0, 0, 3, 0, 0, 0, 4, 0]
+    assert slice_numbers(NumpyOps(), live.astype(np.int64)).tolist() == [0, 1, 2, 0, 0, 3, 0, 0, 0, 4, 0]
+    different, numbers = numbered_masks([None, Masks(((0, live),)), Masks(((0, live[:3]), (2, live)))])
+    assert numbers == ((), ((0, 0),), ((0, 1), (2, 0)))
+    assert [mask.size for mask in different] == [11, 3]
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,8 +43,8 @@ def test_slices_come_back_where_they_were(rank, data):
     masks = Masks(tuple(pairs))
     found = masks.compact(symbols)
     assert found.shape == masks.compact_shape(shape)
-    for index, axis in enumerate(masks.axes):
-        found = found.take(slice_numbers(NumpyOps(), *masks.arrays[2 * index : 2 * index + 2]), axis)
+    for axis, live in masks.live:
+        found = found.take(slice_numbers(NumpyOps(), live.astype(np.int64)), axis)
     assert np.array_equal(found, symbols)
 
 
@@ -61,6 +63,18 @@ def test_tensors_with_and_without_masks_share_a_stream(zero):
             assert part.tobytes() == codebook[member].tobytes()
     best = {masked: min(c.payload_bytes for c in codes if bool(c.masks) == masked) for masked in (False, True)}
     assert best[True] < best[False]
+
+
+def test_rows_and_the_columns_of_the_next_layer_share_a_mask_where_that_pays():
+    first = with_dead_slices((80, 50), [np.arange(20, 80), []])
+    alike = with_dead_slices((30, 80), [[], np.arange(21, 80)], seed=1)
+    other = with_dead_slices((30, 80), [[], np.arange(0, 60)], seed=1)
+    live = np.arange(80) < 20
+    for second, shared in ((alike, True), (other, False)):
+        masks = [Masks(((0, live),)), Masks(((1, (second != 2).any(axis=0)),))]
+        found = shared_masks([first, second], masks)
+        assert np.array_equal(found[0].live[0][1], found[1].live[0][1]) == shared
+        assert not shared or np.array_equal(found[0].live[0][1], np.arange(80) < 21)
 
 
 def test_masks_only_where_they_pay():
