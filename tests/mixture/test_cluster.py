@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.bins import BINS, CROWDED_SHARE, fine_bins
-from sws_compress.mixture.cluster import cluster, hard_em
+from sws_compress.mixture.cluster import HALF_SHARE, cluster, hard_em
 from sws_compress.mixture.histogram import OccupiedBins
 from sws_compress.mixture.init import mixture_of_bins
 from sws_compress.mixture.params import Mixture
@@ -25,9 +25,16 @@ DRAWS = {
 
 
 def squared_error(values: np.ndarray, components: int) -> float:
-    found = cluster(values, components, seed=0).palette
-    assert len(found.codebook) <= components
-    return float(((found.expand().astype(np.float64) - values) ** 2).sum())
+    """Before the codebook is rounded; rounding adds little to it."""
+    found = cluster(values, components, seed=0)
+    assert len(found.palette.codebook) <= components
+    assert found.mixture is not None
+    rounded, exact = (
+        float(((palette.expand().astype(np.float64) - values) ** 2).sum())
+        for palette in (found.palette, snap(values, found.mixture))
+    )
+    assert rounded <= exact * (1 + 1.01 * HALF_SHARE)
+    return exact
 
 
 def least_squared_error(values: np.ndarray, components: int) -> float:
@@ -158,6 +165,14 @@ def test_every_run_gives_the_same() -> None:
     first, second = cluster(values, 16, seed=0).palette, cluster(values.copy(), 16, seed=7).palette
     assert first.codebook.tobytes() == second.codebook.tobytes()
     assert first.indices.tobytes() == second.indices.tobytes()
+
+
+def test_codebooks_are_halves_where_that_costs_next_to_nothing() -> None:
+    values = np.random.default_rng(12).normal(0, 1, 5000).astype(np.float32)
+    for scale, halves in ((1, True), (1e-12, False), (1e6, False)):
+        codebook = cluster(values * np.float32(scale), 256, seed=0).palette.codebook
+        with np.errstate(over="ignore"):
+            assert np.array_equal(codebook.astype(np.float16).astype(np.float32), codebook) is halves
 
 
 def test_refusals() -> None:
