@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from sws_compress.codec.blocks import encode_blocks
 from sws_compress.codec.classes import encode_classes
 from sws_compress.codec.code import Code, Wrapped
 from sws_compress.codec.constant import encode_constant
@@ -54,7 +55,9 @@ def candidates(
 
 
 def _dense(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
-    return encode_radix(symbols, codebook), encode_huffman(symbols, codebook)
+    blocks = encode_blocks(symbols, codebook) if codebook.ndim == 1 else None
+    codes = (encode_radix(symbols, codebook), blocks, encode_huffman(symbols, codebook))
+    return tuple(code for code in codes if code is not None)
 
 
 def _by_class(symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int]) -> Iterator[Code | None]:

@@ -93,13 +93,13 @@ def _look_up(ops: ArrayOps[A], start: A, every: A, ranks: A, codebook: A) -> A:
     return ops.gather(codebook, ops.scatter(start, ops.divide(every, ranks), ops.modulo(every, ranks)))
 
 
-def encode_huffman(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code:
-    """Encode n >= 1 symbols, uint8 (n,), two or more of them distinct; the codebook is re-ordered and cut to those."""
+def encode_huffman(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) -> Code:
+    """Encode n >= 1 symbols, uint8 or uint16 (n,), two or more distinct; the codebook is re-ordered and cut to them."""
     counts = np.bincount(symbols, minlength=len(codebook))
     lengths = code_lengths(counts)
     order = np.lexsort((np.arange(counts.size), lengths))[np.count_nonzero(lengths == 0) :]
     codes = _codes(lengths[order])
-    rank_of = np.zeros(counts.size, np.uint8)
+    rank_of = np.zeros(counts.size, symbols.dtype)
     rank_of[order] = np.arange(order.size)
     ranks, depth = rank_of[symbols], lengths[order].astype(np.int64)
     levels, planes = [], []
