@@ -7,6 +7,7 @@ import resource
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -179,7 +180,7 @@ def test_every_type_that_exists_is_measured_right(tmp_path):
     """Tensors written by onnx itself are never refused."""
     tensors = []
     for name, number in TensorProto.DataType.items():
-        if name in ("UNDEFINED", "STRING"):
+        if name in ("UNDEFINED", "STRING") or number not in set(ir.DataType):  # an older onnx-ir knows fewer
             continue
         for raw in (True, False):
             dtype = helper.tensor_dtype_to_np_dtype(number)
