@@ -5,8 +5,8 @@
     python -m benchmarks.models --data FOLDER [--only NAME ...]
 
 Bytes are of the file. The score is what `tasks` says, in percent; error is the distance of the answers from the dense
-model's, in percent of their norm. Loading is measured in a process of its own, the least of five; latency in turns with
-the dense model, as the median of the ratios. One thread. Prints the table and writes ``models.json``.
+model's, in percent of their norm. Loading is measured in a process of its own, the least of three; latency in turns
+with the dense model, as the median of the ratios. One thread. Prints the table and writes ``models.json``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.models.measure import session
 from benchmarks.models.places import add_arguments
 from benchmarks.models.tasks import Array, Task, task_of
 
-LOADS = 5
+LOADS = 3
 HEADER = ("model", "variant", "bytes", "ratio", "score %", "error %", "load s", "load MB", "latency")
 
 
@@ -129,6 +129,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these models")
     parser.add_argument("--untimed", action="store_true", help="no seconds, no memory")
+    parser.add_argument("--output", type=Path, help="the JSON file, by default models.json in the folder")
     parser.add_argument("--reuse", action="store_true", help="keep what an earlier run compressed")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -138,7 +139,7 @@ def main() -> None:
         if path.stem in arguments.only or not arguments.only:
             rows += rows_of(path, arguments.data, arguments.folder, timed=not arguments.untimed, reuse=arguments.reuse)
             report = {"environment": environment(), "rows": rows}
-            (arguments.folder / "models.json").write_text(json.dumps(report, indent=1))
+            (arguments.output or arguments.folder / "models.json").write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":
