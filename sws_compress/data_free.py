@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,11 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, ModelError, OutputError
-from sws_compress.files import write_atomically
+from sws_compress.files import draft, write_atomically
 from sws_compress.graph import rewrite
+from sws_compress.graph.external import DataFile
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import compare_outputs
-from sws_compress.graph.weights import Weight, find_weights, skipped_weights
+from sws_compress.graph.weights import FLOAT_TYPES, Weight, each_weight, find_weights, skipped_weights
 from sws_compress.mixture.cluster import cluster
 from sws_compress.mixture.init import check_components
 from sws_compress.mixture.snap import Palette
@@ -25,6 +26,7 @@ from sws_compress.report.result import CompressionResult
 from sws_compress.runtime import AffineFormat, affine_rows, pack_affine, verify_affine
 from sws_compress.sessions import Feeds, answers, bytes_on_disk, external_files, feeds_for, open_model
 from sws_compress.shipping import refuse_no_gain, ship
+from sws_compress.streaming import CodedWeights, ship_streamed
 
 if TYPE_CHECKING:
     from sws_compress.mixture.params import Mixture
@@ -38,6 +40,10 @@ LOW_BITS: Mapping[str, int] = {"int4": 4, "int8": 8}
 SMALLEST_WEIGHT = 256
 """Elements below which a tensor is not clustered: its codebook would cost what it saves."""
 
+STREAM_ABOVE_BYTES = 256 << 20
+"""Bytes of floating-point tensors above which a model is streamed (`streaming`) instead of loaded: up to there, all
+encodings of all weights, the runtime's sessions and the copies between them fit in some 4 GB."""
+
 
 def compress_file(
     source: Path,
@@ -47,30 +53,31 @@ def compress_file(
     seed: int,
     on_progress: OnProgress | None,
     started: float,
+    *,
+    stream_above: int = STREAM_ABOVE_BYTES,
 ) -> CompressionResult:
     """Every weight of the model at ``source`` clustered, the result checked and written to ``target``.
 
     ``inputs`` (arrays by name, or an .npz of them; None draws random ones from ``seed``) are for the check. ``started``
-    is when the caller began, on ``time.perf_counter``. Errors as for ``api.compress``.
+    is when the caller began, on ``time.perf_counter``. Models with more than ``stream_above`` bytes of floating-point
+    tensors are streamed. Errors as for ``api.compress``.
     """
     check_components(components)
     model = read_model(source)
     _refuse_own_input(source, target)
+    show = on_progress or _silent
+    if sum(tensor.nbytes for tensor in _floats(model)) > stream_above:
+        return _compress_streamed(source, model, target, components, inputs, seed, show, started)
     model = ir.external_data.load_to_model(model)
     weights = find_weights(model, smallest=SMALLEST_WEIGHT)
     _refuse_nothing_to_do(source, model, weights)
     feeds = _checked_feeds(source, inputs, seed)
     palettes: dict[str, Palette] = {}
-    mixtures: dict[str, Mixture] = {}
-    for i, weight in enumerate(weights):
-        if on_progress is not None:
-            on_progress(f"clustering {weight.name}", i, len(weights))
-        found = cluster(weight.values, components, seed=seed)
-        palettes[weight.name] = found.palette
-        if found.mixture is not None:
-            mixtures[weight.name] = found.mixture
-    if on_progress is not None:
-        on_progress("packing and checking", len(weights), len(weights))
+    elements = sum(weight.size for weight in weights)
+    mixtures = _cluster_each(
+        weights, components, seed, palettes.__setitem__, lambda name, done: show(f"clustering {name}", done, elements)
+    )
+    show("packing and checking", elements, elements)
     for name, palette in palettes.items():
         model.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
     snapped = rewrite.write(model)
@@ -82,6 +89,75 @@ def compress_file(
         check=lambda packed: compare_outputs(snapped, packed, feeds),
     )
     return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, mixtures=mixtures)
+
+
+def _compress_streamed(
+    source: Path,
+    model: ir.Model,
+    target: Path,
+    components: int,
+    inputs: Any,
+    seed: int,
+    show: OnProgress,
+    started: float,
+) -> CompressionResult:
+    """`compress_file` with little in memory: a weight at a time, and without running the network."""
+    if inputs is not None:
+        raise ArgumentError(
+            f"example_inputs must be left out for a model of more than {STREAM_ABOVE_BYTES:,} bytes, got some: "
+            "its weights are checked one by one, without running it; compare outputs by verify, where memory allows"
+        )
+    total = 2 * sum(tensor.size for tensor in _floats(model))  # every weight is clustered, and checked later
+    checked = total // 2
+
+    def show_checked(name: str, elements: int) -> None:
+        nonlocal checked
+        checked += elements
+        show(f"checking {name}", checked, total)
+
+    with draft(target) as file:
+        coded = CodedWeights(DataFile(file))
+        mixtures = _cluster_each(
+            each_weight(model, smallest=SMALLEST_WEIGHT),
+            components,
+            seed,
+            coded.add,
+            lambda name, done: show(f"clustering {name}", done, total),
+        )
+        if not mixtures:
+            _refuse_nothing_to_do(source, model, find_weights(model, smallest=SMALLEST_WEIGHT))
+        show("packing", checked, total)
+        shipped = ship_streamed(model, coded, target, dense_bytes=bytes_on_disk(source), on_checked=show_checked)
+    return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, mixtures=mixtures)
+
+
+def _cluster_each(
+    weights: Iterable[Weight],
+    components: int,
+    seed: int,
+    keep: Callable[[str, Palette], None],
+    show: Callable[[str, int], None],
+) -> dict[str, Mixture]:
+    """Hand the palette of every weight to ``keep``; ``show`` is called with each name and the elements done before."""
+    mixtures: dict[str, Mixture] = {}
+    done = 0
+    for weight in weights:
+        show(weight.name, done)
+        found = cluster(weight.values, components, seed=seed)
+        keep(weight.name, found.palette)
+        if found.mixture is not None:
+            mixtures[weight.name] = found.mixture
+        done += weight.size
+    return mixtures
+
+
+def _floats(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return (tensor for tensor in tensors if tensor is not None and tensor.dtype in FLOAT_TYPES)
+
+
+def _silent(description: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
 
 
 def quantize_file(
@@ -110,7 +186,7 @@ def quantize_file(
     packed = pack_affine(model, AffineFormat(bits=bits, integer_arithmetic=bits == 8), on_progress=on_progress)
     largest = verify_affine(model, packed, feeds)
     dense_bytes = bytes_on_disk(source)
-    refuse_no_gain(packed.data, dense_bytes)
+    refuse_no_gain(len(packed.data), dense_bytes)
     write_atomically(target, packed.data)
     return CompressionResult(
         target, dense_bytes, len(packed.data), affine_rows(packed), largest, time.perf_counter() - started

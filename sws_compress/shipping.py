@@ -39,6 +39,7 @@ class Shipped:
     file_bytes: int
     tensors: tuple[TensorRow, ...]
     largest_difference: float
+    notes: tuple[str, ...] = ()
 
 
 def checked_output(output: AnyPath, thing: str = "output") -> Path:
@@ -87,17 +88,17 @@ def ship(
             f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
             "report this"
         )
-    refuse_no_gain(packed.data, dense_bytes)
+    refuse_no_gain(len(packed.data), dense_bytes)
     tensors = inspect_model(packed.data).rows
     write_atomically(target, packed.data)
     return Shipped(target, dense_bytes, os.path.getsize(target), tensors, largest)
 
 
-def refuse_no_gain(data: bytes, dense_bytes: int) -> None:
-    """VerificationError unless ``data`` has fewer than ``dense_bytes``."""
-    if len(data) >= dense_bytes:
+def refuse_no_gain(file_bytes: int, dense_bytes: int) -> None:
+    """VerificationError unless ``file_bytes`` are fewer than ``dense_bytes``."""
+    if file_bytes >= dense_bytes:
         raise VerificationError(
-            f"compressed file must be smaller than the original, got {len(data)} bytes for {dense_bytes}: "
+            f"compressed file must be smaller than the original, got {file_bytes} bytes for {dense_bytes}: "
             "the model holds hardly any weights; ship it as it is"
         )
 

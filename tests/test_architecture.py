@@ -19,6 +19,7 @@ FLOORS = (
     {"mixture", "codec", "graph"},
     {"train", "packing", "report", "sessions"},
     {"shipping", "runtime"},
+    {"streaming"},
     {"data_free", "expansion"},
     {"api"},
     {"demo"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,12 +51,12 @@ class DataFile:
             self._file.write(chunk)
         self._file.flush()
         self.bytes = offset + array.nbytes
-        return np.memmap(self.path, array.dtype, "r", offset, array.shape)
+        return np.memmap(str(self.path), array.dtype, "r", offset, array.shape)
 
     def add_tensor(self, tensor: ir.TensorProtocol) -> int:
         """Write a tensor; returns where. What `add` returned is not written again."""
         raw = tensor.raw if isinstance(tensor, ir.Tensor) else None
-        if isinstance(raw, np.memmap) and raw.filename == str(self.path):
+        if isinstance(raw, np.memmap) and raw.filename == os.path.abspath(self.path):
             return int(raw.offset)
         offset = self._align()
         self._file.write(tensor.tobytes())
@@ -74,8 +75,8 @@ def _chunks(array: Array) -> Iterator[memoryview]:
     return (flat[start : start + _CHUNK_BYTES].data for start in range(0, flat.size, _CHUNK_BYTES))
 
 
-def with_external_data(model: ir.Model, data: DataFile, location: str) -> onnx.ModelProto:
-    """The model with its large tensors in ``data``, named ``location``; ``model`` refers to that from now on."""
+def with_external_data(model: ir.Model, data: DataFile) -> onnx.ModelProto:
+    """The model with its large tensors in ``data``, by its present name; ``model`` refers to that from now on."""
     rewrite.load(model, below_bytes=LARGE_BYTES)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
@@ -84,9 +85,23 @@ def with_external_data(model: ir.Model, data: DataFile, location: str) -> onnx.M
         offset = data.add_tensor(tensor)
         forget(value)
         value.const_value = ir.ExternalTensor(
-            location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name, base_dir=""
+            data.path.name,
+            offset,
+            tensor.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=name,
+            base_dir="",
         )
     return rewrite.to_proto(model)
+
+
+def moved_to(proto: onnx.ModelProto, location: str) -> None:
+    """Let external tensors refer to a file of another name, in place."""
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
@@ -99,6 +114,11 @@ def location_of(tensor: onnx.TensorProto) -> tuple[int, int]:
     return int(fields["offset"]), int(fields["length"])
 
 
+def initializer_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of an initialiser in the file, or what they would be if it were not external."""
+    return len(_opening(tensor)) + location_of(tensor)[1] if is_external(tensor) else rewrite.framed(tensor.ByteSize())
+
+
 def inline_bytes(proto: onnx.ModelProto) -> int:
     """Bytes of the file that `write_inline` writes, to within the little that references to data take."""
     return int(proto.ByteSize()) + sum(
@@ -106,29 +126,36 @@ def inline_bytes(proto: onnx.ModelProto) -> int:
     )
 
 
-def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> None:
+def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> dict[str, int]:
     """Write the model with its external tensors, which are copied from ``data`` chunk by chunk, inside the file.
 
-    A message is the concatenation of its fields: the large ones are framed by hand, and never in memory.
+    Returns where in the file the bytes of each of them begin. A message is the concatenation of its fields: the large
+    ones are framed by hand, and never in memory.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(proto.graph)
     del graph.initializer[:]
     graph.initializer.extend(tensor for tensor in proto.graph.initializer if not is_external(tensor))
     body = graph.SerializeToString(deterministic=True)
-    large = [(_opening(tensor), *location_of(tensor)) for tensor in proto.graph.initializer if is_external(tensor)]
+    large = [tensor for tensor in proto.graph.initializer if is_external(tensor)]
+    openings = [_opening(tensor) for tensor in large]
     rest = onnx.ModelProto()
     rest.CopyFrom(proto)
     rest.ClearField("graph")
-    file.write(rest.SerializeToString(deterministic=True))
-    graph_bytes = len(body) + sum(len(opening) + length for opening, _, length in large)
-    file.write(_frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes))
-    file.write(body)
-    for opening, offset, length in large:
+    start = rest.SerializeToString(deterministic=True)
+    graph_bytes = len(body) + sum(map(len, openings)) + sum(location_of(tensor)[1] for tensor in large)
+    start += _frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes) + body
+    file.write(start)
+    position, offsets = len(start), {}
+    for opening, tensor in zip(openings, large, strict=True):
+        offset, length = location_of(tensor)
         file.write(opening)
         data.seek(offset)
-        for start in range(0, length, _CHUNK_BYTES):
-            file.write(data.read(min(_CHUNK_BYTES, length - start)))
+        for done in range(0, length, _CHUNK_BYTES):
+            file.write(data.read(min(_CHUNK_BYTES, length - done)))
+        offsets[tensor.name] = position + len(opening)
+        position += len(opening) + length
+    return offsets
 
 
 def _opening(tensor: onnx.TensorProto) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.graph.expand import decoded_names, decoding_nodes, mark_of_proto
+from sws_compress.graph.external import initializer_bytes
 from sws_compress.graph.lift import lift_constants
 from sws_compress.graph.ops import DOMAIN
 from sws_compress.graph.rewrite import framed
@@ -81,6 +82,17 @@ def inspect_model(data: bytes) -> Inspection:
     return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark)
 
 
+def decoder_bytes(proto: onnx.ModelProto, elements: Mapping[str, int]) -> dict[str, int]:
+    """``file_bytes`` of the tensors that a compressed model decodes, if its external tensors were in the file.
+
+    ``elements``: how many each of them has.
+    """
+    mark = mark_of_proto(proto)
+    if mark is None:
+        return {}
+    return _own_bytes(proto, _decoders(proto, mark), elements)
+
+
 def _inspect_plain(proto: onnx.ModelProto, total: int) -> Inspection:
     """Rows of all weights and other floating-point constants, in bodies and functions too; equal ones are one row."""
     model = ir.from_proto(proto)
@@ -104,7 +116,7 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Insp
         if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) >= _SMALLEST_ROW and tensor.name not in decoding
     }
     values = decoded_weights(data, [*decoders, *dense])
-    own = dense | _own_bytes(proto, decoders, values)
+    own = dense | _own_bytes(proto, decoders, {name: array.size for name, array in values.items()})
     encodings = {name: part.encoding for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
     rows = tuple(_row(name, values[name], encoding, own[name], len(data)) for name, encoding in encodings.items())
     every = sum(size for size, _ in _items(proto, decoders))
@@ -172,13 +184,13 @@ def _items(proto: onnx.ModelProto, decoders: dict[str, _Decoder]) -> Iterator[tu
     for kind in (proto.graph.initializer, proto.graph.value_info):
         for entry in kind:
             if users := tuple(name for name, part in decoders.items() if entry.name in part.values):
-                yield framed(entry.ByteSize()), users
+                yield initializer_bytes(entry) if kind is proto.graph.initializer else framed(entry.ByteSize()), users
     for function in proto.functions:
         if users := tuple(name for name, part in decoders.items() if function.name in part.functions):
             yield framed(function.ByteSize()), users
 
 
-def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], values: dict[str, Array]) -> dict[str, int]:
+def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], elements: Mapping[str, int]) -> dict[str, int]:
     """Bytes in the file for each decoded tensor alone."""
     streams = {
         name: {other for other, its in decoders.items() if its.nodes & part.nodes} for name, part in decoders.items()
@@ -186,9 +198,9 @@ def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], values: di
     own = dict.fromkeys(decoders, 0.0)
     for size, users in _items(proto, decoders):
         if set(users) <= streams[users[0]]:
-            total = sum(values[name].size for name in users)
+            total = sum(elements[name] for name in users)
             for name in users:
-                own[name] += size * values[name].size / total
+                own[name] += size * elements[name] / total
     return {name: round(size) for name, size in own.items()}
 
 

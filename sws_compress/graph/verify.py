@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,19 +35,30 @@ class OutputDifference:
 
 def check_runs(model: Model) -> None:
     """The model passes the full ONNX check and ONNX Runtime loads it on the CPU; else VerificationError."""
+    _check(model)
+    session(model)
+
+
+def check_loads(path: Path) -> None:
+    """`check_runs` of a file, without computing or optimising anything at load: takes little memory for its size."""
+    _check(path)
+    session(path, optimize=False)
+
+
+def _check(model: Model) -> None:
     try:
         onnx.checker.check_model(model if isinstance(model, bytes) else os.fspath(model), full_check=True)
     except Exception as error:  # the checker raises its own errors, type inference those of C++
         raise VerificationError(
             f"written model must pass the ONNX checker, got '{first_line(error)}': report this"
         ) from error
-    session(model)
 
 
-def session(model: Model, *, optimized_path: Path | None = None) -> onnxruntime.InferenceSession:
+def session(model: Model, *, optimized_path: Path | None = None, optimize: bool = True) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU, without warnings; VerificationError if the model does not load.
 
-    With ``optimized_path`` the graph is only constant-folded and simplified, and written there.
+    With ``optimized_path`` the graph is only constant-folded and simplified, and written there. Without ``optimize``
+    it stays as it is.
     """
     import onnxruntime
 
@@ -56,6 +67,8 @@ def session(model: Model, *, optimized_path: Path | None = None) -> onnxruntime.
     if optimized_path is not None:
         options.optimized_model_filepath = str(optimized_path)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = model if isinstance(model, bytes) else os.fspath(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -85,21 +98,32 @@ def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
     return {name: found[name] for name in wanted}
 
 
+def decoded_apart(
+    proto: onnx.ModelProto, names: Sequence[str], load: Callable[[onnx.TensorProto], bytes]
+) -> dict[str, Array]:
+    """As `decoded_weights`, for names of computed values of a model with external tensors, whose bytes ``load`` gives:
+    no more of the model is loaded than these values need."""
+    part = _constant_part(proto, constant_nodes(proto), names)
+    for tensor in part.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.raw_data = load(tensor)
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+    return _computed(part, names)
+
+
 def _computed(part: onnx.ModelProto, names: Sequence[str]) -> dict[str, Array]:
     """Outputs of a model without inputs. NumPy gets no bfloat16 from ONNX Runtime: it is widened, and narrowed here."""
-    types = {entry.name: entry.type for entry in session(part.SerializeToString()).get_outputs()}
-    wide = {name: f"{name}\0float" for name in names if types[name] == "tensor(bfloat16)"}
-    for name, widened in wide.items():
-        part.graph.node.append(helper.make_node("Cast", [name], [widened], to=onnx.TensorProto.FLOAT))
-    for entry in part.graph.output:
-        entry.name = wide.get(entry.name, entry.name)
     runtime = session(part.SerializeToString())
-    try:
-        values = runtime.run([wide.get(name, name) for name in names], {})
-    except Exception as error:  # as for loading
-        raise VerificationError(
-            f"decode nodes must run in ONNX Runtime, got '{first_line(error)}': the file is damaged, or report this"
-        ) from error
+    types = {entry.name: entry.type for entry in runtime.get_outputs()}
+    wide = {name: f"{name}\0float" for name in names if types[name] == "tensor(bfloat16)"}
+    if wide:
+        for name, widened in wide.items():
+            part.graph.node.append(helper.make_node("Cast", [name], [widened], to=onnx.TensorProto.FLOAT))
+        for entry in part.graph.output:
+            entry.name = wide.get(entry.name, entry.name)
+        runtime = session(part.SerializeToString())
+    values = runtime.run([wide.get(name, name) for name in names], {})
     bfloat16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
     return {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
 

@@ -86,7 +86,9 @@ class CompressionResult:
 
     dense_bytes           the same network as a plain ONNX file
     file_bytes            the file that was written
-    largest_difference    of the file's outputs from those of the snapped network on sample inputs, relative
+    largest_difference    of the file's outputs from those of the snapped network on sample inputs, relative; NaN for a
+                          model so large that only its weights were compared
+    notes                 what else its user should know, a line each
     before, after         the caller's metric on the float and on the snapped network; None without ``evaluate``
     network               the snapped torch module (the one that was passed in is not changed); None for ONNX models
     mixtures              the final mixture of every compressed tensor that was clustered, by its name
@@ -101,6 +103,7 @@ class CompressionResult:
     before: float | None = None
     after: float | None = None
     network: nn.Module | None = field(default=None, repr=False, compare=False)
+    notes: tuple[str, ...] = ()
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -139,5 +142,6 @@ class CompressionResult:
             "seconds": self.seconds,
             "before": self.before,
             "after": self.after,
+            "notes": list(self.notes),
             "tensors": [tensor_json(tensor) for tensor in self.tensors],
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -72,10 +73,17 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
         *more,
         ("zeros", f"{100 * result.zeros:.1f} %"),
         ("bits per weight", f"{result.bits_per_weight:.3f}"),
-        ("checked", f"all weights equal, outputs within {result.largest_difference:.1e}"),
+        ("checked", "all weights equal, " + _outputs_checked(result)),
         ("time", f"{result.seconds:.1f} s"),
+        *(("note", note) for note in result.notes),
     ]
     return Group(TensorsTable(result.tensors), _summary(lines))
+
+
+def _outputs_checked(result: CompressionResult) -> str:
+    if math.isnan(result.largest_difference):
+        return "outputs not compared: too large"
+    return f"outputs within {result.largest_difference:.1e}"
 
 
 def inspection_table(inspection: Inspection) -> RenderableType:
