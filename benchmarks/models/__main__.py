@@ -32,22 +32,22 @@ LOADS = 3
 HEADER = ("model", "variant", "bytes", "ratio", "score %", "error %", "load s", "load MB", "latency")
 
 
-def int8(dense: Path, target: Path) -> None:
+def int8(dense: Path, target: Path, _: Task) -> None:
     from onnxruntime.quantization import quantize_dynamic
 
     quantize_dynamic(dense, target)
 
 
-def clustered(components: int) -> Callable[[Path, Path], None]:
-    def make(dense: Path, target: Path) -> None:
+def clustered(components: int) -> Callable[[Path, Path, Task], None]:
+    def make(dense: Path, target: Path, task: Task) -> None:
         from sws_compress.api import compress
 
-        compress(dense, target, components=components)
+        compress(dense, target, components=components, example_inputs=task.latency_feeds)
 
     return make
 
 
-VARIANTS: dict[str, Callable[[Path, Path], None]] = {
+VARIANTS: dict[str, Callable[[Path, Path, Task], None]] = {
     "onnxruntime int8": int8,
     "K = 16": clustered(16),
     "K = 256": clustered(256),
@@ -87,7 +87,7 @@ def rows_of(dense: Path, data: Path, folder: Path, *, timed: bool, reuse: bool) 
         try:
             if make is not None and not (reuse and path.exists()):
                 path.parent.mkdir(exist_ok=True)
-                make(dense, path)
+                make(dense, path, task)
             row["file_bytes"] = path.stat().st_size
             row["ratio"] = dense.stat().st_size / path.stat().st_size
             row |= scored(task, task.answers(session(str(path))), reference)

@@ -40,7 +40,9 @@ class Task:
 
     @property
     def latency_feeds(self) -> Feeds:
-        """One row, or the whole batch where the first dimension is no batch."""
+        """One row, or the whole first batch where state is handed on."""
+        if self.state:
+            return self.batches[0]
         return {name: values[:1] if values.ndim > 1 else values for name, values in self.batches[0].items()}
 
     def answers(self, session: Any) -> list[Array]:
