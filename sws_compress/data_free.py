@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from sws_compress.report.result import CompressionResult
 from sws_compress.runtime import AffineFormat, affine_rows, pack_affine, verify_affine
 from sws_compress.sessions import Feeds, answers, bytes_on_disk, external_files, feeds_for, open_model
 from sws_compress.shipping import refuse_no_gain, ship
-from sws_compress.streaming import CodedWeights, ship_streamed
+from sws_compress.streaming import CodedWeights, Limits, data_files, ship_streamed
 
 if TYPE_CHECKING:
     from sws_compress.mixture.params import Mixture
@@ -40,9 +41,8 @@ LOW_BITS: Mapping[str, int] = {"int4": 4, "int8": 8}
 SMALLEST_WEIGHT = 256
 """Elements below which a tensor is not clustered: its codebook would cost what it saves."""
 
-STREAM_ABOVE_BYTES = 256 << 20
-"""Bytes of floating-point tensors above which a model is streamed (`streaming`) instead of loaded: up to there, all
-encodings of all weights, the runtime's sessions and the copies between them fit in some 4 GB."""
+LIMITS = Limits()
+"""Beyond them models are streamed."""
 
 
 def compress_file(
@@ -54,20 +54,20 @@ def compress_file(
     on_progress: OnProgress | None,
     started: float,
     *,
-    stream_above: int = STREAM_ABOVE_BYTES,
+    limits: Limits = LIMITS,
 ) -> CompressionResult:
     """Every weight of the model at ``source`` clustered, the result checked and written to ``target``.
 
     ``inputs`` (arrays by name, or an .npz of them; None draws random ones from ``seed``) are for the check. ``started``
-    is when the caller began, on ``time.perf_counter``. Models with more than ``stream_above`` bytes of floating-point
-    tensors are streamed. Errors as for ``api.compress``.
+    is when the caller began, on ``time.perf_counter``. Models larger than ``limits`` say are streamed. Errors as for
+    ``api.compress``.
     """
     check_components(components)
     model = read_model(source)
-    _refuse_own_input(source, target)
+    _refuse_own_input(source, target, *data_files(target))
     show = on_progress or _silent
-    if sum(tensor.nbytes for tensor in _floats(model)) > stream_above:
-        return _compress_streamed(source, model, target, components, inputs, seed, show, started)
+    if sum(tensor.nbytes for tensor in _floats(model)) > limits.model_bytes:
+        return _compress_streamed(source, model, target, components, inputs, seed, show, started, limits)
     model = ir.external_data.load_to_model(model)
     weights = find_weights(model, smallest=SMALLEST_WEIGHT)
     _refuse_nothing_to_do(source, model, weights)
@@ -100,11 +100,12 @@ def _compress_streamed(
     seed: int,
     show: OnProgress,
     started: float,
+    limits: Limits,
 ) -> CompressionResult:
     """`compress_file` with little in memory: a weight at a time, and without running the network."""
     if inputs is not None:
         raise ArgumentError(
-            f"example_inputs must be left out for a model of more than {STREAM_ABOVE_BYTES:,} bytes, got some: "
+            f"example_inputs must be left out for a model of more than {limits.model_bytes:,} bytes, got some: "
             "its weights are checked one by one, without running it; compare outputs by verify, where memory allows"
         )
     total = 2 * sum(tensor.size for tensor in _floats(model))  # every weight is clustered, and checked later
@@ -116,7 +117,7 @@ def _compress_streamed(
         show(f"checking {name}", checked, total)
 
     with draft(target) as file:
-        coded = CodedWeights(DataFile(file))
+        coded = CodedWeights(DataFile(file), limits)
         mixtures = _cluster_each(
             each_weight(model, smallest=SMALLEST_WEIGHT),
             components,
@@ -193,9 +194,9 @@ def quantize_file(
     )
 
 
-def _refuse_own_input(source: Path, target: Path) -> None:
-    """OutputError if writing ``target`` would overwrite the model or its external data."""
-    for file in (source, *external_files(source)):
+def _refuse_own_input(source: Path, *targets: Path) -> None:
+    """OutputError if writing one of ``targets`` would overwrite the model or its external data."""
+    for file, target in itertools.product((source, *external_files(source)), targets):
         if target.exists() and target.samefile(file):
             raise OutputError(f"output {target} must not be the input, got the same file: choose another path")
 

@@ -1,9 +1,9 @@
 """Models too large to hold in memory: weights are packed, written and checked one after the other.
 
-A weight of `ALONE` elements or more becomes a radix code as soon as it is clustered, and goes to a file beside the
-output. Whatever is smaller is packed as in any other model. The result is checked as far as memory allows: by the ONNX
-checker, by loading it in ONNX Runtime (which decodes nothing then), and by decoding every weight from the bytes that
-were written, alone, in ONNX Runtime. What is left out is running the whole network.
+A weight of `Limits.alone_elements` or more becomes a radix code as soon as it is clustered, and goes to a file beside
+the output. Whatever is smaller is packed as in any other model. The result is checked as far as memory allows: by the
+ONNX checker, by loading it in ONNX Runtime (which decodes nothing then), and by decoding every weight from the bytes
+that were written, alone, in ONNX Runtime. What is left out is running the whole network.
 """
 
 from __future__ import annotations
@@ -41,13 +41,10 @@ from sws_compress.graph.inspect import TensorRow, decoder_bytes
 from sws_compress.graph.verify import check_loads, decoded_apart
 from sws_compress.mixture.snap import Palette
 from sws_compress.packing import PackedTensor, find_palettes, packed_model
-from sws_compress.sessions import external_files
+from sws_compress.sessions import bytes_on_disk, external_files
 from sws_compress.shipping import Shipped, refuse_no_gain
 
 Array = npt.NDArray[Any]
-
-ALONE = 1 << 16
-"""Elements from which a weight is coded alone, at once: choosing among encodings would take minutes, and gigabytes."""
 
 FOLDED_BYTES = 1 << 30
 """What a node may make at most for ONNX Runtime (since 1.27) to compute it once, at load."""
@@ -88,19 +85,35 @@ def _digest(piece: Callable[[slice], Array], count: int) -> bytes:
         return b"".join(digests)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What counts as large.
+
+    model_bytes         of floating-point tensors, above which a model is streamed: up to there all encodings of all
+                        weights, the runtime's sessions and the copies between them fit in some 4 GB
+    alone_elements      from which a weight is coded alone, at once: choosing among encodings would take minutes, and
+                        gigabytes
+    file_bytes          above which tensors go to a file beside the model
+    """
+
+    model_bytes: int = 256 << 20
+    alone_elements: int = 1 << 16
+    file_bytes: int = LARGEST_FILE_BYTES
+
+
 class CodedWeights:
     """Palettes as they come: large ones are coded and written to ``data``, others kept."""
 
-    def __init__(self, data: DataFile, *, alone: int = ALONE) -> None:
+    def __init__(self, data: DataFile, limits: Limits) -> None:
         self.data = data
         self.palettes: dict[str, Palette] = {}
         self.codes: dict[str, Code] = {}
         self.snapped: dict[str, _Snapped] = {}
-        self._alone = alone
+        self.limits = limits
 
     def add(self, name: str, palette: Palette) -> None:
         code = None
-        if palette.dimension == 1 and palette.indices.size >= self._alone:
+        if palette.dimension == 1 and palette.indices.size >= self.limits.alone_elements:
             code = radix_of_any_type(palette.indices, palette.codebook)
         if code is None:
             self.palettes[name] = palette
@@ -117,11 +130,10 @@ def ship_streamed(
     *,
     dense_bytes: int,
     on_checked: Callable[[str, int], None],
-    largest_file_bytes: int = LARGEST_FILE_BYTES,
 ) -> Shipped:
     """Put the coded weights into ``model``, verify, write to ``target``.
 
-    Up to ``largest_file_bytes`` everything is in that one file; else the tensors are in another beside it, whose name
+    Up to ``Limits.file_bytes`` everything is in that one file; else the tensors are in another beside it, whose name
     begins with the target's. ``on_checked`` is called with the name and the number of elements of every weight that was
     found to decode to its palette bit for bit. Raises VerificationError, and leaves what was there before as it is,
     unless all checks pass (see the module) and the output has fewer than ``dense_bytes``.
@@ -133,7 +145,7 @@ def ship_streamed(
         tensor.name: _Snapped.of(palettes[tensor.name]) for tensor in tensors if tensor.name in palettes
     }
     proto = with_external_data(packed, weights.data)
-    inline = inline_bytes(proto) <= largest_file_bytes
+    inline = inline_bytes(proto) <= weights.limits.file_bytes
     with draft(target) as file:
         offsets = _write(proto, weights.data, file, inline=inline)
         file_bytes = os.path.getsize(file.path) + (0 if inline else weights.data.bytes)
@@ -144,7 +156,7 @@ def ship_streamed(
                 _check_decoded(proto, names, stream, offsets, snapped, on_checked)
         rows = tuple(_rows(proto, tensors, snapped, file_bytes))
         _publish(proto, weights.data, file, inline=inline)
-    return Shipped(target, dense_bytes, file_bytes, rows, math.nan, tuple(_notes(tensors, snapped)))
+    return Shipped(target, dense_bytes, bytes_on_disk(target), rows, math.nan, tuple(_notes(tensors, snapped)))
 
 
 def _write(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> Mapping[str, int]:
@@ -162,23 +174,32 @@ def _write(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool)
 def _publish(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> None:
     """Replace the target. Its data file gets a name that the old target does not use: renaming the model decides."""
     target = file.target
-    names = [f"{target.name}.data", f"{target.name}.2.data"]
-    used = _data_names(target)
+    names = [path.name for path in data_files(target)]
+    used = _names_in_use(target)
     if inline:
         file.publish()
     else:
-        free = next(name for name in names if name not in used)
+        free = next((name for name in names if name not in used), names[0])
         moved_to(proto, free)
         with draft(target) as renamed:
             renamed.write(proto.SerializeToString(deterministic=True))
             data.publish(target.with_name(free))
-            renamed.publish()
+            try:
+                renamed.publish()
+            except BaseException:
+                target.with_name(free).unlink()
+                raise
     for name in used.intersection(names):
         with suppress(OSError):
             target.with_name(name).unlink()
 
 
-def _data_names(target: Path) -> set[str]:
+def data_files(target: Path) -> tuple[Path, Path]:
+    """The files beside ``target`` that its tensors may be in, in turns; they are overwritten like the target itself."""
+    return target.with_name(f"{target.name}.data"), target.with_name(f"{target.name}.2.data")
+
+
+def _names_in_use(target: Path) -> set[str]:
     """Files beside the model at ``target`` that it keeps tensors in; none if it is no model."""
     try:
         return {path.name for path in external_files(target)}

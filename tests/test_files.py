@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sws_compress.errors import OutputError
-from sws_compress.files import write_atomically
+from sws_compress.files import draft, write_atomically
 
 
 def test_writes_and_replaces(tmp_path):
@@ -47,3 +47,20 @@ def test_a_failing_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_runs_left_goes_and_what_others_are_writing_stays(tmp_path):
+    target = tmp_path / "out.onnx"
+    left = tmp_path / ".out.onnx.abc.unfinished"
+    left.write_bytes(b"half")
+    others = [tmp_path / name for name in (".out.onnx", ".out.onnx.abc", ".other.onnx.abc.unfinished", "out.onnx.data")]
+    for path in others:
+        path.write_bytes(b"")
+    with draft(target) as running:
+        assert not left.exists()
+        running.write(b"first")
+        write_atomically(target, b"second")
+        assert running.path.exists()
+        running.publish()
+    assert target.read_bytes() == b"first"
+    assert sorted(tmp_path.iterdir()) == sorted([target, *others])

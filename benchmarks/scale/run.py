@@ -25,6 +25,7 @@ WORKER = """
 import json, resource, sys, time
 from pathlib import Path
 from sws_compress.data_free import compress_file
+from sws_compress.streaming import Limits
 phases, last = {}, [None, 0.0]
 def show(description, done, total):
     now, phase = time.perf_counter(), description.split()[0]
@@ -33,7 +34,8 @@ def show(description, done, total):
     last[:] = phase, now
 started = time.perf_counter()
 last[:] = "reading", started
-result = compress_file(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), None, 0, show, started, stream_above=0)
+source, target, components = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+result = compress_file(source, target, components, None, 0, show, started, limits=Limits(model_bytes=0))
 phases[last[0]] = phases.get(last[0], 0) + time.perf_counter() - last[1]
 print(json.dumps({
     "seconds": result.seconds,
