@@ -94,7 +94,8 @@ def compress(
 
     The module that is passed in stays as it is; the compressed one is in the result. Nothing is written unless the file
     passes: the ONNX checker and ONNX Runtime take it, every decoded weight equals the snapped one bit for bit, outputs
-    agree on example inputs, and it is smaller than the plain model. Raises SwsError (see ``sws_compress.errors``).
+    agree on example inputs, and it is smaller than the plain model. ONNX files with more than 256 MB of weights are
+    streamed: checked weight by weight, without running the network. Raises SwsError (see ``sws_compress.errors``).
     """
     target = checked_output(output)
     started = time.perf_counter()
