@@ -13,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.codec.code import Code
+from sws_compress.codec.cost import LoadCost, affordable, load_cost
 from sws_compress.codec.tensors import tensor_candidates, unpack
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph import rewrite
@@ -27,19 +28,23 @@ _SMALL = 4096
 _MIDDLING = 1 << 19
 """Elements up to which a tensor may share one stream with all others."""
 
+LOAD_LIMIT = LoadCost(seconds=5.0, peak_bytes=2e9)
+"""What loading a model may cost unless told otherwise: entropy codes up to some 15 million weights."""
+
 _MEASURED = 3
 """Plans of each partition that are written out: estimates leave out what is saved on functions called once."""
 
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """What became of one tensor. ``members``: all tensors in its stream, itself included."""
+    """What became of one tensor. ``members``: all tensors in its stream, itself included; ``load``: estimate for it."""
 
     name: str
     shape: tuple[int, ...]
     encoding: str
     members: tuple[str, ...]
     payload_bytes: int
+    load: LoadCost | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,10 @@ class _Stream:
     shapes: tuple[tuple[int, ...], ...]
     codes: tuple[Code, ...]
     dense_bytes: float
+
+    def within(self, limit: LoadCost) -> _Stream:
+        """The same with the codes that cost at most ``limit`` a weight at load."""
+        return replace(self, codes=affordable(self.codes, limit.scaled(sum(map(math.prod, self.shapes)))))
 
 
 def find_palettes(model: ir.Model, *, smallest: int = 64, besides: Collection[str] = ()) -> Mapping[str, Palette]:
@@ -89,19 +98,20 @@ def _exact_palette(values: npt.NDArray[Any]) -> Palette | None:
         return None
 
 
-def pack(model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
+def pack(model: ir.Model, palettes: Mapping[str, Palette], *, load_limit: LoadCost = LOAD_LIMIT) -> PackedModel:
     """Replace initialisers by palettes and write the model; ``model`` itself is not changed. As `packed_model`."""
-    packed, tensors = packed_model(model, palettes, {})
+    packed, tensors = packed_model(model, palettes, {}, load_limit=load_limit)
     return PackedModel(rewrite.write(packed), tensors)
 
 
 def packed_model(
-    model: ir.Model, palettes: Mapping[str, Palette], coded: Mapping[str, Code]
+    model: ir.Model, palettes: Mapping[str, Palette], coded: Mapping[str, Code], *, load_limit: LoadCost = LOAD_LIMIT
 ) -> tuple[ir.Model, tuple[PackedTensor, ...]]:
     """A copy of the model in which initialisers are replaced by palettes, or by codes made before.
 
     The codes of palettes are those with the smallest file, all in all; a tensor that no code makes smaller stays dense,
-    with the values of its palette. Raises ArgumentError for a palette that fits no initialiser, ModelError for a model
+    with the values of its palette. Codes of palettes that would take more than their share of ``load_limit``, by
+    number of weights, are not used. Raises ArgumentError for a palette that fits no initialiser, ModelError for a model
     that was packed before.
     """
     refuse_compressed(model)
@@ -115,7 +125,9 @@ def packed_model(
     opset = packed.opset_imports[""]
     taken = rewrite.value_names(packed)
     large = [_coded_stream(packed, name, code) for name, code in coded.items()]
-    chosen = _best_plan([[*streams, *large] for streams in _stream_plans(packed, palettes)], opset)
+    share = load_limit.scaled(1 / max(1, sum(math.prod(palette.shape) for palette in palettes.values())))
+    plans = _stream_plans(packed, palettes)
+    chosen = _best_plan([[*(stream.within(share) for stream in streams), *large] for streams in plans], opset)
     emission = _emit(chosen, opset, taken)
     rewrite.insert(packed, emission, [name for stream, _ in chosen for name in stream.names])
     return packed, tuple(_describe(chosen))
@@ -334,4 +346,4 @@ def _emit(plan: _Plan, opset: int, taken: Collection[str] = ()) -> Emission:
 def _describe(plan: _Plan) -> Iterator[PackedTensor]:
     for stream, code in plan:
         for name, shape in zip(stream.names, stream.shapes, strict=True):
-            yield PackedTensor(name, shape, code.encoding, stream.names, code.payload_bytes)
+            yield PackedTensor(name, shape, code.encoding, stream.names, code.payload_bytes, load_cost(code))

@@ -9,12 +9,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress import packing
+from sws_compress.codec.cost import LoadCost
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import check_runs, compare_outputs, decoded_weights, unfolded_nodes
 from sws_compress.mixture.snap import palette_of
-from sws_compress.packing import find_palettes, pack
+from sws_compress.packing import LOAD_LIMIT, find_palettes, pack
 from tests.graph.models import as_ir, few_values, lenet, matmul_model
 
 
@@ -273,3 +274,13 @@ def test_find_palettes_leaves_out_what_cannot_be_packed():
     few = few_values((6, 6), [0, 1], [1, 1])
     assert find_palettes(as_ir(matmul_model(few))) == {}
     assert find_palettes(as_ir(matmul_model(few)), smallest=36).keys() == {"W"}
+
+
+def test_slow_codes_are_left_out_where_loading_must_be_fast():
+    weights = few_values((300, 200), np.arange(16) - 7.5, np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2))
+    model = as_ir(matmul_model(weights))
+    (small,), (fast,) = (
+        pack(model, find_palettes(model), load_limit=limit).tensors for limit in (LOAD_LIMIT, LoadCost(0.003, 1e9))
+    )
+    assert (small.encoding, fast.encoding) == ("huffman", "radix")
+    assert fast.load.seconds < 0.003 < small.load.seconds

@@ -1,0 +1,65 @@
+"""One-matrix models in a given encoding, shared by the benchmarks of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, helper, numpy_helper
+
+from sws_compress.codec.choose import HalfCodebook, candidates
+from sws_compress.codec.code import Code
+from sws_compress.codec.tensors import unpack
+from sws_compress.graph import rewrite
+from sws_compress.graph.ops import OnnxOps
+
+BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
+SHARES = {
+    "Gaussian, K = 16": BELL,
+    "Gaussian, K = 256": np.exp(-(np.linspace(-3.5, 3.5, 256) ** 2) / 2),
+    "equal, K = 3": np.ones(3),
+    "skewed, K = 4": np.array([70, 20, 7, 3]),
+    "90 % zeros, K = 16": np.append(0.1 * BELL[1:] / BELL[1:].sum(), 0.9),
+    "97 % zeros, K = 7": np.array([0.05, 0.15, 0.3, 97 / 3, 0.3, 0.15, 0.05]),
+}
+
+
+def drawn(shares: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Symbols and a codebook in which the most frequent one is 0.0."""
+    symbols = np.random.default_rng(0).choice(len(shares), count, p=shares / shares.sum()).astype(np.uint8)
+    codebook = np.linspace(-1.1, 1, len(shares)).astype(np.float32)
+    codebook[np.argmax(shares)] = 0.0
+    return symbols, codebook
+
+
+def codes(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> Iterator[tuple[str, Code]]:
+    """Every code that applies, with its name."""
+    for code in candidates(symbols, codebook):
+        if not isinstance(code.program, HalfCodebook):
+            inner = getattr(code.program, "values", code.program)
+            yield code.encoding + (" of blocks" if hasattr(inner, "words") else ""), code
+
+
+def dense_model(weights: npt.NDArray[np.float32]) -> onnx.ModelProto:
+    """y = x W."""
+    rows, columns = weights.shape
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "W"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", rows])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", columns])],
+        [numpy_helper.from_array(weights, "W")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def packed_model(code: Code, shape: tuple[int, int]) -> bytes:
+    """The same with W in this code."""
+    model = ir.from_proto(dense_model(np.zeros(shape, np.float32)))
+    ops = OnnxOps(18, rewrite.value_names(model))
+    (output,) = unpack(ops, code, (shape,))
+    rewrite.insert(model, ops.finish({"W": output}), ["W"])
+    return rewrite.write(model)

@@ -1,0 +1,78 @@
+"""Seconds and memory of loading a 3,000 x 3,000 matrix in every encoding, each in a process of its own.
+
+    python -m benchmarks.encodings.load
+
+Prints a table and writes JSON to out/encodings/load.json. Memory is the highest resident set of the process above that
+of one that only imported ONNX Runtime, relative to the four bytes a weight of the dense matrix.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.encodings.files import SHARES, codes, dense_model, drawn, packed_model
+from benchmarks.environment import environment
+
+SIDE = 3000
+RUNS = 3
+LOAD = """
+import json, sys, time
+import onnxruntime
+
+def peak():  # not ru_maxrss, which starts at that of the parent
+    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+before = peak()
+start = time.perf_counter()
+session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+seconds = time.perf_counter() - start
+print(json.dumps({"seconds": seconds, "bytes": peak() - before}))
+"""
+
+
+def measure(path: Path) -> dict[str, float]:
+    """The fastest of a few loads, and the most memory."""
+    runs = []
+    for _ in range(RUNS):
+        done = subprocess.run([sys.executable, "-c", LOAD, str(path)], check=True, capture_output=True, text=True)
+        runs.append(json.loads(done.stdout))
+    return {"seconds": min(run["seconds"] for run in runs), "bytes": max(run["bytes"] for run in runs)}
+
+
+def main() -> None:
+    rows = []
+    count = SIDE * SIDE
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(dense_model(np.random.default_rng(0).random((SIDE, SIDE), np.float32)).SerializeToString())
+        rows.append({"data": "", "encoding": "dense", **measure(path)})
+        _show(rows[-1], count)
+        for data, shares in SHARES.items():
+            for encoding, code in codes(*drawn(shares, count)):
+                path.write_bytes(packed_model(code, (SIDE, SIDE)))
+                rows.append({"data": data, "encoding": encoding, **measure(path)})
+                _show(rows[-1], count)
+    out = Path("out/encodings")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "load.json").write_text(json.dumps({"environment": environment(), "count": count, "rows": rows}, indent=1))
+
+
+def _show(row: dict[str, object], count: int) -> None:
+    seconds, size = float(str(row["seconds"])), float(str(row["bytes"]))
+    print(
+        f"{row['data']:22} {row['encoding']:26} {seconds:6.2f} s  {count / seconds / 1e6:6.1f} M/s "
+        f"{size / (4 * count):5.1f} x dense",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

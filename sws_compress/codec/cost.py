@@ -1,0 +1,82 @@
+"""What decoding costs when a model is loaded, by estimate.
+
+The constants are fits to `benchmarks/encodings/load.py`: one thread, ONNX Runtime 1.32, 9 million weights. All that a
+runtime computes while it folds stays in memory until it is done, so bytes count every intermediate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sws_compress.codec.blocks import Blocks
+from sws_compress.codec.classes import Classes
+from sws_compress.codec.code import Code, Program, Wrapped
+from sws_compress.codec.huffman import Huffman
+from sws_compress.codec.ops import Array
+from sws_compress.codec.sparse import Sparse, SparseValues
+
+_NANOSECONDS_PER_WEIGHT = 25.0
+_BYTES_PER_WEIGHT = 20.0
+_NANOSECONDS_PER_PLANE_BIT = 60.0
+_BYTES_PER_PLANE_BIT = 39.0
+_WIDE = 1.6
+"""Factor where 64 bits are needed."""
+_NANOSECONDS_PER_GAP = 400.0
+_NANOSECONDS_PER_CLASS_GAP = 1200.0
+_BYTES_PER_STREAM_BIT = 26.0
+_BYTES_PER_GAP = 100.0
+
+
+@dataclass(frozen=True)
+class LoadCost:
+    """Seconds on one thread, and bytes of memory at the peak."""
+
+    seconds: float
+    peak_bytes: float
+
+    def __add__(self, other: LoadCost) -> LoadCost:
+        return LoadCost(self.seconds + other.seconds, self.peak_bytes + other.peak_bytes)
+
+    def scaled(self, factor: float) -> LoadCost:
+        return LoadCost(factor * self.seconds, factor * self.peak_bytes)
+
+    def within(self, other: LoadCost) -> bool:
+        return self.seconds <= other.seconds and self.peak_bytes <= other.peak_bytes
+
+
+def load_cost(code: Code) -> LoadCost:
+    """The cost of decoding ``code`` at load, the weights themselves included."""
+    weights = code.count * (code.codebook[0].size if code.codebook.ndim > 1 else 1)
+    plain = LoadCost(1e-9 * _NANOSECONDS_PER_WEIGHT * weights, _BYTES_PER_WEIGHT * weights)
+    return plain + _decoding(code.program, code.arrays)
+
+
+def affordable(codes: Sequence[Code], limit: LoadCost) -> tuple[Code, ...]:
+    """The codes within ``limit``; where there is none, the one that loads fastest."""
+    costs = {code: load_cost(code) for code in codes}
+    found = tuple(code for code in codes if costs[code].within(limit))
+    return found if found or not codes else (min(codes, key=lambda code: costs[code].seconds),)
+
+
+def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
+    """Beyond what every code needs to write its weights."""
+    if isinstance(program, Wrapped):
+        return _decoding(program.program, arrays)
+    if isinstance(program, Blocks):
+        return _decoding(program.words, arrays[3:])
+    if isinstance(program, Huffman):
+        bits = 8.0 * arrays[0].size * (_WIDE if program.wide else 1.0)
+        return LoadCost(1e-9 * _NANOSECONDS_PER_PLANE_BIT * bits, _BYTES_PER_PLANE_BIT * bits)
+    if isinstance(program, Classes):
+        gaps, bounds, lanes = int(arrays[1][0]), arrays[2].size, arrays[8].size
+        each = _BYTES_PER_GAP + 9 * bounds + 16 * lanes
+        return LoadCost(
+            1e-9 * _NANOSECONDS_PER_CLASS_GAP * gaps, _BYTES_PER_STREAM_BIT * 8 * arrays[0].size + each * gaps
+        )
+    if isinstance(program, Sparse | SparseValues):
+        gaps = 8 * arrays[1].shape[0]
+        bits = 8 * (arrays[0].size + arrays[1].size)
+        found = LoadCost(1e-9 * _NANOSECONDS_PER_GAP * gaps, _BYTES_PER_STREAM_BIT * bits + _BYTES_PER_GAP * gaps)
+        return found + _decoding(program.values, arrays[5:]) if isinstance(program, SparseValues) else found
+    return LoadCost(0.0, 0.0)

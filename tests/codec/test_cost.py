@@ -1,0 +1,46 @@
+"""Estimates of what loading costs: in proportion, in order, and what is left out for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sws_compress.codec import candidates
+from sws_compress.codec.cost import LoadCost, affordable, load_cost
+from sws_compress.codec.widths import candidates_of_any_type
+
+BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
+
+
+def bell(count, dtype=np.float32):
+    symbols = np.random.default_rng(0).choice(16, count, p=BELL / BELL.sum()).astype(np.uint8)
+    return candidates_of_any_type(symbols, np.linspace(-1.7, 1, 16).astype(dtype))
+
+
+def test_estimates_are_those_measured_for_nine_million_weights():
+    """`benchmarks/encodings/load.py`: 0.36 s and 180 MB for radix, 2.2 s and 1.3 GB for Huffman planes."""
+    costs = {code.encoding: load_cost(code).scaled(9e6 / 1e5) for code in bell(100_000)}
+    assert 0.15 < costs["radix"].seconds < 0.5
+    assert costs["radix"].peak_bytes == pytest.approx(180e6, rel=0.05)
+    assert 1.4 < costs["huffman"].seconds < 2.8
+    assert costs["huffman"].peak_bytes == pytest.approx(1.3e9, rel=0.1)
+
+
+def test_costs_grow_with_the_weights_whatever_the_program_is_wrapped_in():
+    symbols = np.where(np.random.default_rng(0).random(40_000) < 0.1, np.arange(40_000) % 5, 2).astype(np.uint8)
+    for codebook in (np.array([-2, -1, 0, 1, 2]), np.array([-2, -1, 0, 1, 0.1])):
+        for dtype in (np.float32, np.float16, np.float64):
+            small, large = (candidates_of_any_type(np.tile(symbols, times), codebook.astype(dtype)) for times in (1, 4))
+            for one, four in zip(small, large, strict=True):
+                assert load_cost(four).seconds == pytest.approx(4 * load_cost(one).seconds, rel=0.05)
+                assert load_cost(four).peak_bytes == pytest.approx(4 * load_cost(one).peak_bytes, rel=0.3)
+
+
+def test_only_codes_within_the_limit_are_affordable():
+    codes = bell(50_000)
+    fast = min(load_cost(code).seconds for code in codes)
+    assert affordable(codes, LoadCost(1.0, 1e9)) == codes
+    assert {code.encoding for code in affordable(codes, LoadCost(fast, 1e9))} == {"radix"}
+    assert {code.encoding for code in affordable(codes, LoadCost(1.0, 1.1e6))} == {"radix"}
+    assert [code.encoding for code in affordable(codes, LoadCost(0.0, 0.0))] == ["radix"]
+    assert affordable(candidates(np.empty(0, np.uint8), BELL.astype(np.float32)), LoadCost(0.0, 0.0)) == ()
