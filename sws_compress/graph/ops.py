@@ -207,6 +207,8 @@ class OnnxOps:
             _drop_unused(body)
         if settle:
             functions = _inline_small(self._main, functions)
+            for body in [*functions, self._main]:
+                _drop_unused(body)  # an argument that a body written in place never read
             for body in functions:
                 _lift_literals(body, [self._main, *functions])
         named = functions if settle else list(self._bodies.values())

@@ -123,7 +123,10 @@ def _computed(part: onnx.ModelProto, names: Sequence[str]) -> dict[str, Array]:
         for entry in part.graph.output:
             entry.name = wide.get(entry.name, entry.name)
         runtime = session(part.SerializeToString())
-    values = runtime.run([wide.get(name, name) for name in names], {})
+    try:
+        values = runtime.run([wide.get(name, name) for name in names], {})
+    except Exception as error:  # as for loading
+        raise VerificationError(f"decode nodes must run, got '{first_line(error)}': the file is damaged") from error
     bfloat16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
     return {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
 
