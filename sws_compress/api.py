@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,8 +16,8 @@ from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import difference
-from sws_compress.mixture.init import check_components
 from sws_compress.mixture.snap import Palette
+from sws_compress.modules import Wanted, arguments, compress_module, refuse_other_float
 from sws_compress.report.result import CompressionResult, Inspection, Verification
 from sws_compress.sessions import (
     AnyPath,
@@ -35,13 +34,9 @@ from sws_compress.shipping import checked_output, dense_onnx, ship_module
 if TYPE_CHECKING:
     from torch import nn
 
-    from sws_compress.mixture.params import Mixture
-    from sws_compress.train.loop import Distillation, FineTuning, Loss, Progress
+    from sws_compress.train.loop import Distillation, Loss
     from sws_compress.train.schedule import Schedule
     from sws_compress.train.select import Selection, Sharing
-
-EXAMPLE_ROWS = 8
-"""Rows of the first training batch that serve as example inputs."""
 
 
 def compress(
@@ -54,13 +49,18 @@ def compress(
     loss: Loss | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
     example_inputs: Any = None,
-    ratio: float = 20.0,
+    ratio: float | None = None,
+    target_bytes: int | None = None,
+    max_drop: float | None = None,
+    strength: float | None = None,
+    vectors: int | None = 256,
     epochs: int = 20,
     learning_rate: float = 7e-4,
     distillation: Distillation | None = None,
     schedule: Schedule | None = None,
     parameters: Selection | None = None,
     sharing: Sharing | None = None,
+    bfloat16: bool = False,
     state: AnyPath | None = None,
     seed: int = 0,
     on_progress: OnProgress | None = None,
@@ -82,12 +82,19 @@ def compress(
     train           sized iterable of (inputs, targets) batches, or of inputs alone without ``loss``; None clusters the
                     weights without data
     loss            ``loss(outputs, targets)``, for example torch.nn.functional.cross_entropy
-    evaluate        metric of a module, measured before and after
+    evaluate        metric of a module, higher is better, called in evaluation mode: measured before and after, in
+                    training also after every epoch. Measure on data that neither training nor your report uses
     parameters      which parameters, ``sharing`` how they share mixtures; see ``train.select``
 
     For training:
 
-    ratio           how many times fewer bits the compressed parameters shall take (32 bits each before)
+    ratio           how many times smaller than the plain ONNX file the file shall be (20 if nothing else is asked for),
+    target_bytes    or how many bytes it shall have: met within 3 %, else the result has a note;
+    max_drop        or by how much the metric may fall: the smallest file that the run finds;
+    strength        or the price of a bit itself, for experts: see ``train.steering.Goal``
+    vectors         distinct values, 2..256, for all biases and norms together that ``parameters`` leaves out; batch
+                    norms are folded into their scale and shift first. None keeps them in float32
+    bfloat16        train under torch.autocast: faster where the processor has it; the file is float32 all the same
     epochs          length of the whole run, ``learning_rate`` of Adam at its start, ``schedule`` how it tightens
     distillation    the float network as a teacher; see ``train.loop.Distillation``
     state           file that the training state is saved to after every epoch; a run that finds one goes on from it
@@ -122,33 +129,27 @@ def compress(
         )
     settings = FineTuning(
         components=components,
-        ratio=ratio,
         epochs=epochs,
         learning_rate=learning_rate,
         distillation=distillation,
         schedule=schedule or Schedule(),
         parameters=parameters,
         sharing=sharing or Sharing.TENSOR,
+        bfloat16=bfloat16,
         seed=seed,
     )
-    check_components(components)
-    network = copy.deepcopy(model)
-    if train is None:  # nothing is trained, so that frozen weights are clustered as well
-        for parameter in network.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-    _refuse_other_floats(network, settings)
-    examples = _first_inputs(model, train) if example_inputs is None else _arguments(example_inputs)
-    dense_bytes = len(dense_onnx(model, examples))  # early: a module that cannot be exported must not cost a run
-    before = None if evaluate is None else float(evaluate(model))
-    mixtures = _snap(network, settings, train, loss, target, state, on_progress)
-    shipped = ship_module(network, target, examples, dense_bytes=dense_bytes)
-    return CompressionResult(
-        **vars(shipped),
-        seconds=time.perf_counter() - started,
-        before=before,
-        after=None if evaluate is None else float(evaluate(network)),
-        network=network,
-        mixtures=mixtures,
+    return compress_module(
+        model,
+        target,
+        settings,
+        Wanted(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop, strength=strength),
+        train=train,
+        loss=loss,
+        evaluate=evaluate,
+        example_inputs=example_inputs,
+        vectors=vectors,
+        state=None if state is None else Path(state),
+        on_progress=on_progress,
     )
 
 
@@ -169,11 +170,11 @@ def export(
             raise ArgumentError(
                 f"palettes must name parameters of the model, got {name!r}: pass the module it came from"
             )
-        _refuse_other_float(name, parameters[name])
+        refuse_other_float(name, parameters[name])
         held = parameters[name].detach().cpu().numpy()
         if not np.array_equal(held.view(np.uint32), palette.expand().view(np.uint32)):
             raise ModelError(f"{name} must hold the values of its palette, got others: export right after snap()")
-    examples = _arguments(example_inputs)
+    examples = arguments(example_inputs)
     shipped = ship_module(model, target, examples, dense_bytes=len(dense_onnx(model, examples)))
     return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, network=model)
 
@@ -216,87 +217,3 @@ def inspect(path: AnyPath) -> Inspection:
     else:
         data = file.read_bytes()
     return Inspection(file, bytes_on_disk(file), inspect_model(data))
-
-
-# -- torch modules ----------------------------------------------------------------------------------------------------
-
-
-def _snap(
-    network: nn.Module,
-    settings: FineTuning,
-    train: Iterable[Any] | None,
-    loss: Loss | None,
-    target: Path,
-    state: AnyPath | None,
-    on_progress: OnProgress | None,
-) -> dict[str, Mixture]:
-    """Set the chosen parameters to cluster means, with training or without; the mixtures they were drawn to."""
-    from sws_compress.train.data_free import cluster_parameters
-    from sws_compress.train.loop import fine_tune
-
-    if train is None:
-        if loss is not None:
-            raise ArgumentError("loss must come with train, got a loss alone: pass train= batches, or leave loss out")
-        return cluster_parameters(
-            network,
-            components=settings.components,
-            parameters=settings.parameters,
-            sharing=settings.sharing,
-            seed=settings.seed,
-        )
-    tuned = fine_tune(
-        network,
-        train,
-        settings,
-        loss=loss,
-        state_path=None if state is None else checked_output(state, "state"),
-        rescue_path=target.with_name(target.name + ".state") if state is None else Path(state),
-        on_progress=None if on_progress is None else _describing(on_progress),
-    )
-    return tuned.mixtures
-
-
-def _describing(on_progress: OnProgress) -> Callable[[Progress], None]:
-    def show(progress: Progress) -> None:
-        size = "" if progress.ratio is None else f"  {progress.ratio:6.1f}x smaller"
-        on_progress(
-            f"{progress.stage.value:4} stage  loss {progress.loss:.3f}{size}", progress.step, progress.total_steps
-        )
-
-    return show
-
-
-def _arguments(example_inputs: Any) -> tuple[Any, ...]:
-    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-
-
-def _first_inputs(model: nn.Module, train: Iterable[Any] | None) -> tuple[Any, ...]:
-    """A few rows of the first batch, as positional arguments of the module, on its device."""
-    if train is None:
-        raise ArgumentError("example_inputs must be given without train, got none: pass the arguments of one call")
-    from torch import Tensor
-
-    from sws_compress.train.batches import inputs_and_targets, moved, no_batches
-
-    device = next(model.parameters()).device
-    for batch in train:
-        inputs = inputs_and_targets(batch, labelled=False)[0]
-        rows = [value[:EXAMPLE_ROWS] if isinstance(value, Tensor) and value.dim() else value for value in inputs]
-        return tuple(moved(value, device) for value in rows)
-    raise no_batches()
-
-
-def _refuse_other_floats(model: nn.Module, settings: FineTuning) -> None:
-    """Before the work: something to compress, and all of it float32."""
-    from sws_compress.train.select import select_parameters
-
-    for group in select_parameters(model, settings.parameters, sharing=settings.sharing):
-        for name, parameter in zip(group.names, group.parameters, strict=True):
-            _refuse_other_float(name, parameter)
-
-
-def _refuse_other_float(name: str, parameter: nn.Parameter) -> None:
-    import torch
-
-    if parameter.dtype != torch.float32:
-        raise ModelError(f"{name} must be float32 to be packed, got {parameter.dtype}: call model.float() first")

@@ -120,9 +120,42 @@ def ship_module(network: nn.Module, target: Path, examples: tuple[Any, ...], *, 
 
 def dense_onnx(model: nn.Module, examples: tuple[Any, ...]) -> bytes:
     """The module as a plain ONNX file, without the exporter's traces: what compressed sizes are compared with."""
-    exported = from_torch(model, examples)
+    return _plain(from_torch(model, examples))
+
+
+def _plain(exported: ir.Model) -> bytes:
     rewrite.strip(exported)
     return rewrite.write(exported)
+
+
+class Template:
+    """The graph of a module, exported once: the weights of the module's copies are put into it to measure their files.
+
+    Raises ModelError when the module cannot be exported.
+    """
+
+    def __init__(self, model: nn.Module, examples: tuple[Any, ...]) -> None:
+        self._examples = examples
+        self._model = from_torch(model, examples)
+        self.dense_bytes = len(_plain(self._model.clone()))
+
+    def packed_bytes(self, network: nn.Module) -> int:
+        """Bytes of the file that the module as it is would make."""
+        model = self._filled(network) or from_torch(network, self._examples)
+        return len(pack(model, find_palettes(model)).data)
+
+    def _filled(self, network: nn.Module) -> ir.Model | None:
+        """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""
+        model = self._model.clone()
+        initializers = model.graph.initializers
+        for name, parameter in [*network.named_parameters(), *network.named_buffers()]:
+            value = initializers.get(name)
+            if value is None or value.const_value is None or list(value.const_value.shape) != list(parameter.shape):
+                if name not in initializers and parameter.numel() <= 1:
+                    continue  # a counter of batches
+                return None
+            value.const_value = ir.tensor(parameter.detach().cpu().numpy(), name=name)
+        return model
 
 
 def call_module(network: nn.Module, examples: tuple[Any, ...]) -> tuple[list[Array], list[Array]]:

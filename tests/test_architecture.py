@@ -20,7 +20,7 @@ FLOORS = (
     {"train", "packing", "report", "sessions"},
     {"shipping", "runtime"},
     {"streaming"},
-    {"data_free", "expansion"},
+    {"data_free", "expansion", "modules"},
     {"api"},
     {"demo"},
     {"cli"},

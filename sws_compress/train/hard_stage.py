@@ -147,6 +147,11 @@ class HardStage:
         """Order-0 entropy of all assignments plus the codebooks, in bits, as of the last EM step."""
         return self._coded_bits
 
+    @property
+    def tuning(self) -> bool:
+        """Whether codebook tuning has begun."""
+        return self._codebook_optimizer is not None
+
     # -- every optimiser step ---------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -187,8 +192,8 @@ class HardStage:
     # -- every EM step ----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def update(self, optimizer: torch.optim.Optimizer, target_bits: float) -> None:
-        """Hard E-step at the present rate, M-step of pi and mu, then the rate follows the size target.
+    def update(self, optimizer: torch.optim.Optimizer, target_bits: float | None) -> None:
+        """Hard E-step at the present rate, M-step of pi and mu, then the rate follows the size target if there is one.
 
         Raises TrainingError when a latent weight is NaN or infinite.
         """
@@ -201,6 +206,8 @@ class HardStage:
                 raise group.diverged()
         self.write_snapped()
         self._coded_bits = self._count_bits()
+        if target_bits is None:
+            return
         error = math.log(self._coded_bits / target_bits)
         self.rate *= math.exp(min(max(RATE_GAIN * error, -0.3), 0.3))
 
@@ -229,6 +236,16 @@ class HardStage:
             for i, parameter in enumerate(group.parameters):
                 written[i] = state.snapped(i).to(parameter.dtype)
                 parameter.copy_(written[i])
+
+    @torch.no_grad()
+    def round_codebooks(self) -> None:
+        """Round means to float16, which a file stores in half the bytes: a share of 2^-11, less than any spread."""
+        for state in self.states:
+            halves = state.codebook.half().float()
+            fits = halves.isfinite().all() and bool(((halves == 0) == (state.codebook == 0)).all())
+            if fits and len(set(halves.tolist())) == len(set(state.codebook.tolist())):
+                state.codebook.copy_(halves)
+        self.write_snapped()
 
     def mixtures(self) -> list[Mixture]:
         """The mixture of every group."""

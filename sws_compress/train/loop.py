@@ -20,9 +20,11 @@ from sws_compress.files import write_atomically
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette
 from sws_compress.train.batches import batches_per_epoch, inputs_and_targets, moved, no_batches, seeded
+from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing
+from sws_compress.train.steering import Goal, Measures, Steering
 
 Loss = Callable[[Any, Any], torch.Tensor]
 
@@ -48,16 +50,22 @@ class Distillation:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning:
-    """Settings of one run; everything but the network, the data and the loss."""
+    """Settings of one run; everything but the network, the data and the loss.
+
+    ``ratio`` (32 bits a weight over coded bits) holds where ``goal`` is empty. With ``bfloat16`` the network, teacher
+    too, computes under ``torch.autocast``: much faster where the processor has it; weights and losses stay float32.
+    """
 
     components: int = 16
     ratio: float = 20.0
+    goal: Goal = field(default_factory=Goal)
     epochs: int = 20
     learning_rate: float = 7e-4
     distillation: Distillation | None = None
     schedule: Schedule = field(default_factory=Schedule)
     parameters: Selection | None = None
     sharing: Sharing = Sharing.TENSOR
+    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +80,8 @@ class Progress:
     """Handed to ``on_progress`` after every optimiser step.
 
     ``coded_bits`` of the compressed parameters and ``ratio`` (float32 bits over coded bits) are None in the soft stage.
+    ``metric`` is the caller's, of the snapped network after the last epoch of the hard stage; ``projected_bytes`` are
+    those of the file that the present weights would make; ``rate`` is the price of a bit. All are None until known.
     """
 
     step: int
@@ -80,6 +90,9 @@ class Progress:
     loss: float
     coded_bits: float | None
     ratio: float | None
+    metric: float | None = None
+    projected_bytes: int | None = None
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,8 @@ def fine_tune(
     state_path: Path | None = None,
     rescue_path: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    validate: Callable[[], float] | None = None,
+    file_bytes: Callable[[], int] | None = None,
 ) -> FineTuned:
     """Run the alternating loop on ``model`` in place: soft stage, hard stage, codebook tuning, snap.
 
@@ -110,6 +125,10 @@ def fine_tune(
                   its randomness from torch's global generator, which is seeded per epoch from ``settings.seed``
     rescue_path   where the last good state goes when the loss breaks down (default: ``state_path``); it is a state
                   like those in ``state_path``
+    validate      metric of ``model`` as it is, higher is better: measured at the start and after every epoch of the
+                  hard stage; needed for ``max_drop``
+    file_bytes    bytes that the file of ``model`` as it is would have: measured a few times in the hard stage; needed
+                  for ``target_bytes``
 
     ``train`` may leave the global generators of torch as it likes: the caller's are put back.
 
@@ -125,7 +144,8 @@ def fine_tune(
                 "give loss= or set the weight to 1"
             )
     settings = replace(settings, distillation=distillation)
-    return _Run(model, train, settings, loss, state_path, rescue_path or state_path, on_progress).go()
+    measures = Measures(file_bytes, validate)
+    return _Run(model, train, settings, loss, state_path, rescue_path or state_path, on_progress, measures).go()
 
 
 class _Run:
@@ -140,6 +160,7 @@ class _Run:
         state_path: Path | None,
         rescue_path: Path | None,
         on_progress: Callable[[Progress], None] | None,
+        measures: Measures,
     ) -> None:
         self.model, self.train, self.settings, self.loss = model, train, settings, loss
         self.state_path, self.rescue_path, self.on_progress = state_path, rescue_path, on_progress
@@ -155,11 +176,13 @@ class _Run:
             self.optimizer,
             components=settings.components,
             ratio=settings.ratio,
+            strength=settings.goal.strength,
             total_steps=self.total_steps,
             schedule=settings.schedule,
             parameters=settings.parameters,
             sharing=settings.sharing,
         )
+        self.steering = Steering(settings.goal, model, self.prior, settings.schedule, measures)
 
     def go(self) -> FineTuned:
         first_epoch = self._resume()
@@ -167,14 +190,20 @@ class _Run:
         self.model.train()
         self.optimizer.zero_grad()  # the caller's gradients are none of this run's
         try:
+            self.steering.start()
             good = self._state(first_epoch)
             for epoch in range(first_epoch, self.settings.epochs):
                 with seeded(self.settings.seed, epoch, self.device):
                     self._epoch(good)
+                    self.steering.after_epoch(self.settings.epochs)
                 good = self._state(epoch + 1)
                 if self.state_path is not None:
                     write_atomically(self.state_path, good)
-            palettes = self.prior.snap()
+            self.prior.snap()
+            with seeded(self.settings.seed, self.settings.epochs, self.device), self._precision():
+                reestimate_batch_norms(self.model, self.train, self.device)
+            self.steering.finish()
+            palettes = self.prior.palettes()
         finally:
             for module, training in modes:
                 module.training = training
@@ -193,6 +222,7 @@ class _Run:
             self.optimizer.step()
             self.prior.step()
             self.optimizer.zero_grad()
+            self.steering.after_step()
             if self.on_progress is not None:
                 self.on_progress(self._progress(value))
         if batches == 0:
@@ -211,20 +241,35 @@ class _Run:
 
     def _progress(self, loss: float) -> Progress:
         prior = self.prior
-        return Progress(prior.steps, self.total_steps, prior.stage, loss, prior.coded_bits, prior.coded_ratio)
+        steering = self.steering
+        return Progress(
+            prior.steps,
+            self.total_steps,
+            prior.stage,
+            loss,
+            prior.coded_bits,
+            prior.coded_ratio,
+            steering.metric,
+            steering.projected_bytes,
+            prior.rate,
+        )
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
 
     def _loss(self, batch: Any) -> torch.Tensor:
         inputs, targets = inputs_and_targets(batch, labelled=self.loss is not None)
         inputs, targets = moved(inputs, self.device), moved(targets, self.device)
-        outputs = self.model(*inputs)
+        with self._precision():
+            outputs = _float32(self.model(*inputs))
         parts = []
         distillation = self.settings.distillation
         share = distillation.weight if distillation else 0.0
         if self.loss is not None and share < 1:
             parts.append((1 - share) * self.loss(outputs, targets))
         if distillation and self.teacher is not None:
-            with torch.no_grad():
-                wanted = self.teacher(*inputs)
+            with torch.no_grad(), self._precision():
+                wanted = _float32(self.teacher(*inputs))
             parts.append(share * _distillation_loss(outputs, wanted, distillation.temperature))
         return torch.stack(parts).sum()
 
@@ -241,6 +286,7 @@ class _Run:
             "model": self.model.state_dict(),
             "teacher": None if self.teacher is None else self.teacher.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "steering": self.steering.state_dict(),
         }
         torch.save(state, buffer)
         return buffer.getvalue()
@@ -256,6 +302,7 @@ class _Run:
             if self.teacher is not None:
                 self.teacher.load_state_dict(saved["teacher"])
             self.optimizer.load_state_dict(saved["optimizer"])
+            self.steering.load_state_dict(saved["steering"])
             return int(saved["epoch"])
         except ArgumentError as error:
             raise ArgumentError(f"{self.state_path} cannot be resumed: {error}") from error
@@ -273,6 +320,11 @@ class _Run:
         raise TrainingError(
             f"{thing} must stay finite, got {value} at step {self.prior.steps + 1} of {self.total_steps}: {cure}"
         )
+
+
+def _float32(outputs: Any) -> Any:
+    """Half precision outputs of autocast, widened for the loss."""
+    return outputs.float() if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() else outputs
 
 
 def _frozen_copy(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.mixture.init import check_components
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette, palette_of
-from sws_compress.train.hard_stage import CODEBOOK_ENTRY_BITS, HardStage
+from sws_compress.train.hard_stage import CODEBOOK_ENTRY_BITS, START_RATE, HardStage
 from sws_compress.train.optimizers import check_optimizer, groups_by_parameter
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing, select_parameters
@@ -36,6 +37,8 @@ class SoftWeightSharing:
 
     components    mixture components per group, 2..256, one of them at zero
     ratio         32 bits * (selected weights) / (coded bits) to reach in the hard stage
+    strength      instead of a ratio: the price of a bit (lambda) at the end of its ramp, in mean sensitivity-weighted
+                  squared weights; whatever size comes out
     parameters    which parameters: predicate on (name, parameter), names, or None for all weights of
                   linear, convolution, embedding and recurrent modules
     sharing       one mixture per tensor, per module or for the model
@@ -48,6 +51,7 @@ class SoftWeightSharing:
         *,
         components: int = 16,
         ratio: float = 20.0,
+        strength: float | None = None,
         total_steps: int | None = None,
         schedule: Schedule | None = None,
         parameters: Selection | None = None,
@@ -56,12 +60,15 @@ class SoftWeightSharing:
         check_components(components)
         if not ratio > 1:
             raise ArgumentError(f"ratio must be > 1, got {ratio}: it is how many times smaller the weights become")
+        if strength is not None and not 0 < strength < math.inf:
+            raise ArgumentError(f"strength must be > 0, got {strength}: leave it out to reach a ratio")
         if total_steps is not None and total_steps < 1:
             raise ArgumentError(f"total_steps must be >= 1, got {total_steps}: count the optimizer steps of the run")
         check_optimizer(optimizer)
         self.optimizer = optimizer
         self.schedule = schedule or Schedule()
         self.ratio = ratio
+        self.strength = strength
         self._components = components
         self.total_steps = total_steps
         self.steps = 0
@@ -70,6 +77,18 @@ class SoftWeightSharing:
         self._soft = SoftStage(self.groups, components, self.schedule.variance_floor(0.0))
         self._hard: HardStage | None = None
         self._first_bits: float | None = None
+        self._held_bits: float | None = None
+        self.final_bits = FLOAT_BITS * self._elements / ratio
+        """Coded bits that the hard stage ends at; whoever steers the run may change it."""
+
+    def hold_bits(self, bits: float) -> None:
+        """Aim for so many coded bits from the next EM step on, whatever the schedule says."""
+        self._held_bits = bits
+
+    def meet_bits(self, bits: float) -> None:
+        """Assign the weights of the hard stage so that they take ``bits`` coded bits, or as many as they can."""
+        if self._hard is not None:
+            self._hard.find_rate(bits)
 
     @property
     def progress(self) -> float:
@@ -100,6 +119,11 @@ class SoftWeightSharing:
         bits = self.coded_bits
         return None if bits is None else FLOAT_BITS * self._elements / bits
 
+    @property
+    def rate(self) -> float | None:
+        """Price of a bit (lambda) in the hard stage, in mean sensitivity-weighted squared weights."""
+        return None if self._hard is None else self._hard.rate
+
     def step(self) -> None:
         """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due."""
         stage = self.stage
@@ -112,6 +136,8 @@ class SoftWeightSharing:
         elif stage is Stage.HARD:
             self._hard.step(self.optimizer, self.schedule.hard_pull)
         else:
+            if not self._hard.tuning and self.strength is None:
+                self.meet_bits(self.final_bits if self._held_bits is None else self._held_bits)
             self._hard.tune_step(self.optimizer, self.schedule.codebook_rate)
             due = False
         if due:
@@ -126,16 +152,18 @@ class SoftWeightSharing:
         if self._hard is None or self._first_bits is None:
             # Assigned at once, whatever stage comes next: unassigned weights would all be tuned and snapped as zeros.
             self._hard = HardStage(self.groups, self._soft.mixtures)
-            self._hard.update(self.optimizer, self._last_bits)
-            self._first_bits = max(self._hard.coded_bits(), self._last_bits)
-            self._hard.find_rate(max(FIRST_CUT * self._first_bits, self._last_bits))
-        if stage is Stage.HARD:
-            target = self.schedule.target_bits(self.progress, self._first_bits, self._last_bits)
-            self._hard.update(self.optimizer, target)
-
-    @property
-    def _last_bits(self) -> float:
-        return FLOAT_BITS * self._elements / self.ratio
+            self._hard.update(self.optimizer, self.final_bits)
+            self._first_bits = max(self._hard.coded_bits(), self.final_bits)
+            if self.strength is None:
+                self._hard.find_rate(max(FIRST_CUT * self._first_bits, self.final_bits))
+        if stage is not Stage.HARD:
+            return
+        if self.strength is not None:
+            self._hard.rate = self.schedule.rate(self.progress, START_RATE, self.strength)
+            self._hard.update(self.optimizer, None)
+        else:
+            path = self.schedule.target_bits(self.progress, self._first_bits, self.final_bits)
+            self._hard.update(self.optimizer, path if self._held_bits is None else self._held_bits)
 
     @property
     def _elements(self) -> int:
@@ -166,7 +194,11 @@ class SoftWeightSharing:
         if self._hard is None:
             self._soft.snap()
         else:
-            self._hard.write_snapped()
+            self._hard.round_codebooks()
+        return self.palettes()
+
+    def palettes(self) -> dict[str, Palette]:
+        """The palettes of the compressed parameters as they are, which must be snapped."""
         palettes = {}
         for group in self.groups:
             for name, parameter in zip(group.names, group.parameters, strict=True):
@@ -183,6 +215,8 @@ class SoftWeightSharing:
             "shapes": self._shapes(),
             "components": self._components,
             "first_bits": self._first_bits,
+            "final_bits": self.final_bits,
+            "held_bits": self._held_bits,
             "soft": self._soft.state_dict(),
             "hard": None if self._hard is None else self._hard.state_dict(),
         }
@@ -205,6 +239,7 @@ class SoftWeightSharing:
             )
         self.steps = saved["steps"]
         self._first_bits = saved["first_bits"]
+        self.final_bits, self._held_bits = saved["final_bits"], saved["held_bits"]
         self._soft.load_state_dict(saved["soft"])
         self._hard = None
         if saved["hard"] is not None:

@@ -74,6 +74,10 @@ class Schedule:
         """In squared standard deviations of the tensor."""
         return _between(*self.floor, progress / self.soft_until if self.soft_until else 1.0) ** 2
 
+    def rate(self, progress: float, start: float, end: float) -> float:
+        """Price of a bit: rises geometrically from ``start`` to ``end`` until ``target_at``."""
+        return _between(start, end, (progress - self.soft_until) / (self.target_at - self.soft_until))
+
     def target_bits(self, progress: float, first_bits: float, last_bits: float) -> float:
         """Coded bits to aim for: falls geometrically from ``first_bits`` to ``last_bits`` until ``target_at``."""
         return _between(first_bits, last_bits, (progress - self.soft_until) / (self.target_at - self.soft_until))

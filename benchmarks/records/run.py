@@ -1,0 +1,182 @@
+"""One record: a float network compressed by the alternating loop, measured on the test images in ONNX Runtime.
+
+    python -m benchmarks.records.run lenet_300_100 --target-bytes 5600 --epochs 60 --seed 0 --name smaller
+    python -m benchmarks.records.run cifar_resnet20 --target-bytes 52000 --epochs 16
+
+Float networks other than LeNet-300-100 come from `benchmarks.records.float_nets`. Writes ``NET[_NAME].onnx`` and a
+``.json`` of the same name into ``--folder`` (``out/records``). ``--validate-only`` leaves the test images alone.
+``--plain`` leaves out teacher and augmentation (and wants a float network trained without).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from benchmarks.environment import environment
+from benchmarks.records.data import MNIST, CifarBatches, data_folder, load_cifar
+from benchmarks.records.float_nets import FOLDER, ImageBatches, as_images, load
+from benchmarks.records.nets import error_percent
+from sws_compress.api import compress
+from sws_compress.demo.lenet import load_lenet
+from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
+from sws_compress.graph.from_torch import from_torch
+from sws_compress.packing import find_palettes, pack
+from sws_compress.sessions import run_model
+from sws_compress.train.loop import Distillation
+from sws_compress.train.schedule import Schedule
+from sws_compress.train.select import Sharing
+
+NETS = ("lenet_300_100", "lenet_5", "cifar_resnet20", "cifar_resnet56")
+LENET = MNIST.with_name("lenet_300_100.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A float network and its data; images as the network takes them (uint8 for CIFAR-10)."""
+
+    model: nn.Module
+    train: Iterable[Any]
+    validation: Split
+    test: Split
+
+
+def problem(net: str, batch_size: int, *, augment: bool, float_net: Path | None) -> Problem:
+    if net.startswith("cifar"):
+        training, validation, test = load_cifar(data_folder())
+        return Problem(load(net, FOLDER), CifarBatches(training, batch_size, augment=augment), validation, test)
+    training, validation, test = load_mnist(MNIST)
+    batches = ShiftedBatches(training, batch_size, max_shift=int(augment))
+    if net == "lenet_5":
+        return Problem(load(net, FOLDER), ImageBatches(batches), as_images(validation), as_images(test))
+    flat = [Split(split.images.flatten(1), split.labels) for split in (validation, test)]
+    return Problem(load_lenet(float_net or LENET), batches, *flat)
+
+
+def file_error_percent(path: Path, split: Split) -> float:
+    """Share of wrong answers of an ONNX file, in percent."""
+    wrong = 0
+    for images, labels in zip(split.images.split(1000), split.labels.split(1000), strict=True):
+        (logits,) = run_model(path, {_input_name(path): _pixels(images).numpy()}).values()
+        wrong += int(np.sum(logits.argmax(1) != labels.numpy()))
+    return 100 * wrong / len(split.labels)
+
+
+def _input_name(path: Path) -> str:
+    import onnx
+
+    return str(onnx.load(path).graph.input[0].name)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def payload_bytes(network: nn.Module, example: Tensor) -> int:
+    """Coded indices of all tensors, and two bytes for each value of their codebooks: what papers count."""
+    model = from_torch(network, (example,))
+    palettes = find_palettes(model)
+    streams = {tensor.members: tensor for tensor in pack(model, palettes).tensors}
+    values = sum(max(len(palettes[name].codebook) for name in members) for members in streams)
+    return sum(tensor.payload_bytes for tensor in streams.values()) + 2 * values
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("net", choices=NETS)
+    size = parser.add_mutually_exclusive_group(required=True)
+    size.add_argument("--target-bytes", type=int)
+    size.add_argument("--max-drop", type=float)
+    size.add_argument("--strength", type=float)
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--components", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=7e-4)
+    parser.add_argument("--distillation", type=float, default=0.7, help="share of the teacher in the loss")
+    parser.add_argument("--temperature", type=float, default=3.0)
+    parser.add_argument("--schedule", action="append", default=[], metavar="NAME=VALUE", help="of train.schedule")
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--float-net", type=Path, help="an .npz of benchmarks/lenet/train.py")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--validate-only", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    torch.set_flush_denormal(True)
+    cifar = options.net.startswith("cifar")
+    data = problem(options.net, options.batch_size, augment=not options.plain, float_net=options.float_net)
+    example = _pixels(data.validation.images[:8])
+    options.folder.mkdir(parents=True, exist_ok=True)
+    output = options.folder / ("_".join(filter(None, (options.net, options.name))) + ".onnx")
+    schedule = dataclasses.replace(Schedule(), **{k: float(v) for k, v in (s.split("=") for s in options.schedule)})
+    teacher = Distillation(weight=options.distillation, temperature=options.temperature)
+    progress = Console(file=sys.stderr)
+    result = compress(
+        data.model,
+        output,
+        train=data.train,
+        loss=cross_entropy,
+        evaluate=lambda model: -error_percent(model, data.validation),
+        example_inputs=example,
+        target_bytes=options.target_bytes,
+        max_drop=options.max_drop,
+        strength=options.strength,
+        components=options.components,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        distillation=None if options.plain or not options.distillation else teacher,
+        schedule=schedule,
+        parameters=(lambda name, p: p.dim() > 1 or not cifar),  # LeNets: biases too, with their weights
+        sharing=Sharing.TENSOR if cifar else Sharing.MODULE,
+        bfloat16=cifar,
+        seed=options.seed,
+        on_progress=lambda text, done, total: (
+            progress.print(f"{done}/{total} {text}") if done % max(1, total // options.epochs) == 0 else None
+        ),
+    )
+    assert result.network is not None
+    parameters = sum(parameter.numel() for parameter in data.model.parameters())
+    payload = payload_bytes(result.network, example)
+    figures = {
+        "net": options.net,
+        "parameters": parameters,
+        "file_bytes": result.file_bytes,
+        "file_ratio": 4 * parameters / result.file_bytes,
+        "payload_bytes": payload,
+        "payload_ratio": 4 * parameters / payload,
+        "validation_error_percent_before": -(result.before or 0.0),
+        "validation_error_percent": file_error_percent(output, data.validation),
+        "zeros": result.zeros,
+        "seconds": result.seconds,
+        "notes": result.notes,
+    }
+    if not options.validate_only:
+        figures["float_test_error_percent"] = error_percent(data.model, data.test)
+        figures["test_error_percent"] = file_error_percent(output, data.test)
+    figures["options"] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()
+    }
+    figures["environment"] = environment()
+    output.with_suffix(".json").write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps({k: v for k, v in figures.items() if k != "environment"}))
+
+
+if __name__ == "__main__":
+    main()

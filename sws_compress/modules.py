@@ -1,0 +1,246 @@
+"""A torch module into a small file: from its weights alone, or by the alternating loop."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.graph.from_torch import evaluating
+from sws_compress.mixture.init import check_components
+from sws_compress.report.result import CompressionResult
+from sws_compress.shipping import Template, checked_output, ship_module
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from sws_compress.mixture.params import Mixture
+    from sws_compress.train.loop import FineTuning, Loss, Progress
+    from sws_compress.train.steering import Goal
+
+OnProgress = Callable[[str, int, int], None]
+
+EXAMPLE_ROWS = 8
+"""Rows of the first training batch that serve as example inputs."""
+
+TOLERANCE = 0.03
+"""Share by which a file may miss the bytes that were asked for without a note."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What size is asked for: at most one of four, as in ``api.compress``; ``ratio`` 20 if none."""
+
+    ratio: float | None = None
+    target_bytes: int | None = None
+    max_drop: float | None = None
+    strength: float | None = None
+
+    def goal(self, dense_bytes: int) -> Goal:
+        """For a network that is ``dense_bytes`` long as a plain file. Raises ArgumentError for several, or for one out
+        of range."""
+        from sws_compress.train.steering import Goal
+
+        given = [name for name, value in vars(self).items() if value is not None]
+        if len(given) > 1:
+            raise ArgumentError(f"one of ratio, target_bytes, max_drop, strength must be given, got {', '.join(given)}")
+        if self.max_drop is not None or self.strength is not None:
+            return Goal(max_drop=self.max_drop, strength=self.strength)
+        if self.target_bytes is not None:
+            if not 0 < self.target_bytes < dense_bytes:
+                raise ArgumentError(
+                    f"target_bytes must be below the {dense_bytes} of the plain file, got {self.target_bytes}: "
+                    "ask for fewer"
+                )
+            return Goal(target_bytes=self.target_bytes)
+        ratio = 20.0 if self.ratio is None else self.ratio
+        if not 1 < ratio < dense_bytes:
+            raise ArgumentError(
+                f"ratio must be > 1 and leave a byte of {dense_bytes}, got {ratio}: it is how many times smaller the "
+                "file becomes"
+            )
+        return Goal(target_bytes=round(dense_bytes / ratio))
+
+
+def compress_module(
+    model: nn.Module,
+    target: Path,
+    settings: FineTuning,
+    wanted: Wanted,
+    *,
+    train: Iterable[Any] | None,
+    loss: Loss | None,
+    evaluate: Callable[[nn.Module], float] | None,
+    example_inputs: Any,
+    vectors: int | None,
+    state: Path | None,
+    on_progress: OnProgress | None,
+) -> CompressionResult:
+    """As ``api.compress`` for torch modules; ``settings`` without their goal. ``model`` stays as it is."""
+    started = time.perf_counter()
+    check_components(settings.components)
+    if vectors is not None:
+        check_components(vectors)
+    network = copy.deepcopy(model)
+    if train is None:  # nothing is trained, so that frozen weights are clustered as well
+        for parameter in network.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+    refuse_other_floats(network, settings)
+    examples = first_inputs(model, train) if example_inputs is None else arguments(example_inputs)
+    template = Template(model, examples)  # early: a module that cannot be exported must not cost a run
+    measured = None if evaluate is None else _in_evaluation_mode(evaluate)
+    before = None if measured is None else measured(model)
+    notes: tuple[str, ...] = ()
+    if train is None:
+        mixtures = _cluster(network, settings, loss)
+    else:
+        settings = replace(settings, goal=wanted.goal(template.dense_bytes))
+        mixtures = _fine_tune(network, template, settings, train, loss, measured, vectors, target, state, on_progress)
+    shipped = ship_module(network, target, examples, dense_bytes=template.dense_bytes)
+    after = None if measured is None else measured(network)
+    if train is not None:
+        notes = tuple(_missed(settings.goal, shipped.file_bytes, before, after))
+    return CompressionResult(
+        **{**vars(shipped), "notes": (*shipped.notes, *notes)},
+        seconds=time.perf_counter() - started,
+        before=before,
+        after=after,
+        network=network,
+        mixtures=mixtures,
+    )
+
+
+def _missed(goal: Goal, file_bytes: int, before: float | None, after: float | None) -> Iterable[str]:
+    """A line if the run did not reach what it was steered to."""
+    wanted = goal.target_bytes
+    if wanted is not None and abs(file_bytes - wanted) > TOLERANCE * wanted:
+        yield (
+            f"the file has {file_bytes} bytes, {wanted} were asked for: "
+            + ("graph and codebooks take much of it; " if file_bytes > wanted else "")
+            + "train for more epochs to come closer"
+        )
+    if goal.max_drop is not None and before is not None and after is not None and before - after > goal.max_drop:
+        yield (
+            f"the metric fell by {before - after:.4g}, {goal.max_drop:g} were allowed: "
+            "train for more epochs, or with more components"
+        )
+
+
+def _in_evaluation_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module], float]:
+    def measured(network: nn.Module) -> float:
+        with evaluating(network):
+            return float(evaluate(network))
+
+    return measured
+
+
+def _cluster(network: nn.Module, settings: FineTuning, loss: Loss | None) -> dict[str, Mixture]:
+    from sws_compress.train.data_free import cluster_parameters
+
+    if loss is not None:
+        raise ArgumentError("loss must come with train, got a loss alone: pass train= batches, or leave loss out")
+    return cluster_parameters(
+        network,
+        components=settings.components,
+        parameters=settings.parameters,
+        sharing=settings.sharing,
+        seed=settings.seed,
+    )
+
+
+def _fine_tune(
+    network: nn.Module,
+    template: Template,
+    settings: FineTuning,
+    train: Iterable[Any],
+    loss: Loss | None,
+    evaluate: Callable[[nn.Module], float] | None,
+    vectors: int | None,
+    target: Path,
+    state: Path | None,
+    on_progress: OnProgress | None,
+) -> dict[str, Mixture]:
+    from sws_compress.train.loop import fine_tune
+    from sws_compress.train.norms import cluster_vectors, fold_batch_norm_statistics
+    from sws_compress.train.select import select_parameters
+
+    groups = select_parameters(network, settings.parameters, sharing=settings.sharing)
+    chosen = [name for group in groups for name in group.names]
+
+    def settle(module: nn.Module) -> nn.Module:
+        """What the loop leaves in float32 becomes small, too."""
+        if vectors is not None:
+            fold_batch_norm_statistics(module)
+            cluster_vectors(module, vectors, besides=chosen, seed=settings.seed)
+        return module
+
+    tuned = fine_tune(
+        network,
+        train,
+        settings,
+        loss=loss,
+        state_path=None if state is None else checked_output(state, "state"),
+        rescue_path=target.with_name(target.name + ".state") if state is None else Path(state),
+        on_progress=None if on_progress is None else _describing(on_progress),
+        validate=None if evaluate is None else lambda: evaluate(network),
+        file_bytes=lambda: template.packed_bytes(settle(copy.deepcopy(network))),
+    )
+    settle(network)
+    return tuned.mixtures
+
+
+def _describing(on_progress: OnProgress) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        size = "" if progress.ratio is None else f"  {progress.ratio:6.1f}x smaller"
+        file = "" if progress.projected_bytes is None else f"  file {progress.projected_bytes:,} bytes"
+        metric = "" if progress.metric is None else f"  metric {progress.metric:.4g}"
+        on_progress(
+            f"{progress.stage.value:4} stage  loss {progress.loss:.3f}{size}{file}{metric}",
+            progress.step,
+            progress.total_steps,
+        )
+
+    return show
+
+
+def arguments(example_inputs: Any) -> tuple[Any, ...]:
+    """Positional arguments of one call; a lone tensor needs no tuple."""
+    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+
+
+def first_inputs(model: nn.Module, train: Iterable[Any] | None) -> tuple[Any, ...]:
+    """A few rows of the first batch, as positional arguments of the module, on its device."""
+    if train is None:
+        raise ArgumentError("example_inputs must be given without train, got none: pass the arguments of one call")
+    from torch import Tensor
+
+    from sws_compress.train.batches import inputs_and_targets, moved, no_batches
+
+    device = next(model.parameters()).device
+    for batch in train:
+        inputs = inputs_and_targets(batch, labelled=False)[0]
+        rows = [value[:EXAMPLE_ROWS] if isinstance(value, Tensor) and value.dim() else value for value in inputs]
+        return tuple(moved(value, device) for value in rows)
+    raise no_batches()
+
+
+def refuse_other_floats(model: nn.Module, settings: FineTuning) -> None:
+    """Before the work: something to compress, and all of it float32."""
+    from sws_compress.train.select import select_parameters
+
+    for group in select_parameters(model, settings.parameters, sharing=settings.sharing):
+        for name, parameter in zip(group.names, group.parameters, strict=True):
+            refuse_other_float(name, parameter)
+
+
+def refuse_other_float(name: str, parameter: torch.Tensor) -> None:
+    """ModelError unless ``parameter`` is float32."""
+    import torch
+
+    if parameter.dtype != torch.float32:
+        raise ModelError(f"{name} must be float32 to be packed, got {parameter.dtype}: call model.float() first")

@@ -1,0 +1,187 @@
+"""How a run finds the size it was asked for: bytes of the file, or a drop of the caller's metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sws_compress.errors import ArgumentError
+from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.schedule import Schedule, Stage
+
+MEASURED_AT = (0.3, 0.6, 0.9)
+"""Shares of the hard stage at which the file is written out and measured: that takes seconds, and between them the
+bytes besides coded weights hardly change."""
+
+LAST_TRIES = 3
+"""Measurements when assignments are frozen, each of which corrects them, until ``CLOSE`` to the bytes asked for."""
+
+CLOSE = 0.005
+
+SMALLEST_SHARE = 0.05
+"""Of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
+
+REACH = math.log(400)
+"""How far sizes may fall, in nats, between the start of the hard stage and ``target_at`` when the metric allows."""
+
+SETTLING = 0.35
+"""Speed after ``target_at``, where weights should come to rest, as a share of the speed before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What the run is steered to, at most one of three; none leaves the prior to its own ratio.
+
+    target_bytes    of the whole file
+    max_drop        points by which the metric (higher is better) may fall
+    strength        the price of a bit (lambda) at the end of its ramp, in mean sensitivity-weighted squared weights
+    """
+
+    target_bytes: int | None = None
+    max_drop: float | None = None
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name, value in vars(self).items() if value is not None]
+        if len(given) > 1:
+            raise ArgumentError(f"the size must be steered by one of {', '.join(given)}, got all: leave one")
+        for name in given:
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ArgumentError(f"{name} must be > 0, got {value}: leave it out to give a ratio")
+
+
+@dataclass
+class Kept:
+    """The smallest network so far that loses no more than allowed."""
+
+    coded_bits: float
+    metric: float
+    model: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Of the network as it is.
+
+    file_bytes    bytes that its file would have; called a few times in the hard stage
+    validate      the caller's metric, higher is better; called at the start and after every epoch of the hard stage
+    """
+
+    file_bytes: Callable[[], int] | None = None
+    validate: Callable[[], float] | None = None
+
+
+class Steering:
+    """Watches a run and tells its prior what to aim for."""
+
+    def __init__(
+        self,
+        goal: Goal,
+        model: nn.Module,
+        prior: SoftWeightSharing,
+        schedule: Schedule,
+        measures: Measures,
+    ) -> None:
+        if goal.target_bytes is not None and measures.file_bytes is None:
+            raise ArgumentError("target_bytes must come with a measure of the file, got none: pass file_bytes")
+        if goal.max_drop is not None and measures.validate is None:
+            raise ArgumentError("max_drop must come with a metric, got none: pass evaluate")
+        self._goal, self._model, self._prior, self._schedule = goal, model, prior, schedule
+        self._file_bytes, self._validate = measures.file_bytes, measures.validate
+        self._measured = 0
+        self._other_bytes: float | None = None  # of the file: all but the coded bits
+        self.metric: float | None = None
+        self._before: float | None = None
+        self._kept: Kept | None = None
+
+    @property
+    def projected_bytes(self) -> int | None:
+        """Of the file that the present weights would make; None before it was measured."""
+        bits = self._prior.coded_bits
+        return None if bits is None or self._other_bytes is None else round(self._other_bytes + bits / 8)
+
+    def start(self) -> None:
+        """The metric of the float network, which ``max_drop`` counts from."""
+        if self._validate is not None and self._before is None:
+            self._before = self._validate()
+
+    def after_step(self) -> None:
+        """Measures the file when it is time, and corrects the coded bits that the prior aims for."""
+        prior = self._prior
+        if self._file_bytes is None or prior.coded_bits is None or self._measured > len(MEASURED_AT):
+            return
+        if prior.stage is Stage.TUNE:
+            self._measured = len(MEASURED_AT) + 1
+            for _ in range(LAST_TRIES):
+                missed = self._measure(self._file_bytes)
+                if missed < CLOSE:
+                    break
+                prior.meet_bits(prior.final_bits)
+            return
+        begin, end = self._schedule.soft_until, self._schedule.tune_from
+        due = [begin + share * (end - begin) <= prior.progress for share in MEASURED_AT]
+        if sum(due) > self._measured:
+            self._measured = sum(due)
+            self._measure(self._file_bytes)
+
+    def _measure(self, file_bytes: Callable[[], int]) -> float:
+        """Sets what the prior aims for; by what share the file misses the bytes asked for, 0 if none are."""
+        bits = self._prior.coded_bits
+        assert bits is not None
+        found = file_bytes()
+        self._other_bytes = found - bits / 8
+        target = self._goal.target_bytes
+        if target is None:
+            return 0.0
+        self._prior.final_bits = max(8 * (target - self._other_bytes), SMALLEST_SHARE * bits)
+        return abs(found - target) / target
+
+    def after_epoch(self, epochs: int) -> None:
+        """The metric of the snapped network; with ``max_drop``, how much smaller it may become until the next epoch."""
+        prior = self._prior
+        if self._validate is None or prior.coded_bits is None:
+            return
+        self.metric = self._validate()
+        if self._goal.max_drop is None or self._before is None:
+            return
+        drop = (self._before - self.metric) / self._goal.max_drop
+        if drop <= 1 and (self._kept is None or prior.coded_bits < self._kept.coded_bits):
+            state = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
+            self._kept = Kept(prior.coded_bits, self.metric, state)
+        if prior.stage is Stage.HARD:
+            schedule = self._schedule
+            speed = REACH / max(1.0, epochs * (schedule.target_at - schedule.soft_until))
+            if prior.progress >= schedule.target_at:
+                speed *= SETTLING
+            prior.hold_bits(prior.coded_bits * math.exp(-speed * min(max(1 - drop, -1.0), 1.0)))
+
+    def finish(self) -> None:
+        """With ``max_drop``: should the last network lose too much, the smallest that did not comes back."""
+        if self._goal.max_drop is None or self._before is None or self._validate is None:
+            return
+        self.metric = self._validate()
+        if self._before - self.metric > self._goal.max_drop and self._kept is not None:
+            self._model.load_state_dict(self._kept.model)
+            self.metric = self._kept.metric
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors, numbers, lists and dicts."""
+        return {
+            "measured": self._measured,
+            "other_bytes": self._other_bytes,
+            "metric": self.metric,
+            "before": self._before,
+            "kept": None if self._kept is None else vars(self._kept),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from ``state_dict``."""
+        self._measured, self._other_bytes = saved["measured"], saved["other_bytes"]
+        self.metric, self._before = saved["metric"], saved["before"]
+        self._kept = None if saved["kept"] is None else Kept(**saved["kept"])
