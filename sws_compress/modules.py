@@ -61,8 +61,9 @@ class Wanted:
         ratio = 20.0 if self.ratio is None else self.ratio
         if not 1 < ratio < dense_bytes:
             raise ArgumentError(
-                f"ratio must be > 1 and leave a byte of {dense_bytes}, got {ratio}: it is how many times smaller the "
-                "file becomes"
+                f"ratio must be > 1, got {ratio}: it is how many times smaller the file becomes"
+                if not ratio > 1
+                else f"ratio must leave a byte of {dense_bytes}, got {ratio}: ask for less"
             )
         return Goal(target_bytes=round(dense_bytes / ratio))
 

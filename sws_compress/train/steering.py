@@ -14,7 +14,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
 
-MEASURED_AT = (0.3, 0.6, 0.9)
+MEASURED_AT = (0.0, 0.3, 0.6, 0.9)
 """Shares of the hard stage at which the file is written out and measured: that takes seconds, and between them the
 bytes besides coded weights hardly change."""
 
@@ -94,6 +94,8 @@ class Steering:
             raise ArgumentError("max_drop must come with a metric, got none: pass evaluate")
         self._goal, self._model, self._prior, self._schedule = goal, model, prior, schedule
         self._file_bytes, self._validate = measures.file_bytes, measures.validate
+        if goal.target_bytes is not None:
+            prior.final_bits = 8.0 * goal.target_bytes  # until the first measurement tells what else is in the file
         self._measured = 0
         self._other_bytes: float | None = None  # of the file: all but the coded bits
         self.metric: float | None = None

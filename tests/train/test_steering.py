@@ -1,0 +1,147 @@
+"""The size that a run is steered to: bytes of a file, points of a metric, or the price of a bit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from sws_compress.errors import ArgumentError
+from sws_compress.train.loop import FineTuning, Progress, fine_tune
+from sws_compress.train.schedule import Schedule
+from sws_compress.train.steering import Goal
+from tests.train.digits import TRAINING, Batches, accuracy, trained
+from tests.train.runs import KilledError, assert_same
+
+GRAPH = 700
+SETTINGS = FineTuning(components=6, epochs=8, learning_rate=2e-3, schedule=Schedule(hard_every=3, soft_every=5))
+
+
+def entropy_bytes(model: nn.Module) -> float:
+    """Of the matrices, with two bytes for every value, as a file of theirs would have without its graph."""
+    total = 0.0
+    for weight in (model[0].weight, model[2].weight):
+        counts = torch.unique(weight.detach(), return_counts=True)[1].double()
+        total += 2 * len(counts) - float((counts * torch.log2(counts / counts.sum())).sum()) / 8
+    return total
+
+
+def file_bytes(model: nn.Module) -> int:
+    """The coder wastes a tenth, and there is a graph."""
+    return round(1.1 * entropy_bytes(model)) + GRAPH
+
+
+def run(model: nn.Module, goal: Goal, settings: FineTuning = SETTINGS, **options: Any) -> list[Progress]:
+    seen: list[Progress] = []
+    fine_tune(
+        model,
+        options.pop("train", Batches(TRAINING, 50)),
+        replace(settings, goal=goal),
+        loss=functional.cross_entropy,
+        on_progress=seen.append,
+        file_bytes=lambda: file_bytes(model),
+        validate=lambda: accuracy(model),
+        **options,
+    )
+    return seen
+
+
+@pytest.mark.parametrize("wanted", [950, 1150, 1400])
+@pytest.mark.parametrize("epochs", [2, 6])
+def test_the_file_has_the_bytes_asked_for(wanted: int, epochs: int) -> None:
+    model = trained()
+    seen = run(model, Goal(target_bytes=wanted), replace(SETTINGS, epochs=epochs))
+    assert file_bytes(model) == pytest.approx(wanted, rel=0.03)
+    assert seen[-1].projected_bytes == pytest.approx(file_bytes(model), rel=0.03)
+
+
+def test_bytes_that_no_weights_could_reach_leave_a_network() -> None:
+    model = trained()
+    run(model, Goal(target_bytes=GRAPH // 2))
+    assert file_bytes(model) > GRAPH
+    assert model[0].weight.isfinite().all()
+
+
+def test_the_metric_falls_by_no_more_than_allowed_and_more_room_gives_a_smaller_file() -> None:
+    sizes = []
+    for points in (1.0, 8.0):
+        model = trained()
+        before = accuracy(model)
+        seen = run(model, Goal(max_drop=points), replace(SETTINGS, epochs=16))
+        assert accuracy(model) >= before - points
+        assert any(progress.metric is not None for progress in seen)
+        sizes.append(entropy_bytes(model))
+    assert sizes[1] < 0.8 * sizes[0] < 0.8 * 4 * (64 * 32 + 32 * 10) / 8
+
+
+def test_a_last_network_that_lost_too_much_gives_way_to_the_smallest_that_did_not() -> None:
+    """A metric that breaks down with the first step of codebook tuning."""
+    model = trained()
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def validate() -> float:
+        kept.append({name: value.clone() for name, value in model.state_dict().items()})
+        return 100.0 if len(kept) < 6 else 0.0
+
+    fine_tune(
+        model,
+        Batches(TRAINING, 50),
+        replace(SETTINGS, goal=Goal(max_drop=1.0)),
+        loss=functional.cross_entropy,
+        validate=validate,
+    )
+    assert any(all(torch.equal(state[n], v) for n, v in model.state_dict().items()) for state in kept[1:5])
+
+
+def test_strength_is_the_price_of_a_bit_at_the_end_of_its_ramp() -> None:
+    sizes = []
+    for strength in (0.02, 0.2):
+        model = trained()
+        seen = run(model, Goal(strength=strength))
+        rates = [progress.rate for progress in seen if progress.rate is not None]
+        assert rates == sorted(rates)
+        assert rates[-1] == pytest.approx(strength)
+        sizes.append(entropy_bytes(model))
+    assert sizes[1] < sizes[0]
+
+
+@pytest.mark.parametrize("goal", [Goal(target_bytes=1200), Goal(max_drop=3.0)])
+def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path, goal: Goal) -> None:
+    class Killed(Batches):
+        passes = 0
+
+        def __iter__(self) -> Any:
+            Killed.passes += 1
+            if Killed.passes == 6:
+                raise KilledError
+            return super().__iter__()
+
+    whole, killed = trained(), trained()
+    run(whole, goal)
+    with pytest.raises(KilledError):
+        run(killed, goal, train=Killed(TRAINING, 50), state_path=tmp_path / "state")
+    resumed = trained()
+    run(resumed, goal, state_path=tmp_path / "state")
+    assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        (lambda: Goal(target_bytes=0), "target_bytes must be > 0, got 0"),
+        (lambda: Goal(max_drop=-1.0), "max_drop must be > 0, got -1"),
+        (lambda: Goal(strength=math.nan), "strength must be > 0, got nan"),
+        (lambda: Goal(strength=1.0, max_drop=1.0), "one of max_drop, strength, got all"),
+        (lambda: Goal(target_bytes=100), "target_bytes must come with a measure"),
+        (lambda: Goal(max_drop=1.0), "max_drop must come with a metric"),
+    ],
+)
+def test_refuses(goal: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        fine_tune(trained(), Batches(TRAINING, 50), replace(SETTINGS, goal=goal()), loss=functional.cross_entropy)
