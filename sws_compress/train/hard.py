@@ -7,6 +7,7 @@ device of their arguments, and hold O(n) memory: no n x k array exists.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -59,6 +60,34 @@ def entropy_bits(occupancy: torch.Tensor) -> float:
     """Order-0 entropy of all symbols together, in bits, from their counts (k,)."""
     occupied = occupancy[occupancy > 0]
     return float(-(occupied * torch.log2(occupied / occupied.sum())).sum())
+
+
+def best_merge(
+    occupancy: torch.Tensor, mass: torch.Tensor, means: torch.Tensor, rate: float, entry_bits: float
+) -> tuple[int, int] | None:
+    """The pair of neighbouring components (gone, kept) whose merger lowers distortion + rate * bits most, if any does.
+
+    occupancy (members), mass (sum of h) and means: (k,). Single weights cannot see what a whole component costs:
+    merged, members a and b save ``log2 (n_a + n_b choose n_a)`` bits between them and a codebook entry, for
+    ``m_a m_b / (m_a + m_b) (mu_a - mu_b)^2`` of distortion. Component 0 keeps its mean and takes others in at
+    ``m_a mu_a^2``.
+    """
+    alive = torch.nonzero(occupancy > 0).reshape(-1)
+    order = alive[torch.argsort(means[alive])].tolist()
+    best, best_gain = None, 0.0
+    n, m, mu = occupancy.tolist(), mass.tolist(), means.tolist()
+    for one, other in itertools.pairwise(order):
+        gone, kept = (one, other) if other == 0 or (one != 0 and n[one] <= n[other]) else (other, one)
+        saved = _n_log_n(n[gone] + n[kept]) - _n_log_n(n[gone]) - _n_log_n(n[kept]) + entry_bits
+        pooled = m[gone] if kept == 0 else m[gone] * m[kept] / max(m[gone] + m[kept], 1e-300)
+        gain = rate * saved - pooled * (mu[gone] - mu[kept]) ** 2
+        if gain > best_gain:
+            best, best_gain = (gone, kept), gain
+    return best
+
+
+def _n_log_n(count: float) -> float:
+    return count * math.log2(count) if count > 0 else 0.0
 
 
 def update_code_lengths(weights: torch.Tensor, occupancy: torch.Tensor, momentum: float = 0.7) -> torch.Tensor:

@@ -29,7 +29,8 @@ class GroupState:
     """One group: ``codebook`` (k,) float32 and ``weights`` (k,) float64, shared; of the rest one tensor per member.
 
     ``latent`` float32; ``assignment`` uint8; ``sensitivity`` float32 or None for 1 everywhere; ``squares`` float32,
-    running sums of squared gradients, or None where the optimiser keeps its own.
+    running sums of squared gradients, or None where the optimiser keeps its own. ``mergers`` counts components that
+    were merged into a neighbour.
     """
 
     latent: list[torch.Tensor]
@@ -38,6 +39,7 @@ class GroupState:
     squares: list[torch.Tensor | None]
     codebook: torch.Tensor
     weights: torch.Tensor
+    mergers: int = 0
 
     @classmethod
     def start(cls, group: ParameterGroup, mixture: Mixture) -> GroupState:
@@ -63,6 +65,7 @@ class GroupState:
             squares=[None if member is None else member.to(device, copy=True) for member in saved["squares"]],
             codebook=saved["codebook"].to(device, copy=True),
             weights=saved["weights"].to(device, copy=True),
+            mergers=saved["mergers"],
         )
 
     def add_square(self, member: int, gradient: torch.Tensor) -> None:
@@ -88,10 +91,11 @@ class GroupState:
             for latent, sensitivity in zip(self.latent, self.sensitivity, strict=True)
         ]
 
-    def maximise(self) -> bool:
+    def maximise(self, rate: float) -> bool:
         """The M-step: pi from counts, mu_k = sum h w / sum h over the members of k; False if a weight is not finite.
 
-        Component 0 stays zero, components without members stay where they are.
+        Component 0 stays zero, components without members stay where they are. The pair that gains most by it at
+        ``rate`` is merged first.
         """
         k = len(self.codebook)
         mass = torch.zeros(k, dtype=torch.float64, device=self.codebook.device)
@@ -104,6 +108,14 @@ class GroupState:
             return False
         means = torch.where(mass > 0, moment / mass.clamp_min(1e-300), self.codebook.double())
         means[0] = 0
+        merger = hard.best_merge(self.occupancy(), mass, means, rate, CODEBOOK_ENTRY_BITS)
+        if merger is not None:
+            gone, kept = merger
+            for assignment in self.assignment:
+                assignment[assignment == gone] = kept
+            if kept != 0:
+                means[kept] = (moment[gone] + moment[kept]) / (mass[gone] + mass[kept]).clamp_min(1e-300)
+            self.mergers += 1
         self.codebook.copy_(means)  # in place: the codebook's optimiser holds it
         self.weights = hard.update_code_lengths(self.weights, self.occupancy())
         return True
@@ -202,7 +214,7 @@ class HardStage:
         self.updates += 1
         for group, state in zip(self.groups, self.states, strict=True):
             state.assign(self.rate)
-            if not state.maximise():
+            if not state.maximise(self.rate):
                 raise group.diverged()
         self.write_snapped()
         self._coded_bits = self._count_bits()

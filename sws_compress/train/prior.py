@@ -124,6 +124,14 @@ class SoftWeightSharing:
         """Price of a bit (lambda) in the hard stage, in mean sensitivity-weighted squared weights."""
         return None if self._hard is None else self._hard.rate
 
+    @property
+    def living_components(self) -> dict[str, int]:
+        """How many components of each group have members in the hard stage, zero included; empty before it."""
+        if self._hard is None:
+            return {}
+        alive = (int((state.occupancy() > 0).sum()) for state in self._hard.states)
+        return {group.label: count for group, count in zip(self.groups, alive, strict=True)}
+
     def step(self) -> None:
         """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due."""
         stage = self.stage

@@ -66,3 +66,38 @@ def test_member_sums_equal_loops() -> None:
         sum(v for v, k in zip(values.reshape(-1).tolist(), chosen.tolist(), strict=True) if k == j) for j in range(6)
     ]
     np.testing.assert_allclose(sums, wanted, atol=1e-12)
+
+
+def cost_of(chosen: np.ndarray, weights: np.ndarray, h: np.ndarray, rate: float, entry_bits: float) -> float:
+    """Distortion about the members' means (component 0: zero) + rate * (order-0 entropy and codebook entries)."""
+    total = 0.0
+    for k in np.unique(chosen):
+        own = chosen == k
+        mean = 0.0 if k == 0 else np.average(weights[own], weights=h[own])
+        bits = -own.sum() * np.log2(own.mean()) + entry_bits
+        total += float((h[own] * (weights[own] - mean) ** 2).sum()) + rate * bits
+    return total
+
+
+@pytest.mark.parametrize("rate", [1e-4, 3e-3, 0.03, 0.3, 3.0])
+def test_the_merger_lowers_the_cost_most_among_all_neighbours_or_there_is_none(rate: float) -> None:
+    rng = np.random.default_rng(4)
+    weights, h = rng.laplace(0.05, 0.3, 400), rng.gamma(0.7, 1.0, 400)
+    means = np.array([0.0, 0.55, -0.4, 0.2, -0.9, 0.6])
+    chosen = np.abs(weights[:, None] - means).argmin(1)
+    k = len(means)
+    mass, counts = (np.bincount(chosen, weights=part, minlength=k) for part in (h, np.ones_like(h)))
+    means[1:] = (np.bincount(chosen, weights=h * weights, minlength=k) / mass)[1:]
+    tensors = (torch.from_numpy(part) for part in (counts, mass, means))
+    merger = hard.best_merge(*tensors, rate, 16)
+    before = cost_of(chosen, weights, h, rate, 16)
+    order = np.argsort(means)
+    gains = {}
+    for one, other in zip(order, order[1:], strict=False):
+        kept = 0 if 0 in (one, other) else one
+        merged = np.where((chosen == one) | (chosen == other), kept, chosen)
+        gains[frozenset((int(one), int(other)))] = before - cost_of(merged, weights, h, rate, 16)
+    best = max(gains, key=gains.__getitem__)
+    assert merger is None if gains[best] <= 0 else frozenset(merger or ()) == best
+    assert (rate < 0.01) is (merger is None)
+    assert merger is None or merger[0] != 0
