@@ -213,7 +213,7 @@ class _Run:
         batches = 0
         for batch in self.train:
             batches += 1
-            rate = 0.5 * (1 + math.cos(math.pi * min(self.prior.steps / self.total_steps, 1)))
+            rate = self.settings.schedule.learning_rate(self.prior.progress)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.settings.learning_rate * rate
             loss = self._loss(batch)

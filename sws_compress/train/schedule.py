@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, fields
 
 from sws_compress.errors import ArgumentError
@@ -32,6 +33,7 @@ class Schedule:
     strength        (start, end) of the soft pull: force at one standard deviation, in root-mean-square gradients
     floor           (start, end) of the spread below which no component may fall in the soft stage
     hard_pull       pull of latent weights to their mean, per unit of learning rate
+    tune_rate       learning rate at the start of codebook tuning, in learning rates at the start of the run
     codebook_rate   rate of the codebook in the tuning stage, in learning rates of the weights
     soft_every      optimiser steps per EM step in the soft stage
     hard_every      optimiser steps per EM step in the hard stage
@@ -43,6 +45,7 @@ class Schedule:
     strength: tuple[float, float] = (0.01, 0.1)
     floor: tuple[float, float] = (0.5, 0.1)
     hard_pull: float = 0.7
+    tune_rate: float = 0.15
     codebook_rate: float = 0.3
     soft_every: int = 50
     hard_every: int = 10
@@ -63,6 +66,14 @@ class Schedule:
         if progress < self.soft_until:
             return Stage.SOFT
         return Stage.HARD if progress < self.tune_from else Stage.TUNE
+
+    def learning_rate(self, progress: float) -> float:
+        """Share of the first learning rate: half a cosine to zero until ``tune_from``, another one for tuning."""
+        start, end, height = (0.0, self.tune_from, 1.0)
+        if progress >= self.tune_from:
+            start, end, height = self.tune_from, 1.0, self.tune_rate
+        done = 1.0 if end == start else min((progress - start) / (end - start), 1.0)
+        return height * 0.5 * (1 + math.cos(math.pi * done))
 
     def update_every(self, stage: Stage) -> int:
         return self.soft_every if stage is Stage.SOFT else self.hard_every

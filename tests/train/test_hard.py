@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,7 @@ def test_the_merger_lowers_the_cost_most_among_all_neighbours_or_there_is_none(r
     before = cost_of(chosen, weights, h, rate, 16)
     order = np.argsort(means)
     gains = {}
-    for one, other in zip(order, order[1:], strict=False):
+    for one, other in itertools.pairwise(order):
         kept = 0 if 0 in (one, other) else one
         merged = np.where((chosen == one) | (chosen == other), kept, chosen)
         gains[frozenset((int(one), int(other)))] = before - cost_of(merged, weights, h, rate, 16)
