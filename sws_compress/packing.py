@@ -25,6 +25,9 @@ from sws_compress.mixture.snap import MAX_CODEBOOK, Palette, bit_patterns, palet
 _SMALL = 4096
 """Elements up to which a tensor may share the stream of another."""
 
+_SMALLEST_VECTOR = 8
+"""Elements from which a vector is looked at: by itself it would not pay, in one stream with others of its kind it may."""
+
 _MIDDLING = 1 << 19
 """Elements up to which a tensor may share one stream with all others."""
 
@@ -70,7 +73,8 @@ class _Stream:
 
 
 def find_palettes(model: ir.Model, *, smallest: int = 64, besides: Collection[str] = ()) -> Mapping[str, Palette]:
-    """Palettes of the floating-point initialisers of ``smallest`` elements or more with at most 256 distinct values.
+    """Palettes of the floating-point initialisers of ``smallest`` elements or more (of vectors, also smaller ones) with
+    at most 256 distinct values.
 
     Those named in ``besides`` are not looked at.
 
@@ -80,7 +84,9 @@ def find_palettes(model: ir.Model, *, smallest: int = 64, besides: Collection[st
     found: dict[str, Palette] = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if name in besides or tensor is None or tensor.size < smallest:
+        if name in besides or tensor is None:
+            continue
+        if tensor.size < (smallest if len(tensor.shape) != 1 else min(smallest, _SMALLEST_VECTOR)):
             continue
         if tensor.dtype not in FLOAT_TYPES or value.is_graph_output():
             continue
@@ -170,6 +176,7 @@ def _stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[
         yield [streams[group] for group in joined]
     lone = [group[0] for group in joined if len(group) == 1]
     vectors = [name for name in lone if _poolable(palettes[name]) and len(palettes[name].shape) == 1]
+    vectors.sort(key=lambda name: name.rpartition(".")[2])  # biases by biases: those of a kind share more values
     if pools := _pools(vectors, palettes):
         pooled = {name for pool in pools for name in pool}
         yield [

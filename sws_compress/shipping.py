@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.passes import common as passes
 
 from sws_compress.errors import OutputError, VerificationError
 from sws_compress.files import write_atomically
@@ -155,6 +156,7 @@ class Template:
                     continue  # a counter of batches
                 return None
             value.const_value = ir.tensor(parameter.detach().cpu().numpy(), name=name)
+        passes.DeduplicateInitializersPass()(model)  # as the exporter does: settled norms are alike
         return model
 
 

@@ -11,6 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from sws_compress.sessions import run_model
+
 
 def gaussian(*shape: int, seed: int = 0, offset: float = 0.02) -> np.ndarray:
     """Float32 weights that are centred on nothing in particular."""
@@ -133,3 +135,24 @@ def make(kind: str) -> tuple[nn.Module, Any]:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         return makers[kind][0](), makers[kind][1]
+
+
+def answers(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+    names = [value.name for value in onnx.load(path).graph.input]
+    return list(run_model(path, {name: x.numpy() for name, x in zip(names, inputs, strict=True)}).values())
+
+
+def torch_answers(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
+    model.eval()
+    with torch.no_grad():
+        outputs = model(*inputs)
+    return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def batches(count: int = 6, rows: int = 16) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(11)
+    pairs = []
+    for _ in range(count):
+        x = torch.randn(rows, 20, generator=generator)
+        pairs.append((x, (x[:, :7]).argmax(1)))
+    return pairs

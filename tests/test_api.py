@@ -19,36 +19,15 @@ from sws_compress.graph.verify import decoded_weights, unfolded_nodes
 from sws_compress.report.result import CompressionResult
 from sws_compress.sessions import run_model
 from sws_compress.train.loop import Distillation
-from tests.models import Mlp, gaussian, make, write_mlp
+from tests.models import Mlp, answers, batches, gaussian, make, torch_answers, write_mlp
 
 KINDS = ("mlp", "cnn", "lstm", "gru", "tied", "two")
-
-
-def answers(path: Path, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
-    names = [value.name for value in onnx.load(path).graph.input]
-    return list(run_model(path, {name: x.numpy() for name, x in zip(names, inputs, strict=True)}).values())
-
-
-def torch_answers(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
-    model.eval()
-    with torch.no_grad():
-        outputs = model(*inputs)
-    return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
 
 
 def dead_initialisers(path: Path) -> set[str]:
     graph = onnx.load(path).graph
     used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     return {tensor.name for tensor in graph.initializer} - used
-
-
-def batches(count: int = 6, rows: int = 16) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(11)
-    pairs = []
-    for _ in range(count):
-        x = torch.randn(rows, 20, generator=generator)
-        pairs.append((x, (x[:, :7]).argmax(1)))
-    return pairs
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -289,6 +268,11 @@ def test_export_wants_the_values_of_the_palettes(tmp_path: Path) -> None:
         ({"components": 1}, sws.ArgumentError, r"components must be >= 2, got 1"),
         ({"components": 257}, sws.ArgumentError, r"components must be <= 256, got 257"),
         ({"epochs": 0}, sws.ArgumentError, r"epochs must be >= 1, got 0"),
+        ({"target_bytes": 2000}, sws.ArgumentError, r"one of ratio, .* must be given, got ratio, target_bytes"),
+        ({"ratio": None, "target_bytes": 10**6}, sws.ArgumentError, r"target_bytes must be below the \d+ of the plain"),
+        ({"ratio": None, "max_drop": 1.0}, sws.ArgumentError, r"max_drop must come with a metric"),
+        ({"ratio": None, "strength": 0.0}, sws.ArgumentError, r"strength must be > 0, got 0"),
+        ({"vectors": 1}, sws.ArgumentError, r"components must be >= 2, got 1"),
         ({"ratio": 1.0}, sws.ArgumentError, r"ratio must be > 1, got 1"),
         ({"learning_rate": 0.0}, sws.ArgumentError, r"learning_rate must be > 0"),
         ({"train": None}, sws.ArgumentError, r"example_inputs must be given"),

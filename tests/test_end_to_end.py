@@ -30,7 +30,7 @@ def test_lenet_is_35_times_smaller_and_as_good(repository: Path, tmp_path: Path)
         loss=cross_entropy,
         example_inputs=example,
         components=7,
-        ratio=60,
+        ratio=40,
         epochs=3,
         distillation=Distillation(),
         parameters=lambda name, parameter: True,

@@ -64,6 +64,16 @@ def _drop_defaults(node: ir.Node, version: int | None) -> None:
             continue
         if ir.to_proto(attribute).SerializeToString() == _like(default, attribute.name).SerializeToString():
             del node.attributes[name]
+    if node.op_type in _WINDOWED and node.domain == "":
+        for name, usual in _WINDOWED[node.op_type].items():
+            found = node.attributes.get(name)
+            if found is not None and not found.is_ref() and set(found.as_ints()) == {usual}:
+                del node.attributes[name]
+
+
+_STEPS = {"strides": 1, "dilations": 1, "pads": 0}
+_WINDOWED = {"Conv": _STEPS, "ConvTranspose": _STEPS, "MaxPool": _STEPS, "AveragePool": _STEPS, "LpPool": _STEPS}
+"""Defaults that the standard states in words, because their number depends on the axes."""
 
 
 def _like(attribute: onnx.AttributeProto, name: str) -> onnx.AttributeProto:
