@@ -2,8 +2,8 @@
 
     python -m benchmarks.regularisation [--problems sunspots digits] [--output out/regularisation]
 
-One thread. Prints tables and writes results.json and regularisation.png. Problems already in that JSON are kept when
-others are run, each with its own seconds.
+One thread. Writes results.json, method by method, then prints the tables of all that is in it and draws
+regularisation.png. Problems of earlier runs are kept; with no names after ``--problems`` nothing else is done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.environment import environment
 from benchmarks.regularisation.experiment import Outcome, compare, mean_and_error
 from benchmarks.regularisation.figure import draw
-from benchmarks.regularisation.problems import digits, sunspots
+from benchmarks.regularisation.problems import Problem, digits, sunspots
 from benchmarks.regularisation.training import GRIDS, Recipe
 
 SEEDS, FOLDS = 10, 3
@@ -64,11 +64,35 @@ def _cell(result: dict[str, Any]) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--problems", nargs="+", choices=("sunspots", "digits"), default=["sunspots", "digits"])
+    parser.add_argument("--problems", nargs="*", choices=("sunspots", "digits"), default=["sunspots", "digits"])
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="training samples of the digits")
     parser.add_argument("--output", type=Path, default=Path("out/regularisation"))
     return parser.parse_args()
+
+
+def store(path: Path, name: str, run: dict[str, Any], outcomes: list[dict[str, Any]]) -> None:
+    """Put the outcomes so far into the JSON, which other runs may have written to."""
+    report = json.loads(path.read_text()) if path.exists() else {"results": {}, "problems": {}}
+    report["results"][name] = outcomes
+    report["problems"][name] = run
+    report |= {
+        "benchmark": "regularisation",
+        "grids": {method: [asdict(setting) for setting in grid] for method, grid in GRIDS.items()},
+        "threads": torch.get_num_threads(),
+        "environment": environment(),
+    }
+    path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def measure(problem: Problem, recipe: Recipe, path: Path) -> None:
+    """All methods on one problem, stored as they come."""
+    started = time.process_time()
+    run = {"recipe": asdict(recipe), "folds": FOLDS, "seeds": list(range(len(problem.samples)))}
+    outcomes = []
+    for outcome in compare(problem, recipe, FOLDS):
+        outcomes.append(record(outcome))
+        store(path, problem.name, run | {"cpu_seconds": round(time.process_time() - started, 1)}, outcomes)
 
 
 def main() -> None:
@@ -76,34 +100,15 @@ def main() -> None:
     torch.set_num_threads(1)
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "results.json"
+    if "sunspots" in arguments.problems:
+        measure(sunspots(arguments.seeds, FOLDS), SUNSPOTS, path)
+    for size in arguments.sizes if "digits" in arguments.problems else ():
+        measure(digits(arguments.seeds, FOLDS, size), DIGITS, path)
+    results = json.loads(path.read_text())["results"]
     console = Console(width=140)
-    wanted = [(sunspots(arguments.seeds, FOLDS), SUNSPOTS)] if "sunspots" in arguments.problems else []
-    if "digits" in arguments.problems:
-        wanted += [(digits(arguments.seeds, FOLDS, size), DIGITS) for size in arguments.sizes]
-    for problem, recipe in wanted:
-        started = time.process_time()
-        outcomes = []
-        for outcome in compare(problem, recipe, FOLDS):
-            console.print(f"{problem.name}: {outcome.method} done")
-            outcomes.append(record(outcome))
-        # Read as late as possible: another process may have added its problems.
-        report = json.loads(path.read_text()) if path.exists() else {"results": {}, "problems": {}}
-        report["results"][problem.name] = outcomes
-        report["problems"][problem.name] = {
-            "recipe": asdict(recipe),
-            "folds": FOLDS,
-            "seeds": list(range(arguments.seeds)),
-            "cpu_seconds": round(time.process_time() - started, 1),
-        }
-        report |= {
-            "benchmark": "regularisation",
-            "grids": {method: [asdict(setting) for setting in grid] for method, grid in GRIDS.items()},
-            "threads": torch.get_num_threads(),
-            "environment": environment(),
-        }
-        path.write_text(json.dumps(report, indent=1) + "\n")
-        console.print(table_of(problem.name, outcomes))
-    draw(json.loads(path.read_text())["results"], arguments.output / "regularisation.png")
+    for name, outcomes in results.items():
+        console.print(table_of(name, outcomes))
+    draw(results, arguments.output / "regularisation.png")
 
 
 if __name__ == "__main__":
