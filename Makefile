@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-runtimes test-web check format bench-micro pretrained clean
+.PHONY: demo test test-slow test-runtimes test-web check format bench-micro bench-regularisation pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -41,6 +41,10 @@ format: .venv/installed-dev
 
 bench-micro: .venv/installed-test
 	$(BIN)/python -m benchmarks.micro
+
+# The mixture prior against other regularisers on small training sets (five minutes of one core).
+bench-regularisation: .venv/installed-benchmarks
+	$(BIN)/python -m benchmarks.regularisation
 
 # Trains the network in benchmarks/data anew (two minutes).
 pretrained: .venv/installed-demo

@@ -7,7 +7,18 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "ckwrap", "torch", "onnx", "onnx-ir", "onnxruntime")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "numba",
+    "ckwrap",
+    "torch",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "statsmodels",
+)
 
 
 def environment() -> dict[str, object]:

@@ -138,7 +138,8 @@ class SoftWeightSharing:
         self.steps += 1
         due = self.total_steps is not None and self.steps % self.schedule.update_every(stage) == 0
         if stage is Stage.SOFT:
-            self._soft.pull(self.optimizer, self.schedule.pull_strength(self.progress))
+            strength = self.schedule.pull_strength(self.progress)
+            self._soft.pull(self.optimizer, strength, penalty=self.schedule.penalty is not None)
         elif self._hard is None:
             due = True
         elif stage is Stage.HARD:

@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 
 from sws_compress.errors import ArgumentError
 
+ABOVE_ZERO = ("strength", "penalty", "floor", "soft_every", "hard_every")
+"""What is divided by or interpolated geometrically."""
+
 
 class Stage(enum.Enum):
     """SOFT pulls towards the mixture, HARD trains snapped weights, TUNE moves only the codebook."""
@@ -27,10 +30,12 @@ def _between(start: float, end: float, progress: float) -> float:
 class Schedule:
     """All fractions are of the whole run, all spreads are in standard deviations of the tensor.
 
-    soft_until      end of the soft stage, start of the hard stage
+    soft_until      end of the soft stage, start of the hard stage; 1: nothing but the soft stage, a regulariser
     tune_from       assignments are frozen from here on
     target_at       the size target is reached here (fraction of the whole run)
     strength        (start, end) of the soft pull: force at one standard deviation, in root-mean-square gradients
+    penalty         (start, end) of the weight of -log p in the loss, in place of ``strength``: loss + penalty *
+                    sum -log p(w) is minimised. For a mean loss in nats over n samples, 1 / n makes it the log posterior
     floor           (start, end) of the spread below which no component may fall in the soft stage
     hard_pull       pull of latent weights to their mean, per unit of learning rate
     tune_rate       learning rate at the start of codebook tuning, in learning rates at the start of the run
@@ -43,6 +48,7 @@ class Schedule:
     tune_from: float = 0.93
     target_at: float = 0.65
     strength: tuple[float, float] = (0.01, 0.1)
+    penalty: tuple[float, float] | None = None
     floor: tuple[float, float] = (0.5, 0.1)
     hard_pull: float = 0.7
     tune_rate: float = 0.15
@@ -51,19 +57,22 @@ class Schedule:
     hard_every: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 <= self.soft_until < self.target_at <= self.tune_from <= 1:
+        if self.soft_until != 1 and not 0 <= self.soft_until < self.target_at <= self.tune_from <= 1:
             raise ArgumentError(
                 "schedule must have 0 <= soft_until < target_at <= tune_from <= 1, "
-                f"got {self.soft_until}, {self.target_at}, {self.tune_from}: put the stages in order"
+                f"got {self.soft_until}, {self.target_at}, {self.tune_from}: "
+                "put the stages in order, or set soft_until to 1"
             )
         for field in fields(self):
             values = getattr(self, field.name)
+            if values is None:
+                continue
             for value in values if isinstance(values, tuple) else (values,):
-                if value < 0 or (field.name in ("strength", "floor", "soft_every", "hard_every") and value == 0):
+                if value < 0 or (field.name in ABOVE_ZERO and value == 0):
                     raise ArgumentError(f"schedule.{field.name} must be positive, got {value}: use a value above 0")
 
     def stage(self, progress: float) -> Stage:
-        if progress < self.soft_until:
+        if progress < self.soft_until or self.soft_until == 1:
             return Stage.SOFT
         return Stage.HARD if progress < self.tune_from else Stage.TUNE
 
@@ -79,7 +88,8 @@ class Schedule:
         return self.soft_every if stage is Stage.SOFT else self.hard_every
 
     def pull_strength(self, progress: float) -> float:
-        return _between(*self.strength, progress / self.soft_until if self.soft_until else 1.0)
+        """The penalty where there is one, else the strength; each in its own unit."""
+        return _between(*(self.penalty or self.strength), progress / self.soft_until if self.soft_until else 1.0)
 
     def variance_floor(self, progress: float) -> float:
         """In squared standard deviations of the tensor."""

@@ -41,7 +41,8 @@ class SoftStage:
 
     Spreads are measured in the standard deviation that a group had at the start (``scales``), so that one schedule
     serves all layers. The strength of the pull is ``strength * scale * rms gradient``: at a distance d from the mean
-    of a component with spread s, the pull equals ``strength * scale * d / s^2`` typical gradients.
+    of a component with spread s, the pull equals ``strength * scale * d / s^2`` typical gradients. A penalty is
+    taken as it is, without scale and gradients: a regulariser must not fade as the training loss does.
     """
 
     def __init__(self, groups: Sequence[ParameterGroup], components: int, variance_floor: float) -> None:
@@ -72,8 +73,11 @@ class SoftStage:
             self._ranges[i] = histogram.low, histogram.high
             self._tables[i] = self._table(i)
 
-    def pull(self, optimizer: torch.optim.Optimizer, strength: float) -> None:
-        """One pull of every weight, in the metric of the optimiser's last step; none before the first ``update``."""
+    def pull(self, optimizer: torch.optim.Optimizer, strength: float, *, penalty: bool = False) -> None:
+        """One pull of every weight, in the metric of the optimiser's last step; none before the first ``update``.
+
+        ``penalty``: ``strength`` is the weight of -log p in the loss, not relative to scale and gradients.
+        """
         settings = groups_by_parameter(optimizer)
         for group, table, scale, rms in zip(self.groups, self._tables, self.scales, self.gradient_rms, strict=True):
             if table is None:
@@ -81,7 +85,7 @@ class SoftStage:
             for parameter in group.parameters:
                 metric = metric_of(optimizer, settings[id(parameter)], parameter)
                 if metric is not None:
-                    pull_(parameter.data, metric, table, strength * scale * rms)
+                    pull_(parameter.data, metric, table, strength if penalty else strength * scale * rms)
 
     @torch.no_grad()
     def snap(self) -> None:

@@ -45,6 +45,7 @@ def test_without_a_soft_stage_the_ends_hold() -> None:
         ({"tune_from": 1.1}, "put the stages in order"),
         ({"soft_every": 0}, r"schedule.soft_every must be positive, got 0"),
         ({"floor": (0.5, 0.0)}, r"schedule.floor must be positive, got 0"),
+        ({"penalty": (0.0, 0.1)}, r"schedule.penalty must be positive, got 0"),
         ({"hard_pull": -1.0}, r"schedule.hard_pull must be positive, got -1"),
     ],
 )

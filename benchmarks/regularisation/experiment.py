@@ -1,0 +1,87 @@
+"""Every method on one problem: strengths by cross-validation within each training sample, then one look at the test."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from benchmarks.regularisation.problems import Problem
+from benchmarks.regularisation.training import (
+    GRIDS,
+    SNAPPED,
+    Recipe,
+    Setting,
+    cross_validation,
+    scores_on_tests,
+    train,
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``chosen``: the setting of each seed; ``scores``, ``losses``: per test set, one a seed; ``validation``: per seed.
+
+    Scores in the problem's reported unit, losses in nats or half squared deviations of the training years.
+    """
+
+    method: str
+    chosen: tuple[Setting, ...]
+    validation: tuple[float, ...]
+    scores: dict[str, tuple[float, ...]]
+    losses: dict[str, tuple[float, ...]]
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return statistics.fmean(values), error
+
+
+def choose(results: dict[Setting, torch.Tensor]) -> tuple[Setting, ...]:
+    """For every seed the setting of the least (score, loss), from (seeds, 2) of each setting."""
+    seeds = len(next(iter(results.values())))
+    return tuple(min(results, key=lambda setting: tuple(results[setting][seed].tolist())) for seed in range(seeds))
+
+
+def final(problem: Problem, recipe: Recipe, chosen: Sequence[Setting]) -> dict[str, torch.Tensor]:
+    """Networks of the chosen settings, trained on whole samples; (seeds, 2) of each test set."""
+    groups: dict[object, list[int]] = defaultdict(list)
+    for seed, setting in enumerate(chosen):
+        # The hard stage has one price of a bit for all that it compresses: a run for every network.
+        groups[(setting, seed if setting.method == SNAPPED else None)].append(seed)
+    result = {name: torch.empty(len(chosen), 2) for name in problem.tests}
+    for seeds in groups.values():
+        everything = torch.ones(len(seeds), len(problem.samples[0].targets))
+        trained = train(problem, chosen[seeds[0]], recipe, seeds, everything)
+        for name, values in scores_on_tests(trained.nets, problem).items():
+            result[name][seeds] = values
+    return result
+
+
+def outcome(
+    problem: Problem, recipe: Recipe, method: str, chosen: Sequence[Setting], validation: Sequence[float]
+) -> Outcome:
+    measured = final(problem, recipe, chosen)
+    return Outcome(
+        method,
+        tuple(chosen),
+        tuple(problem.score_unit * value for value in validation),
+        {name: tuple((problem.score_unit * values[:, 0]).tolist()) for name, values in measured.items()},
+        {name: tuple(values[:, 1].tolist()) for name, values in measured.items()},
+    )
+
+
+def compare(
+    problem: Problem, recipe: Recipe, folds: int, grids: dict[str, tuple[Setting, ...]] = GRIDS
+) -> Iterator[Outcome]:
+    """An outcome for every method, as it comes; last, the mixture's choices with a hard stage."""
+    for method, grid in grids.items():
+        results = {setting: cross_validation(problem, setting, recipe, folds) for setting in grid}
+        chosen = choose(results)
+        yield outcome(problem, recipe, method, chosen, [float(results[s][i, 0]) for i, s in enumerate(chosen)])
+        if grid[0].has_mixture:
+            yield outcome(problem, recipe, SNAPPED, [replace(setting, method=SNAPPED) for setting in chosen], [])
