@@ -178,7 +178,7 @@ def test_external_data_comes_into_the_file(tmp_path):
     packed = pack(read, find_palettes(read))
     (tmp_path / "data").unlink()
     decoded = decoded_weights(packed.data, expected)
-    assert [tensor.name for tensor in packed.tensors] == ["0.weight"]
+    assert [tensor.name for tensor in packed.tensors] == ["0.weight", "0.bias"]
     assert all(decoded[name].tobytes() == array.tobytes() for name, array in expected.items())
 
 
