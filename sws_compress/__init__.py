@@ -1,8 +1,10 @@
 """Small ONNX files by soft weight sharing: a pretrained network in, an ordinary ``.onnx`` many times smaller out.
 
 ``compress``, ``export``, ``verify``, ``inspect`` and ``expand`` are the whole way in one call each;
-``SoftWeightSharing`` is the prior for a training loop of your own; ``Mixture`` and ``Palette`` are what the steps hand
-on. Each is imported when it is first used (PEP 562), so that ``import sws_compress`` does not wait for torch.
+``clusters`` and ``picture`` show which weights share a value;
+``SoftWeightSharing`` is the prior for a training loop of your own; ``WeightFrames`` makes a film of it;
+``Mixture`` and ``Palette`` are what the steps hand on. Each is imported when it is first used (PEP 562),
+so that ``import sws_compress`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from sws_compress.errors import (
 if TYPE_CHECKING:
     from sws_compress.api import compress, export, inspect, verify
     from sws_compress.expansion import expand
+    from sws_compress.interpretation import clusters, picture
     from sws_compress.mixture.params import Mixture
     from sws_compress.mixture.snap import Palette
+    from sws_compress.report.frames import WeightFrames
     from sws_compress.train.prior import SoftWeightSharing
 
     __version__: str
@@ -40,11 +44,14 @@ __all__ = [
     "SwsError",
     "TrainingError",
     "VerificationError",
+    "WeightFrames",
     "__version__",
+    "clusters",
     "compress",
     "expand",
     "export",
     "inspect",
+    "picture",
     "verify",
 ]
 
@@ -52,10 +59,13 @@ _HOMES = {
     "Mixture": "sws_compress.mixture.params",
     "Palette": "sws_compress.mixture.snap",
     "SoftWeightSharing": "sws_compress.train.prior",
+    "WeightFrames": "sws_compress.report.frames",
+    "clusters": "sws_compress.interpretation",
     "compress": "sws_compress.api",
     "expand": "sws_compress.expansion",
     "export": "sws_compress.api",
     "inspect": "sws_compress.api",
+    "picture": "sws_compress.interpretation",
     "verify": "sws_compress.api",
 }
 

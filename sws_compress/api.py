@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
-from sws_compress.data_free import LowBitRuntime, OnProgress, compress_file, quantize_file
+from sws_compress.data_free import LowBitRuntime, compress_file, quantize_file
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
@@ -25,11 +24,12 @@ from sws_compress.sessions import (
     answers,
     bytes_on_disk,
     check_same_interface,
-    external_files,
     feeds_for,
     open_model,
+    whole_file,
 )
 from sws_compress.shipping import checked_output, dense_onnx, ship_module
+from sws_compress.watching import Log, OnProgress, watching
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +64,8 @@ def compress(
     state: AnyPath | None = None,
     seed: int = 0,
     on_progress: OnProgress | None = None,
+    log: Log | None = None,
+    frames: AnyPath | None = None,
 ) -> CompressionResult:
     """Make ``model`` small and write it to ``output`` as an ONNX file of standard operators.
 
@@ -98,6 +100,11 @@ def compress(
     epochs          length of the whole run, ``learning_rate`` of Adam at its start, ``schedule`` how it tightens
     distillation    the float network as a teacher; see ``train.loop.Distillation``
     state           file that the training state is saved to after every epoch; a run that finds one goes on from it
+    log             .csv or .jsonl file, or folder for TensorBoard, that gets loss, metric and sizes as the run goes;
+                    or a function, which gets ``train.loop.Progress``; see ``watching``
+    frames          .gif file for an animation of the weights gathering into clusters
+
+    ``on_progress(description, done, total)`` is called as the work goes, in training after every step.
 
     The module that is passed in stays as it is; the compressed one is in the result. Nothing is written unless the file
     passes: the ONNX checker and ONNX Runtime take it, every decoded weight equals the snapped one bit for bit, outputs
@@ -107,9 +114,9 @@ def compress(
     target = checked_output(output)
     started = time.perf_counter()
     if isinstance(model, str | os.PathLike):
-        if any(argument is not None for argument in (train, loss, evaluate, parameters)):
+        if any(argument is not None for argument in (train, loss, evaluate, parameters, log, frames)):
             raise ArgumentError(
-                "train, loss, evaluate and parameters must be left out for an ONNX file, got at least one: "
+                "train, loss, evaluate, parameters, log, frames must be left out for an ONNX file, got at least one: "
                 "pass the torch module to train it"
             )
         if runtime is not None:
@@ -138,19 +145,24 @@ def compress(
         bfloat16=bfloat16,
         seed=seed,
     )
-    return compress_module(
-        model,
-        target,
-        settings,
-        Wanted(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop, strength=strength),
-        train=train,
-        loss=loss,
-        evaluate=evaluate,
-        example_inputs=example_inputs,
-        vectors=vectors,
-        state=None if state is None else Path(state),
-        on_progress=on_progress,
-    )
+    if train is None and (log is not None or frames is not None):
+        raise ArgumentError(
+            "log and frames must come with train, got one without: pass train= batches, or leave it out"
+        )
+    with watching(on_progress, log, frames) as watch:
+        return compress_module(
+            model,
+            target,
+            settings,
+            Wanted(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop, strength=strength),
+            train=train,
+            loss=loss,
+            evaluate=evaluate,
+            example_inputs=example_inputs,
+            vectors=vectors,
+            state=None if state is None else Path(state),
+            watch=watch,
+        )
 
 
 def export(
@@ -211,9 +223,5 @@ def verify(
 def inspect(path: AnyPath) -> Inspection:
     """What the model file at ``path`` is made of, compressed or not."""
     file = Path(path)
-    model = read_model(file)
-    if external_files(file):
-        data = ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString()
-    else:
-        data = file.read_bytes()
+    data = whole_file(file)
     return Inspection(file, bytes_on_disk(file), inspect_model(data))

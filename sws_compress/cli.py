@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.errors import OutputError, SwsError
+from sws_compress.errors import ArgumentError, SwsError
+from sws_compress.terminal import progress_bar, show, silence_standard_output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("sws-compress: interrupted, nothing was replaced", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        _silence_standard_output()
+        silence_standard_output()
         return BROKEN_PIPE
 
 
@@ -49,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_compress, _add_inspect, _add_verify, _add_expand, _add_demo):
+    for add in (_add_compress, _add_inspect, _add_picture, _add_verify, _add_expand, _add_demo):
         add(commands)
     return parser
 
@@ -138,6 +135,18 @@ def _add_inspect(commands: Commands) -> None:
         "file. Works on compressed and on ordinary models.",
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    command.add_argument(
+        "--clusters",
+        action="store_true",
+        help="show the clusters of every tensor instead: value, number and share of the weights that have it, and the "
+        "rows, columns or channels where most of them are",
+    )
+    command.add_argument(
+        "--original",
+        type=Path,
+        metavar="ORIGINAL",
+        help="with --clusters: the model that was compressed, to show how widely the weights of a cluster were spread",
+    )
     command.set_defaults(run=_inspect)
 
 
@@ -145,8 +154,52 @@ def _inspect(options: argparse.Namespace) -> int:
     from sws_compress.api import inspect
     from sws_compress.report.tables import inspection_table
 
+    if options.clusters:
+        return _clusters(options)
+    if options.original is not None:
+        raise ArgumentError("--original must come with --clusters, got it alone: add --clusters, or use verify")
     inspection = inspect(options.model)
     return _show(options, inspection.to_json(), lambda: inspection_table(inspection))
+
+
+def _clusters(options: argparse.Namespace) -> int:
+    from sws_compress.interpretation import clusters
+    from sws_compress.report.tables import clusters_table
+
+    report = clusters(options.model, original=options.original)
+    return _show(options, report.to_json(), lambda: clusters_table(report))
+
+
+# -- picture ----------------------------------------------------------------------------------------------------------
+
+
+def _add_picture(commands: Commands) -> None:
+    command = _command(
+        commands,
+        "picture",
+        "draw the weights of a compressed model, coloured by cluster",
+        "Draw every weight matrix and kernel in the colours of its clusters (blue below zero, red above, white zero), "
+        "beside the share of each cluster and where the weights are that are not zero: by place in the input where a "
+        "matrix reads a picture, else by place in the kernel, or by rows and columns. Needs matplotlib.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="a compressed model")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="where the picture goes")
+    command.add_argument(
+        "--tensor",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="draw this one; may be repeated (default: the 8 with the most weights)",
+    )
+    command.set_defaults(run=_picture)
+
+
+def _picture(options: argparse.Namespace) -> int:
+    from sws_compress.interpretation import picture
+    from sws_compress.report.tables import picture_table
+
+    result = picture(options.model, options.output, tensors=options.tensor)
+    return _show(options, result.to_json(), lambda: picture_table(result))
 
 
 # -- verify -----------------------------------------------------------------------------------------------------------
@@ -262,48 +315,6 @@ def _demo(options: argparse.Namespace) -> int:
     return _show(options, result.to_json(), result.to_table)
 
 
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error; yields ``show(description, done, total)``. Silent where there is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("loading", total=None)
-        yield lambda description, done, total: progress.update(
-            task, description=description, completed=done, total=total
-        )
-
-
 def _show(options: argparse.Namespace, values: dict[str, Any], table: Callable[[], RenderableType]) -> int:
-    """JSON to standard output, or a table."""
-    try:
-        if options.json:
-            print(json.dumps(_strict(values), indent=2, allow_nan=False))
-        else:
-            from rich.console import Console
-
-            Console(highlight=False).print(table())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _silence_standard_output()
-        raise OutputError(f"standard output must be writable, got '{error.strerror}': make room for it") from error
+    show(values, table, as_json=options.json)
     return 0
-
-
-def _strict(value: Any) -> Any:
-    """The same with null for NaN and infinities, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _silence_standard_output() -> None:
-    """Or Python complains again, at exit, of what it could not write."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sws_compress.mixture.params import Mixture
-    from sws_compress.train.loop import FineTuning, Loss, Progress
+    from sws_compress.train.loop import FineTuning, Loss
     from sws_compress.train.steering import Goal
-
-OnProgress = Callable[[str, int, int], None]
+    from sws_compress.watching import Watch
 
 EXAMPLE_ROWS = 8
 """Rows of the first training batch that serve as example inputs."""
@@ -80,7 +79,7 @@ def compress_module(
     example_inputs: Any,
     vectors: int | None,
     state: Path | None,
-    on_progress: OnProgress | None,
+    watch: Watch,
 ) -> CompressionResult:
     """As ``api.compress`` for torch modules; ``settings`` without their goal. ``model`` stays as it is."""
     started = time.perf_counter()
@@ -101,7 +100,7 @@ def compress_module(
         mixtures = _cluster(network, settings, loss)
     else:
         settings = replace(settings, goal=wanted.goal(template.dense_bytes))
-        mixtures = _fine_tune(network, template, settings, train, loss, measured, vectors, target, state, on_progress)
+        mixtures = _fine_tune(network, template, settings, train, loss, measured, vectors, target, state, watch)
     shipped = ship_module(network, target, examples, dense_bytes=template.dense_bytes)
     after = None if measured is None else measured(network)
     if train is not None:
@@ -164,7 +163,7 @@ def _fine_tune(
     vectors: int | None,
     target: Path,
     state: Path | None,
-    on_progress: OnProgress | None,
+    watch: Watch,
 ) -> dict[str, Mixture]:
     from sws_compress.train.loop import fine_tune
     from sws_compress.train.norms import cluster_vectors, fold_batch_norm_statistics
@@ -187,26 +186,13 @@ def _fine_tune(
         loss=loss,
         state_path=None if state is None else checked_output(state, "state"),
         rescue_path=target.with_name(target.name + ".state") if state is None else Path(state),
-        on_progress=None if on_progress is None else _describing(on_progress),
+        on_progress=watch.on_progress,
+        on_step=watch.on_step,
         validate=None if evaluate is None else lambda: evaluate(network),
         file_bytes=lambda: template.packed_bytes(settle(copy.deepcopy(network))),
     )
     settle(network)
     return tuned.mixtures
-
-
-def _describing(on_progress: OnProgress) -> Callable[[Progress], None]:
-    def show(progress: Progress) -> None:
-        size = "" if progress.ratio is None else f"  {progress.ratio:6.1f}x smaller"
-        file = "" if progress.projected_bytes is None else f"  file {progress.projected_bytes:,} bytes"
-        metric = "" if progress.metric is None else f"  metric {progress.metric:.4g}"
-        on_progress(
-            f"{progress.stage.value:4} stage  loss {progress.loss:.3f}{size}{file}{metric}",
-            progress.step,
-            progress.total_steps,
-        )
-
-    return show
 
 
 def arguments(example_inputs: Any) -> tuple[Any, ...]:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 
 from sws_compress.errors import DataError, ModelError, VerificationError
+from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import sample_inputs, session
 
 if TYPE_CHECKING:
@@ -114,6 +116,15 @@ def external_files(path: Path) -> set[Path]:
     tensors = onnx.load(path, load_external_data=False).graph.initializer
     names = {str(entry.value) for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
     return {path.parent / name for name in names}
+
+
+def whole_file(path: Path) -> bytes:
+    """The model file at ``path``, with external data taken in. Raises ModelError where it is no sound model."""
+    model = read_model(path)
+    if external_files(path):
+        data: bytes = ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString()
+        return data
+    return path.read_bytes()
 
 
 def bytes_on_disk(path: Path) -> int:

@@ -15,12 +15,12 @@ SOURCE = Path(__file__).resolve().parent.parent / PACKAGE
 # From the ground up. Rooms on one floor do not know each other; a new room is given its floor here.
 FLOORS = (
     {"errors"},
-    {"files"},
+    {"files", "terminal"},
     {"mixture", "codec", "graph"},
     {"train", "packing", "report", "sessions"},
     {"shipping", "runtime"},
-    {"streaming"},
-    {"data_free", "expansion", "modules"},
+    {"streaming", "watching"},
+    {"data_free", "expansion", "interpretation", "modules"},
     {"api"},
     {"demo"},
     {"cli"},

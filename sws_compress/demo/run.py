@@ -18,8 +18,10 @@ from torch.nn.functional import cross_entropy
 from sws_compress.api import compress
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
-from sws_compress.errors import ArgumentError, OutputError
+from sws_compress.errors import OutputError
 from sws_compress.files import write_atomically
+from sws_compress.interpretation import picture
+from sws_compress.report.drawing import drawing
 from sws_compress.report.result import CompressionResult
 from sws_compress.report.tables import compression_table
 from sws_compress.sessions import run_model
@@ -40,7 +42,8 @@ class DemoResult:
     test_error_before: float
     test_error_after: float
     validation_error_after: float
-    figure: Path
+    figures: tuple[Path, ...]
+    log: Path
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -48,14 +51,16 @@ class DemoResult:
             "test_error_percent_before": self.test_error_before,
             "test_error_percent_after": self.test_error_after,
             "validation_error_percent_after": self.validation_error_after,
-            "figure": str(self.figure),
+            "figures": [str(figure) for figure in self.figures],
+            "log": str(self.log),
         }
 
     def to_table(self) -> RenderableType:
         errors = f"{self.test_error_before:.2f} %, {self.test_error_after:.2f} %"
         return Group(
             compression_table(self.compression, [("test error before, after", errors)]),
-            Text.assemble(("picture of the weights", "dim"), f"  {self.figure}"),
+            Text.assemble(("pictures of the weights", "dim"), f"  {', '.join(map(str, self.figures))}"),
+            Text.assemble(("the run step by step", "dim"), f"  {self.log}"),
         )
 
 
@@ -68,22 +73,22 @@ def run_demo(
     seed: int,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DemoResult:
-    """Write ``lenet.onnx``, ``dense.onnx``, ``result.json`` and ``weights.png`` into ``output``; measure both models.
+    """Write ``lenet.onnx``, ``dense.onnx``, ``result.json``, ``training.csv`` and pictures; measure both models.
+
+    All into ``output``. The pictures: ``weights.png`` before and after, ``weights.gif`` on the way, ``clusters.png``
+    which weight is in which cluster.
 
     ``data`` holds ``mnist.npz`` and ``lenet_300_100.npz``. Raises DataError or ModelError when they are not there.
     """
-    try:
-        from sws_compress.report.figures import weights_figure  # early: a missing matplotlib must not cost the run
-    except ImportError as error:
-        raise ArgumentError(
-            f"the demo must have matplotlib for its figure, got '{error}': install it, or sws-compress[demo]"
-        ) from error
+    weights_figure = drawing("figures").weights_figure  # early: a missing matplotlib must not cost the run
     training, validation, test = load_mnist(data / "mnist.npz")
     network = load_lenet(data / "lenet_300_100.npz")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"output folder {output} must be writable, got '{error.strerror}': choose another") from error
+    still, film, coloured = (output / name for name in ("weights.png", "weights.gif", "clusters.png"))
+    log = output / "training.csv"
     example = test.images[:8].flatten(1)
     compression = compress(
         network,
@@ -99,17 +104,21 @@ def run_demo(
         sharing=Sharing.MODULE,
         seed=seed,
         on_progress=on_progress,
+        log=log,
+        frames=film,
     )
-    dense, figure = output / "dense.onnx", output / "weights.png"
+    dense = output / "dense.onnx"
     write_atomically(dense, dense_onnx(network, (example,)))
     assert compression.network is not None
-    weights_figure(_matrices(network), _matrices(compression.network), compression.mixtures, figure)
+    weights_figure(_matrices(network), _matrices(compression.network), compression.mixtures, still)
+    picture(compression.output, coloured)
     result = DemoResult(
         compression=compression,
         test_error_before=error_percent(dense, test),
         test_error_after=error_percent(compression.output, test),
         validation_error_after=error_percent(compression.output, validation),
-        figure=figure,
+        figures=(still, film, coloured),
+        log=log,
     )
     write_atomically(output / "result.json", (json.dumps(result.to_json(), indent=2) + "\n").encode())
     return result

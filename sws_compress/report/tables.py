@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sws_compress.graph.inspect import TensorRow
+from sws_compress.report.clusters import ClusteredTensor, ClusterReport, Picture, Where
 from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
 
 
@@ -39,6 +40,8 @@ class TensorsTable:
         yield Text()
 
 
+MOST_CLUSTERS = 16
+"""Lines for the clusters of one tensor."""
 HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
 TEXT_COLUMNS = 2
 """The first columns are flush left, those of numbers flush right."""
@@ -97,6 +100,64 @@ def inspection_table(inspection: Inspection) -> RenderableType:
         ("compressed", "no" if version is None else f"yes, format {version}"),
     ]
     return Group(TensorsTable(parts.rows), _summary(lines))
+
+
+def clusters_table(report: ClusterReport) -> RenderableType:
+    """A table a tensor: its clusters with mean, share and place; of many clusters those with the most weights."""
+    parts: list[RenderableType] = []
+    for tensor in report.tensors:
+        shape = "x".join(map(str, tensor.shape))
+        heading = f"{tensor.name}  {shape}, {len(tensor.clusters)} clusters"
+        parts += [Text(f"\n{heading}", "bold"), _cluster_rows(tensor)]
+        if len(tensor.clusters) > MOST_CLUSTERS:
+            parts.append(Text(f"and {len(tensor.clusters) - MOST_CLUSTERS} smaller ones: see --json", "dim"))
+    if report.others:
+        parts.append(Text(f"\nnot clustered: {', '.join(report.others)}", "dim"))
+    return Group(*parts)
+
+
+def _cluster_rows(tensor: ClusteredTensor) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="")
+    spread = tensor.original is not None
+    for heading in ("mean", *(["spread before"] if spread else []), "weights", "share"):
+        table.add_column(heading, justify="right")
+    table.add_column("where most of them are", overflow="fold")
+    by_size = sorted(tensor.clusters, key=lambda cluster: -cluster.members)[:MOST_CLUSTERS]
+    for cluster in sorted(by_size, key=lambda cluster: cluster.mean):
+        known = [f"{cluster.spread:.3g}"] if cluster.spread is not None else []
+        table.add_row(
+            f"{cluster.mean:.4g}",
+            *known,
+            f"{cluster.members:,}",
+            f"{100 * cluster.share:.2f} %",
+            Text("; ".join(map(where, cluster.where))),
+        )
+    return table
+
+
+def where(place: Where) -> str:
+    """For example "85 rows, most in 81, 168, 6", or "200 whole rows" where some hold nothing else."""
+    if place.axis == "element":
+        more = ", ..." if place.holding > len(place.most) else ""
+        return f"{_slices('element', place.holding)}: {_indices(place)}{more}"
+    if place.whole:
+        return f"{_slices('whole ' + place.axis, place.whole)}"
+    link = ", most in" if place.holding > len(place.most) else ":"
+    return f"{_slices(place.axis, place.holding)}{link} {_indices(place)}"
+
+
+def _slices(name: str, count: int) -> str:
+    return f"{count:,} {name}{'' if count == 1 else 's'}"
+
+
+def _indices(place: Where) -> str:
+    return ", ".join(str(index) for index, _ in place.most)
+
+
+def picture_table(picture: Picture) -> RenderableType:
+    """What was drawn, and what was not."""
+    left = [("left out", ", ".join(picture.left_out) + " (see --tensor)")] if picture.left_out else []
+    return _summary([("picture", str(picture.output)), ("drawn", ", ".join(picture.drawn)), *left])
 
 
 def verification_table(verification: Verification) -> RenderableType:

@@ -115,6 +115,7 @@ def fine_tune(
     on_progress: Callable[[Progress], None] | None = None,
     validate: Callable[[], float] | None = None,
     file_bytes: Callable[[], int] | None = None,
+    on_step: Callable[[SoftWeightSharing], None] | None = None,
 ) -> FineTuned:
     """Run the alternating loop on ``model`` in place: soft stage, hard stage, codebook tuning, snap.
 
@@ -129,6 +130,8 @@ def fine_tune(
                   hard stage; needed for ``max_drop``
     file_bytes    bytes that the file of ``model`` as it is would have: measured a few times in the hard stage; needed
                   for ``target_bytes``
+    on_step       handed the prior before the first step and after every one, to look at and leave as it is; for
+                  example ``WeightFrames.add``
 
     ``train`` may leave the global generators of torch as it likes: the caller's are put back.
 
@@ -144,8 +147,8 @@ def fine_tune(
                 "give loss= or set the weight to 1"
             )
     settings = replace(settings, distillation=distillation)
-    measures = Measures(file_bytes, validate)
-    return _Run(model, train, settings, loss, state_path, rescue_path or state_path, on_progress, measures).go()
+    paths = state_path, rescue_path or state_path
+    return _Run(model, train, settings, loss, *paths, on_progress, on_step, Measures(file_bytes, validate)).go()
 
 
 class _Run:
@@ -160,10 +163,12 @@ class _Run:
         state_path: Path | None,
         rescue_path: Path | None,
         on_progress: Callable[[Progress], None] | None,
+        on_step: Callable[[SoftWeightSharing], None] | None,
         measures: Measures,
     ) -> None:
         self.model, self.train, self.settings, self.loss = model, train, settings, loss
-        self.state_path, self.rescue_path, self.on_progress = state_path, rescue_path, on_progress
+        self.state_path, self.rescue_path = state_path, rescue_path
+        self.on_progress, self.on_step = on_progress, on_step or (lambda prior: None)
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.trainable:
             raise ModelError("a model must have trainable parameters, got none: set requires_grad")
@@ -192,6 +197,7 @@ class _Run:
         try:
             self.steering.start()
             good = self._state(first_epoch)
+            self.on_step(self.prior)
             for epoch in range(first_epoch, self.settings.epochs):
                 with seeded(self.settings.seed, epoch, self.device):
                     self._epoch(good)
@@ -225,6 +231,7 @@ class _Run:
             self.steering.after_step()
             if self.on_progress is not None:
                 self.on_progress(self._progress(value))
+            self.on_step(self.prior)
         if batches == 0:
             raise no_batches()
 
@@ -240,8 +247,7 @@ class _Run:
         return value
 
     def _progress(self, loss: float) -> Progress:
-        prior = self.prior
-        steering = self.steering
+        prior, steering = self.prior, self.steering
         return Progress(
             prior.steps,
             self.total_steps,

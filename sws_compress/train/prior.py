@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError
+from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
 from sws_compress.mixture.init import check_components
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette, palette_of
@@ -131,6 +133,24 @@ class SoftWeightSharing:
             return {}
         alive = (int((state.occupancy() > 0).sum()) for state in self._hard.states)
         return {group.label: count for group, count in zip(self.groups, alive, strict=True)}
+
+    def histograms(
+        self, ranges: Mapping[str, tuple[float, float]] | None = None, *, bins: int = 256
+    ) -> dict[str, WeightHistogram]:
+        """How the latent weights of every compressed parameter spread, by name: a few numbers, whatever their size.
+
+        They are the parameters themselves in the soft stage, what lies behind the snapped values later. ``ranges``
+        (low, high) by name; a weight outside counts in the first or last bin; by default from the least to the
+        greatest. Raises ModelError when a weight is NaN or infinite.
+        """
+        found = {}
+        for i, group in enumerate(self.groups):
+            latent = group.parameters if self._hard is None else self._hard.states[i].latent
+            for name, member in zip(group.names, latent, strict=True):
+                values = member.detach().float().cpu().numpy()
+                low, high = weight_range(values) if ranges is None else ranges[name]
+                found[name] = weight_histogram(values, low=low, high=high, bins=bins)
+        return found
 
     def step(self) -> None:
         """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due."""

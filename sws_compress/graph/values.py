@@ -1,0 +1,38 @@
+"""All weights of a model file as arrays, decoded where they are compressed."""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+import onnx_ir as ir
+
+from sws_compress.graph.expand import decoded_names, decoding_nodes, mark_of_proto
+from sws_compress.graph.lift import lift_constants
+from sws_compress.graph.verify import Array, ancestors, decoded_weights
+from sws_compress.graph.weights import FLOAT_TYPES
+
+
+def all_weights(data: bytes) -> dict[str, Array]:
+    """Every floating-point constant of a model without external data, by name, in the order of the file."""
+    proto = onnx.load_from_string(data)
+    mark = mark_of_proto(proto)
+    if mark is None:
+        model = ir.from_proto(proto)
+        lift_constants(model)
+        tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
+        return {name: t.numpy() for name, t in tensors.items() if t is not None and t.dtype in FLOAT_TYPES}
+    decoding = decoding_nodes(proto, mark)
+    decoded = decoded_names(proto, decoding)
+    _, inside = ancestors(decoding, set(decoded))
+    dense = [t.name for t in proto.graph.initializer if t.data_type in FLOAT_TYPES and t.name not in inside]
+    return decoded_weights(data, [*decoded, *dense])
+
+
+def input_shapes(data: bytes) -> tuple[tuple[int, ...], ...]:
+    """Shapes of one sample of every input: all known dimensions after the first; () where one is not known."""
+    shapes = []
+    for entry in onnx.load_from_string(data).graph.input:
+        dims = [dim.dim_value for dim in entry.type.tensor_type.shape.dim][1:]
+        shapes.append(tuple(dims) if math.prod(dims) > 0 else ())
+    return tuple(shapes)

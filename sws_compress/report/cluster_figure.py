@@ -1,0 +1,245 @@
+"""The picture of the clusters: every weight matrix in the colours of its clusters. Needs matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sws_compress.files import write_atomically
+from sws_compress.report.clusters import ClusteredTensor, axis_names
+from sws_compress.report.colours import cluster_colours, cluster_strengths, diverging
+
+Floats = npt.NDArray[np.float64]
+
+MOST_CELLS = (400, 800)
+"""Rows and columns of a matrix that is drawn weight by weight; larger ones in cells of several weights."""
+SHARP = (200, 400)
+"""Rows and columns up to which a cell is at least a dot and a half."""
+MOST_KERNELS = 4096
+BRIGHTEST = 99.5
+"""Percentile of the cells' strengths that gets the full colour."""
+MOST_BARS = 20
+MOST_NUMBERS = 49
+"""Cells that are labelled: a kernel of 7x7."""
+SLICES, LINES = 24, 2
+"""Rows that are laid out as the input: so many side by side, on so many lines."""
+DPI = 130
+ROW_INCHES = 2.9
+EDGE = "#4b5563"
+SEAM = 0.9
+"""Grey between kernels."""
+
+
+def cluster_figure(tensors: Sequence[ClusteredTensor], inputs: Sequence[tuple[int, ...]], path: Path) -> None:
+    """One row per tensor of two axes or more: its weights, its clusters, and where its live weights are; PNG.
+
+    ``inputs``: shapes of one sample of each model input; the axis of a matrix that is as long as an input is laid out
+    like it.
+    """
+    layouts = [_input_layout(tensor.shape, inputs) for tensor in tensors]
+    heights = [inches for layout in layouts for inches in ([ROW_INCHES] if layout is None else [ROW_INCHES, 1.5])]
+    figure = Figure(figsize=(13, 0.5 + sum(heights)), dpi=DPI, layout="constrained")
+    figure.suptitle("Blue: weights below zero, red: above, white: zero; one shade per cluster", fontsize=11)
+    grid = figure.add_gridspec(len(heights), 3, width_ratios=(3.4, 1.3, 1.4), height_ratios=heights)
+    row = 0
+    for tensor, layout in zip(tensors, layouts, strict=True):
+        _draw_weights(figure.add_subplot(grid[row, 0]), tensor)
+        _draw_clusters(figure.add_subplot(grid[row, 1]), tensor)
+        _draw_live(figure.add_subplot(grid[row, 2]), tensor, layout)
+        if layout is not None:
+            row += 1
+            _draw_slices(figure.add_subplot(grid[row, :]), tensor, layout)
+        row += 1
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomically(path, buffer.getvalue())
+
+
+# -- the weights ------------------------------------------------------------------------------------------------------
+
+
+def _draw_weights(axes: Axes, tensor: ClusteredTensor) -> None:
+    shape = "x".join(map(str, tensor.shape))
+    axes.set_title(f"{tensor.name} ({shape}, {tensor.palette.indices.size:,} weights)", fontsize=10, loc="left")
+    kernels = math.prod(tensor.shape[:2])
+    if len(tensor.shape) == 4 and math.prod(tensor.shape[2:]) > 1 and kernels <= MOST_KERNELS:
+        _show(axes, _kernels(tensor))
+        axes.set(xticks=[], yticks=[], anchor="W")
+        axes.set_xlabel("kernels, each a small square; those of one output channel side by side", fontsize=8)
+        return
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    image, (tall, wide) = _matrix(tensor)
+    _show(axes, image, aspect="auto", extent=(0, columns, rows, 0))
+    names = ("row", "column") if len(tensor.shape) == 2 else ("output channel", "input channel, kernel position")
+    axes.set_ylabel(names[0], fontsize=8)
+    each = "a point is a weight" if (tall, wide) == (1, 1) else f"a point is the mean of {tall}x{wide} weights"
+    axes.set_xlabel(f"{names[1]} ({each})", fontsize=8)
+    axes.tick_params(labelsize=8)
+
+
+def _show(axes: Axes, image: Floats, **options: Any) -> None:
+    """Sharp where a cell is several dots; the mean of the cells where it is less than one."""
+    coarse = image.shape[0] <= SHARP[0] and image.shape[1] <= SHARP[1]
+    axes.imshow(image, interpolation="nearest" if coarse else "auto", **options)
+
+
+def _matrix(tensor: ClusteredTensor) -> tuple[Floats, tuple[int, int]]:
+    """RGB of the tensor as a matrix, and rows and columns of weights per cell."""
+    indices = tensor.palette.indices.reshape(tensor.shape[0], -1)
+    tall, wide = (math.ceil(n / most) for n, most in zip(indices.shape, MOST_CELLS, strict=True))
+    if (tall, wide) == (1, 1):
+        return cluster_colours(tensor.palette.codebook)[indices], (1, 1)
+    strengths = cluster_strengths(tensor.palette.codebook)
+    cells = np.stack([_cell_means(strengths[indices[i : i + tall]], wide) for i in range(0, len(indices), tall)])
+    full = float(np.percentile(np.abs(cells), BRIGHTEST)) or float(np.abs(cells).max()) or 1.0
+    return diverging(cells / full), (tall, wide)
+
+
+def _cell_means(band: Floats, wide: int) -> Floats:
+    starts = np.arange(0, band.shape[1], wide)
+    columns = np.diff(starts, append=band.shape[1])
+    means: Floats = np.add.reduceat(band.sum(0), starts) / (columns * len(band))
+    return means
+
+
+def _kernels(tensor: ClusteredTensor) -> Floats:
+    """RGB of all kernels of a convolution (out, in, height, width), about twice as wide as high."""
+    out, inner, height, width = tensor.shape
+    colours = cluster_colours(tensor.palette.codebook)[tensor.palette.indices.reshape(tensor.shape)]
+    return _tiled(colours, max(1, round(math.sqrt(2 * out * (height + 1) / (inner * (width + 1))))))
+
+
+def _tiled(pictures: Floats, groups: int) -> Floats:
+    """Pictures (n, m, height, width, 3) side by side with seams, ``groups`` of m pictures on a line."""
+    count, m, height, width, _ = pictures.shape
+    groups = min(count, groups)
+    lines = math.ceil(count / groups)
+    tiles = np.full((lines * groups, m, height + 1, width + 1, 3), SEAM)
+    tiles[:count, :, :height, :width] = pictures
+    grid = tiles.reshape(lines, groups * m, height + 1, width + 1, 3).transpose(0, 2, 1, 3, 4)
+    return grid.reshape(lines * (height + 1), groups * m * (width + 1), 3)[:-1, :-1]
+
+
+# -- the clusters -----------------------------------------------------------------------------------------------------
+
+
+def _draw_clusters(axes: Axes, tensor: ClusteredTensor) -> None:
+    """Share of the weights by cluster; the key to the colours."""
+    means = np.array([cluster.mean for cluster in tensor.clusters])
+    percent = np.array([100 * cluster.share for cluster in tensor.clusters])
+    colours = cluster_colours(means)
+    axes.set_title(f"{len(means)} clusters, {percent[means == 0].sum():.1f} % zeros", fontsize=10, loc="left")
+    lowest = 0.5 * percent.min()
+    if len(means) <= MOST_BARS:
+        axes.barh(np.arange(len(means)), percent, color=colours, edgecolor=EDGE, linewidth=0.8)
+        axes.set_yticks(np.arange(len(means)), [f"{mean:.3g}" for mean in means])
+        axes.set(xscale="log", xlim=(lowest, 150))
+        axes.set_xlabel("% of the weights", fontsize=8)
+        axes.set_ylabel("value of the cluster", fontsize=8)
+    else:
+        axes.vlines(means, lowest, percent, color=colours, linewidth=2)
+        axes.set(yscale="log", ylim=(lowest, 150))
+        axes.set_xlabel("value of the cluster", fontsize=8)
+        axes.set_ylabel("% of the weights", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+# -- where the live weights are ---------------------------------------------------------------------------------------
+
+
+def _draw_live(axes: Axes, tensor: ClusteredTensor, layout: _InputLayout | None) -> None:
+    """Per cent of weights that are not zero, laid out like the input or the kernel, or by sorted rows and columns."""
+    percent = 100 * tensor.live()
+    if layout is not None:
+        by_input = percent.mean(1 - layout.axis).reshape(-1, layout.height, layout.width).mean(0)
+        _draw_share(axes, by_input, "not zero, by place in the input")
+        return
+    if len(tensor.shape) == 4 and math.prod(tensor.shape[2:]) > 1:
+        _draw_share(axes, percent.mean((0, 1)), "not zero, by place in the kernel")
+        return
+    names = [f"{name}s" for name in axis_names(tensor.shape)[:2]]
+    for axis, along, colour in zip((0, 1), names, ("#b2182b", "#2166ac"), strict=True):
+        shares = np.sort(np.moveaxis(percent, axis, 0).reshape(tensor.shape[axis], -1).mean(1))[::-1]
+        line = np.append(shares, shares[-1])
+        axes.plot(np.linspace(0, 100, len(line)), line, drawstyle="steps-post", color=colour, label=along)
+    axes.set_title("not zero, in falling order", fontsize=10, loc="left")
+    axes.set(xlim=(0, 100), ylim=(0, None))
+    axes.set_xlabel(f"% of the {', of the '.join(names)}", fontsize=8)
+    axes.set_ylabel("% of their weights", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_share(axes: Axes, percent: Floats, title: str) -> None:
+    image = axes.imshow(percent, cmap="Greys", vmin=0)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set(xticks=[], yticks=[])
+    if percent.size <= MOST_NUMBERS:
+        axes.set_xlabel("% of the weights", fontsize=8)
+        for (row, column), share in np.ndenumerate(percent):
+            colour = "white" if share > percent.max() / 2 else "black"
+            axes.text(column, row, f"{share:.3g}", ha="center", va="center", fontsize=8, color=colour)
+        return
+    assert axes.figure is not None
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.set_label("% of the weights", fontsize=8)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _draw_slices(axes: Axes, tensor: ClusteredTensor, layout: _InputLayout) -> None:
+    """The slices with the most live weights, each laid out as the input: what one unit looks at."""
+    slices = np.moveaxis(tensor.palette.indices.reshape(tensor.shape), layout.axis, 1)
+    live = np.moveaxis(tensor.live(), layout.axis, 1).sum(1)
+    count = min(SLICES * LINES, len(slices))
+    chosen = np.sort(np.argsort(-live, kind="stable")[:count])
+    colours = cluster_colours(tensor.palette.codebook)[slices[chosen]]
+    tiles = colours.reshape(count, -1, layout.height, layout.width, 3).mean(1)
+    other = "row" if layout.axis == 1 else "column"
+    _show(axes, _tiled(tiles[:, None], SLICES))
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(
+        f"{tensor.name}: the {count} {other}s with the most weights that are not zero, each laid out as the input "
+        f"({layout.height}x{layout.width}): what one unit looks at",
+        fontsize=10,
+        loc="left",
+    )
+
+
+@dataclass(frozen=True)
+class _InputLayout:
+    """An axis of a matrix that is as long as an input of the model, which is a picture."""
+
+    axis: int
+    height: int
+    width: int
+
+    @property
+    def name(self) -> str:
+        return ("row", "column")[self.axis]
+
+
+def _input_layout(shape: tuple[int, ...], inputs: Sequence[tuple[int, ...]]) -> _InputLayout | None:
+    """The last two dimensions of an input, or those of a square."""
+    if len(shape) != 2:
+        return None
+    for axis in (1, 0):
+        for sample in inputs:
+            if not sample or math.prod(sample) != shape[axis]:
+                continue
+            side = math.isqrt(shape[axis])
+            if len(sample) > 1:
+                return _InputLayout(axis, *sample[-2:])
+            if side * side == shape[axis] and side > 1:
+                return _InputLayout(axis, side, side)
+    return None
