@@ -130,8 +130,7 @@ def fine_tune(
                   hard stage; needed for ``max_drop``
     file_bytes    bytes that the file of ``model`` as it is would have: measured a few times in the hard stage; needed
                   for ``target_bytes``
-    on_step       handed the prior before the first step and after every one, to look at and leave as it is; for
-                  example ``WeightFrames.add``
+    on_step       handed the prior before the first step and after every one, only to look at (``WeightFrames.add``)
 
     ``train`` may leave the global generators of torch as it likes: the caller's are put back.
 
