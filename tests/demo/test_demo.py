@@ -34,7 +34,8 @@ def test_result_is_what_lies_on_disk(data: Path, tmp_path: Path) -> None:
     seen: list[int] = []
     output = tmp_path / "out" / "demo"
     result = run_demo(data, output, epochs=1, ratio=30, seed=0, on_progress=lambda text, done, total: seen.append(done))
-    assert {path.name for path in output.iterdir()} == {"lenet.onnx", "dense.onnx", "result.json", "weights.png"}
+    models, pictures = {"lenet.onnx", "dense.onnx"}, {"weights.png", "weights.gif", "clusters.png"}
+    assert {path.name for path in output.iterdir()} == models | pictures | {"result.json", "training.csv"}
     values = json.loads((output / "result.json").read_text())
     assert values == json.loads(json.dumps(result.to_json()))
     assert values["file_bytes"] == os.path.getsize(output / "lenet.onnx")
@@ -44,7 +45,10 @@ def test_result_is_what_lies_on_disk(data: Path, tmp_path: Path) -> None:
     assert values["test_error_percent_before"] == error_percent(output / "dense.onnx", test) == pytest.approx(1.10)
     assert values["test_error_percent_after"] == error_percent(output / "lenet.onnx", test) < 8
     assert values["validation_error_percent_after"] == error_percent(output / "lenet.onnx", validation)
+    assert values["figures"] == [str(output / name) for name in ("weights.png", "weights.gif", "clusters.png")]
     assert matplotlib.image.imread(output / "weights.png").std() > 0.1
+    rows = (output / "training.csv").read_text().splitlines()
+    assert [int(row.split(",")[0]) for row in rows[1:]] == [1, *range(10, 86, 10), 85]
     assert seen == list(range(1, 5500 // 64 + 1))
     assert sum(tensor["elements"] for tensor in values["tensors"]) == 266_610  # biases too
 
