@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+import sws_compress
+
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -29,23 +31,37 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_readme(repository: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def names() -> dict[str, Any]:
     """What the reader is to have already: a network, its data, an optimiser, a metric."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(30, 60), nn.ReLU(), nn.Linear(60, 5))
     x = torch.randn(400, 30)
-    loader = list(zip(x.split(20), x[:, :5].argmax(1).split(20), strict=True))
-    names = {
+    return {
+        "sws": sws_compress,
+        "torch": torch,
         "net": net,
-        "loader": loader,
+        "loader": list(zip(x.split(20), x[:, :5].argmax(1).split(20), strict=True)),
         "optimizer": torch.optim.Adam(net.parameters(), 1e-3),
         "epochs": 2,
         "accuracy": lambda model: 0.5,
         "cross_entropy": cross_entropy,
     }
+
+
+def test_readme(repository: Path, tmp_path: Path, names: dict[str, Any]) -> None:
     assert run_blocks(repository / "README.md", names) >= 2
     assert (tmp_path / "small.onnx").stat().st_size > 0
     assert names["result"].ratio > 3
+
+
+def test_watching(repository: Path, tmp_path: Path, names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_blocks(repository / "docs" / "watching.md", names) == 4
+    assert {"small.onnx", "training.csv", "weights.gif", "mine.gif", "clusters.png"} == {
+        path.name for path in tmp_path.iterdir()
+    }
+    assert names["steps"] == (1, *range(10, 81, 10))
+    assert "% of the weights" in capsys.readouterr().out
 
 
 def test_tutorial(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

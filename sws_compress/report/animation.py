@@ -127,10 +127,13 @@ class _Panel:
         counts, mixture = snapshot.histograms[self.name].counts, _sorted(snapshot.mixtures[self.name])
         colours = np.where(mixture.means[:, None] == 0, to_rgb(ZERO), cluster_colours(mixture.means))
         soft = snapshot.stage == SOFT
-        shade = np.argmax(log_joint(self.centres, mixture), axis=0) * len(self.bars) // mixture.components
+        shades = np.arange(mixture.components) * len(self.bars) // mixture.components
+        shade = shades[np.argmax(log_joint(self.centres, mixture), axis=0)]
         for i, bars in enumerate(self.bars):
+            members = np.flatnonzero(shades == i)
+            palest = members[np.argmin(np.abs(mixture.means[members]))]  # zero keeps its own colour
             bars.set_data(np.where(shade == i, counts, 0.0))
-            bars.set_color((*colours[i * mixture.components // len(self.bars)], 1.0 if soft else 0.45))
+            bars.set_color((*colours[palest], 1.0 if soft else 0.45))
             self.axes.draw_artist(bars)
         if soft:
             density = _per_bin(mixture, self.grid, self.step) * counts.sum()

@@ -32,7 +32,7 @@ MOST_NUMBERS = 49
 """Cells that are labelled: a kernel of 7x7."""
 SLICES, LINES = 24, 2
 """Rows that are laid out as the input: so many side by side, on so many lines."""
-DPI = 130
+DPI = 120
 ROW_INCHES = 2.9
 EDGE = "#4b5563"
 SEAM = 0.9
