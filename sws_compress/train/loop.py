@@ -247,17 +247,8 @@ class _Run:
 
     def _progress(self, loss: float) -> Progress:
         prior, steering = self.prior, self.steering
-        return Progress(
-            prior.steps,
-            self.total_steps,
-            prior.stage,
-            loss,
-            prior.coded_bits,
-            prior.coded_ratio,
-            steering.metric,
-            steering.projected_bytes,
-            prior.rate,
-        )
+        known = steering.metric, steering.projected_bytes, prior.rate
+        return Progress(prior.steps, self.total_steps, prior.stage, loss, prior.coded_bits, prior.coded_ratio, *known)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from sws_compress.errors import ArgumentError
+from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.report.frames import BINS, WeightFrames
 from sws_compress.train.prior import SoftWeightSharing
 from tests.train.digits import Batches, trained
@@ -63,6 +63,20 @@ def test_a_run_of_unknown_length_keeps_at_most_count() -> None:
         optimizer.step()
         prior.step()
     assert [snapshot.step for snapshot in frames.snapshots] == [0, 8, 16, 24]
+
+
+def test_weights_that_are_not_finite_are_the_runs_affair() -> None:
+    network = trained()
+    prior = SoftWeightSharing(network, torch.optim.Adam(network.parameters()), components=4)
+    frames = WeightFrames()
+    frames.add(prior)
+    with torch.no_grad():
+        network[0].weight[3, 5] = torch.nan
+    prior.steps += 1
+    frames.add(prior)
+    assert [snapshot.step for snapshot in frames.snapshots] == [0]
+    with pytest.raises(ModelError, match="must be finite"):
+        prior.histograms()
 
 
 def test_histograms_are_of_latent_weights() -> None:
