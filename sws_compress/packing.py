@@ -26,7 +26,7 @@ _SMALL = 4096
 """Elements up to which a tensor may share the stream of another."""
 
 _SMALLEST_VECTOR = 8
-"""Elements from which a vector is looked at: by itself it would not pay, in one stream with others of its kind it may."""
+"""Elements from which a vector is looked at: by itself it would not pay, in one stream with others it may."""
 
 _MIDDLING = 1 << 19
 """Elements up to which a tensor may share one stream with all others."""
