@@ -18,7 +18,7 @@ FLOORS = (
     {"files"},
     {"mixture", "codec", "graph"},
     {"train", "packing", "report", "sessions"},
-    {"shipping", "runtime"},
+    {"shipping", "runtime", "integrations"},
     {"streaming"},
     {"data_free", "expansion", "modules"},
     {"api"},
