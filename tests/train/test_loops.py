@@ -35,7 +35,7 @@ OPTIMIZERS: dict[str, Any] = {
 def batches(count: int) -> list[tuple[Tensor, Tensor]]:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
-        return [batch for _ in range(10) for batch in Batches(400, 40)][:count]
+        return [batch for _ in range(1 + count // 10) for batch in Batches(400, 40)][:count]
 
 
 def prior_of(model: nn.Module, optimizer: torch.optim.Optimizer, **options: Any) -> SoftWeightSharing:
@@ -89,30 +89,26 @@ def test_steps_that_the_scaler_skips_are_no_steps(name: str) -> None:
     assert_same(wanted, prior)
 
 
-@pytest.mark.parametrize("every_batch", [False, True])
-def test_accumulated_gradients(every_batch: bool) -> None:
-    """The prior may be stepped with the optimiser or after every batch."""
-    given = batches(2 * STEPS)
-    halves = zip(given[::2], given[1::2], strict=True)
-    wanted = plain(trained(), [(torch.cat([a, c]), torch.cat([b, d])) for (a, b), (c, d) in halves], "sgd")
-    model = trained()
-    optimizer = OPTIMIZERS["sgd"](model.parameters())
-    prior = prior_of(model, optimizer)
-    for i, (pixels, labels) in enumerate(given):
-        (functional.cross_entropy(model(pixels), labels) / 2).backward()
-        if i % 2:
-            optimizer.step()
-        if i % 2 or every_batch:
-            prior.step()
-        if i % 2:
-            optimizer.zero_grad()
-    assert prior.steps == wanted.steps == STEPS
-    same = []
-    for name, palette in wanted.snap().items():  # sums over a batch and over its halves are rounded differently
-        mine = prior.snap()[name]
-        same.append(float((palette.indices == mine.indices).mean()))
-        np.testing.assert_allclose(mine.codebook, palette.codebook, atol=2e-3)
-    assert min(same) > 0.97
+def test_while_gradients_accumulate_nothing_happens() -> None:
+    """The prior may be stepped after every batch: what counts is that the optimiser has moved."""
+
+    def run(every_batch: bool) -> SoftWeightSharing:
+        model = trained()
+        optimizer = OPTIMIZERS["sgd"](model.parameters())
+        prior = prior_of(model, optimizer)
+        for i, (pixels, labels) in enumerate(batches(3 * STEPS)):
+            (functional.cross_entropy(model(pixels), labels) / 3).backward()
+            if i % 3 == 2:
+                optimizer.step()
+            if i % 3 == 2 or every_batch:
+                prior.step()
+            if i % 3 == 2:
+                optimizer.zero_grad()
+        return prior
+
+    wanted = run(every_batch=False)
+    assert wanted.steps == STEPS
+    assert_same(wanted, run(every_batch=True))
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -207,18 +203,31 @@ def compiled(part: str) -> nn.Module:
     return model
 
 
+@pytest.fixture(scope="module")
+def simple(tmp_path_factory: pytest.TempPathFactory) -> tuple[SoftWeightSharing, Path]:
+    """The run of the plain module, and its file."""
+    model = trained()
+    prior = plain(model, batches(STEPS))
+    file = tmp_path_factory.mktemp("simple") / "plain.onnx"
+    sws.export(model, prior.snap(), file, example_inputs=data()[0][:4])
+    return prior, file
+
+
 @pytest.mark.parametrize("part", ["whole", "first layer", "in place"])
-def test_compiled_modules_are_known_by_their_plain_names(part: str, tmp_path: Path) -> None:
-    model, simple = compiled(part), trained()
-    prior, wanted = plain(model, batches(STEPS)), plain(simple, batches(STEPS))
+def test_compiled_modules_are_known_by_their_plain_names(
+    part: str, simple: tuple[SoftWeightSharing, Path], tmp_path: Path
+) -> None:
+    model = compiled(part)
+    prior = plain(model, batches(STEPS))
     assert list(prior.mixtures) == ["0.weight", "2.weight"]
-    assert_same(wanted, prior)
-    pixels = data()[0][:4]
-    files = [tmp_path / "compiled.onnx", tmp_path / "plain.onnx"]
-    for net, own, file in zip((model, simple), (prior, wanted), files, strict=True):
-        sws.export(net, own.snap(), file, example_inputs=pixels)
-    assert files[0].read_bytes() == files[1].read_bytes()
-    sws.export(simple, prior.snap(), files[0], example_inputs=pixels)  # the palettes fit the plain module
+    assert_same(simple[0], prior)
+    result = sws.export(model, prior.snap(), tmp_path / "out.onnx", example_inputs=data()[0][:4])
+    if part == "first layer":  # its tensors stand in another order
+        names = {row.name for row in sws.inspect(result.output).parts.rows}
+        assert names == {row.name for row in sws.inspect(simple[1]).parts.rows}
+        assert names >= {"0.weight", "2.weight"}
+    else:
+        assert result.output.read_bytes() == simple[1].read_bytes()
 
 
 def test_state_goes_from_a_compiled_module_to_a_plain_one() -> None:
@@ -294,7 +303,7 @@ COMPUTED: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("kind", COMPUTED)
-def test_computed_weights_are_refused_and_the_cure_cures(kind: str, tmp_path: Path) -> None:
+def test_computed_weights_are_refused_and_the_cure_cures(kind: str) -> None:
     make, how = COMPUTED[kind]
     model = trained()
     make(model[0])
@@ -303,18 +312,22 @@ def test_computed_weights_are_refused_and_the_cure_cures(kind: str, tmp_path: Pa
         plain(model, [])
     with pytest.raises(ModelError, match=message):
         plain(model, [], parameters=lambda name, _: name.startswith("0"))
-    with pytest.raises(ModelError, match=message):
-        sws.compress(model, tmp_path / "out.onnx", example_inputs=data()[0][:4])
     assert list(plain(model, batches(3), parameters=["2.weight"]).mixtures) == ["2.weight"]
 
     cure = str(refusal.value).split("call ")[1].split(" before")[0]
     exec(cure, {"torch": torch, "model": model})
-    before = model(data()[0])
-    prior = plain(model, batches(STEPS))
-    assert list(prior.mixtures) == ["0.weight", "2.weight"]
-    result = sws.export(model, prior.snap(), tmp_path / "out.onnx", example_inputs=data()[0][:4])
-    assert result.ratio > 3
-    assert not torch.equal(before, model(data()[0]))
+    assert list(plain(model, batches(3)).mixtures) == ["0.weight", "2.weight"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("make", [parametrizations.weight_norm, nn.utils.weight_norm])
+def test_compress_refuses_computed_weights(make: Any, tmp_path: Path) -> None:
+    model = trained()
+    make(model[0])
+    model(data()[0])
+    with pytest.raises(ModelError, match=r"0.weight must be an ordinary parameter"):
+        sws.compress(model, tmp_path / "out.onnx", example_inputs=data()[0][:4])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_small_or_frozen_computed_weights_are_nobodys_business() -> None:
