@@ -29,7 +29,7 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         Trainer(max_epochs=20, callbacks=[callback]).fit(module, loader)
         sws.export(module.net, callback.palettes, "small.onnx", example_inputs=x)
 
-    components, ratio, schedule, parameters, sharing    as of ``SoftWeightSharing``
+    components, ratio, strength, schedule, parameters, sharing    as of ``SoftWeightSharing``
     submodule       name of the part that is compressed and exported; names of parameters are those in it
     total_steps     optimiser steps of the run; by default Lightning's estimate of them
     optimizer       index in ``configure_optimizers``, of the one that trains the compressed parameters
@@ -42,6 +42,7 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         *,
         components: int = 16,
         ratio: float = 20.0,
+        strength: float | None = None,
         schedule: Schedule | None = None,
         parameters: Selection | None = None,
         sharing: Sharing = Sharing.TENSOR,
@@ -50,7 +51,12 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         optimizer: int = 0,
     ) -> None:
         self._settings = PriorSettings(
-            components=components, ratio=ratio, schedule=schedule, parameters=parameters, sharing=sharing
+            components=components,
+            ratio=ratio,
+            strength=strength,
+            schedule=schedule,
+            parameters=parameters,
+            sharing=sharing,
         )
         self._submodule, self._total_steps, self._optimizer = submodule, total_steps, optimizer
         self._palettes: dict[str, Palette] | None = None

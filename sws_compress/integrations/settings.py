@@ -18,6 +18,7 @@ class PriorSettings:
 
     components: int
     ratio: float
+    strength: float | None
     schedule: Schedule | None
     parameters: Selection | None
     sharing: Sharing

@@ -33,7 +33,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
         sws.export(model, callback.palettes, "small.onnx", example_inputs=(ids,))
 
-    components, ratio, schedule, parameters, sharing    as of ``SoftWeightSharing``; the steps are the trainer's
+    components, ratio, strength, schedule, parameters, sharing    as of ``SoftWeightSharing``; the steps are the trainer's
     resume_from     the checkpoint given to ``train(resume_from_checkpoint=...)``, where that is not the trainer's own
                     folder for the step: callbacks are not told
 
@@ -46,13 +46,19 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         *,
         components: int = 16,
         ratio: float = 20.0,
+        strength: float | None = None,
         schedule: Schedule | None = None,
         parameters: Selection | None = None,
         sharing: Sharing = Sharing.TENSOR,
         resume_from: str | os.PathLike[str] | None = None,
     ) -> None:
         self._settings = PriorSettings(
-            components=components, ratio=ratio, schedule=schedule, parameters=parameters, sharing=sharing
+            components=components,
+            ratio=ratio,
+            strength=strength,
+            schedule=schedule,
+            parameters=parameters,
+            sharing=sharing,
         )
         self._resume_from = resume_from
         self._palettes: dict[str, Palette] | None = None
