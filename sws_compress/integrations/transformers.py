@@ -33,7 +33,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
         sws.export(model, callback.palettes, "small.onnx", example_inputs=(ids,))
 
-    components, ratio, strength, schedule, parameters, sharing    as of ``SoftWeightSharing``; the steps are the trainer's
+    components, ratio, strength, schedule, parameters, sharing    as of ``SoftWeightSharing``
     resume_from     the checkpoint given to ``train(resume_from_checkpoint=...)``, where that is not the trainer's own
                     folder for the step: callbacks are not told
 
