@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 import sws_compress as sws
+import sws_compress.integrations
 from sws_compress.errors import ArgumentError
 from sws_compress.integrations.lightning import SoftWeightSharingCallback
 from sws_compress.train.schedule import Schedule
@@ -179,8 +182,15 @@ def test_skipped_steps_are_not_counted(tmp_path: Path) -> None:
     assert_holds(module.net, prior.palettes)
 
 
-def test_its_elder_package(tmp_path: Path) -> None:
-    prior = callback(submodule="", parameters=["net.2.weight"])
+def test_its_elder_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ``lightning`` is not installed, ``pytorch_lightning`` serves as well."""
+    name = "sws_compress.integrations.lightning"
+    monkeypatch.setattr(sws_compress.integrations, "lightning", None)  # put back afterwards, as the entries are
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    monkeypatch.delitem(sys.modules, name)
+    elder = importlib.import_module(name).SoftWeightSharingCallback
+    assert issubclass(elder, pytorch_lightning.Callback)
+    prior = elder(components=8, ratio=14, schedule=SCHEDULE, parameters=["net.2.weight"])
     module = fit(tmp_path, prior, library=pytorch_lightning, max_epochs=1)
     assert list(prior.palettes) == ["net.2.weight"]
     assert_holds(module, prior.palettes)
