@@ -176,7 +176,9 @@ def export(
     """
     target = checked_output(output)
     started = time.perf_counter()
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    from sws_compress.train.select import plain_name
+
+    parameters = {plain_name(name): parameter for name, parameter in model.named_parameters(remove_duplicate=False)}
     for name, palette in palettes.items():
         if name not in parameters:
             raise ArgumentError(

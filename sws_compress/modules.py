@@ -86,7 +86,7 @@ def compress_module(
     check_components(settings.components)
     if vectors is not None:
         check_components(vectors)
-    network = copy.deepcopy(model)
+    network = _copied(model)
     if train is None:  # nothing is trained, so that frozen weights are clustered as well
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
@@ -113,6 +113,16 @@ def compress_module(
         network=network,
         mixtures=mixtures,
     )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:  # tensors that are computed, like those of the older weight norm, are not copied
+        raise ModelError(
+            f"{type(model).__name__} must be copied before it is compressed, got '{str(error).splitlines()[0]}': "
+            "make computed weights parameters, with torch.nn.utils.remove_weight_norm for one"
+        ) from error
 
 
 def _missed(goal: Goal, file_bytes: int, before: float | None, after: float | None) -> Iterable[str]:

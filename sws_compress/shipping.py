@@ -149,7 +149,8 @@ class Template:
         """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""
         model = self._model.clone()
         initializers = model.graph.initializers
-        for name, parameter in [*network.named_parameters(), *network.named_buffers()]:
+        for full_name, parameter in [*network.named_parameters(), *network.named_buffers()]:
+            name = full_name.replace("_orig_mod.", "")  # of what torch.compile wrapped
             value = initializers.get(name)
             if value is None or value.const_value is None or list(value.const_value.shape) != list(parameter.shape):
                 if name not in initializers and parameter.numel() <= 1:

@@ -18,7 +18,7 @@ FLOORS = (
     {"files", "terminal"},
     {"mixture", "codec", "graph"},
     {"train", "packing", "report", "sessions"},
-    {"shipping", "runtime"},
+    {"shipping", "runtime", "integrations"},
     {"streaming", "watching"},
     {"data_free", "expansion", "interpretation", "modules"},
     {"api"},

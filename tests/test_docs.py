@@ -64,6 +64,14 @@ def test_watching(repository: Path, tmp_path: Path, names: dict[str, Any], capsy
     assert "% of the weights" in capsys.readouterr().out
 
 
+def test_loops(repository: Path, tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    assert run_blocks(repository / "docs" / "loops.md", names) >= 7
+    written = {path.name for path in tmp_path.glob("*.onnx")}
+    assert written == {f"{loop}.onnx" for loop in ("plain", "mixed", "bert", "lightning", "compiled")}
+    assert names["result"].ratio > 3
+
+
 def test_tutorial(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     assert run_blocks(repository / "docs" / "tutorial.md", names) >= 8

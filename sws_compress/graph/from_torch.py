@@ -21,7 +21,7 @@ FOLD_BYTES = 1 << 31
 
 
 def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int = EXPORTER_OPSET) -> ir.Model:
-    """The module in evaluation mode, its parameters as initialisers under their torch names.
+    """The module in evaluation mode, its parameters as initialisers under their torch names, ``torch.compile`` undone.
 
     ``example_inputs`` are the positional arguments of one call. Their first dimension stays free where the module
     allows it: an example of at least two rows leaves the batch dimension dynamic. Outputs are named ``output`` (or
@@ -33,6 +33,7 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
     """
     import torch
 
+    model = getattr(model, "_orig_mod", model)  # inside torch.compile's wrapper
     try:
         with evaluating(model), _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -50,6 +51,8 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
             "check example_inputs, or export it yourself and compress the .onnx file"
         ) from error
     assert program is not None
+    for name, value in list(program.model.graph.initializers.items()):
+        value.name = name.replace("_orig_mod.", "")  # of parts that torch.compile wrapped
     with _quiet():
         _simplify(program.model)
     outputs = program.model.graph.outputs

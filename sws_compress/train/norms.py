@@ -11,7 +11,7 @@ from torch import nn
 
 from sws_compress.mixture.cluster import cluster
 from sws_compress.train.batches import inputs_and_targets, moved
-from sws_compress.train.select import ParameterGroup
+from sws_compress.train.select import ParameterGroup, plain_name
 
 STATISTICS_BATCHES = 100
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -77,8 +77,8 @@ def cluster_vectors(model: nn.Module, components: int, *, besides: Collection[st
     """
     kinds: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if name not in besides and parameter.dim() == 1 and parameter.dtype == torch.float32:
-            kinds.setdefault(name.rpartition(".")[2], {})[name] = parameter
+        if plain_name(name) not in besides and parameter.dim() == 1 and parameter.dtype == torch.float32:
+            kinds.setdefault(name.rpartition(".")[2], {})[plain_name(name)] = parameter
     for kind, members in kinds.items():
         group = ParameterGroup(kind, tuple(members), tuple(members.values()))
         group.write(cluster(group.values(), components, seed=seed).palette.expand())

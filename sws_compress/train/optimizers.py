@@ -20,6 +20,35 @@ class Metric:
     epsilon: float = 0.0
 
 
+class StepWatch:
+    """Knows whether an optimiser has moved its parameters since it was last asked.
+
+    GradScaler skips the steps whose gradients overflowed, and loops that accumulate gradients step now and then: only
+    torch's own hook tells for every loop. The watch outlives whoever asks it, so it holds nothing.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._moved = False
+        optimizer.register_step_post_hook(self._note)
+
+    def moved(self) -> bool:
+        """True once for any number of steps since the last call."""
+        moved, self._moved = self._moved, False
+        return moved
+
+    def _note(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        # GradScaler calls step of a fused optimiser whatever the gradients are, and leaves it the skipping.
+        overflow = getattr(optimizer, "found_inf", None)
+        if overflow is None or not bool(overflow):
+            self._moved = True
+
+
+def unwrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """The torch optimiser inside wrappers that keep it as ``optimizer``, like those of Accelerate and Lightning."""
+    inner = getattr(optimizer, "optimizer", None)
+    return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
+
+
 def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
     """Raise ArgumentError unless the metric of ``optimizer`` is known."""
     if not isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW | torch.optim.SGD):

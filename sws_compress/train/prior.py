@@ -15,7 +15,7 @@ from sws_compress.mixture.init import check_components
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette, palette_of
 from sws_compress.train.hard_stage import CODEBOOK_ENTRY_BITS, START_RATE, HardStage
-from sws_compress.train.optimizers import check_optimizer, groups_by_parameter
+from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing, select_parameters
 from sws_compress.train.soft_stage import SoftStage
@@ -33,9 +33,10 @@ class SoftWeightSharing:
             loss(net(x), y).backward(); optimizer.step(); prior.step(); optimizer.zero_grad()
         palettes = prior.snap()
 
-    ``step`` follows every optimiser step, before the gradients are cleared. With ``total_steps`` it runs the whole
-    alternation by itself: EM steps at the schedule's intervals, then the hard stage, then codebook tuning. Without it
-    the prior stays in the soft stage at its final strength, and ``update`` (the EM step) is the caller's.
+    ``step`` follows every optimiser step, before the gradients are cleared; it does nothing unless the optimiser has
+    moved since. With ``total_steps`` it runs the whole alternation by itself: EM steps at the schedule's intervals,
+    then the hard stage, then codebook tuning. Without it the prior stays in the soft stage at its final strength, and
+    ``update`` (the EM step) is the caller's. Names are those of the module without ``torch.compile``.
 
     components    mixture components per group, 2..256, one of them at zero
     ratio         32 bits * (selected weights) / (coded bits) to reach in the hard stage
@@ -66,8 +67,8 @@ class SoftWeightSharing:
             raise ArgumentError(f"strength must be > 0, got {strength}: leave it out to reach a ratio")
         if total_steps is not None and total_steps < 1:
             raise ArgumentError(f"total_steps must be >= 1, got {total_steps}: count the optimizer steps of the run")
-        check_optimizer(optimizer)
-        self.optimizer = optimizer
+        self.optimizer = unwrapped(optimizer)
+        check_optimizer(self.optimizer)
         self.schedule = schedule or Schedule()
         self.ratio = ratio
         self.strength = strength
@@ -82,6 +83,7 @@ class SoftWeightSharing:
         self._held_bits: float | None = None
         self.final_bits = FLOAT_BITS * self._elements / ratio
         """Coded bits that the hard stage ends at; whoever steers the run may change it."""
+        self._watch = StepWatch(self.optimizer)
 
     def hold_bits(self, bits: float) -> None:
         """Aim for so many coded bits from the next EM step on, whatever the schedule says."""
@@ -153,7 +155,13 @@ class SoftWeightSharing:
         return found
 
     def step(self) -> None:
-        """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due."""
+        """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due.
+
+        Neither counts nor changes anything when the optimiser has not moved since the last call: between two steps of
+        accumulated gradients, or when GradScaler skipped a step.
+        """
+        if not self._watch.moved():
+            return
         stage = self.stage
         self.steps += 1
         due = self.total_steps is not None and self.steps % self.schedule.update_every(stage) == 0

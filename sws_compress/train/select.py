@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
+from sws_compress.train.computed import originals, refuse_computed
 
 WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -30,6 +31,9 @@ WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
 
 ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 """MultiheadAttention's own; its output projection is a linear module."""
+
+NORMS: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.RMSNorm)
+"""Whose ``weight`` may have several dimensions and yet is no matrix."""
 
 Selection = Callable[[str, nn.Parameter], bool] | Iterable[str]
 
@@ -81,15 +85,28 @@ class ParameterGroup:
 def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
     """Names of the weights of linear, convolution, embedding, recurrent and attention modules.
 
-    Those with fewer than ``smallest`` elements are left out: their codebook would cost more than it saves.
+    A parameter of two dimensions or more that is called ``weight`` counts as one whatever its module, unless that is a
+    norm: transformers.GPT2 has linear layers of a type of its own. Those with fewer than ``smallest`` elements are left
+    out: their codebook would cost more than it saves. Of a parametrised weight, the names of its originals.
     """
-    chosen = set()
+    chosen: set[str] = set()
     for prefix, module in model.named_modules():
-        if isinstance(module, WEIGHT_MODULES):
-            for name, parameter in module.named_parameters(recurse=False):
-                if name.startswith(("weight", *ATTENTION_WEIGHTS)) and parameter.numel() >= smallest:
-                    chosen.add(f"{prefix}.{name}" if prefix else name)
-    return frozenset(chosen)
+        held = [(name, (name,), parameter) for name, parameter in module.named_parameters(recurse=False)]
+        for name, names, tensor in held + originals(module):
+            if tensor.numel() >= smallest and _is_weight(module, name, tensor):
+                chosen.update(f"{prefix}.{each}" if prefix else each for each in names)
+    return frozenset(map(plain_name, chosen))
+
+
+def _is_weight(module: nn.Module, name: str, tensor: torch.Tensor) -> bool:
+    if isinstance(module, WEIGHT_MODULES):
+        return name.startswith(("weight", *ATTENTION_WEIGHTS))
+    return name == "weight" and tensor.dim() >= 2 and not isinstance(module, NORMS)
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name in the module as it was before ``torch.compile`` wrapped it or a part of it."""
+    return name.replace("_orig_mod.", "")
 
 
 def select_parameters(
@@ -102,13 +119,16 @@ def select_parameters(
     """Groups of trainable float parameters, tied parameters once, in the order of ``model.named_parameters()``.
 
     ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``. A tied
-    parameter may be named by any of its names; it is known here by its first.
+    parameter may be named by any of its names; it is known here by its first. Names are ``plain_name``s.
 
     Raises ArgumentError for names that the model does not have or that are not trainable, ModelError when nothing is
-    left to compress or a tensor holds NaN or infinities.
+    left to compress, a tensor holds NaN or infinities, or what is compressed would not be what the network multiplies
+    by (``refuse_computed``).
     """
-    named = dict(model.named_parameters())  # named_parameters() yields a tied parameter once, under its first name
+    # named_parameters() yields a tied parameter once, under its first name
+    named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     chosen = _chosen_names(model, named, parameters, smallest)
+    refuse_computed(model, [p for name, p in named.items() if name in chosen and p.requires_grad])
     members: dict[str, list[str]] = {}
     for name, parameter in named.items():
         if name in chosen and parameter.requires_grad and parameter.numel():
@@ -129,7 +149,7 @@ def _chosen_names(
 ) -> frozenset[str]:
     if callable(parameters):
         return frozenset(name for name, parameter in named.items() if parameters(name, parameter))
-    aliases = dict(model.named_parameters(remove_duplicate=False))
+    aliases = {plain_name(name): parameter for name, parameter in model.named_parameters(remove_duplicate=False)}
     names = default_weights(model, smallest) if parameters is None else _checked_names(parameters, aliases)
     # A tied weight may carry its first name under a module that is not of a weight type, or not the name that the
     # caller knows it by: go by identity.
@@ -140,7 +160,7 @@ def _chosen_names(
 def _checked_names(parameters: Iterable[str], known: dict[str, nn.Parameter]) -> frozenset[str]:
     if isinstance(parameters, str):
         raise ArgumentError(f"parameters must be several names, got the string {parameters!r}: put it in a list")
-    names = frozenset(parameters)
+    names = frozenset(map(plain_name, parameters))
     for name in sorted(names):
         if name not in known:
             raise ArgumentError(

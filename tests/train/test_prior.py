@@ -73,6 +73,7 @@ def test_without_total_steps_it_stays_soft_and_updates_are_the_callers() -> None
     assert prior.mixtures["0.weight"] is before
     prior.update()
     assert not np.array_equal(prior.mixtures["0.weight"].means, before.means)
+    optimizer.step()
     weights = model[0].weight.detach().clone()
     prior.step()
     assert not torch.equal(weights, model[0].weight)

@@ -1,0 +1,34 @@
+"""What the callbacks have in common: the prior's settings until there is an optimiser, and its numbers for a log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.schedule import Schedule, Stage
+from sws_compress.train.select import Selection, Sharing
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorSettings:
+    """The settings of a ``SoftWeightSharing`` that does not depend on the run; see there."""
+
+    components: int
+    ratio: float
+    strength: float | None
+    schedule: Schedule | None
+    parameters: Selection | None
+    sharing: Sharing
+
+    def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, total_steps: int) -> SoftWeightSharing:
+        return SoftWeightSharing(model, optimizer, total_steps=total_steps, **vars(self))
+
+
+def numbers(prior: SoftWeightSharing) -> dict[str, float]:
+    """``sws/stage`` (0 soft, 1 hard, 2 tune), ``sws/progress`` (0..1), from the hard stage on ``sws/coded_ratio``."""
+    values = {"sws/stage": float(list(Stage).index(prior.stage)), "sws/progress": prior.progress}
+    ratio = prior.coded_ratio
+    return values if ratio is None else {**values, "sws/coded_ratio": ratio}

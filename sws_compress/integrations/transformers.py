@@ -1,0 +1,162 @@
+"""Soft weight sharing in ``transformers.Trainer``."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sws_compress.errors import ArgumentError
+from sws_compress.files import write_atomically
+from sws_compress.integrations.settings import PriorSettings, numbers
+from sws_compress.mixture.snap import Palette
+from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.schedule import Schedule
+from sws_compress.train.select import Selection, Sharing
+
+try:
+    from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise ImportError("transformers must be installed: pip install 'sws-compress[transformers]'") from error
+
+STATE_FILE = "soft_weight_sharing.pt"
+"""Beside the trainer's own files in each of its checkpoints."""
+
+
+class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
+    """Soft stage, hard stage and codebook tuning over the steps of a ``Trainer``; snaps when training has ended.
+
+        callback = SoftWeightSharingCallback(components=16, ratio=20)
+        Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
+        sws.export(model, callback.palettes, "small.onnx", example_inputs=(ids,))
+
+    components, ratio, strength, schedule, parameters, sharing    as of ``SoftWeightSharing``
+    resume_from     the checkpoint given to ``train(resume_from_checkpoint=...)``, where that is not the trainer's own
+                    folder for the step: callbacks are not told
+
+    Every checkpoint holds the prior's state, and a run that resumes goes on exactly. ``add_to`` puts the callback
+    before those that write the log.
+    """
+
+    def __init__(
+        self,
+        *,
+        components: int = 16,
+        ratio: float = 20.0,
+        strength: float | None = None,
+        schedule: Schedule | None = None,
+        parameters: Selection | None = None,
+        sharing: Sharing = Sharing.TENSOR,
+        resume_from: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._settings = PriorSettings(
+            components=components,
+            ratio=ratio,
+            strength=strength,
+            schedule=schedule,
+            parameters=parameters,
+            sharing=sharing,
+        )
+        self._resume_from = resume_from
+        self._palettes: dict[str, Palette] | None = None
+        self.prior: SoftWeightSharing | None = None
+
+    @property
+    def palettes(self) -> dict[str, Palette]:
+        """What the compressed parameters hold, by name. Raises ArgumentError before training has ended."""
+        if self._palettes is None:
+            raise ArgumentError(
+                "palettes must be asked for after training, got none so far: call trainer.train() first"
+            )
+        return self._palettes
+
+    def add_to(self, trainer: Trainer) -> None:
+        """Instead of ``callbacks=[callback]``: first among the trainer's callbacks.
+
+        A log passes through them in order, and TensorBoard and its like stand before those given to the trainer.
+        """
+        trainer.callback_handler.callbacks.insert(0, self)
+
+    # -- the trainer's events ---------------------------------------------------------------------------------------
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        **others: Any,
+    ) -> None:
+        """Make the prior: the optimiser exists from here on, and a checkpoint has been loaded."""
+        if args.load_best_model_at_end:
+            raise ArgumentError(
+                "load_best_model_at_end must be False with soft weight sharing, got True: the best checkpoint is one "
+                "from before the weights were shared; evaluate the final model instead"
+            )
+        self._palettes = None
+        self.prior = self._settings.start(model, optimizer, state.max_steps)
+        if state.global_step > 0:
+            folder = self._resume_from or args.resume_from_checkpoint or _folder(args, state)
+            self.prior.load_state_dict(_read(Path(folder), state.global_step))
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        if self.prior is not None:
+            self.prior.step()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **others: Any,
+    ) -> None:
+        """Add the prior's numbers to what is logged of training steps, and to ``state.log_history``."""
+        if self.prior is not None and logs is not None and "loss" in logs:
+            values = numbers(self.prior)
+            logs.update(values)
+            state.log_history[-1].update(values)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
+        if self.prior is None or args.save_only_model or not state.is_world_process_zero:
+            return
+        buffer = io.BytesIO()
+        torch.save({"global_step": state.global_step, "prior": self.prior.state_dict()}, buffer)
+        write_atomically(_folder(args, state) / STATE_FILE, buffer.getvalue())
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        if self.prior is not None:
+            self._palettes = self.prior.snap()
+
+
+def _folder(args: TrainingArguments, state: TrainerState) -> Path:
+    """Where the trainer keeps the checkpoint of the present step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+
+def _read(folder: Path, step: int) -> dict[str, Any]:
+    """The prior's state in a checkpoint; ArgumentError if there is none, or one of another step."""
+    path = folder / STATE_FILE
+    if not path.exists():
+        raise ArgumentError(
+            f"{path} must exist to go on from step {step}, got no such file: name the checkpoint in resume_from=, or "
+            "load the model from it and train without resume_from_checkpoint to start anew"
+        )
+    # To the CPU first: parts of the state belong there, the others are moved to their parameters.
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if saved["global_step"] != step:
+        raise ArgumentError(
+            f"{path} must be of step {step}, got step {saved['global_step']}: name the same checkpoint in resume_from= "
+            "as in resume_from_checkpoint="
+        )
+    prior: dict[str, Any] = saved["prior"]
+    return prior
