@@ -32,6 +32,7 @@ from sws_compress.train.select import Sharing
 # Chosen on the last 5,000 training images.
 BATCH_SIZE = 64
 COMPONENTS = 7
+LEARNING_RATE = 1.2e-3
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def run_demo(
         components=COMPONENTS,
         ratio=ratio,
         epochs=epochs,
+        learning_rate=LEARNING_RATE,
         distillation=Distillation(),
         parameters=lambda name, parameter: True,  # biases too: as float32 they would be a fifth of the file
         sharing=Sharing.MODULE,
