@@ -13,11 +13,19 @@ from sws_compress.codec.blocks import Blocks
 from sws_compress.codec.classes import Classes
 from sws_compress.codec.code import Code, Program, Wrapped
 from sws_compress.codec.huffman import Huffman
+from sws_compress.codec.numbers import head_bytes
 from sws_compress.codec.ops import Array
+from sws_compress.codec.radix import Radix, RadixTable, table_bytes
 from sws_compress.codec.sparse import Sparse, SparseValues
+from sws_compress.codec.strides import Strides
 
 _NANOSECONDS_PER_WEIGHT = 25.0
-_BYTES_PER_WEIGHT = 20.0
+_BYTES_PER_WEIGHT = 15.0
+_BYTES_PER_DIVIDED_WEIGHT = 12.0
+_NANOSECONDS_PER_NUMBER = 90.0
+_NANOSECONDS_PER_VISIT = 70.0
+_BYTES_PER_VISIT = 26.0
+_BYTES_PER_UNFINISHED = 16.0
 _NANOSECONDS_PER_PLANE_BIT = 60.0
 _BYTES_PER_PLANE_BIT = 39.0
 _WIDE = 1.6
@@ -45,6 +53,18 @@ class LoadCost:
         return self.seconds <= other.seconds and self.peak_bytes <= other.peak_bytes
 
 
+_FREE = LoadCost(seconds=0.5, peak_bytes=64e6)
+"""What any model may cost at load."""
+
+_PER_WEIGHT = LoadCost(seconds=1 / 6e6, peak_bytes=55.0)
+"""What each weight may cost beyond that: six times the memory that the dense model takes to load."""
+
+
+def default_limit(weights: int) -> LoadCost:
+    """What loading a model of so many weights may cost unless told otherwise."""
+    return _FREE + _PER_WEIGHT.scaled(weights)
+
+
 def load_cost(code: Code) -> LoadCost:
     """The cost of decoding ``code`` at load, the weights themselves included."""
     weights = code.count * (code.codebook[0].size if code.codebook.ndim > 1 else 1)
@@ -65,6 +85,13 @@ def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
         return _decoding(program.program, arrays)
     if isinstance(program, Blocks):
         return _decoding(program.words, arrays[3:])
+    if isinstance(program, Radix):
+        each = _BYTES_PER_DIVIDED_WEIGHT if program.digits_per_word > 1 else 4.0
+        return LoadCost(0.0, each * arrays[0].size * program.digits_per_word)
+    if isinstance(program, RadixTable):
+        return LoadCost(0.0, table_bytes(arrays))
+    if isinstance(program, Strides):
+        return _walking(program)
     if isinstance(program, Huffman):
         bits = 8.0 * arrays[0].size * (_WIDE if program.wide else 1.0)
         return LoadCost(1e-9 * _NANOSECONDS_PER_PLANE_BIT * bits, _BYTES_PER_PLANE_BIT * bits)
@@ -80,3 +107,16 @@ def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
         found = LoadCost(1e-9 * _NANOSECONDS_PER_GAP * gaps, _BYTES_PER_STREAM_BIT * bits + _BYTES_PER_GAP * gaps)
         return found + _decoding(program.values, arrays[5:]) if isinstance(program, SparseValues) else found
     return LoadCost(0.0, 0.0)
+
+
+def _walking(program: Strides) -> LoadCost:
+    """Of all symbols the head, a position, a question and the result; of the unfinished ones what the levels take."""
+    first, *others = program.levels
+    total = first.finished + first.unfinished
+    each = head_bytes(first.bits) + 9.0
+    visits = sum(level.finished + level.unfinished for level in others)
+    bits = sum(level.bits * (level.finished + level.unfinished) for level in others)
+    return LoadCost(
+        1e-9 * (_NANOSECONDS_PER_NUMBER * total + _NANOSECONDS_PER_VISIT * visits),
+        each * total + _BYTES_PER_UNFINISHED * first.unfinished + _BYTES_PER_VISIT * visits + 3.5 * bits,
+    )

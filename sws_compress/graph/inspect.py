@@ -166,12 +166,14 @@ def _operators(
 
 
 def _encoding(operators: Sequence[str]) -> str:
-    """Encodings show in their operators: Expand is a constant, Compress level planes, TopK positions; Less compares
-    them with the bounds of classes, and a Slice means that values are stored apart."""
-    dense = "huffman" if "Compress" in operators else "constant" if "Expand" in operators else "radix"
+    """Encodings show in their operators: Expand is a constant, Compress a prefix code, with several Range one of
+    strides, TopK positions; Less compares them with the bounds of classes, and a Slice means that values are stored
+    apart."""
+    prefix = "strides" if operators.count("Range") > 1 else "huffman"
+    dense = prefix if "Compress" in operators else "constant" if "Expand" in operators else "radix"
     if "TopK" not in operators:
         return dense
-    if "Less" in operators and dense != "huffman":
+    if "Less" in operators and dense != prefix:
         return "classes"
     return f"sparse+{dense}" if "Slice" in operators else "sparse"
 
