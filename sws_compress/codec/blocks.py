@@ -22,6 +22,10 @@ _MOST_WORDS = 1 << 12
 """Size of the largest alphabet of words: each word that occurs takes a byte or two in the file."""
 
 
+_TRIED = 2
+"""Lengths of blocks that are encoded before it is given up: coarse codes may not come near the entropy."""
+
+
 @dataclass(frozen=True)
 class Blocks:
     """Rows of m codebook values for every word, then the code of the words.
@@ -60,7 +64,7 @@ def encode_blocks(symbols: npt.NDArray[np.uint8], codebook: Array, encode: Encod
         if occurring > 1:
             found.append((float(counts @ code_lengths(counts)) / 8 + width * occurring, length))
         length += 1
-    codes = (_encode(symbols, codebook, length, encode) for _, length in sorted(found))
+    codes = (_encode(symbols, codebook, length, encode) for _, length in sorted(found)[:_TRIED])
     return next((code for code in codes if code is not None), None)
 
 

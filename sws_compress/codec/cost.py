@@ -6,6 +6,8 @@ runtime computes while it folds stays in memory until it is done, so bytes count
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +20,7 @@ from sws_compress.codec.ops import Array
 from sws_compress.codec.radix import Radix, RadixTable, table_bytes
 from sws_compress.codec.sparse import Sparse, SparseValues
 from sws_compress.codec.strides import Strides
+from sws_compress.errors import ArgumentError
 
 _NANOSECONDS_PER_WEIGHT = 25.0
 _BYTES_PER_WEIGHT = 15.0
@@ -38,7 +41,10 @@ _BYTES_PER_GAP = 100.0
 
 @dataclass(frozen=True)
 class LoadCost:
-    """Seconds on one thread, and bytes of memory at the peak."""
+    """Seconds on one thread, and bytes of memory at the peak.
+
+    Estimates, as good as the machine is like that of the measurements; of a whole model the sum over its tensors.
+    """
 
     seconds: float
     peak_bytes: float
@@ -47,10 +53,27 @@ class LoadCost:
         return LoadCost(self.seconds + other.seconds, self.peak_bytes + other.peak_bytes)
 
     def scaled(self, factor: float) -> LoadCost:
+        """Times ``factor`` > 0; what is unlimited stays so."""
         return LoadCost(factor * self.seconds, factor * self.peak_bytes)
 
     def within(self, other: LoadCost) -> bool:
         return self.seconds <= other.seconds and self.peak_bytes <= other.peak_bytes
+
+
+def load_budget(text: str) -> LoadCost:
+    """What loading may cost: seconds ("2s"), megabytes ("300MB"), or both ("2s,300MB"); "none" for no limit.
+
+    Raises ArgumentError for anything else.
+    """
+    numbers = {"s": math.inf, "MB": math.inf}
+    for part in [] if text == "none" else text.split(","):
+        found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(s|MB)\s*", part)
+        if found is None:
+            raise ArgumentError(
+                f"load budget must be seconds, megabytes or both, got {text!r}: write it like 2s, 300MB, or 2s,300MB"
+            )
+        numbers[found[2]] = float(found[1])
+    return LoadCost(numbers["s"], 1e6 * numbers["MB"])
 
 
 _FREE = LoadCost(seconds=0.5, peak_bytes=64e6)

@@ -77,7 +77,7 @@ def decode_head(ops: ArrayOps[A], stored: A, bits: int, count: int) -> A:
 
 
 def encode_head(numbers: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
-    """Numbers (n,) below ``2 ** bits`` as bytes: (n,) for 8 bits, (1, g), (3, g), (7, g) for 4, 6, 7, else (bits, g)."""
+    """Numbers (n,) below ``2 ** bits`` as bytes: (n,), for 4, 6, 7 bits (1 or 3 or 7, g), for others (bits, g)."""
     if bits == _BYTE:
         return numbers
     padded = np.pad(numbers, (0, -numbers.size % _together(bits)))

@@ -6,15 +6,14 @@ Codes are canonical with the shorter ones first: each is the one before plus one
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-_BISECTIONS = 50
+_BISECTIONS = 40
 
-_GAPS = (*itertools.product((1, 2, 3), repeat=3), *((*gaps, 3) for gaps in itertools.product((1, 2), repeat=3)))
+_GAPS = ((1, 1, 2), (1, 2, 2), (1, 2, 3), (2, 2, 2), (2, 2, 3), (2, 3, 3), (1, 1, 2, 3), (1, 2, 2, 3), (2, 2, 2, 3))
 """Differences of lengths that are tried."""
 
 _NEAR = 1.011
@@ -79,7 +78,8 @@ def restricted_lengths(counts: npt.NDArray[np.integer], allowed: Sequence[int]) 
 def few_lengths(counts: npt.NDArray[np.integer], longest_first: int) -> npt.NDArray[np.int64] | None:
     """Few different lengths of a prefix code that takes at most `_NEAR` times the entropy; None if none was found.
 
-    The shortest is at most ``longest_first``. Of the codes tried the one in which fewest symbols are longer than each of its lengths, taken together.
+    The shortest is at most ``longest_first``. Of the codes tried the one in which fewest symbols are longer than each
+    of its lengths, taken together.
     """
     occurring = counts[counts > 0]
     bits = float(-(occurring * np.log2(occurring / occurring.sum())).sum())

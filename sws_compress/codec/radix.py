@@ -120,7 +120,8 @@ class _Form:
     def memory(self) -> float:
         """Bytes computed for a symbol before the table is read: of words, of parts divided and cut."""
         numbers = self.word_bytes + (self.word_bytes > 1) + (1 + 2 * self.parts) * (self.parts > 1)
-        return (4.0 if self.word_bytes < 4 else 8.0) * numbers / self.digits
+        number_bytes = 4.0 if self.word_bytes < 4 else 8.0
+        return number_bytes * numbers / self.digits
 
 
 def _forms(base: int) -> Iterator[_Form]:
@@ -176,4 +177,4 @@ def table_bytes(arrays: Sequence[Array]) -> float:
     parts = places[1].size if len(places) > 1 else 1
     word_bytes = words.shape[1] if words.ndim > 1 else 1
     form = _Form(word_bytes, powers.size, parts)
-    return form.memory * form.digits * words.shape[0]
+    return float(form.memory * form.digits * words.shape[0])

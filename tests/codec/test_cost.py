@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sws_compress.codec import candidates
-from sws_compress.codec.cost import LoadCost, affordable, default_limit, load_cost
+from sws_compress.codec.cost import LoadCost, affordable, default_limit, load_budget, load_cost
 from sws_compress.codec.widths import candidates_of_any_type
+from sws_compress.errors import ArgumentError
 
 BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 
@@ -45,6 +46,16 @@ def test_costs_grow_with_the_weights_whatever_the_program_is_wrapped_in():
             for one, four in zip(small, large, strict=True):
                 assert load_cost(four).seconds == pytest.approx(4 * load_cost(one).seconds, rel=0.05)
                 assert load_cost(four).peak_bytes == pytest.approx(4 * load_cost(one).peak_bytes, rel=0.3)
+
+
+def test_budgets_as_people_write_them():
+    assert load_budget("2s") == LoadCost(2.0, np.inf)
+    assert load_budget("300MB") == LoadCost(np.inf, 3e8)
+    assert load_budget("0.5s, 1.5 MB") == LoadCost(0.5, 1.5e6)
+    assert load_budget("none") == LoadCost(np.inf, np.inf)
+    for text in ("", "2", "fast", "-1s", "2s 300MB", "1e9s", "2s,none"):
+        with pytest.raises(ArgumentError, match="like 2s, 300MB, or 2s,300MB"):
+            load_budget(text)
 
 
 def test_only_codes_within_the_limit_are_affordable():
