@@ -37,13 +37,17 @@ _MEASURED = 3
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """What became of one tensor. ``members``: all tensors in its stream, itself included; ``load``: estimate for it."""
+    """What became of one tensor. ``members``: all tensors in its stream, itself included; the rest is of that stream.
+
+    ``table_bytes``: codebook and tables; ``load``: estimate.
+    """
 
     name: str
     shape: tuple[int, ...]
     encoding: str
     members: tuple[str, ...]
     payload_bytes: int
+    table_bytes: int = 0
     load: LoadCost | None = None
 
 
@@ -351,4 +355,5 @@ def _emit(plan: _Plan, opset: int, taken: Collection[str] = ()) -> Emission:
 def _describe(plan: _Plan) -> Iterator[PackedTensor]:
     for stream, code in plan:
         for name, shape in zip(stream.names, stream.shapes, strict=True):
-            yield PackedTensor(name, shape, code.encoding, stream.names, code.payload_bytes, load_cost(code))
+            stored = (code.payload_bytes, code.table_bytes, load_cost(code))
+            yield PackedTensor(name, shape, code.encoding, stream.names, *stored)
