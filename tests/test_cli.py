@@ -390,10 +390,10 @@ def test_a_packer_that_changes_a_weight_is_caught(
 
     right = shipping.pack
 
-    def spoiled(original: Any, palettes: Any) -> Any:
+    def spoiled(original: Any, palettes: Any, **limit: Any) -> Any:
         codebook = palettes["w1"].codebook.copy()
         codebook.view(np.uint32)[5] += 1
-        return right(original, {**palettes, "w1": dataclasses.replace(palettes["w1"], codebook=codebook)})
+        return right(original, {**palettes, "w1": dataclasses.replace(palettes["w1"], codebook=codebook)}, **limit)
 
     monkeypatch.setattr(shipping, "pack", spoiled)
     assert run("compress", model, "-o", output) == 1
