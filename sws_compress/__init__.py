@@ -24,6 +24,7 @@ from sws_compress.errors import (
 
 if TYPE_CHECKING:
     from sws_compress.api import compress, export, inspect, verify
+    from sws_compress.codec.cost import LoadCost
     from sws_compress.expansion import expand
     from sws_compress.interpretation import clusters, picture
     from sws_compress.mixture.params import Mixture
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentError",
     "DataError",
+    "LoadCost",
     "Mixture",
     "ModelError",
     "OutputError",
@@ -56,6 +58,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "LoadCost": "sws_compress.codec.cost",
     "Mixture": "sws_compress.mixture.params",
     "Palette": "sws_compress.mixture.snap",
     "SoftWeightSharing": "sws_compress.train.prior",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sws_compress.codec.cost import LoadCost
 from sws_compress.data_free import LowBitRuntime, compress_file, quantize_file
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
@@ -45,6 +46,7 @@ def compress(
     *,
     components: int = 16,
     runtime: LowBitRuntime | None = None,
+    load_budget: LoadCost | None = None,
     train: Iterable[Any] | None = None,
     loss: Loss | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
@@ -74,6 +76,10 @@ def compress(
     runtime         None: the smallest file, decoded to float32 at load. "int4" or "int8" (ONNX files): matrices that
                     ONNX Runtime keeps and multiplies in so many bits (com.microsoft.MatMulNBits), one scale and zero
                     point a block of 32; a larger file, less memory, ``components`` unused
+    load_budget     what loading the file may cost on one thread, beyond what the runtime needs anyway:
+                    ``sws_compress.LoadCost(seconds=2, peak_bytes=300e6)``, for example. Encodings that are estimated to
+                    take more than their share are not used; where none is left, the fastest is. By default half a
+                    second and 64 MB, and for every million weights 0.17 s and 55 MB more
     example_inputs  module: positional arguments of one call, for the export (a lone tensor needs no tuple; two rows or
                     more, for a free batch dimension); by default the first rows of ``train``
                     ONNX file: arrays by input name, or an .npz of them, for the check; by default random
@@ -109,7 +115,8 @@ def compress(
     The module that is passed in stays as it is; the compressed one is in the result. Nothing is written unless the file
     passes: the ONNX checker and ONNX Runtime take it, every decoded weight equals the snapped one bit for bit, outputs
     agree on example inputs, and it is smaller than the plain model. ONNX files with more than 256 MB of weights are
-    streamed: checked weight by weight, without running the network. Raises SwsError (see ``sws_compress.errors``).
+    streamed: coded by radix words, which load fastest, and checked weight by weight, without running the network.
+    Raises SwsError (see ``sws_compress.errors``).
     """
     target = checked_output(output)
     started = time.perf_counter()
@@ -120,8 +127,12 @@ def compress(
                 "pass the torch module to train it"
             )
         if runtime is not None:
+            if load_budget is not None:
+                raise ArgumentError("load_budget must be left out with runtime, got both: nothing is decoded at load")
             return quantize_file(Path(model), target, runtime, example_inputs, seed, on_progress, started)
-        return compress_file(Path(model), target, components, example_inputs, seed, on_progress, started)
+        return compress_file(
+            Path(model), target, components, example_inputs, seed, on_progress, started, load_limit=load_budget
+        )
     if runtime is not None:
         raise ArgumentError("runtime must be left out for a torch module, got one: export it and compress the file")
     from torch import nn
@@ -162,6 +173,7 @@ def compress(
             vectors=vectors,
             state=None if state is None else Path(state),
             watch=watch,
+            load_limit=load_budget,
         )
 
 

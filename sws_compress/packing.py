@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.codec.code import Code
-from sws_compress.codec.cost import LoadCost, affordable, load_cost
+from sws_compress.codec.cost import LoadCost, affordable, default_limit, load_cost
 from sws_compress.codec.tensors import tensor_candidates, unpack
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph import rewrite
@@ -31,22 +31,23 @@ _SMALLEST_VECTOR = 8
 _MIDDLING = 1 << 19
 """Elements up to which a tensor may share one stream with all others."""
 
-LOAD_LIMIT = LoadCost(seconds=5.0, peak_bytes=2e9)
-"""What loading a model may cost unless told otherwise: entropy codes up to some 15 million weights."""
-
 _MEASURED = 3
 """Plans of each partition that are written out: estimates leave out what is saved on functions called once."""
 
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """What became of one tensor. ``members``: all tensors in its stream, itself included; ``load``: estimate for it."""
+    """What became of one tensor. ``members``: all tensors in its stream, itself included; the rest is of that stream.
+
+    ``table_bytes``: codebook and tables; ``load``: estimate.
+    """
 
     name: str
     shape: tuple[int, ...]
     encoding: str
     members: tuple[str, ...]
     payload_bytes: int
+    table_bytes: int = 0
     load: LoadCost | None = None
 
 
@@ -104,21 +105,21 @@ def _exact_palette(values: npt.NDArray[Any]) -> Palette | None:
         return None
 
 
-def pack(model: ir.Model, palettes: Mapping[str, Palette], *, load_limit: LoadCost = LOAD_LIMIT) -> PackedModel:
+def pack(model: ir.Model, palettes: Mapping[str, Palette], *, load_limit: LoadCost | None = None) -> PackedModel:
     """Replace initialisers by palettes and write the model; ``model`` itself is not changed. As `packed_model`."""
     packed, tensors = packed_model(model, palettes, {}, load_limit=load_limit)
     return PackedModel(rewrite.write(packed), tensors)
 
 
 def packed_model(
-    model: ir.Model, palettes: Mapping[str, Palette], coded: Mapping[str, Code], *, load_limit: LoadCost = LOAD_LIMIT
+    model: ir.Model, palettes: Mapping[str, Palette], coded: Mapping[str, Code], *, load_limit: LoadCost | None = None
 ) -> tuple[ir.Model, tuple[PackedTensor, ...]]:
     """A copy of the model in which initialisers are replaced by palettes, or by codes made before.
 
     The codes of palettes are those with the smallest file, all in all; a tensor that no code makes smaller stays dense,
     with the values of its palette. Codes of palettes that would take more than their share of ``load_limit``, by
-    number of weights, are not used. Raises ArgumentError for a palette that fits no initialiser, ModelError for a model
-    that was packed before.
+    number of weights, are not used (by default that of `default_limit`). Raises ArgumentError for a palette that fits
+    no initialiser, ModelError for a model that was packed before.
     """
     refuse_compressed(model)
     for name, palette in palettes.items():
@@ -131,7 +132,8 @@ def packed_model(
     opset = packed.opset_imports[""]
     taken = rewrite.value_names(packed)
     large = [_coded_stream(packed, name, code) for name, code in coded.items()]
-    share = load_limit.scaled(1 / max(1, sum(math.prod(palette.shape) for palette in palettes.values())))
+    weights = sum(math.prod(palette.shape) for palette in palettes.values())
+    share = (load_limit or default_limit(weights)).scaled(1 / max(1, weights))
     plans = _stream_plans(packed, palettes)
     chosen = _best_plan([[*(stream.within(share) for stream in streams), *large] for streams in plans], opset)
     emission = _emit(chosen, opset, taken)
@@ -353,4 +355,5 @@ def _emit(plan: _Plan, opset: int, taken: Collection[str] = ()) -> Emission:
 def _describe(plan: _Plan) -> Iterator[PackedTensor]:
     for stream, code in plan:
         for name, shape in zip(stream.names, stream.shapes, strict=True):
-            yield PackedTensor(name, shape, code.encoding, stream.names, code.payload_bytes, load_cost(code))
+            stored = (code.payload_bytes, code.table_bytes, load_cost(code))
+            yield PackedTensor(name, shape, code.encoding, stream.names, *stored)

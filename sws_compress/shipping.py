@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from sws_compress.codec.cost import LoadCost
 from sws_compress.errors import OutputError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.graph import rewrite
@@ -70,14 +71,15 @@ def ship(
     *,
     dense_bytes: int,
     check: Callable[[bytes], Sequence[OutputDifference]],
+    load_limit: LoadCost | None = None,
 ) -> Shipped:
-    """Pack the initialisers of ``model`` that ``palettes`` names, verify, write to ``target``.
+    """Pack the initialisers of ``model`` that ``palettes`` names within ``load_limit``, verify, write to ``target``.
 
     ``check`` compares the outputs of the packed model with those of the snapped one. Raises VerificationError, and
     leaves ``target`` as it is, unless the ONNX checker and ONNX Runtime take the file, every weight decodes to its
     palette bit for bit, outputs agree within OUTPUT_TOLERANCE, and the file has fewer than ``dense_bytes``.
     """
-    packed = pack(model, palettes)
+    packed = pack(model, palettes, load_limit=load_limit)
     check_runs(packed.data)
     for name, values in decoded_weights(packed.data, [tensor.name for tensor in packed.tensors]).items():
         wanted = palettes[name].expand()
@@ -104,7 +106,14 @@ def refuse_no_gain(file_bytes: int, dense_bytes: int) -> None:
         )
 
 
-def ship_module(network: nn.Module, target: Path, examples: tuple[Any, ...], *, dense_bytes: int) -> Shipped:
+def ship_module(
+    network: nn.Module,
+    target: Path,
+    examples: tuple[Any, ...],
+    *,
+    dense_bytes: int,
+    load_limit: LoadCost | None = None,
+) -> Shipped:
     """Export a snapped module, pack whatever holds few distinct values, check against torch, write. As ``ship``."""
     model = from_torch(network, examples)
     names = [value.name for value in model.graph.inputs]
@@ -116,7 +125,8 @@ def ship_module(network: nn.Module, target: Path, examples: tuple[Any, ...], *, 
         actual = runtime.run(outputs, dict(zip(names, feeds, strict=True)))
         return list(map(difference, outputs, expected, actual))
 
-    return ship(model, find_palettes(model), target, dense_bytes=dense_bytes, check=check)
+    palettes = find_palettes(model)
+    return ship(model, palettes, target, dense_bytes=dense_bytes, check=check, load_limit=load_limit)
 
 
 def dense_onnx(model: nn.Module, examples: tuple[Any, ...]) -> bytes:
@@ -135,15 +145,16 @@ class Template:
     Raises ModelError when the module cannot be exported.
     """
 
-    def __init__(self, model: nn.Module, examples: tuple[Any, ...]) -> None:
+    def __init__(self, model: nn.Module, examples: tuple[Any, ...], load_limit: LoadCost | None = None) -> None:
         self._examples = examples
+        self._load_limit = load_limit
         self._model = from_torch(model, examples)
         self.dense_bytes = len(_plain(self._model.clone()))
 
     def packed_bytes(self, network: nn.Module) -> int:
         """Bytes of the file that the module as it is would make."""
         model = self._filled(network) or from_torch(network, self._examples)
-        return len(pack(model, find_palettes(model)).data)
+        return len(pack(model, find_palettes(model), load_limit=self._load_limit).data)
 
     def _filled(self, network: nn.Module) -> ir.Model | None:
         """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""

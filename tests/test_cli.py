@@ -390,10 +390,10 @@ def test_a_packer_that_changes_a_weight_is_caught(
 
     right = shipping.pack
 
-    def spoiled(original: Any, palettes: Any) -> Any:
+    def spoiled(original: Any, palettes: Any, **limit: Any) -> Any:
         codebook = palettes["w1"].codebook.copy()
         codebook.view(np.uint32)[5] += 1
-        return right(original, {**palettes, "w1": dataclasses.replace(palettes["w1"], codebook=codebook)})
+        return right(original, {**palettes, "w1": dataclasses.replace(palettes["w1"], codebook=codebook)}, **limit)
 
     monkeypatch.setattr(shipping, "pack", spoiled)
     assert run("compress", model, "-o", output) == 1
@@ -417,6 +417,33 @@ def test_a_file_that_is_no_smaller_is_not_shipped(
 def test_bad_components(value: str, rule: str, model: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compress", model, "-o", output, "--components", value) == 2
     assert_one_line(capsys.readouterr(), f"components must be {rule}, got {value}")
+    assert_nothing_happened(output)
+
+
+def test_a_small_load_budget_makes_a_larger_file_that_decodes_faster(
+    tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_mlp(tmp_path / "wide.onnx", gaussian(300, 200, seed=1))
+    seen = []
+    for budget in ("none", "1MB"):
+        assert run("compress", source, "-o", output, "--load-budget", budget) == 0
+        capsys.readouterr()
+        assert run("inspect", output, "--json") == 0
+        seen.append(json.loads(capsys.readouterr().out))
+    small, fast = seen
+    assert {row["encoding"] for row in fast["tensors"] if row["elements"] > 1000} == {"radix"}
+    assert small["disk_bytes"] < fast["disk_bytes"]
+    assert small["decoding"]["computed_bytes"] > 2 * fast["decoding"]["computed_bytes"] > 8 * 60_000
+    assert small["decoding"]["seconds"] > 0
+    assert run("inspect", output) == 0
+    assert "s of decoding here" in capsys.readouterr().out
+
+
+def test_bad_load_budgets(model: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", model, "-o", output, "--load-budget", "fast") == 2
+    assert_one_line(capsys.readouterr(), "load budget must be seconds, megabytes or both, got 'fast'")
+    assert run("compress", model, "-o", output, "--load-budget", "1s", "--runtime", "int8") == 2
+    assert_one_line(capsys.readouterr(), "load_budget must be left out with runtime")
     assert_nothing_happened(output)
 
 

@@ -12,10 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.codec.choose import HalfCodebook, candidates
 from sws_compress.codec.code import Code
+from sws_compress.codec.strides import Strides
 from sws_compress.codec.tensors import unpack
 from sws_compress.graph import rewrite
 from sws_compress.graph.ops import OnnxOps
 
+FEW_DEPTHS = 5
 BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 SHARES = {
     "Gaussian, K = 16": BELL,
@@ -40,7 +42,9 @@ def codes(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> 
     for code in candidates(symbols, codebook):
         if not isinstance(code.program, HalfCodebook):
             inner = getattr(code.program, "values", code.program)
-            yield code.encoding + (" of blocks" if hasattr(inner, "words") else ""), code
+            words = getattr(inner, "words", inner)
+            few = ", few depths" if isinstance(words, Strides) and len(words.levels) <= FEW_DEPTHS else ""
+            yield code.encoding + (" of blocks" if hasattr(inner, "words") else "") + few, code
 
 
 def dense_model(weights: npt.NDArray[np.float32]) -> onnx.ModelProto:

@@ -1,9 +1,10 @@
 """Seconds and memory of loading a 3,000 x 3,000 matrix in every encoding, each in a process of its own.
 
-    python -m benchmarks.encodings.load
+    python -m benchmarks.encodings.load [ENCODING ..]
 
-Prints a table and writes JSON to out/encodings/load.json. Memory is the highest resident set of the process above that
-of one that only imported ONNX Runtime, relative to the four bytes a weight of the dense matrix.
+All of them, or those whose names begin with one of the words given. Prints a table and writes JSON to
+out/encodings/load.json. Memory is the highest resident set of the process above that of one that only imported ONNX
+Runtime, relative to the four bytes a weight of the dense matrix.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def main() -> None:
         _show(rows[-1], count)
         for data, shares in SHARES.items():
             for encoding, code in codes(*drawn(shares, count)):
+                if not encoding.startswith(tuple(sys.argv[1:]) or ""):
+                    continue
                 path.write_bytes(packed_model(code, (SIDE, SIDE)))
                 rows.append({"data": data, "encoding": encoding, **measure(path)})
                 _show(rows[-1], count)

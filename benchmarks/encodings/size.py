@@ -1,10 +1,10 @@
 """Bytes of every encoding against the entropy, and what a file holds besides.
 
-    python -m benchmarks.encodings.size [MODEL.onnx]
+    python -m benchmarks.encodings.size [MODEL.onnx ..]
 
-Of a million drawn symbols the payload in bits a weight, and all other bytes of a one-matrix file, for every encoding;
-of a compressed MODEL, if one is named, the bytes of each tensor against its order-0 entropy. Writes JSON to
-out/encodings/size.json.
+Of a million drawn symbols the payload in bits a weight, and all other bytes of a one-matrix file, for every encoding.
+Of every plain MODEL that is named, its weights clustered to 16 values each: bytes of payloads, of codebooks and tables,
+and of everything else that decodes (the overhead), altogether and a tensor. Writes JSON to out/encodings/size.json.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
 from benchmarks.encodings.files import SHARES, codes, drawn, packed_model
 from benchmarks.environment import environment
-from sws_compress.graph.inspect import inspect_model
+from sws_compress.graph import rewrite
+from sws_compress.graph.read import read_model
+from sws_compress.graph.weights import find_weights
+from sws_compress.mixture.cluster import cluster
+from sws_compress.packing import find_palettes, pack
 
 SHAPE = (1000, 1000)
 
@@ -41,21 +46,43 @@ def synthetic() -> list[dict[str, object]]:
     return rows
 
 
-def of_file(path: Path) -> list[dict[str, object]]:
-    inspection = inspect_model(path.read_bytes())
-    rows: list[dict[str, object]] = []
-    for row in inspection.rows:
-        entropy = row.entropy_bits * row.size / 8
-        rows.append({"name": row.name, "encoding": row.encoding, "entropy_bytes": entropy, "bytes": row.file_bytes})
-        print(f"{row.name:20} {row.encoding:16} {entropy:10.0f} {row.file_bytes:8,}")
-    print(f"shared {inspection.shared_bytes:,}, graph {inspection.graph_bytes:,}, file {inspection.file_bytes:,} bytes")
-    return rows
+def of_model(path: Path) -> dict[str, object]:
+    model = ir.external_data.load_to_model(read_model(path))
+    palettes = {weight.name: cluster(weight.values, 16, seed=0).palette for weight in find_weights(model, smallest=256)}
+    for name, palette in palettes.items():
+        model.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
+    packed = pack(model, {**find_palettes(model), **palettes})
+    network = model.clone()
+    rewrite.strip(network)
+    for tensor in packed.tensors:
+        network.graph.initializers.pop(tensor.name)
+    streams = {tensor.members: tensor for tensor in packed.tensors}.values()
+    payload = sum(tensor.payload_bytes for tensor in streams)
+    tables = sum(tensor.table_bytes for tensor in streams)
+    entropy = sum(palette.entropy_bits * palette.indices.size / 8 for palette in palettes.values())
+    graph = rewrite.to_proto(network).ByteSize()
+    overhead = len(packed.data) - payload - tables - graph
+    row: dict[str, object] = {
+        "model": path.stem,
+        "file_bytes": len(packed.data),
+        "tensors": len(packed.tensors),
+        "streams": len(streams),
+        "entropy_bytes": round(entropy),
+        "payload_bytes": payload,
+        "table_bytes": tables,
+        "network_bytes": graph,
+        "overhead_bytes": overhead,
+        "allowed_bytes": 1200 + 150 * len(packed.tensors),
+    }
+    print(
+        *(f"{key} {value:,}" if isinstance(value, int) else value for key, value in row.items()), sep="  ", flush=True
+    )
+    return row
 
 
 def main() -> None:
     found: dict[str, object] = {"environment": environment(), "synthetic": synthetic()}
-    if len(sys.argv) > 1:
-        found["file"] = of_file(Path(sys.argv[1]))
+    found["models"] = [of_model(Path(name)) for name in sys.argv[1:]]
     out = Path("out/encodings")
     out.mkdir(parents=True, exist_ok=True)
     (out / "size.json").write_text(json.dumps(found, indent=1))

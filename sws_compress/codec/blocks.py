@@ -6,6 +6,7 @@ A prefix code spends whole bits; on blocks of m symbols what it wastes is shared
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,11 +14,16 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, digits
 from sws_compress.codec.code import Code, Program
-from sws_compress.codec.huffman import code_lengths, encode_huffman
+from sws_compress.codec.huffman import encode_huffman
 from sws_compress.codec.ops import A, Array, ArrayOps
+from sws_compress.codec.prefix import code_lengths
 
 _MOST_WORDS = 1 << 12
 """Size of the largest alphabet of words: each word that occurs takes a byte or two in the file."""
+
+
+_TRIED = 2
+"""Lengths of blocks that are encoded before it is given up: coarse codes may not come near the entropy."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +50,30 @@ class Blocks:
         return ops.first(rows, count) if self.padded else rows
 
 
-def encode_blocks(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | None:
+Encode = Callable[[npt.NDArray[np.unsignedinteger], Array], Code | None]
+
+
+def encode_blocks(symbols: npt.NDArray[np.uint8], codebook: Array, encode: Encode = encode_huffman) -> Code | None:
     """Encode n symbols, uint8 (n,), below K = len(codebook) >= 2, scalar; None where no block is worth its table."""
-    best: tuple[float, int] | None = None
+    found: list[tuple[float, int]] = []
     length = 2
     while len(codebook) ** length <= _MOST_WORDS and length <= symbols.size:
         counts = np.bincount(_words(symbols, length, len(codebook)))
         occurring = np.count_nonzero(counts)
         width = 1 if len(codebook) ** length <= 256 else 2
-        size = float(counts @ code_lengths(counts)) / 8 + width * occurring
-        if occurring > 1 and (best is None or size < best[0]):
-            best = size, length
+        if occurring > 1:
+            found.append((float(counts @ code_lengths(counts)) / 8 + width * occurring, length))
         length += 1
-    return None if best is None else _encode(symbols, codebook, best[1])
+    codes = (_encode(symbols, codebook, length, encode) for _, length in sorted(found)[:_TRIED])
+    return next((code for code in codes if code is not None), None)
 
 
-def _encode(symbols: npt.NDArray[np.uint8], codebook: Array, length: int) -> Code:
+def _encode(symbols: npt.NDArray[np.uint8], codebook: Array, length: int, encode: Encode) -> Code | None:
     words = _words(symbols, length, len(codebook))
     occurring, ranks = np.unique(words, return_inverse=True)
-    inner = encode_huffman(ranks.reshape(-1).astype(np.uint16), occurring)
+    inner = encode(ranks.reshape(-1).astype(np.uint16), occurring)
+    if inner is None:
+        return None
     dtype = np.uint8 if len(codebook) ** length <= 256 else np.uint16
     powers = (len(codebook) ** np.arange(length)).astype(np.int32)
     table = (inner.codebook.astype(dtype)[:, None], powers, np.array(len(codebook), np.int32))

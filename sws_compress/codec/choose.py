@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.codec.blocks import encode_blocks
+from sws_compress.codec.blocks import Encode, encode_blocks
 from sws_compress.codec.classes import encode_classes
 from sws_compress.codec.code import Code, Wrapped
 from sws_compress.codec.constant import encode_constant
@@ -16,7 +17,14 @@ from sws_compress.codec.huffman import encode_huffman
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.radix import encode_radix
 from sws_compress.codec.sparse import LEAST_ZEROS, encode_sparse, with_values, zero_symbol
+from sws_compress.codec.strides import encode_strides
 from sws_compress.errors import ArgumentError
+
+_STRIDES_FROM = 1 << 16
+"""Symbols from which a decoder of more nodes that takes less memory is worth it."""
+
+_PLANES_UP_TO = 1 << 20
+"""Symbols up to which the memory that level planes take may be had."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,19 @@ def candidates(
 
 
 def _dense(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
-    blocks = encode_blocks(symbols, codebook) if codebook.ndim == 1 else None
-    codes = (encode_radix(symbols, codebook), blocks, encode_huffman(symbols, codebook))
+    """Radix words and prefix codes; of the latter, those that pay for sequences of this length."""
+    radix = encode_radix(symbols, codebook)
+    codes: list[Code | None] = [radix]
+    encoders = list[Encode]()
+    if symbols.size <= _PLANES_UP_TO:
+        encoders.append(encode_huffman)
+    if symbols.size >= _STRIDES_FROM:
+        wide = encode_radix(symbols, codebook, lean=False)
+        codes += [wide] if wide.payload_bytes < radix.payload_bytes else []
+        encoders += [partial(encode_strides, coarse=coarse) for coarse in (False, True)]
+    for encode in encoders:
+        codes += [encode_blocks(symbols, codebook, encode)] if codebook.ndim == 1 else []
+        codes.append(encode(symbols, codebook))
     return tuple(code for code in codes if code is not None)
 
 

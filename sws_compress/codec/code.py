@@ -78,6 +78,12 @@ class Code:
         live = {one.tobytes() for mask in self.masks if mask for _, one in mask.live}
         return -(-sum(map(len, live)) // 8) + sum(self.arrays[index].nbytes for index in self.payload)
 
+    @property
+    def table_bytes(self) -> int:
+        """The codebook, and what else a decoder looks values up in: words of blocks, values of other types."""
+        tables = (array for index, array in enumerate(self.arrays) if index not in self.payload)
+        return self.codebook.nbytes + sum(table.nbytes for table in tables if table.dtype.kind not in "i")
+
     def decode(self, ops: ArrayOps[A]) -> A:
         """Codebook rows, shape (n,) or (n, d)."""
         count = ops.constant(np.array([self.count], np.int64))

@@ -6,6 +6,8 @@ runtime computes while it folds stays in memory until it is done, so bytes count
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,11 +15,20 @@ from sws_compress.codec.blocks import Blocks
 from sws_compress.codec.classes import Classes
 from sws_compress.codec.code import Code, Program, Wrapped
 from sws_compress.codec.huffman import Huffman
+from sws_compress.codec.numbers import head_bytes
 from sws_compress.codec.ops import Array
+from sws_compress.codec.radix import Radix, RadixTable, table_bytes
 from sws_compress.codec.sparse import Sparse, SparseValues
+from sws_compress.codec.strides import Strides
+from sws_compress.errors import ArgumentError
 
 _NANOSECONDS_PER_WEIGHT = 25.0
-_BYTES_PER_WEIGHT = 20.0
+_BYTES_PER_WEIGHT = 15.0
+_BYTES_PER_DIVIDED_WEIGHT = 12.0
+_NANOSECONDS_PER_NUMBER = 90.0
+_NANOSECONDS_PER_VISIT = 70.0
+_BYTES_PER_VISIT = 26.0
+_BYTES_PER_UNFINISHED = 16.0
 _NANOSECONDS_PER_PLANE_BIT = 60.0
 _BYTES_PER_PLANE_BIT = 39.0
 _WIDE = 1.6
@@ -30,7 +41,10 @@ _BYTES_PER_GAP = 100.0
 
 @dataclass(frozen=True)
 class LoadCost:
-    """Seconds on one thread, and bytes of memory at the peak."""
+    """Seconds on one thread, and bytes of memory at the peak.
+
+    Estimates, as good as the machine is like that of the measurements; of a whole model the sum over its tensors.
+    """
 
     seconds: float
     peak_bytes: float
@@ -39,10 +53,39 @@ class LoadCost:
         return LoadCost(self.seconds + other.seconds, self.peak_bytes + other.peak_bytes)
 
     def scaled(self, factor: float) -> LoadCost:
+        """Times ``factor`` > 0; what is unlimited stays so."""
         return LoadCost(factor * self.seconds, factor * self.peak_bytes)
 
     def within(self, other: LoadCost) -> bool:
         return self.seconds <= other.seconds and self.peak_bytes <= other.peak_bytes
+
+
+def load_budget(text: str) -> LoadCost:
+    """What loading may cost: seconds ("2s"), megabytes ("300MB"), or both ("2s,300MB"); "none" for no limit.
+
+    Raises ArgumentError for anything else.
+    """
+    numbers = {"s": math.inf, "MB": math.inf}
+    for part in [] if text == "none" else text.split(","):
+        found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*(s|MB)\s*", part)
+        if found is None:
+            raise ArgumentError(
+                f"load budget must be seconds, megabytes or both, got {text!r}: write it like 2s, 300MB, or 2s,300MB"
+            )
+        numbers[found[2]] = float(found[1])
+    return LoadCost(numbers["s"], 1e6 * numbers["MB"])
+
+
+_FREE = LoadCost(seconds=0.5, peak_bytes=64e6)
+"""What any model may cost at load."""
+
+_PER_WEIGHT = LoadCost(seconds=1 / 6e6, peak_bytes=55.0)
+"""What each weight may cost beyond that: six times the memory that the dense model takes to load."""
+
+
+def default_limit(weights: int) -> LoadCost:
+    """What loading a model of so many weights may cost unless told otherwise."""
+    return _FREE + _PER_WEIGHT.scaled(weights)
 
 
 def load_cost(code: Code) -> LoadCost:
@@ -65,6 +108,13 @@ def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
         return _decoding(program.program, arrays)
     if isinstance(program, Blocks):
         return _decoding(program.words, arrays[3:])
+    if isinstance(program, Radix):
+        each = _BYTES_PER_DIVIDED_WEIGHT if program.digits_per_word > 1 else 4.0
+        return LoadCost(0.0, each * arrays[0].size * program.digits_per_word)
+    if isinstance(program, RadixTable):
+        return LoadCost(0.0, table_bytes(arrays))
+    if isinstance(program, Strides):
+        return _walking(program)
     if isinstance(program, Huffman):
         bits = 8.0 * arrays[0].size * (_WIDE if program.wide else 1.0)
         return LoadCost(1e-9 * _NANOSECONDS_PER_PLANE_BIT * bits, _BYTES_PER_PLANE_BIT * bits)
@@ -80,3 +130,16 @@ def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
         found = LoadCost(1e-9 * _NANOSECONDS_PER_GAP * gaps, _BYTES_PER_STREAM_BIT * bits + _BYTES_PER_GAP * gaps)
         return found + _decoding(program.values, arrays[5:]) if isinstance(program, SparseValues) else found
     return LoadCost(0.0, 0.0)
+
+
+def _walking(program: Strides) -> LoadCost:
+    """Of all symbols the head, a position, a question and the result; of the unfinished ones what the levels take."""
+    first, *others = program.levels
+    total = first.finished + first.unfinished
+    each = head_bytes(first.bits) + 9.0
+    visits = sum(level.finished + level.unfinished for level in others)
+    bits = sum(level.bits * (level.finished + level.unfinished) for level in others)
+    return LoadCost(
+        1e-9 * (_NANOSECONDS_PER_NUMBER * total + _NANOSECONDS_PER_VISIT * visits),
+        each * total + _BYTES_PER_UNFINISHED * first.unfinished + _BYTES_PER_VISIT * visits + 3.5 * bits,
+    )

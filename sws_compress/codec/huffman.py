@@ -10,7 +10,6 @@ Position and rank travel as one integer z = K position + s, K being the number o
 
 from __future__ import annotations
 
-import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from sws_compress.codec.bits import bits_as_bytes, pack_bits
 from sws_compress.codec.code import Code
 from sws_compress.codec.ops import A, Array, ArrayOps, Vector
+from sws_compress.codec.prefix import canonical_codes, code_lengths
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def encode_huffman(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) ->
     counts = np.bincount(symbols, minlength=len(codebook))
     lengths = code_lengths(counts)
     order = np.lexsort((np.arange(counts.size), lengths))[np.count_nonzero(lengths == 0) :]
-    codes = _codes(lengths[order])
+    codes = canonical_codes(lengths[order])
     rank_of = np.zeros(counts.size, symbols.dtype)
     rank_of[order] = np.arange(order.size)
     ranks, depth = rank_of[symbols], lengths[order].astype(np.int64)
@@ -114,31 +114,3 @@ def encode_huffman(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) ->
     wide = order.size * symbols.size >= 1 << 31
     program = Huffman(tuple(levels), wide, len(sizes))
     return Code(program, symbols.size, codebook[order], (packed, np.array(sizes, np.int64)), (0,))
-
-
-def code_lengths(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Lengths of an optimal prefix code, in bits; 0 where the count is 0. Huffman 1952.
-
-    Of the optimal codes the one with the smallest longest code: ties go to the shallower tree.
-    """
-    lengths = np.zeros(len(counts), np.int64)
-    heap: list[tuple[int, int, int, tuple[int, ...]]] = [
-        (int(count), 0, symbol, (symbol,)) for symbol, count in enumerate(counts) if count
-    ]
-    heapq.heapify(heap)
-    serial = len(counts)
-    while len(heap) > 1:
-        low, high = heapq.heappop(heap), heapq.heappop(heap)
-        members = low[3] + high[3]
-        lengths[list(members)] += 1
-        heapq.heappush(heap, (low[0] + high[0], 1 + max(low[1], high[1]), serial, members))
-        serial += 1
-    return lengths
-
-
-def _codes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Canonical codes for ascending lengths: each is the one before plus one, shifted to its own length."""
-    codes = np.zeros(len(lengths), np.int64)
-    for index in range(1, len(lengths)):
-        codes[index] = (codes[index - 1] + 1) << (lengths[index] - lengths[index - 1])
-    return codes

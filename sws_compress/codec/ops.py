@@ -62,6 +62,9 @@ class ArrayOps(Protocol[A]):
     def matmul(self, left: A, right: A) -> A:
         """Matrix product with NumPy's rules for one and three dimensions."""
 
+    def matmul_bytes(self, left: A, right: A) -> A:
+        """Matrix product of uint8 arrays, in int32."""
+
     def cumulative_sum(self, values: A) -> A:
         """Inclusive running sum of a vector."""
 
@@ -147,6 +150,9 @@ class NumpyOps:
 
     def matmul(self, left: Array, right: Array) -> Array:
         return left @ right
+
+    def matmul_bytes(self, left: Array, right: Array) -> Array:
+        return left.astype(np.int32) @ right.astype(np.int32)
 
     def cumulative_sum(self, values: Array) -> Array:
         return np.cumsum(values, dtype=values.dtype)

@@ -15,7 +15,7 @@ from sws_compress.graph.external import initializer_bytes
 from sws_compress.graph.lift import lift_constants
 from sws_compress.graph.ops import DOMAIN
 from sws_compress.graph.rewrite import framed
-from sws_compress.graph.verify import Array, ancestors, decoded_weights
+from sws_compress.graph.verify import NOTHING_DECODED, Array, Decoding, ancestors, measured_decoding
 from sws_compress.graph.weights import FLOAT_TYPES, Mark, Skipped, skipped_weights
 
 _SMALLEST_ROW = 2
@@ -60,7 +60,7 @@ class Inspection:
     """All weights; bytes of what the decoders share (functions, literals); bytes of the rest (the network's own graph).
 
     ``format_version`` is None for a plain model; only of one it is said what compression would leave alone, and why
-    (``skipped``).
+    (``skipped``). ``decoding`` is what a runtime does at load.
     """
 
     rows: tuple[TensorRow, ...]
@@ -69,6 +69,7 @@ class Inspection:
     graph_bytes: int
     format_version: str | None
     skipped: tuple[Skipped, ...] = ()
+    decoding: Decoding = NOTHING_DECODED
 
     @property
     def compressed(self) -> bool:
@@ -115,13 +116,14 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Insp
         for tensor in proto.graph.initializer
         if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) >= _SMALLEST_ROW and tensor.name not in decoding
     }
-    values = decoded_weights(data, [*decoders, *dense])
+    values, measured = measured_decoding(data, [*decoders, *dense])
     own = dense | _own_bytes(proto, decoders, {name: array.size for name, array in values.items()})
     encodings = {name: part.encoding for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
     rows = tuple(_row(name, values[name], encoding, own[name], len(data)) for name, encoding in encodings.items())
     every = sum(size for size, _ in _items(proto, decoders))
     shared = every - sum(own[name] for name in decoders)
-    return Inspection(rows, len(data), shared, len(data) - shared - sum(own.values()), mark.version)
+    graph = len(data) - shared - sum(own.values())
+    return Inspection(rows, len(data), shared, graph, mark.version, decoding=measured)
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,12 +168,14 @@ def _operators(
 
 
 def _encoding(operators: Sequence[str]) -> str:
-    """Encodings show in their operators: Expand is a constant, Compress level planes, TopK positions; Less compares
-    them with the bounds of classes, and a Slice means that values are stored apart."""
-    dense = "huffman" if "Compress" in operators else "constant" if "Expand" in operators else "radix"
+    """Encodings show in their operators: Expand is a constant, Compress a prefix code, with several Range one of
+    strides, TopK positions; Less compares them with the bounds of classes, and a Slice means that values are stored
+    apart."""
+    prefix = "strides" if operators.count("Range") > 1 else "huffman"
+    dense = prefix if "Compress" in operators else "constant" if "Expand" in operators else "radix"
     if "TopK" not in operators:
         return dense
-    if "Less" in operators and dense != "huffman":
+    if "Less" in operators and dense != prefix:
         return "classes"
     return f"sparse+{dense}" if "Slice" in operators else "sparse"
 

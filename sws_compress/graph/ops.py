@@ -120,6 +120,9 @@ class OnnxOps:
     def matmul(self, left: Handle, right: Handle) -> Handle:
         return self._emit("MatMul", left, right)
 
+    def matmul_bytes(self, left: Handle, right: Handle) -> Handle:
+        return self._emit("MatMulInteger", left, right)
+
     def cumulative_sum(self, values: Handle) -> Handle:
         return self._emit("CumSum", values, self.constant(np.array(0, np.int64)))
 
@@ -204,10 +207,12 @@ class OnnxOps:
             handle.name = name
         functions = [body for key, body in self._bodies.items() if settle or key not in unwritten]
         for body in [*functions, self._main]:
+            _skip_reshapes(body)
             _drop_unused(body)
         if settle:
             functions = _inline_small(self._main, functions)
             for body in [*functions, self._main]:
+                _skip_reshapes(body)
                 _drop_unused(body)  # an argument that a body written in place never read
             for body in functions:
                 _lift_literals(body, [self._main, *functions])
@@ -218,6 +223,18 @@ class OnnxOps:
         nodes = tuple(main.node(step) for step in self._main.steps)
         written = tuple(_function(body, names, self._opset) for body in functions)
         return Emission(nodes, main.registered, written)
+
+
+def _skip_reshapes(body: _Body) -> None:
+    """Let a Reshape of a Reshape read what the other one reads: a copy less in memory at load, a node less if unused.
+
+    No decoder's shapes hold a 0, which would stand for a size of what is reshaped.
+    """
+    reshaped: dict[Handle, Handle] = {}
+    for step in body.steps:
+        if step.operator == "Reshape":
+            step.inputs[0] = reshaped.get(step.inputs[0], step.inputs[0])
+            reshaped[step.outputs[0]] = step.inputs[0]
 
 
 def _drop_unused(body: _Body) -> None:

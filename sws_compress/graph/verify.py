@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -54,11 +55,13 @@ def _check(model: Model) -> None:
         ) from error
 
 
-def session(model: Model, *, optimized_path: Path | None = None, optimize: bool = True) -> onnxruntime.InferenceSession:
+def session(
+    model: Model, *, optimized_path: Path | None = None, optimize: bool = True, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU, without warnings; VerificationError if the model does not load.
 
     With ``optimized_path`` the graph is only constant-folded and simplified, and written there. Without ``optimize``
-    it stays as it is.
+    it stays as it is. ``profile``: how the name of a file begins that says what the runtime has done.
     """
     import onnxruntime
 
@@ -69,6 +72,8 @@ def session(model: Model, *, optimized_path: Path | None = None, optimize: bool 
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
     source = model if isinstance(model, bytes) else os.fspath(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -78,11 +83,30 @@ def session(model: Model, *, optimized_path: Path | None = None, optimize: bool 
         ) from error
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """What decoding took: seconds on this machine, and the bytes of all that was computed.
+
+    A runtime that decodes at load keeps all of that until it is done.
+    """
+
+    seconds: float
+    computed_bytes: int
+
+
+NOTHING_DECODED = Decoding(0.0, 0)
+
+
 def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
     """The values of ``names``, each an initialiser or computed from initialisers alone, as ONNX Runtime decodes them.
 
     Raises ArgumentError for a name that is neither.
     """
+    return measured_decoding(model, names)[0]
+
+
+def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Array], Decoding]:
+    """`decoded_weights`, and what decoding took."""
     proto = onnx.load_from_string(model)
     constants = constant_nodes(proto)
     computed = {name for node in constants for name in node.output}
@@ -93,9 +117,11 @@ def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
             raise ArgumentError(f"weight {name} must be constant in the model, got none of that name: check the name")
     asked = [name for name in wanted if name in computed]
     found: dict[str, Array] = {name: numpy_helper.to_array(dense[name]) for name in wanted if name in dense}
+    decoding = NOTHING_DECODED
     if asked:
-        found |= _computed(_constant_part(proto, constants, asked), asked)
-    return {name: found[name] for name in wanted}
+        decoded, decoding = _computed(_constant_part(proto, constants, asked), asked)
+        found |= decoded
+    return {name: found[name] for name in wanted}, decoding
 
 
 def decoded_apart(
@@ -109,26 +135,36 @@ def decoded_apart(
             tensor.raw_data = load(tensor)
             tensor.ClearField("data_location")
             del tensor.external_data[:]
-    return _computed(part, names)
+    return _computed(part, names)[0]
 
 
-def _computed(part: onnx.ModelProto, names: Sequence[str]) -> dict[str, Array]:
+def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Array], Decoding]:
     """Outputs of a model without inputs. NumPy gets no bfloat16 from ONNX Runtime: it is widened, and narrowed here."""
-    runtime = session(part.SerializeToString())
-    types = {entry.name: entry.type for entry in runtime.get_outputs()}
+    types = {entry.name: entry.type for entry in session(part.SerializeToString(), optimize=False).get_outputs()}
     wide = {name: f"{name}\0float" for name in names if types[name] == "tensor(bfloat16)"}
     if wide:
         for name, widened in wide.items():
             part.graph.node.append(helper.make_node("Cast", [name], [widened], to=onnx.TensorProto.FLOAT))
         for entry in part.graph.output:
             entry.name = wide.get(entry.name, entry.name)
-        runtime = session(part.SerializeToString())
-    try:
-        values = runtime.run([wide.get(name, name) for name in names], {})
-    except Exception as error:  # as for loading
-        raise VerificationError(f"decode nodes must run, got '{first_line(error)}': the file is damaged") from error
+    with tempfile.TemporaryDirectory() as folder:
+        runtime = session(part.SerializeToString(), optimize=False, profile=Path(folder) / "decoding")
+        try:
+            values = runtime.run([wide.get(name, name) for name in names], {})
+        except Exception as error:  # as for loading
+            raise VerificationError(f"decode nodes must run, got '{first_line(error)}': the file is damaged") from error
+        finally:
+            events = json.loads(Path(runtime.end_profiling()).read_text())
     bfloat16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
-    return {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
+    found = {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
+    return found, _decoding(events)
+
+
+def _decoding(events: Sequence[Mapping[str, Any]]) -> Decoding:
+    """Of the runtime's profile: its kernels are the events with an output, times are in microseconds."""
+    kernels = [event for event in events if "output_size" in event.get("args", {})]
+    computed_bytes = sum(int(event["args"]["output_size"]) for event in kernels)
+    return Decoding(sum(event["dur"] for event in kernels) / 1e6, computed_bytes)
 
 
 def constant_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -39,6 +39,7 @@ class Inspection:
             "shared_bytes": self.parts.shared_bytes,
             "graph_bytes": self.parts.graph_bytes,
             "format_version": self.parts.format_version,
+            "decoding": dataclasses.asdict(self.parts.decoding),
             "tensors": [tensor_json(row) for row in self.parts.rows],
         }
 

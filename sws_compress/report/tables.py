@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sws_compress.graph.inspect import TensorRow
+from sws_compress.graph.verify import Decoding
 from sws_compress.report.clusters import ClusteredTensor, ClusterReport, Picture, Where
 from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
 
@@ -98,6 +99,7 @@ def inspection_table(inspection: Inspection) -> RenderableType:
         ("shared decoders", f"{parts.shared_bytes:,} bytes"),
         ("network graph", f"{parts.graph_bytes:,} bytes"),
         ("compressed", "no" if version is None else f"yes, format {version}"),
+        *([] if version is None else [("loading", _loading(parts.decoding))]),
     ]
     return Group(TensorsTable(parts.rows), _summary(lines))
 
@@ -158,6 +160,11 @@ def picture_table(picture: Picture) -> RenderableType:
     """What was drawn, and what was not."""
     left = [("left out", ", ".join(picture.left_out) + " (see --tensor)")] if picture.left_out else []
     return _summary([("picture", str(picture.output)), ("drawn", ", ".join(picture.drawn)), *left])
+
+
+def _loading(decoding: Decoding) -> str:
+    """A runtime keeps what it computes until it has decoded everything."""
+    return f"{decoding.seconds:.2f} s of decoding here, {decoding.computed_bytes / 1e6:,.1f} MB for it"
 
 
 def verification_table(verification: Verification) -> RenderableType:

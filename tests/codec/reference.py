@@ -48,6 +48,42 @@ def decode_huffman(planes, sizes, lengths, count):
     return found
 
 
+def read_numbers(stored, bits, count):
+    """Numbers of a head: bytes; 4, 6 or 7 bits in rows of bytes and one number more in what is left; or bit planes."""
+    if bits == 8:
+        return np.asarray(stored).tolist()
+    rows = np.asarray(stored).tolist()
+    if bits in (4, 6, 7):
+        low = [byte % 2**bits for row in rows for byte in row]
+        spare = [
+            sum((row[column] >> bits) << (8 - bits) * place for place, row in enumerate(rows))
+            for column in range(len(rows[0]))
+        ]
+        return (low + spare)[:count]
+    planes = [bits_of(row) for row in rows]
+    return [sum(plane[i] << j for j, plane in enumerate(planes)) for i in range(count)]
+
+
+def decode_strides(head, rest, sizes, widths, lengths, count):
+    """Ranks, symbol by symbol: each reads a number from every plane until what it has read is a code."""
+    stream, cut = bits_of(rest), np.cumsum([0, *sizes])
+    ranks = {code: rank for rank, code in enumerate(huffman_codes(lengths))}
+    unfinished = dict.fromkeys(range(count), "")
+    found = [None] * count
+    for level, width in enumerate(widths):
+        if level == 0:
+            numbers = read_numbers(head, width, count)
+        else:
+            piece = stream[cut[level - 1] : cut[level]]
+            numbers = [sum(piece[j * len(unfinished) + i] << j for j in range(width)) for i in range(len(unfinished))]
+        for position, number in zip(list(unfinished), numbers, strict=True):
+            unfinished[position] += format(number, f"0{width}b")
+            if unfinished[position] in ranks:
+                found[position] = ranks[unfinished.pop(position)]
+    assert not unfinished
+    return found
+
+
 def decode_gaps(highs, lows, modulus):
     """Ascending numbers from unary highs and planes of low bits: d = M h - r, number by number."""
     bits, numbers, number, high = bits_of(highs), [], 0, 0

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from sws_compress.codec import NumpyOps, candidates
 from sws_compress.codec.blocks import Blocks, encode_blocks
 from sws_compress.codec.classes import encode_classes
-from sws_compress.codec.huffman import code_lengths, encode_huffman
-from sws_compress.codec.radix import digits_that_fit
+from sws_compress.codec.huffman import encode_huffman
+from sws_compress.codec.numbers import decode_head, encode_head
+from sws_compress.codec.prefix import code_lengths, few_lengths, restricted_lengths
+from sws_compress.codec.radix import Radix, RadixTable, digits_that_fit, encode_radix
+from sws_compress.codec.strides import encode_strides
 from sws_compress.codec.tensors import unpack
 from sws_compress.errors import ArgumentError
 from tests.codec import reference
+
+BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 
 
 def codebook_of(size, *, zero=True, seed=0):
@@ -90,11 +95,90 @@ def test_radix_words_read_by_division(size):
 def test_radix_uses_a_table_for_long_sequences_and_the_same_bytes():
     symbols = drawn(1 << 16, np.ones(16))
     long, short = (by_encoding(part, codebook_of(16))["radix"] for part in (symbols, symbols[:-1]))
-    assert long.program.table
-    assert not short.program.table
+    assert isinstance(long.program, RadixTable)
+    assert isinstance(short.program, Radix)
     assert long.arrays[0].tobytes()[:-1] == short.arrays[0].tobytes()[:-1]
     assert_decodes(symbols, codebook_of(16))
     assert_decodes(symbols, np.random.default_rng(1).standard_normal((16, 2)).astype(np.float32))
+
+
+@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("size", [2, 3, 5, 7, 8, 10, 20, 32, 64, 100, 128, 200, 256])
+def test_radix_words_of_several_bytes(size, lean):
+    """Also what bit planes would take: b bits where K = 2^b."""
+    symbols = drawn((1 << 16) + 3, np.ones(size))
+    code = encode_radix(symbols, codebook_of(size), lean=lean)
+    words = code.arrays[0].reshape(code.arrays[0].shape[0], -1).tolist()
+    numbers = [sum(byte << 8 * place for place, byte in enumerate(word)) for word in words]
+    per_word = -(-symbols.size // len(numbers))
+    assert reference.decode_radix(np.array(numbers), size, per_word, symbols.size) == symbols.tolist()
+    assert code.decode(NumpyOps()).tobytes() == codebook_of(size)[symbols].tobytes()
+    if not lean and size in (2, 8, 32, 64, 128):
+        assert code.payload_bytes <= -(-symbols.size // per_word) * per_word * np.log2(size) / 8
+
+
+@pytest.mark.parametrize("coarse", [True, False])
+@pytest.mark.parametrize(
+    "shares", [[1, 2, 4, 8, 16, 32, 64], [5, 1, 1], BELL, np.linspace(1, 9, 256), np.arange(1, 40), [900, 50, 3, 1]]
+)
+def test_strides_read_number_by_number(shares, coarse):
+    symbols = np.concatenate([drawn(1500, shares), np.arange(len(shares), dtype=np.uint8)])
+    codebook, counts = codebook_of(len(shares)), np.bincount(symbols)
+    code = encode_strides(symbols, codebook, coarse=coarse)
+    if code is None:
+        assert coarse
+        return
+    head, rest, sizes = code.arrays
+    levels = code.program.levels
+    lengths = sorted((few_lengths(counts, 8) if coarse else code_lengths(counts)).tolist())
+    ranks = reference.decode_strides(head, rest, sizes, [level.bits for level in levels], lengths, symbols.size)
+    assert code.codebook[ranks].tobytes() == codebook[symbols].tobytes()
+    assert code.decode(NumpyOps()).tobytes() == codebook[symbols].tobytes()
+    bits = np.sort(counts)[::-1] @ lengths
+    assert 8 * code.payload_bytes < bits + 64 + 8
+    if coarse:
+        assert len(levels) <= 5
+        assert bits <= 8 * 1.015 * entropy_bytes(symbols)
+
+
+def test_strides_keep_few_symbols_in_hand():
+    """The point of it: after the first plane most are finished, where level planes ask each as often as it has bits."""
+    symbols = drawn(200_000, np.exp(-(np.linspace(-3.5, 3.5, 256) ** 2) / 2))
+    code = encode_strides(symbols, codebook_of(256), coarse=True)
+    assert sum(level.unfinished for level in code.program.levels) < 0.2 * symbols.size
+    assert code.payload_bytes < 1.012 * entropy_bytes(symbols)
+
+
+def test_strides_of_codes_of_one_length_are_left_to_radix():
+    assert encode_strides(np.tile(np.arange(16, dtype=np.uint8), 9), codebook_of(16), coarse=False) is None
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+@pytest.mark.parametrize("count", [1, 7, 8, 56, 1001])
+def test_numbers_in_bytes(bits, count):
+    numbers = np.random.default_rng(bits).integers(0, 1 << bits, count).astype(np.uint8)
+    stored = encode_head(numbers, bits)
+    assert stored.size <= bits * -(-count // 8)
+    assert reference.read_numbers(stored, bits, count) == numbers.tolist()
+    found = decode_head(NumpyOps(), stored, bits, count)
+    assert (found.dtype, found.tolist()) == (np.int32, numbers.tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3000), min_size=2, max_size=60).filter(lambda c: sum(map(bool, c)) > 1), st.data())
+def test_restricted_lengths_are_prefix_codes_and_near_the_optimum(counts, data):
+    counts = np.array(counts)
+    optimal = code_lengths(counts)
+    assert (counts * restricted_lengths(counts, range(1, 1 + optimal.max()))).sum() <= 1.05 * (counts * optimal).sum()
+    allowed = sorted(data.draw(st.sets(st.integers(1, 9), min_size=1)))
+    lengths = restricted_lengths(counts, allowed)
+    if lengths is None:
+        assert np.count_nonzero(counts) > 2 ** allowed[-1]
+        return
+    assert set(lengths[counts > 0].tolist()) <= set(allowed)
+    assert not lengths[counts == 0].any()
+    assert np.sum(0.5 ** lengths[counts > 0]) <= 1
+    assert (lengths[np.argsort(-counts)][: np.count_nonzero(counts)] == np.sort(lengths[counts > 0])).all()
 
 
 @pytest.mark.parametrize("shares", [[1, 1], [1, 2, 4, 8, 16, 32, 64], [5, 1, 1, 1, 1], np.ones(256), [900, 50, 3, 1]])
@@ -187,7 +271,6 @@ def test_sparse_needs_a_positive_zero_and_keeps_the_negative_one():
     assert_decodes(symbols, without)
 
 
-BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 SHARES = {
     "a coin": [7, 3],
     "a rare one": [9, 1],

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,26 @@ import numpy as np
 
 from sws_compress.codec import NumpyOps, candidates
 from sws_compress.codec.choose import HalfCodebook
+from sws_compress.codec.radix import encode_radix
+from sws_compress.codec.strides import encode_strides
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "codes.json"
 SYMBOLS = np.array([3, 3, 0, 3, 4, 3, 3, 2, 3, 1, 3, 3, 3, 0, 3, 3, 4, 3, 3, 3, 3, 3, 4, 3, 3, 2, 3], np.uint8)
 CODEBOOK = np.array([-1.5, -0.0, 0.25, 0.0, 0.1], np.float32)
 
 
+def long_sequence(size):
+    """Lopsided, and long enough for the encodings of large tensors."""
+    numbers = np.arange(70_001) ** 2
+    return np.minimum(numbers % 1009 % size, numbers % 997 % size).astype(np.uint8)
+
+
+def content(array):
+    return array.tobytes().hex() if array.nbytes < 1000 else hashlib.sha256(array.tobytes()).hexdigest()
+
+
 def fingerprint(code):
-    arrays = [(array.dtype.name, list(array.shape), array.tobytes().hex()) for array in code.arrays]
+    arrays = [(array.dtype.name, list(array.shape), content(array)) for array in code.arrays]
     return {"codebook": code.codebook.tolist(), "payload": list(code.payload), "arrays": [list(a) for a in arrays]}
 
 
@@ -33,12 +46,23 @@ def name_of(sequence, code):
 
 def current():
     sequences = {"scalar": (SYMBOLS, CODEBOOK), "constant": (SYMBOLS * 0, CODEBOOK[2:3])}
-    return {
+    found = {
         name_of(name, code): fingerprint(code)
         for name, (symbols, codebook) in sequences.items()
         for code in candidates(symbols, codebook)
         if code.codebook.dtype == np.float32
     }
+    for size in (7, 10, 100, 200):
+        symbols, codebook = long_sequence(size), np.arange(size, dtype=np.float32) / 7
+        strides = [encode_strides(symbols, codebook, coarse=coarse) for coarse in (False, True)]
+        for form, code in zip(("lean", "wide", "fine", "coarse"), (*words(symbols, codebook), *strides), strict=True):
+            if code is not None:
+                found[f"long {size} {form} {code.encoding}"] = fingerprint(code)
+    return found
+
+
+def words(symbols, codebook):
+    return [encode_radix(symbols, codebook, lean=lean) for lean in (True, False)]
 
 
 def test_bytes_are_those_on_record():

@@ -15,6 +15,7 @@ from sws_compress.mixture.snap import Palette, palette_of
 from tests.graph.models import as_ir, few_values, matmul_model
 
 BELL = np.exp(-(np.linspace(-3, 3, 16) ** 2))
+BELL_OF_256 = np.exp(-(np.linspace(-3.5, 3.5, 256) ** 2) / 2)
 CASES = {
     "constant": (few_values((40, 30), [0.25], [1]), "constant"),
     "radix of bytes": (few_values((41, 31), np.arange(16) - 8, np.ones(16)), "radix"),
@@ -25,6 +26,11 @@ CASES = {
     "huffman": (few_values((211, 99), np.linspace(-1, 2, 16), BELL), "huffman"),
     "huffman of two": (few_values((211, 99), [-1, 1], [1, 9]), "huffman"),
     "huffman of 256": (few_values((211, 199), np.linspace(-1, 2, 256), np.linspace(1, 9, 256)), "huffman"),
+    "radix of three bytes": (few_values((257, 256), np.arange(8) - 2, np.ones(8)), "radix"),
+    "radix of seven bytes": (few_values((259, 256), np.arange(5) - 2, np.ones(5)), "radix"),
+    "strides": (few_values((257, 256), np.linspace(-1, 2, 16), BELL), "strides"),
+    "strides of 256": (few_values((259, 257), np.linspace(-1, 2, 256), BELL_OF_256), "strides"),
+    "strides of four": (few_values((259, 257), np.arange(4) + 0.5, [70, 20, 7, 3]), "strides"),
     "sparse": (few_values((211, 99), [-3, 0, 1, 2.5], [1, 50, 3, 1]), "sparse"),
     "sparse with one value": (few_values((211, 99), [0, 1.5], [50, 1]), "sparse"),
     "sparse with negative zero": (few_values((211, 99), [-0.0, 0, 1], [1, 50, 1]), "sparse"),

@@ -40,6 +40,10 @@ STREAMS = {
     "negative zero": few_values((211, 99), [-0.0, 0, 1.2], [1, 50, 1]),
     "half zero": few_values((211, 99), np.linspace(-3, 4, 8), [1, 1, 1, 90, 2, 8, 3, 1]),
     "dead rows and columns": np.pad(few_values((60, 50), [-1.3, 0, 1], [1, 3, 1]), ((40, 9), (3, 70))),
+    "long": few_values((257, 256), np.linspace(-1, 2, 16), BELL),
+    "long, of 256": few_values((259, 257), np.linspace(-1, 2, 256), np.exp(-(np.linspace(-3.5, 3.5, 256) ** 2) / 2)),
+    "long, skewed": few_values((259, 257), np.arange(4) + 0.5, [70, 20, 7, 3]),
+    "long, of 10": few_values((259, 257), np.arange(10) + 0.5, np.ones(10)),
     "float16": few_values((211, 99), [-3.1, 0, 1, 2.5], [1, 50, 3, 1]).astype(np.float16),
     "bfloat16": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(ml_dtypes.bfloat16),
     "float64": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(np.float64) / 3,
@@ -65,10 +69,17 @@ def codes_of(weights: Values) -> dict[str, Code]:
     assert palette is not None
     found: dict[str, Code] = {}
     for code in tensor_candidates([palette.indices.reshape(weights.shape)], palette.codebook):
-        name = code.encoding + (", masked" if code.masks else "")
+        name = code.encoding + (", masked" if code.masks else "") + (", coarse" if _coarse(code) else "")
         if name not in found or _stored_bytes(code) < _stored_bytes(found[name]):
             found[name] = code
     return found
+
+
+def _coarse(code: Code) -> bool:
+    """Whether a code of strides has few depths."""
+    program = getattr(code.program, "program", code.program)
+    levels = getattr(getattr(program, "words", program), "levels", ())
+    return code.encoding == "strides" and len(levels) <= 5
 
 
 def _stored_bytes(code: Code) -> int:
