@@ -29,7 +29,7 @@ from sws_compress.sessions import (
     open_model,
     whole_file,
 )
-from sws_compress.shipping import checked_output, dense_onnx, ship_module
+from sws_compress.shipping import Packing, checked_output, dense_onnx, ship_module
 from sws_compress.watching import Log, OnProgress, watching
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def compress(
     components: int = 16,
     runtime: LowBitRuntime | None = None,
     load_budget: LoadCost | None = None,
+    weight_names: bool = True,
     train: Iterable[Any] | None = None,
     loss: Loss | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
@@ -80,6 +81,8 @@ def compress(
                     ``sws_compress.LoadCost(seconds=2, peak_bytes=300e6)``, for example. Encodings that are estimated to
                     take more than their share are not used; where none is left, the fastest is. By default half a
                     second and 64 MB, and for every million weights 0.17 s and 55 MB more
+    weight_names    False leaves the names of weights out of the file, which makes out some percent of one that is very
+                    small or very deep; the result still tells them
     example_inputs  module: positional arguments of one call, for the export (a lone tensor needs no tuple; two rows or
                     more, for a free batch dimension); by default the first rows of ``train``
                     ONNX file: arrays by input name, or an .npz of them, for the check; by default random
@@ -120,6 +123,7 @@ def compress(
     """
     target = checked_output(output)
     started = time.perf_counter()
+    packing = Packing(load_limit=load_budget, weight_names=weight_names)
     if isinstance(model, str | os.PathLike):
         if any(argument is not None for argument in (train, loss, evaluate, parameters, log, frames)):
             raise ArgumentError(
@@ -131,7 +135,7 @@ def compress(
                 raise ArgumentError("load_budget must be left out with runtime, got both: nothing is decoded at load")
             return quantize_file(Path(model), target, runtime, example_inputs, seed, on_progress, started)
         return compress_file(
-            Path(model), target, components, example_inputs, seed, on_progress, started, load_limit=load_budget
+            Path(model), target, components, example_inputs, seed, on_progress, started, packing=packing
         )
     if runtime is not None:
         raise ArgumentError("runtime must be left out for a torch module, got one: export it and compress the file")
@@ -173,7 +177,7 @@ def compress(
             vectors=vectors,
             state=None if state is None else Path(state),
             watch=watch,
-            load_limit=load_budget,
+            packing=packing,
         )
 
 

@@ -103,6 +103,11 @@ def _add_compress(commands: Commands) -> None:
         "faster, none the smallest (default: 0.5 s and 64 MB, with 0.17 s and 55 MB for every million weights)",
     )
     command.add_argument(
+        "--drop-names",
+        action="store_true",
+        help="leave the names of weights out, some percent of a small or deep model",
+    )
+    command.add_argument(
         "--inputs",
         type=Path,
         metavar="NPZ",
@@ -125,6 +130,7 @@ def _compress(options: argparse.Namespace) -> int:
             components=options.components,
             runtime=options.runtime,
             load_budget=budget,
+            weight_names=not options.drop_names,
             example_inputs=options.inputs,
             seed=options.seed,
             on_progress=on_progress,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import onnx_ir as ir
 
-from sws_compress.codec.cost import LoadCost
 from sws_compress.errors import ArgumentError, ModelError, OutputError
 from sws_compress.files import draft, write_atomically
 from sws_compress.graph import rewrite
@@ -27,7 +26,7 @@ from sws_compress.packing import find_palettes
 from sws_compress.report.result import CompressionResult
 from sws_compress.runtime import AffineFormat, affine_rows, pack_affine, verify_affine
 from sws_compress.sessions import Feeds, answers, bytes_on_disk, external_files, feeds_for, open_model
-from sws_compress.shipping import refuse_no_gain, ship
+from sws_compress.shipping import PACKING, Packing, refuse_no_gain, ship
 from sws_compress.streaming import CodedWeights, Limits, data_files, ship_streamed
 
 if TYPE_CHECKING:
@@ -55,14 +54,14 @@ def compress_file(
     on_progress: OnProgress | None,
     started: float,
     *,
-    load_limit: LoadCost | None = None,
+    packing: Packing = PACKING,
     limits: Limits = LIMITS,
 ) -> CompressionResult:
     """Every weight of the model at ``source`` clustered, the result checked and written to ``target``.
 
     ``inputs`` (arrays by name, or an .npz of them; None draws random ones from ``seed``) are for the check. ``started``
-    is when the caller began, on ``time.perf_counter``. ``load_limit``: what loading the result may cost. Models larger
-    than ``limits`` say are streamed. Errors as for ``api.compress``.
+    is when the caller began, on ``time.perf_counter``. Models larger than ``limits`` say are
+    streamed, and keep their names. Errors as for ``api.compress``.
     """
     check_components(components)
     model = read_model(source)
@@ -89,7 +88,7 @@ def compress_file(
         target,
         dense_bytes=bytes_on_disk(source),
         check=lambda packed: compare_outputs(snapped, packed, feeds),
-        load_limit=load_limit,
+        packing=packing,
     )
     return CompressionResult(**vars(shipped), seconds=time.perf_counter() - started, mixtures=mixtures)
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.codec.cost import LoadCost
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.from_torch import evaluating
 from sws_compress.mixture.init import check_components
 from sws_compress.report.result import CompressionResult
-from sws_compress.shipping import Template, checked_output, ship_module
+from sws_compress.shipping import PACKING, Packing, Template, checked_output, ship_module
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +80,7 @@ def compress_module(
     vectors: int | None,
     state: Path | None,
     watch: Watch,
-    load_limit: LoadCost | None = None,
+    packing: Packing = PACKING,
 ) -> CompressionResult:
     """As ``api.compress`` for torch modules; ``settings`` without their goal. ``model`` stays as it is."""
     started = time.perf_counter()
@@ -94,7 +93,7 @@ def compress_module(
             parameter.requires_grad_(parameter.is_floating_point())
     refuse_other_floats(network, settings)
     examples = first_inputs(model, train) if example_inputs is None else arguments(example_inputs)
-    template = Template(model, examples, load_limit)  # early: a module that cannot be exported must not cost a run
+    template = Template(model, examples, packing)  # early: a module that cannot be exported must not cost a run
     measured = None if evaluate is None else _in_evaluation_mode(evaluate)
     before = None if measured is None else measured(model)
     notes: tuple[str, ...] = ()
@@ -103,7 +102,7 @@ def compress_module(
     else:
         settings = replace(settings, goal=wanted.goal(template.dense_bytes))
         mixtures = _fine_tune(network, template, settings, train, loss, measured, vectors, target, state, watch)
-    shipped = ship_module(network, target, examples, dense_bytes=template.dense_bytes, load_limit=load_limit)
+    shipped = ship_module(network, target, examples, dense_bytes=template.dense_bytes, packing=packing)
     after = None if measured is None else measured(network)
     if train is not None:
         notes = tuple(_missed(settings.goal, shipped.file_bytes, before, after))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from sws_compress.graph.from_torch import evaluating, from_torch
 from sws_compress.graph.inspect import TensorRow, inspect_model
 from sws_compress.graph.verify import OutputDifference, check_runs, decoded_weights, difference, session
 from sws_compress.mixture.snap import Palette
-from sws_compress.packing import find_palettes, pack
+from sws_compress.packing import PackedModel, find_palettes, pack
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +30,31 @@ AnyPath = str | os.PathLike[str]
 
 OUTPUT_TOLERANCE = 1e-3
 """Largest relative difference between a runtime's and torch's outputs that rounding explains; weights must be equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """How tensors are packed: ``load_limit``, what loading may cost (None: the default for their number of weights);
+    ``weight_names``, whether the file keeps the names of weights, which no runtime needs."""
+
+    load_limit: LoadCost | None = None
+    weight_names: bool = True
+
+    def pack(self, model: ir.Model, palettes: Mapping[str, Palette]) -> tuple[PackedModel, dict[str, str]]:
+        """The packed model, and the full name of every initialiser by its name in the file."""
+        if self.weight_names:
+            return pack(model, palettes, load_limit=self.load_limit), {name: name for name in model.graph.initializers}
+        anonymous = model.clone()
+        renamed = rewrite.shorten_weights(anonymous)
+        packed = pack(
+            anonymous,
+            {renamed.get(name, name): palette for name, palette in palettes.items()},
+            load_limit=self.load_limit,
+        )
+        return packed, {renamed.get(name, name): name for name in model.graph.initializers}
+
+
+PACKING = Packing()
 
 
 @dataclass(frozen=True)
@@ -71,20 +96,21 @@ def ship(
     *,
     dense_bytes: int,
     check: Callable[[bytes], Sequence[OutputDifference]],
-    load_limit: LoadCost | None = None,
+    packing: Packing = PACKING,
 ) -> Shipped:
-    """Pack the initialisers of ``model`` that ``palettes`` names within ``load_limit``, verify, write to ``target``.
+    """Pack the initialisers of ``model`` that ``palettes`` names, verify, write to ``target``.
 
     ``check`` compares the outputs of the packed model with those of the snapped one. Raises VerificationError, and
     leaves ``target`` as it is, unless the ONNX checker and ONNX Runtime take the file, every weight decodes to its
     palette bit for bit, outputs agree within OUTPUT_TOLERANCE, and the file has fewer than ``dense_bytes``.
     """
-    packed = pack(model, palettes, load_limit=load_limit)
+    packed, full_names = packing.pack(model, palettes)
+    palettes = {name: palettes[full] for name, full in full_names.items() if full in palettes}
     check_runs(packed.data)
     for name, values in decoded_weights(packed.data, [tensor.name for tensor in packed.tensors]).items():
         wanted = palettes[name].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
-            raise VerificationError(f"{name} must decode to the snapped weights, got others: report this")
+            raise VerificationError(f"{full_names[name]} must decode to the snapped weights, got others: report this")
     largest = max((difference.largest_relative for difference in check(packed.data)), default=0.0)
     if not largest <= OUTPUT_TOLERANCE:
         raise VerificationError(
@@ -92,7 +118,8 @@ def ship(
             "report this"
         )
     refuse_no_gain(len(packed.data), dense_bytes)
-    tensors = inspect_model(packed.data).rows
+    rows = inspect_model(packed.data).rows
+    tensors = tuple(replace(row, name=full_names.get(row.name, row.name)) for row in rows)
     write_atomically(target, packed.data)
     return Shipped(target, dense_bytes, os.path.getsize(target), tensors, largest)
 
@@ -112,7 +139,7 @@ def ship_module(
     examples: tuple[Any, ...],
     *,
     dense_bytes: int,
-    load_limit: LoadCost | None = None,
+    packing: Packing = PACKING,
 ) -> Shipped:
     """Export a snapped module, pack whatever holds few distinct values, check against torch, write. As ``ship``."""
     model = from_torch(network, examples)
@@ -126,7 +153,7 @@ def ship_module(
         return list(map(difference, outputs, expected, actual))
 
     palettes = find_palettes(model)
-    return ship(model, palettes, target, dense_bytes=dense_bytes, check=check, load_limit=load_limit)
+    return ship(model, palettes, target, dense_bytes=dense_bytes, check=check, packing=packing)
 
 
 def dense_onnx(model: nn.Module, examples: tuple[Any, ...]) -> bytes:
@@ -145,16 +172,16 @@ class Template:
     Raises ModelError when the module cannot be exported.
     """
 
-    def __init__(self, model: nn.Module, examples: tuple[Any, ...], load_limit: LoadCost | None = None) -> None:
+    def __init__(self, model: nn.Module, examples: tuple[Any, ...], packing: Packing = PACKING) -> None:
         self._examples = examples
-        self._load_limit = load_limit
+        self._packing = packing
         self._model = from_torch(model, examples)
         self.dense_bytes = len(_plain(self._model.clone()))
 
     def packed_bytes(self, network: nn.Module) -> int:
         """Bytes of the file that the module as it is would make."""
         model = self._filled(network) or from_torch(network, self._examples)
-        return len(pack(model, find_palettes(model), load_limit=self._load_limit).data)
+        return len(self._packing.pack(model, find_palettes(model))[0].data)
 
     def _filled(self, network: nn.Module) -> ir.Model | None:
         """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""

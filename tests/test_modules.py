@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
 from sws_compress.report.result import CompressionResult
-from tests.models import Mlp, answers, batches, torch_answers
+from tests.models import Mlp, answers, batches, torch_answers, write_mlp
 
 
 def trained(tmp_path: Path, **changes: Any) -> CompressionResult:
@@ -64,3 +64,24 @@ def test_norms_and_biases_share_a_codebook(tmp_path: Path) -> None:
         np.testing.assert_allclose(answers(result.output, (x,))[0], torch_answers(network, (x,))[0], atol=1e-4)
         sizes.append(result.file_bytes)
     assert sizes[0] < sizes[1] - 1000
+
+
+@pytest.mark.parametrize("kind", ["module", "file"])
+def test_a_file_without_names_is_smaller_and_the_same(tmp_path: Path, kind: str) -> None:
+    model, x = Mlp(), batches()[0][0]
+    source = write_mlp(tmp_path / "model.onnx") if kind == "file" else model
+    examples = None if kind == "file" else x
+    named, bare = (
+        sws.compress(source, tmp_path / f"{names}.onnx", example_inputs=examples, components=8, weight_names=names)
+        for names in (True, False)
+    )
+    assert bare.file_bytes < named.file_bytes
+    assert [row.name for row in bare.tensors] == [row.name for row in named.tensors]
+    assert {row.name for row in named.tensors} >= ({"w1", "w2"} if kind == "file" else {"fc1.weight", "fc2.weight"})
+    inputs = (torch.randn(3, 40),) if kind == "file" else (x,)
+    for one, other in zip(answers(named.output, inputs), answers(bare.output, inputs), strict=True):
+        np.testing.assert_array_equal(one, other)
+    held = {row.name for row in sws.inspect(bare.output).parts.rows}
+    assert held.isdisjoint({"w1", "w2", "fc1.weight", "fc2.weight"})
+    expanded = sws.expand(bare.output, tmp_path / "dense.onnx")
+    assert set(expanded.expanded) <= held

@@ -148,6 +148,7 @@ def main() -> None:
         parameters=(lambda name, p: p.dim() > 1 or not cifar),  # LeNets: biases too, with their weights
         sharing=Sharing.TENSOR if cifar else Sharing.MODULE,
         bfloat16=cifar,
+        weight_names=False,
         seed=options.seed,
         on_progress=lambda text, done, total: (
             progress.print(f"{done}/{total} {text}") if done % max(1, total // options.epochs) == 0 else None

@@ -53,6 +53,20 @@ def strip(model: ir.Model) -> None:
             _drop_defaults(node, model.opset_imports.get(node.domain))
 
 
+def shorten_weights(model: ir.Model) -> dict[str, str]:
+    """Give initialisers of the main graph the shortest free names, in place; the new name of each by the old one.
+
+    Those that are inputs or outputs of the model keep theirs.
+    """
+    initializers = list(model.graph.initializers.items())
+    fresh = short_names(set(value_names(model)))
+    renamed = {}
+    for name, value in initializers:
+        if not value.is_graph_input() and not value.is_graph_output():
+            renamed[name] = value.name = next(fresh)
+    return renamed
+
+
 def _drop_defaults(node: ir.Node, version: int | None) -> None:
     """Drop attributes that say what the operator does anyway; torch's exporter writes them all out."""
     if version is None or not onnx.defs.has(node.op_type, version, node.domain):
