@@ -84,6 +84,20 @@ class WeightHistogram:
         """Largest absolute bin mean."""
         return float(np.abs(self.occupied.points).max())
 
+    @property
+    def standard_deviation(self) -> float:
+        """Root of the mean squared deviation of the weights (under h), in their unit; exact, whatever the bins."""
+        bins = self.occupied
+        mean = bins.sensitivity @ bins.points / bins.sensitivity.sum()
+        squares = bins.scatter.sum() + bins.sensitivity @ (bins.points - mean) ** 2
+        return float(np.sqrt(squares / bins.sensitivity.sum()))
+
+    @classmethod
+    def of_moments(cls, low: float, high: float, table: Array) -> WeightHistogram:
+        """From columns count, sum of w - c and of (w - c)^2, (bins, 3) float64; every weight has sensitivity 1."""
+        counts, first, second = (np.ascontiguousarray(column) for column in table.T)
+        return cls(float(low), float(high), counts, counts, first, second)
+
     @cached_property
     def occupied(self) -> OccupiedBins:
         """The bins that hold weights, each as a point with a spread."""
@@ -159,21 +173,20 @@ def weight_histogram(
     _check_grid(low, high, bins)
     values = np.asarray(values)
     flat = values.reshape(-1)
-    if sensitivities is None:
-        table = _table(flat, None, float(low), (high - low) / bins, bins)
-    else:
+    if sensitivities is not None:
         sensitivities = np.asarray(sensitivities)
         if sensitivities.shape != values.shape:
             raise ArgumentError(
                 f"sensitivities must have the shape of the values {values.shape}, got {sensitivities.shape}: "
                 "give one per weight"
             )
-        table = _table(flat, sensitivities.reshape(-1), float(low), (high - low) / bins, bins)
+        sensitivities = sensitivities.reshape(-1)
+    table = moment_table(flat, sensitivities, low=low, high=high, bins=bins)
     if not np.isfinite(table).all():  # a NaN or an infinity anywhere ends up in the sums
         raise_not_finite(flat)
-    counts = np.ascontiguousarray(table[:, 0])
-    sensitivity = counts if sensitivities is None else np.ascontiguousarray(table[:, 3])
-    first, second = np.ascontiguousarray(table[:, 1]), np.ascontiguousarray(table[:, 2])
+    if sensitivities is None:
+        return WeightHistogram.of_moments(low, high, table)
+    counts, first, second, sensitivity = (np.ascontiguousarray(column) for column in table.T)
     return WeightHistogram(float(low), float(high), counts, sensitivity, first, second)
 
 
@@ -190,6 +203,11 @@ def weight_range(values: AnyArray) -> tuple[float, float]:
     high = float(np.max([chunk.max() for chunk in chunks]))
     if not np.isfinite(high - low):
         raise_not_finite(flat)
+    return widened(low, high)
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """The same range, or a small one around the two if they are equal."""
     if low == high:
         margin = max(abs(low) * 2.0**-10, 1e-30)
         return low - margin, high + margin
@@ -203,9 +221,14 @@ def raise_not_finite(flat: AnyArray) -> None:
     raise ModelError(f"weights must be finite in float32, got {bad} NaN or infinite of {len(flat)}: repair the model")
 
 
-def _table(flat: AnyArray, sensitivities: AnyArray | None, low: float, step: float, bins: int) -> Array:
-    """Columns count, first, second and, with sensitivities, their sum; (bins, 3 or 4)."""
+def moment_table(flat: AnyArray, sensitivities: AnyArray | None = None, *, low: float, high: float, bins: int) -> Array:
+    """Columns count, first, second and, with sensitivities, their sum; (bins, 3 or 4) float64, zeros of no weights.
+
+    What `weight_histogram` is made of: tables over one grid add up. ``flat`` (n,), ``sensitivities`` (n,) or None.
+    """
     from sws_compress.mixture import _kernels
+
+    low, step = float(low), (high - low) / bins
 
     def piece(part: slice) -> Array:
         values = as_float32(flat[part])

@@ -56,6 +56,11 @@ def member_sums(values: torch.Tensor, assignment: torch.Tensor, components: int)
     return torch.bincount(assignment.reshape(-1).int(), weights=values.reshape(-1).double(), minlength=components)
 
 
+def expanded(codebook: torch.Tensor, assignment: torch.Tensor) -> torch.Tensor:
+    """The value of each weight's component, in the shape of ``assignment``."""
+    return codebook.index_select(0, assignment.reshape(-1).int()).view(assignment.shape)
+
+
 def entropy_bits(occupancy: torch.Tensor) -> float:
     """Order-0 entropy of all symbols together, in bits, from their counts (k,)."""
     occupied = occupancy[occupancy > 0]
@@ -100,16 +105,23 @@ def update_code_lengths(weights: torch.Tensor, occupancy: torch.Tensor, momentum
     return momentum * weights + (1 - momentum) * share
 
 
-def sensitivity_factors(second_moment: torch.Tensor) -> torch.Tensor:
+def column_sums(second_moment: torch.Tensor) -> torch.Tensor:
+    """Sums over the rows of (out, ...), (columns,) float64; none of a vector."""
+    rows = second_moment.reshape(len(second_moment), -1) if second_moment.dim() > 1 else second_moment[:, None][:, :0]
+    return rows.sum(0, dtype=torch.float64)
+
+
+def sensitivity_factors(second_moment: torch.Tensor, column_means: torch.Tensor | None = None) -> torch.Tensor:
     """Rank-one root of squared gradients: sqrt(row mean * column mean / mean) for matrices, elementwise for vectors.
 
-    second_moment: (out, ...) non-negative. A single entry of Adam's second moment is noisy; its row and column means
-    are not, and for a linear layer the expectation of the squared gradient nearly factorises that way (Adafactor,
-    Shazeer & Stern 2018).
+    second_moment: (out, ...) non-negative, all rows, or some of them with the ``column_means`` of all. A single entry
+    of Adam's second moment is noisy; its row and column means are not, and for a linear layer the expectation of the
+    squared gradient nearly factorises that way (Adafactor, Shazeer & Stern 2018).
     """
     if second_moment.dim() < 2:
         return second_moment.sqrt()
     matrix = second_moment.reshape(second_moment.shape[0], -1)
-    rows, columns = matrix.mean(1, keepdim=True), matrix.mean(0, keepdim=True)
-    mean = rows.mean().clamp_min(torch.finfo(matrix.dtype).tiny)
+    rows = matrix.mean(1, keepdim=True)
+    columns = matrix.mean(0, keepdim=True) if column_means is None else column_means.to(matrix.dtype)[None]
+    mean = (rows if column_means is None else columns).mean().clamp_min(torch.finfo(matrix.dtype).tiny)
     return (rows * columns / mean).sqrt().reshape(second_moment.shape)

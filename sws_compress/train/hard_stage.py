@@ -12,7 +12,9 @@ import torch
 from sws_compress.mixture.params import Mixture
 from sws_compress.train import hard
 from sws_compress.train.optimizers import groups_by_parameter, rate_of, second_moment_of
+from sws_compress.train.ranks import ALONE, Ranks, local, rows_here
 from sws_compress.train.select import ParameterGroup
+from sws_compress.train.sensitivities import sensitivities
 
 CODEBOOK_ENTRY_BITS = 16
 SENSITIVITY_EVERY = 10  # EM steps: second moments move slowly, and their factors cost as much as an assignment
@@ -21,6 +23,7 @@ SMALLEST_VARIANCE = 1e-12  # of a component whose members all sit on its mean
 SQUARES_MEMORY = 0.99  # where the optimiser keeps no second moments: one gradient alone calls whole rows insensitive
 GREATEST_RATE = 1e4
 RATE_BISECTIONS = 16  # to a factor of 1.0003
+MEMBER_FIELDS = ("latent", "assignment", "sensitivity", "squares")  # of a state: one tensor per member
 START_RATE = 1e-4  # in units of the mean sensitivity-weighted squared weight, per bit
 
 
@@ -29,8 +32,10 @@ class GroupState:
     """One group: ``codebook`` (k,) float32 and ``weights`` (k,) float64, shared; of the rest one tensor per member.
 
     ``latent`` float32; ``assignment`` uint8; ``sensitivity`` float32 or None for 1 everywhere; ``squares`` float32,
-    running sums of squared gradients, or None where the optimiser keeps its own. ``mergers`` counts components that
-    were merged into a neighbour.
+    running sums of squared gradients, or None where the optimiser keeps its own. Of a sharded member all of them are
+    the part on this rank; ``counted`` says whether statistics count it here (see ``ranks``). ``occupancy`` (k,)
+    float64, weights per component over all ranks, is of the last EM step. ``mergers`` counts components that were
+    merged into a neighbour.
     """
 
     latent: list[torch.Tensor]
@@ -39,34 +44,61 @@ class GroupState:
     squares: list[torch.Tensor | None]
     codebook: torch.Tensor
     weights: torch.Tensor
+    occupancy: torch.Tensor
+    counted: list[bool]
     mergers: int = 0
 
     @classmethod
-    def start(cls, group: ParameterGroup, mixture: Mixture) -> GroupState:
+    def start(cls, group: ParameterGroup, mixture: Mixture, ranks: Ranks = ALONE) -> GroupState:
         """The parameters as latent weights, all assigned to zero until the first EM step."""
         device = group.parameters[0].device
-        latent = [parameter.detach().to(torch.float32, copy=True) for parameter in group.parameters]
+        latent = [shard.to(torch.float32, copy=True) for shard in group.shards()]
+        weights = torch.tensor(mixture.weights, dtype=torch.float64, device=device)
         return cls(
             latent=latent,
             assignment=[torch.zeros_like(member, dtype=torch.uint8) for member in latent],
             sensitivity=[None for _ in latent],
             squares=[None for _ in latent],
             codebook=torch.tensor(mixture.means, dtype=torch.float32, device=device),
-            weights=torch.tensor(mixture.weights, dtype=torch.float64, device=device),
+            weights=weights,
+            occupancy=torch.zeros_like(weights).index_fill(0, torch.tensor([0], device=device), group.elements),
+            counted=[ranks.counts(parameter) for parameter in group.parameters],
         )
 
     @classmethod
-    def copied(cls, saved: dict[str, Any], device: torch.device) -> GroupState:
-        """A state of its own from ``vars`` of another one."""
+    def copied(cls, saved: dict[str, Any], group: ParameterGroup, ranks: Ranks = ALONE) -> GroupState:
+        """A state of its own from what ``saved`` returned, there of whole tensors, here of this rank's part."""
+        device = group.parameters[0].device
+
+        def members(name: str) -> list[Any]:
+            return [
+                None if member is None else member[rows_here(parameter)].to(device, copy=True)
+                for member, parameter in zip(saved[name], group.parameters, strict=True)
+            ]
+
         return cls(
-            latent=[member.to(device, copy=True) for member in saved["latent"]],
-            assignment=[member.to(device, copy=True) for member in saved["assignment"]],
-            sensitivity=[None if member is None else member.to(device, copy=True) for member in saved["sensitivity"]],
-            squares=[None if member is None else member.to(device, copy=True) for member in saved["squares"]],
+            latent=members("latent"),
+            assignment=members("assignment"),
+            sensitivity=members("sensitivity"),
+            squares=members("squares"),
             codebook=saved["codebook"].to(device, copy=True),
             weights=saved["weights"].to(device, copy=True),
+            occupancy=saved["occupancy"].to(device, copy=True),
+            counted=[ranks.counts(parameter) for parameter in group.parameters],
             mergers=saved["mergers"],
         )
+
+    def saved(self, group: ParameterGroup, ranks: Ranks) -> dict[str, Any]:
+        """All fields but ``counted``, of whole tensors; on the first rank alone where they are sharded."""
+        members = {
+            name: [
+                None if member is None else ranks.whole(member, parameter)
+                for member, parameter in zip(getattr(self, name), group.parameters, strict=True)
+            ]
+            for name in MEMBER_FIELDS
+        }
+        shared = {name: getattr(self, name) for name in ("codebook", "weights", "occupancy", "mergers")}
+        return {**members, **shared}
 
     def add_square(self, member: int, gradient: torch.Tensor) -> None:
         """Running sum of squared gradients; its unit cancels when sensitivities are scaled."""
@@ -74,14 +106,20 @@ class GroupState:
         square = gradient.float().square()
         self.squares[member] = square if before is None else before.mul_(SQUARES_MEMORY).add_(square)
 
-    def occupancy(self) -> torch.Tensor:
-        """How many weights each component holds, shape (k,), float64."""
-        return hard.counts(self.assignment, len(self.codebook))
+    def counts(self) -> torch.Tensor:
+        """How many weights counted on this rank each component holds, shape (k,), float64."""
+        total = torch.zeros_like(self.weights)
+        for i in self._counted_members():
+            total += hard.counts([self.assignment[i]], len(total))
+        return total
 
     def coded_bits(self) -> float:
-        """Order-0 entropy of the assignments plus the codebook entries in use."""
-        occupancy = self.occupancy()
-        return hard.entropy_bits(occupancy) + CODEBOOK_ENTRY_BITS * int((occupancy > 0).sum())
+        """Order-0 entropy of the assignments plus the codebook entries in use, as of the last EM step."""
+        return hard.entropy_bits(self.occupancy) + CODEBOOK_ENTRY_BITS * int((self.occupancy > 0).sum())
+
+    def _counted_members(self) -> list[int]:
+        """The members that statistics count on this rank."""
+        return [i for i, counted in enumerate(self.counted) if counted]
 
     def assign(self, rate: float) -> None:
         """The hard E-step: every latent weight to the component with the least distortion plus rate * code length."""
@@ -91,42 +129,54 @@ class GroupState:
             for latent, sensitivity in zip(self.latent, self.sensitivity, strict=True)
         ]
 
-    def maximise(self, rate: float) -> bool:
+    def statistics(self) -> torch.Tensor:
+        """Rows sum h, sum h w and number of the members of each component counted on this rank, (3, k) float64."""
+        k = len(self.codebook)
+        total = torch.zeros((3, k), dtype=torch.float64, device=self.codebook.device)
+        for i in self._counted_members():
+            latent, assignment, sensitivity = self.latent[i], self.assignment[i], self.sensitivity[i]
+            h = torch.ones_like(latent) if sensitivity is None else sensitivity
+            total[0] += hard.member_sums(h, assignment, k)
+            total[1] += hard.member_sums(h * latent, assignment, k)
+        total[2] = self.counts()
+        return total
+
+    def maximise(self, statistics: torch.Tensor, rate: float) -> bool:
         """The M-step: pi from counts, mu_k = sum h w / sum h over the members of k; False if a weight is not finite.
 
-        Component 0 stays zero, components without members stay where they are. The pair that gains most by it at
-        ``rate`` is merged first.
+        ``statistics`` (3, k) of all ranks. Component 0 stays zero, components without members stay where they are.
+        The pair that gains most by it at ``rate`` is merged first.
         """
-        k = len(self.codebook)
-        mass = torch.zeros(k, dtype=torch.float64, device=self.codebook.device)
-        moment = torch.zeros_like(mass)
-        for latent, assignment, sensitivity in zip(self.latent, self.assignment, self.sensitivity, strict=True):
-            h = torch.ones_like(latent) if sensitivity is None else sensitivity
-            mass += hard.member_sums(h, assignment, k)
-            moment += hard.member_sums(h * latent, assignment, k)
+        mass, moment, self.occupancy = statistics.clone()
         if not bool(torch.isfinite(moment).all()):
             return False
         means = torch.where(mass > 0, moment / mass.clamp_min(1e-300), self.codebook.double())
         means[0] = 0
-        merger = hard.best_merge(self.occupancy(), mass, means, rate, CODEBOOK_ENTRY_BITS)
+        merger = hard.best_merge(self.occupancy, mass, means, rate, CODEBOOK_ENTRY_BITS)
         if merger is not None:
             gone, kept = merger
             for assignment in self.assignment:
                 assignment[assignment == gone] = kept
             if kept != 0:
                 means[kept] = (moment[gone] + moment[kept]) / (mass[gone] + mass[kept]).clamp_min(1e-300)
+            self.occupancy[kept] += self.occupancy[gone]
+            self.occupancy[gone] = 0
             self.mergers += 1
         self.codebook.copy_(means)  # in place: the codebook's optimiser holds it
-        self.weights = hard.update_code_lengths(self.weights, self.occupancy())
+        self.weights = hard.update_code_lengths(self.weights, self.occupancy)
         return True
 
-    def mixture(self) -> Mixture:
-        """The mixture that the latent weights now follow: pi, mu, and the spread of the members about each mean."""
-        k = len(self.codebook)
-        scatter = torch.zeros(k, dtype=torch.float64, device=self.codebook.device)
-        for i, latent in enumerate(self.latent):
-            scatter += hard.member_sums((latent - self.snapped(i)).square(), self.assignment[i], k)
-        counts = self.occupancy()
+    def spread(self) -> torch.Tensor:
+        """Rows number and sum of (w - mu)^2 of the members of each component counted on this rank, (2, k) float64."""
+        scatter = torch.zeros_like(self.weights)
+        for i in self._counted_members():
+            squares = (self.latent[i] - self.snapped(i)).square()
+            scatter += hard.member_sums(squares, self.assignment[i], len(scatter))
+        return torch.stack([self.counts(), scatter])
+
+    def mixture(self, spread: torch.Tensor) -> Mixture:
+        """The mixture that the latent weights now follow: pi, mu, and the spread (2, k) of the members of all ranks."""
+        counts, scatter = spread
         pooled = scatter.sum() / counts.sum()
         variances = torch.where(counts > 0, scatter / counts.clamp_min(1), pooled).clamp_min(SMALLEST_VARIANCE)
         weights = self.weights / self.weights.sum()
@@ -134,8 +184,7 @@ class GroupState:
 
     def snapped(self, member: int) -> torch.Tensor:
         """The means of a member's components, float32, in its shape."""
-        assignment = self.assignment[member]
-        return self.codebook.index_select(0, assignment.reshape(-1).int()).view(assignment.shape)
+        return hard.expanded(self.codebook, self.assignment[member])
 
 
 class HardStage:
@@ -145,13 +194,14 @@ class HardStage:
     which is the straight-through estimator without any hook in the forward pass.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], mixtures: Sequence[Mixture]) -> None:
+    def __init__(self, groups: Sequence[ParameterGroup], mixtures: Sequence[Mixture], ranks: Ranks = ALONE) -> None:
         self.groups = groups
+        self.ranks = ranks
         self.rate = START_RATE
         self.updates = 0
-        self.states = [GroupState.start(group, mixture) for group, mixture in zip(groups, mixtures, strict=True)]
+        self.states = [GroupState.start(group, mixture, ranks) for group, mixture in zip(groups, mixtures, strict=True)]
         # What the parameters hold between two steps, in their own dtype: the move is measured from here.
-        self._written = [[parameter.detach().clone() for parameter in group.parameters] for group in groups]
+        self._written = [[shard.clone() for shard in group.shards()] for group in groups]
         self._coded_bits = self._count_bits()
         self._codebook_optimizer: torch.optim.Adam | None = None
 
@@ -175,14 +225,14 @@ class HardStage:
         settings = groups_by_parameter(optimizer)
         for group, state, written in zip(self.groups, self.states, self._written, strict=True):
             for i, (parameter, latent, snapped) in enumerate(zip(group.parameters, state.latent, written, strict=True)):
-                own = settings[id(parameter)]
+                own, shard = settings[id(parameter)], local(parameter)
                 if parameter.grad is not None and second_moment_of(optimizer, own, parameter) is None:
-                    state.add_square(i, parameter.grad)
+                    state.add_square(i, local(parameter.grad))
                 force = pull * rate_of(optimizer, own)
                 mean = snapped.float()
-                latent.add_(parameter.float() - mean)
+                latent.add_(shard.float() - mean)
                 latent.lerp_(mean, force / (1 + force))
-                parameter.copy_(snapped)
+                shard.copy_(snapped)
 
     @torch.no_grad()
     def tune_step(self, optimizer: torch.optim.Optimizer, codebook_rate: float) -> None:
@@ -190,11 +240,16 @@ class HardStage:
         if self._codebook_optimizer is None:
             self._codebook_optimizer = self._make_codebook_optimizer()
         settings = groups_by_parameter(optimizer)
-        for group, state, own in zip(self.groups, self.states, self._codebook_optimizer.param_groups, strict=True):
+        gradients = []
+        for group, state in zip(self.groups, self.states, strict=True):
             gradient = torch.zeros_like(state.codebook, dtype=torch.float64)
-            for parameter, assignment in zip(group.parameters, state.assignment, strict=True):
-                if parameter.grad is not None:
-                    gradient += hard.member_sums(parameter.grad, assignment, len(state.codebook))
+            for i, parameter in enumerate(group.parameters):
+                if parameter.grad is not None and state.counted[i]:
+                    gradient += hard.member_sums(local(parameter.grad), state.assignment[i], len(gradient))
+            gradients.append(gradient)
+        gradients = self.ranks.sums(gradients)
+        optimized = self._codebook_optimizer.param_groups
+        for group, state, gradient, own in zip(self.groups, self.states, gradients, optimized, strict=True):
             gradient[0] = 0
             state.codebook.grad = gradient.float()
             own["lr"] = codebook_rate * float(settings[id(group.parameters[0])]["lr"])
@@ -210,11 +265,17 @@ class HardStage:
         Raises TrainingError when a latent weight is NaN or infinite.
         """
         if self.updates % SENSITIVITY_EVERY == 0:
-            self._update_sensitivities(optimizer)
+            latents, squares = [state.latent for state in self.states], [state.squares for state in self.states]
+            for state, own in zip(
+                self.states, sensitivities(optimizer, self.groups, latents, squares, self.ranks), strict=True
+            ):
+                state.sensitivity = own
         self.updates += 1
-        for group, state in zip(self.groups, self.states, strict=True):
+        for state in self.states:
             state.assign(self.rate)
-            if not state.maximise(self.rate):
+        totals = self.ranks.sums([state.statistics() for state in self.states])
+        for group, state, total in zip(self.groups, self.states, totals, strict=True):
+            if not state.maximise(total, self.rate):
                 raise group.diverged()
         self.write_snapped()
         self._coded_bits = self._count_bits()
@@ -232,22 +293,28 @@ class HardStage:
         low, high = math.log(START_RATE), math.log(GREATEST_RATE)
         for _ in range(RATE_BISECTIONS):
             middle = (low + high) / 2
-            for state in self.states:
-                state.assign(math.exp(middle))
+            self._assign(math.exp(middle))
             low, high = (middle, high) if self._count_bits() > target_bits else (low, middle)
         self.rate = math.exp(low)
-        for state in self.states:
-            state.assign(self.rate)
+        self._assign(self.rate)
         self.write_snapped()
         self._coded_bits = self._count_bits()
+
+    def _assign(self, rate: float) -> None:
+        """The E-step alone, and how many weights each component then holds."""
+        for state in self.states:
+            state.assign(rate)
+        totals = self.ranks.sums([state.counts() for state in self.states])
+        for state, total in zip(self.states, totals, strict=True):
+            state.occupancy = total
 
     @torch.no_grad()
     def write_snapped(self) -> None:
         """Set every parameter to the mean of its component."""
         for group, state, written in zip(self.groups, self.states, self._written, strict=True):
-            for i, parameter in enumerate(group.parameters):
-                written[i] = state.snapped(i).to(parameter.dtype)
-                parameter.copy_(written[i])
+            for i, shard in enumerate(group.shards()):
+                written[i] = state.snapped(i).to(shard.dtype)
+                shard.copy_(written[i])
 
     @torch.no_grad()
     def round_codebooks(self) -> None:
@@ -260,38 +327,12 @@ class HardStage:
         self.write_snapped()
 
     def mixtures(self) -> list[Mixture]:
-        """The mixture of every group."""
-        return [state.mixture() for state in self.states]
+        """The mixture of every group; one reduction over the ranks."""
+        spreads = self.ranks.sums([state.spread() for state in self.states])
+        return [state.mixture(spread) for state, spread in zip(self.states, spreads, strict=True)]
 
     def _count_bits(self) -> float:
         return sum(state.coded_bits() for state in self.states)
-
-    def _update_sensitivities(self, optimizer: torch.optim.Optimizer) -> None:
-        """h from squared gradients, scaled over all groups so that the mean of h w^2 is 1.
-
-        One scale for all groups: a scale per group would forget that a small convolution matters more per weight.
-        """
-        energy, elements = 0.0, 0
-        settings = groups_by_parameter(optimizer)
-        for group, state in zip(self.groups, self.states, strict=True):
-            for i, (parameter, latent) in enumerate(zip(group.parameters, state.latent, strict=True)):
-                moment = second_moment_of(optimizer, settings[id(parameter)], parameter)
-                if moment is None:
-                    moment = state.squares[i]
-                if moment is None:
-                    moment = torch.zeros_like(latent) if parameter.grad is None else parameter.grad.square()
-                factors = hard.sensitivity_factors(moment.float())
-                state.sensitivity[i] = factors
-                share = float((factors * latent.square()).sum())
-                if not math.isfinite(share):
-                    raise group.diverged()  # before it makes the sensitivities of all groups NaN
-                energy += share
-                elements += latent.numel()
-        for state in self.states:
-            state.sensitivity = [
-                None if factors is None or energy == 0 else factors * (elements / energy)
-                for factors in state.sensitivity
-            ]
 
     def _make_codebook_optimizer(self) -> torch.optim.Adam:
         return torch.optim.Adam([{"params": [state.codebook]} for state in self.states])
@@ -303,7 +344,7 @@ class HardStage:
         return {
             "rate": self.rate,
             "updates": self.updates,
-            "groups": [vars(state).copy() for state in self.states],
+            "groups": [state.saved(group, self.ranks) for group, state in zip(self.groups, self.states, strict=True)],
             "codebook_optimizer": None if self._codebook_optimizer is None else self._codebook_optimizer.state_dict(),
         }
 
@@ -312,7 +353,7 @@ class HardStage:
         self.rate = saved["rate"]
         self.updates = saved["updates"]
         self.states = [
-            GroupState.copied(state, group.parameters[0].device)
+            GroupState.copied(state, group, self.ranks)
             for group, state in zip(self.groups, saved["groups"], strict=True)
         ]
         self._codebook_optimizer = None

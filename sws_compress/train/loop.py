@@ -22,6 +22,7 @@ from sws_compress.mixture.snap import Palette
 from sws_compress.train.batches import batches_per_epoch, inputs_and_targets, moved, no_batches, seeded
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.ranks import ALONE
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing
 from sws_compress.train.steering import Goal, Measures, Steering
@@ -185,6 +186,7 @@ class _Run:
             schedule=settings.schedule,
             parameters=settings.parameters,
             sharing=settings.sharing,
+            ranks=ALONE,
         )
         self.steering = Steering(settings.goal, model, self.prior, settings.schedule, measures)
 

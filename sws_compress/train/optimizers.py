@@ -8,15 +8,20 @@ from typing import Any
 import torch
 
 from sws_compress.errors import ArgumentError
+from sws_compress.train.ranks import local
 
 
 @dataclass(frozen=True)
 class Metric:
-    """H = (sqrt(second_moment / bias_correction2) + epsilon) / rate; without a second moment H = 1 / rate."""
+    """H = (sqrt(second_moment / bias_correction2) + epsilon) / rate; without a second moment H = 1 / rate.
+
+    Of a sharded parameter it holds this rank's part of the second moment. ``bias_correction2`` is a float64 tensor
+    where the optimiser counts its steps on a device: to read the count would make every step wait for it.
+    """
 
     rate: float
     second_moment: torch.Tensor | None = None
-    bias_correction2: float = 1.0
+    bias_correction2: float | torch.Tensor = 1.0
     epsilon: float = 0.0
 
 
@@ -82,12 +87,15 @@ def rate_of(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
 def second_moment_of(
     optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor
 ) -> torch.Tensor | None:
-    """The running mean of squared gradients that Adam divides by, without its bias correction; None for SGD."""
+    """The running mean of squared gradients that Adam divides by, without its bias correction; None for SGD.
+
+    Of a sharded parameter, the part that is on this rank.
+    """
     state = optimizer.state.get(parameter)
     if not state or isinstance(optimizer, torch.optim.SGD):
         return None
     moment: torch.Tensor = state["max_exp_avg_sq"] if group["amsgrad"] else state["exp_avg_sq"]
-    return moment
+    return local(moment)
 
 
 def metric_of(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor) -> Metric | None:
@@ -100,5 +108,7 @@ def metric_of(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter
     moment = second_moment_of(optimizer, group, parameter)
     if moment is None:
         return None
-    step = float(optimizer.state[parameter]["step"])
-    return Metric(rate, moment, 1 - group["betas"][1] ** step, float(group["eps"]))
+    step = optimizer.state[parameter]["step"]
+    on_device = isinstance(step, torch.Tensor) and step.device.type != "cpu"
+    correction = 1 - group["betas"][1] ** (step.double() if on_device else float(step))
+    return Metric(rate, moment, correction, float(group["eps"]))

@@ -16,6 +16,7 @@ from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette, palette_of
 from sws_compress.train.hard_stage import CODEBOOK_ENTRY_BITS, START_RATE, HardStage
 from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
+from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, local, undistributed
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing, select_parameters
 from sws_compress.train.soft_stage import SoftStage
@@ -45,6 +46,11 @@ class SoftWeightSharing:
     parameters    which parameters: predicate on (name, parameter), names, or None for all weights of
                   linear, convolution, embedding and recurrent modules
     sharing       one mixture per tensor, per module or for the model
+    ranks         the processes that train ``model`` together; None for all of torch.distributed, if it is in use
+
+    Under DistributedDataParallel and ``fully_shard`` every rank makes a prior of its own and calls the same methods in
+    the same order; ``update``, ``step`` where it is due to update, ``mixtures`` and ``state_dict`` communicate, and so
+    does ``snap`` where parameters are sharded. See docs/distributed.md.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class SoftWeightSharing:
         schedule: Schedule | None = None,
         parameters: Selection | None = None,
         sharing: Sharing = Sharing.TENSOR,
+        ranks: Ranks | None = None,
     ) -> None:
         check_components(components)
         if not ratio > 1:
@@ -75,9 +82,11 @@ class SoftWeightSharing:
         self._components = components
         self.total_steps = total_steps
         self.steps = 0
-        self.groups = select_parameters(model, parameters, sharing=sharing)
+        self.ranks = Ranks.of() if ranks is None else ranks
+        self._model = undistributed(model)
+        self.groups = select_parameters(self._model, parameters, sharing=sharing, ranks=self.ranks)
         self._check_groups()
-        self._soft = SoftStage(self.groups, components, self.schedule.variance_floor(0.0))
+        self._soft = SoftStage(self.groups, components, self.schedule.variance_floor(0.0), self.ranks)
         self._hard: HardStage | None = None
         self._first_bits: float | None = None
         self._held_bits: float | None = None
@@ -133,7 +142,7 @@ class SoftWeightSharing:
         """How many components of each group have members in the hard stage, zero included; empty before it."""
         if self._hard is None:
             return {}
-        alive = (int((state.occupancy() > 0).sum()) for state in self._hard.states)
+        alive = (int((state.occupancy > 0).sum()) for state in self._hard.states)
         return {group.label: count for group, count in zip(self.groups, alive, strict=True)}
 
     def histograms(
@@ -143,13 +152,15 @@ class SoftWeightSharing:
 
         They are the parameters themselves in the soft stage, what lies behind the snapped values later. ``ranges``
         (low, high) by name; a weight outside counts in the first or last bin; by default from the least to the
-        greatest. Raises ModelError when a weight is NaN or infinite.
+        greatest. Of sharded parameters only what is on this rank. Raises ModelError when a weight is NaN or infinite.
         """
         found = {}
         for i, group in enumerate(self.groups):
             latent = group.parameters if self._hard is None else self._hard.states[i].latent
             for name, member in zip(group.names, latent, strict=True):
-                values = member.detach().float().cpu().numpy()
+                values = local(member).float().cpu().numpy()
+                if not values.size:
+                    continue  # no rows of it are on this rank
                 low, high = weight_range(values) if ranges is None else ranges[name]
                 found[name] = weight_histogram(values, low=low, high=high, bins=bins)
         return found
@@ -182,13 +193,14 @@ class SoftWeightSharing:
 
     def update(self) -> None:
         """The EM step: of the mixtures in the soft stage, of assignments, pi and mu in the hard stage."""
+        forget_gathered(self._model)
         stage = self.stage
         if stage is Stage.SOFT:
             self._soft.update(self.optimizer, self.schedule.variance_floor(self.progress))
             return
         if self._hard is None or self._first_bits is None:
             # Assigned at once, whatever stage comes next: unassigned weights would all be tuned and snapped as zeros.
-            self._hard = HardStage(self.groups, self._soft.mixtures)
+            self._hard = HardStage(self.groups, self._soft.mixtures, self.ranks)
             self._hard.update(self.optimizer, self.final_bits)
             self._first_bits = max(self._hard.coded_bits(), self.final_bits)
             if self.strength is None:
@@ -226,8 +238,10 @@ class SoftWeightSharing:
     def snap(self) -> dict[str, Palette]:
         """Set every compressed parameter to a cluster mean; the palettes by parameter name, exactly what they hold.
 
-        Parameters of half precision hold the means rounded to their own dtype, and so do their palettes.
+        Parameters of half precision hold the means rounded to their own dtype, and so do their palettes. Palettes of
+        sharded parameters are on the first rank alone: one parameter after the other is gathered on the device.
         """
+        forget_gathered(self._model)
         if self._hard is None:
             self._soft.snap()
         else:
@@ -239,14 +253,20 @@ class SoftWeightSharing:
         palettes = {}
         for group in self.groups:
             for name, parameter in zip(group.names, group.parameters, strict=True):
-                palette = palette_of(parameter.detach().float().cpu().numpy())
+                whole = self.ranks.whole(local(parameter), parameter)
+                if is_sharded(parameter) and self.ranks.rank != 0:
+                    continue
+                palette = palette_of(whole.float().cpu().numpy())
                 assert palette is not None  # it holds at most as many values as there are components
                 palettes[name] = palette
         return palettes
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that ``load_state_dict`` needs to go on exactly: tensors, numbers, lists and dicts."""
-        return {
+        """Everything that ``load_state_dict`` needs to go on exactly: tensors, numbers, lists and dicts.
+
+        Where parameters are sharded the state is of whole tensors, in CPU memory of the first rank; the others get {}.
+        """
+        state = {
             "steps": self.steps,
             "total_steps": self.total_steps,
             "shapes": self._shapes(),
@@ -257,9 +277,11 @@ class SoftWeightSharing:
             "soft": self._soft.state_dict(),
             "hard": None if self._hard is None else self._hard.state_dict(),
         }
+        sharded = any(is_sharded(parameter) for group in self.groups for parameter in group.parameters)
+        return {} if sharded and self.ranks.rank != 0 else state
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from ``state_dict``; model and optimiser are restored by the caller.
+        """Go on from ``state_dict``, of any number of ranks; model and optimiser are restored by the caller.
 
         Raises ArgumentError when the state is of other parameters, components or total_steps.
         """
@@ -274,13 +296,14 @@ class SoftWeightSharing:
                 "compressed parameters must be those of the saved run, got other names, shapes or groups: "
                 "use the same model and selection, or start anew"
             )
+        forget_gathered(self._model)
         self.steps = saved["steps"]
         self._first_bits = saved["first_bits"]
         self.final_bits, self._held_bits = saved["final_bits"], saved["held_bits"]
         self._soft.load_state_dict(saved["soft"])
         self._hard = None
         if saved["hard"] is not None:
-            self._hard = HardStage(self.groups, self._soft.mixtures)
+            self._hard = HardStage(self.groups, self._soft.mixtures, self.ranks)
             self._hard.load_state_dict(saved["hard"])
 
     def _shapes(self) -> list[dict[str, list[int]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -10,8 +12,23 @@ from sws_compress.mixture.pull import PullTable
 from sws_compress.train.optimizers import Metric
 
 
+@dataclass(frozen=True, eq=False)
+class DeviceTable:
+    """A `PullTable` in the memory of a device: copied there once per EM step, not once per step and tensor."""
+
+    low: float
+    step: float
+    curvature: torch.Tensor
+    target: torch.Tensor
+
+    @classmethod
+    def of(cls, table: PullTable, device: torch.device) -> DeviceTable:
+        curvature, target = (torch.tensor(array, device=device) for array in (table.curvature, table.target))
+        return cls(table.low, table.step, curvature, target)
+
+
 @torch.no_grad()
-def pull_(weights: torch.Tensor, metric: Metric, table: PullTable, strength: float) -> None:
+def pull_(weights: torch.Tensor, metric: Metric, table: PullTable | DeviceTable, strength: float) -> None:
     """In place ``w <- (H w + strength a(w) m(w)) / (H + strength a(w))``; weights: any shape, floating point.
 
     Contiguous float32 CPU tensors are updated in one pass over the memory that torch owns. Everything else takes
@@ -19,7 +36,7 @@ def pull_(weights: torch.Tensor, metric: Metric, table: PullTable, strength: flo
     """
     moment = metric.second_moment
     on_cpu = weights.device.type == "cpu" and weights.dtype == torch.float32 and weights.is_contiguous()
-    if not on_cpu or (moment is not None and not moment.is_contiguous()):
+    if not isinstance(table, PullTable) or not on_cpu or (moment is not None and not moment.is_contiguous()):
         pull_on_device(weights, metric, table, strength)
     elif moment is None:
         cpu.pull(_flat(weights), 1 / metric.rate, table, strength)
@@ -29,7 +46,7 @@ def pull_(weights: torch.Tensor, metric: Metric, table: PullTable, strength: flo
             _flat(moment),
             lr=metric.rate,
             eps=metric.epsilon,
-            bias_correction2=metric.bias_correction2,
+            bias_correction2=float(metric.bias_correction2),
             table=table,
             strength=strength,
         )
@@ -39,7 +56,7 @@ def _flat(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().reshape(-1).numpy()
 
 
-def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable, strength: float) -> None:
+def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable | DeviceTable, strength: float) -> None:
     """The same update by torch operations on the device of ``weights``, in float32 whatever their dtype."""
     if strength == 0:
         return  # exactly unmoved, even where the metric is 0 as well

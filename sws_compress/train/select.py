@@ -13,6 +13,7 @@ from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.train.computed import originals, refuse_computed
+from sws_compress.train.ranks import ALONE, Ranks, local
 
 WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -57,6 +58,14 @@ class ParameterGroup:
     @property
     def elements(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters)
+
+    def shards(self) -> list[torch.Tensor]:
+        """What this rank holds of each member: the same memory, detached."""
+        return [local(parameter) for parameter in self.parameters]
+
+    def counted(self, ranks: Ranks) -> list[torch.Tensor]:
+        """The ``shards`` that this rank counts: over all ranks, every weight once."""
+        return [local(parameter) for parameter in self.parameters if ranks.counts(parameter)]
 
     def values(self) -> npt.NDArray[np.float32]:
         """All members end to end, shape (elements,), a copy in CPU memory."""
@@ -115,15 +124,16 @@ def select_parameters(
     *,
     sharing: Sharing = Sharing.TENSOR,
     smallest: int = 256,
+    ranks: Ranks = ALONE,
 ) -> tuple[ParameterGroup, ...]:
     """Groups of trainable float parameters, tied parameters once, in the order of ``model.named_parameters()``.
 
     ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``. A tied
     parameter may be named by any of its names; it is known here by its first. Names are ``plain_name``s.
 
-    Raises ArgumentError for names that the model does not have or that are not trainable, ModelError when nothing is
-    left to compress, a tensor holds NaN or infinities, or what is compressed would not be what the network multiplies
-    by (``refuse_computed``).
+    Raises ArgumentError for names that the model does not have or that are not trainable, and for layouts that
+    ``ranks`` do not know; ModelError, on all ranks, when nothing is left to compress, a tensor holds NaN or
+    infinities, or what is compressed would not be what the network multiplies by (``refuse_computed``).
     """
     # named_parameters() yields a tied parameter once, under its first name
     named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
@@ -132,16 +142,17 @@ def select_parameters(
     members: dict[str, list[str]] = {}
     for name, parameter in named.items():
         if name in chosen and parameter.requires_grad and parameter.numel():
-            _check_values(name, parameter)
             members.setdefault(_label(name, sharing), []).append(name)
     if not members:
         raise ModelError(
             f"a model must have a trainable weight of at least {smallest} elements to compress, "
             f"got none among {len(named)} parameters: name some with parameters="
         )
-    return tuple(
+    groups = tuple(
         ParameterGroup(label, tuple(names), tuple(named[name] for name in names)) for label, names in members.items()
     )
+    _check_values({name: named[name] for group in groups for name in group.names}, ranks)
+    return groups
 
 
 def _chosen_names(
@@ -178,12 +189,17 @@ def _label(name: str, sharing: Sharing) -> str:
     return name.rpartition(".")[0] if sharing is Sharing.MODULE else ""
 
 
-def _check_values(name: str, parameter: nn.Parameter) -> None:
-    if not parameter.is_floating_point():
-        raise ModelError(f"{name} must be floating point to be clustered, got {parameter.dtype}: leave it out")
-    bad = int((~torch.isfinite(parameter.detach())).sum())
-    if bad:
-        raise ModelError(
-            f"{name} must hold finite values, got {bad} NaN or infinite of {parameter.numel()}: "
-            "train the network again or repair the checkpoint"
-        )
+def _check_values(chosen: dict[str, nn.Parameter], ranks: Ranks) -> None:
+    for name, parameter in chosen.items():
+        if not parameter.is_floating_point():
+            raise ModelError(f"{name} must be floating point to be clustered, got {parameter.dtype}: leave it out")
+        ranks.check_layout(name, parameter)
+    bad = [
+        (~torch.isfinite(local(parameter))).sum().double() * ranks.counts(parameter) for parameter in chosen.values()
+    ]
+    for (name, parameter), count in zip(chosen.items(), ranks.sums(bad), strict=True):
+        if count:
+            raise ModelError(
+                f"{name} must hold finite values, got {int(count)} NaN or infinite of {parameter.numel()}: "
+                "train the network again or repair the checkpoint"
+            )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from sws_compress.errors import ModelError
 from sws_compress.mixture.em import Prior, fit
 from sws_compress.mixture.grid import even_mixture
-from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
+from sws_compress.mixture.histogram import WeightHistogram, widened
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.pull import PullTable, pull_table
-from sws_compress.mixture.snap import snap
+from sws_compress.train import hard
+from sws_compress.train.histogram import moment_table, value_range
 from sws_compress.train.optimizers import groups_by_parameter, metric_of
-from sws_compress.train.pull import pull_
+from sws_compress.train.pull import DeviceTable, pull_
+from sws_compress.train.ranks import ALONE, Ranks, local
 from sws_compress.train.select import ParameterGroup
 
 BINS = 4096
@@ -26,14 +26,42 @@ TINY_VARIANCE = 1e-30  # of a constant tensor
 EM_ITERATIONS = 5  # per update: the mixture follows the weights, it need not converge on them
 
 
-def group_histogram(group: ParameterGroup) -> WeightHistogram:
-    """Statistics of all members on one grid from their least to their greatest weight."""
-    arrays = [parameter.detach().float().cpu().numpy() for parameter in group.parameters]
-    ranges = [weight_range(array) for array in arrays]
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    return functools.reduce(
-        WeightHistogram.merge, (weight_histogram(array, low=low, high=high, bins=BINS) for array in arrays)
-    )
+Grid = tuple[float, float]
+
+
+def agreed_grids(groups: Sequence[ParameterGroup], ranks: Ranks) -> list[Grid]:
+    """(low, high) of every group, from its least to its greatest weight on any rank; one reduction.
+
+    Raises TrainingError, on all ranks, when a weight is NaN or infinite.
+    """
+    ends = [torch.stack([value_range(shard) for shard in group.shards()]).amax(0) for group in groups]
+    grids = []
+    for group, found in zip(groups, ranks.greatest(ends), strict=True):
+        low, high = float(-found[0]), float(found[1])
+        if not np.isfinite([low, high]).all():
+            raise group.diverged()
+        grids.append(widened(low, high))
+    return grids
+
+
+def group_table(group: ParameterGroup, grid: Grid, ranks: Ranks) -> torch.Tensor:
+    """Moments per bin of the members' weights that are counted on this rank, (BINS, 3) float64 on their device."""
+    low, high = grid
+    table = torch.zeros((BINS, 3), dtype=torch.float64, device=group.parameters[0].device)
+    for shard in group.counted(ranks):
+        table += moment_table(shard, low=low, high=high, bins=BINS)
+    return table
+
+
+def group_histograms(groups: Sequence[ParameterGroup], ranks: Ranks = ALONE) -> list[WeightHistogram]:
+    """Statistics of all members of each group on one grid, over all ranks."""
+    grids = agreed_grids(groups, ranks)
+    tables = ranks.sums([group_table(group, grid, ranks) for group, grid in zip(groups, grids, strict=True)])
+    return [_histogram(grid, table) for grid, table in zip(grids, tables, strict=True)]
+
+
+def _histogram(grid: Grid, table: torch.Tensor) -> WeightHistogram:
+    return WeightHistogram.of_moments(*grid, table.cpu().numpy())
 
 
 class SoftStage:
@@ -45,34 +73,39 @@ class SoftStage:
     taken as it is, without scale and gradients: a regulariser must not fade as the training loss does.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], components: int, variance_floor: float) -> None:
+    def __init__(
+        self, groups: Sequence[ParameterGroup], components: int, variance_floor: float, ranks: Ranks = ALONE
+    ) -> None:
         self.groups = groups
-        self.scales = [group.standard_deviation() for group in groups]
+        self.ranks = ranks
+        histograms = group_histograms(groups, ranks)
+        self.scales = [histogram.standard_deviation for histogram in histograms]
         self.mixtures = [
-            even_mixture(group_histogram(group), components, variance=max(variance_floor * scale**2, TINY_VARIANCE))
-            for group, scale in zip(groups, self.scales, strict=True)
+            even_mixture(histogram, components, variance=max(variance_floor * scale**2, TINY_VARIANCE))
+            for histogram, scale in zip(histograms, self.scales, strict=True)
         ]
         self.gradient_rms = [0.0 for _ in groups]
-        self._ranges: list[tuple[float, float] | None] = [None for _ in groups]  # of the tables
-        self._tables: list[PullTable | None] = [None for _ in groups]
+        self._ranges: list[Grid | None] = [None for _ in groups]  # of the tables
+        self._tables: list[PullTable | DeviceTable | None] = [None for _ in groups]
 
     def update(self, optimizer: torch.optim.Optimizer, variance_floor: float) -> None:
-        """EM steps from the present mixture; ``variance_floor`` in squared scales.
+        """EM steps from the present mixture; ``variance_floor`` in squared scales. Two reductions over the ranks.
 
         Raises TrainingError when a weight is NaN or infinite.
         """
+        grids = agreed_grids(self.groups, self.ranks)
+        tables = [group_table(group, grid, self.ranks) for group, grid in zip(self.groups, grids, strict=True)]
+        squares = [_squared_gradients(optimizer, group, self.ranks) for group in self.groups]
+        totals = self.ranks.sums([*tables, *squares])
         for i, group in enumerate(self.groups):
-            try:
-                histogram = group_histogram(group)
-            except ModelError as error:
-                raise group.diverged() from error
             prior = Prior(variance_floor=variance_floor * self.scales[i] ** 2)
-            result = fit(histogram, self.mixtures[i], prior, max_iterations=EM_ITERATIONS)
-            self.mixtures[i] = result.mixture
-            self.gradient_rms[i] = _gradient_rms(optimizer, group)
-            self._ranges[i] = histogram.low, histogram.high
+            histogram = _histogram(grids[i], totals[i])
+            self.mixtures[i] = fit(histogram, self.mixtures[i], prior, max_iterations=EM_ITERATIONS).mixture
+            self.gradient_rms[i] = float(np.sqrt(float(totals[len(grids) + i]) / group.elements))
+            self._ranges[i] = grids[i]
             self._tables[i] = self._table(i)
 
+    @torch.no_grad()
     def pull(self, optimizer: torch.optim.Optimizer, strength: float, *, penalty: bool = False) -> None:
         """One pull of every weight, in the metric of the optimiser's last step; none before the first ``update``.
 
@@ -85,21 +118,41 @@ class SoftStage:
             for parameter in group.parameters:
                 metric = metric_of(optimizer, settings[id(parameter)], parameter)
                 if metric is not None:
-                    pull_(parameter.data, metric, table, strength if penalty else strength * scale * rms)
+                    pull_(local(parameter), metric, table, strength if penalty else strength * scale * rms)
 
     @torch.no_grad()
     def snap(self) -> None:
-        """Set every parameter to the nearest cluster mean of its group."""
-        for group, mixture in zip(self.groups, self.mixtures, strict=True):
-            flat = np.concatenate([p.detach().float().cpu().numpy().ravel() for p in group.parameters])
-            snapped = torch.from_numpy(snap(flat, mixture).expand())
-            parts = torch.split(snapped, [parameter.numel() for parameter in group.parameters])
-            for parameter, part in zip(group.parameters, parts, strict=True):
-                parameter.copy_(part.view(parameter.shape))
+        """Set every parameter to the mean of the members of its nearest component; a component at zero stays there.
 
-    def _table(self, i: int) -> PullTable | None:
+        Raises TrainingError when a weight is NaN or infinite.
+        """
+        chosen, sums = [], []
+        for group, mixture in zip(self.groups, self.mixtures, strict=True):
+            means = torch.tensor(mixture.means, dtype=torch.float32, device=group.parameters[0].device)
+            equal = torch.zeros_like(means)
+            chosen.append([hard.assign(shard.float(), None, means, equal, 0.0) for shard in group.shards()])
+            total = torch.zeros(2, len(means), dtype=torch.float64, device=means.device)
+            for parameter, assignment in zip(group.parameters, chosen[-1], strict=True):
+                if self.ranks.counts(parameter):
+                    deviations = local(parameter).float() - hard.expanded(means, assignment)
+                    total[0] += hard.counts([assignment], len(means))
+                    total[1] += hard.member_sums(deviations, assignment, len(means))
+            sums.append(total)
+        for i, (counts, deviations) in enumerate(self.ranks.sums(sums)):
+            group, means = self.groups[i], torch.tensor(self.mixtures[i].means, device=counts.device)
+            if not bool(torch.isfinite(deviations).all()):
+                raise group.diverged()
+            centres = torch.where(means == 0, means, means + deviations / counts.clamp_min(1)).float() + 0.0
+            for shard, assignment in zip(group.shards(), chosen[i], strict=True):
+                shard.copy_(hard.expanded(centres, assignment))
+
+    def _table(self, i: int) -> PullTable | DeviceTable | None:
         ends = self._ranges[i]
-        return None if ends is None else pull_table(self.mixtures[i], low=ends[0], high=ends[1], size=TABLE_SIZE)
+        if ends is None:
+            return None
+        table = pull_table(self.mixtures[i], low=ends[0], high=ends[1], size=TABLE_SIZE)
+        device = self.groups[i].parameters[0].device
+        return table if device.type == "cpu" else DeviceTable.of(table, device)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dicts."""
@@ -121,15 +174,20 @@ class SoftStage:
         self._tables = [self._table(i) for i in range(len(self.groups))]
 
 
-def _gradient_rms(optimizer: torch.optim.Optimizer, group: ParameterGroup) -> float:
-    """Root-mean-square gradient of a group, from the optimiser's second moments where it keeps them."""
-    total, elements = 0.0, 0
+@torch.no_grad()
+def _squared_gradients(optimizer: torch.optim.Optimizer, group: ParameterGroup, ranks: Ranks) -> torch.Tensor:
+    """Sum of a group's squared gradients that are counted on this rank, float64 (), on the device of the group.
+
+    From the optimiser's second moments where it keeps them.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=group.parameters[0].device)
     settings = groups_by_parameter(optimizer)
     for parameter in group.parameters:
+        if not ranks.counts(parameter):
+            continue
         metric = metric_of(optimizer, settings[id(parameter)], parameter)
         if metric is not None and metric.second_moment is not None:
-            total += float(metric.second_moment.double().sum()) / metric.bias_correction2
+            total += metric.second_moment.double().sum() / metric.bias_correction2
         elif parameter.grad is not None:
-            total += float(parameter.grad.double().square().sum())
-        elements += parameter.numel()
-    return float(np.sqrt(total / elements))
+            total += local(parameter.grad).double().square().sum()
+    return total

@@ -363,7 +363,7 @@ def test_groups_of_other_shapes_are_not_mixed_up() -> None:
         stage = HardStage([each], [mixture(7, 0.5)])
         for _ in range(3):
             stage.states[0].assign(1e-4)
-            stage.states[0].maximise(1e-4)
+            stage.states[0].maximise(stage.states[0].statistics(), 1e-4)
         results.append({name: stage.states[0].snapped(i) for i, name in enumerate(each.names)})
     for name in group.names:
         torch.testing.assert_close(results[0][name], results[1][name])

@@ -13,7 +13,7 @@ from sws_compress.errors import TrainingError
 from sws_compress.mixture.em import Prior, fit
 from sws_compress.mixture.params import Mixture
 from sws_compress.train.select import Sharing, select_parameters
-from sws_compress.train.soft_stage import SoftStage, group_histogram
+from sws_compress.train.soft_stage import SoftStage, group_histograms
 
 FLOOR = 0.3**2
 
@@ -53,7 +53,7 @@ def test_update_is_map_em_on_the_weights() -> None:
     start = stage.mixtures[0]
     with_gradients(model)
     stage.update(torch.optim.SGD(model.parameters(), lr=0.1), 0.1**2)
-    data = group_histogram(stage.groups[0])
+    data = group_histograms(stage.groups)[0]
     deviation = float(model[0].weight.detach().double().std(correction=0))
     wanted = fit(data, start, Prior(variance_floor=(0.1 * deviation) ** 2), max_iterations=5)
     assert wanted.history[-1] > wanted.history[0]
