@@ -2,7 +2,8 @@
 
 ``compress``, ``export``, ``verify``, ``inspect`` and ``expand`` are the whole way in one call each;
 ``clusters`` and ``picture`` show which weights share a value;
-``SoftWeightSharing`` is the prior for a training loop of your own; ``WeightFrames`` makes a film of it;
+``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with ``save_checkpoint``,
+``load_checkpoint`` and ``lost_ranks_told`` beside it; ``WeightFrames`` makes a film of it;
 ``Mixture`` and ``Palette`` are what the steps hand on. Each is imported when it is first used (PEP 562),
 so that ``import sws_compress`` does not wait for torch.
 """
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from sws_compress.mixture.params import Mixture
     from sws_compress.mixture.snap import Palette
     from sws_compress.report.frames import WeightFrames
+    from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.prior import SoftWeightSharing
+    from sws_compress.train.ranks import lost_ranks_told
 
     __version__: str
 
@@ -53,7 +56,10 @@ __all__ = [
     "expand",
     "export",
     "inspect",
+    "load_checkpoint",
+    "lost_ranks_told",
     "picture",
+    "save_checkpoint",
     "verify",
 ]
 
@@ -68,7 +74,10 @@ _HOMES = {
     "expand": "sws_compress.expansion",
     "export": "sws_compress.api",
     "inspect": "sws_compress.api",
+    "load_checkpoint": "sws_compress.train.checkpoint",
+    "lost_ranks_told": "sws_compress.train.ranks",
     "picture": "sws_compress.interpretation",
+    "save_checkpoint": "sws_compress.train.checkpoint",
     "verify": "sws_compress.api",
 }
 

@@ -107,7 +107,7 @@ def update_code_lengths(weights: torch.Tensor, occupancy: torch.Tensor, momentum
 
 def column_sums(second_moment: torch.Tensor) -> torch.Tensor:
     """Sums over the rows of (out, ...), (columns,) float64; none of a vector."""
-    rows = second_moment.reshape(len(second_moment), -1) if second_moment.dim() > 1 else second_moment[:, None][:, :0]
+    rows = second_moment.flatten(1) if second_moment.dim() > 1 else second_moment.new_zeros(0, 0)
     return rows.sum(0, dtype=torch.float64)
 
 
@@ -120,7 +120,7 @@ def sensitivity_factors(second_moment: torch.Tensor, column_means: torch.Tensor 
     """
     if second_moment.dim() < 2:
         return second_moment.sqrt()
-    matrix = second_moment.reshape(second_moment.shape[0], -1)
+    matrix = second_moment.flatten(1)  # reshape would not know how many columns no rows have
     rows = matrix.mean(1, keepdim=True)
     columns = matrix.mean(0, keepdim=True) if column_means is None else column_means.to(matrix.dtype)[None]
     mean = (rows if column_means is None else columns).mean().clamp_min(torch.finfo(matrix.dtype).tiny)

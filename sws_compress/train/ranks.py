@@ -72,17 +72,8 @@ class Ranks:
         """
         if not is_sharded(parameter):
             return shard
-        from torch.distributed.tensor import DTensor
-
-        spread = DTensor.from_local(
-            shard.contiguous(),
-            parameter.device_mesh,
-            parameter.placements,
-            shape=parameter.shape,
-            stride=_strides(parameter.shape),
-        )
         with lost_ranks_told(self):
-            gathered = spread.full_tensor()
+            gathered = _distributed(shard, parameter).full_tensor()
         return gathered.cpu() if self.rank == 0 else torch.empty(0, dtype=shard.dtype)
 
     def check_layout(self, name: str, parameter: torch.Tensor) -> None:
@@ -148,6 +139,24 @@ def rows_here(parameter: torch.Tensor) -> slice:
     return slice(None)
 
 
+def sharded_like(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """``whole``, sharded as ``parameter`` of the same shape is, from this rank's rows; no communication."""
+    if not is_sharded(parameter):
+        return whole
+    return _distributed(whole[rows_here(parameter)].to(parameter.device), parameter)
+
+
+def _distributed(shard: torch.Tensor, parameter: DTensor) -> DTensor:
+    """The DTensor of which every rank holds its ``shard``, laid out as ``parameter`` is."""
+    from torch.distributed.tensor import DTensor
+
+    shape = parameter.shape
+    strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+    return DTensor.from_local(
+        shard.contiguous(), parameter.device_mesh, parameter.placements, shape=shape, stride=strides
+    )
+
+
 def undistributed(model: nn.Module) -> nn.Module:
     """The module inside DistributedDataParallel, whose parameters have the names that they had outside."""
     return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
@@ -162,10 +171,6 @@ def forget_gathered(model: nn.Module) -> None:
         for module in model.modules():
             if isinstance(module, distributed.fsdp.FSDPModule):
                 module.reshard()
-
-
-def _strides(shape: torch.Size) -> tuple[int, ...]:
-    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
 # -- lost ranks ---------------------------------------------------------------------------------------------------
@@ -196,5 +201,6 @@ def _is_of_communication(error: RuntimeError) -> bool:
 
 
 def _first_line(error: RuntimeError) -> str:
-    """Without the place in torch's source in front, and without what follows."""
-    return str(error).partition("\n")[0].rpartition("] ")[2][:120]
+    """What happened, without the place in torch's source in front of it and the advice behind."""
+    line = str(error).partition("\n")[0]
+    return line[line.find("] ") + 2 if line.startswith("[") else 0 :].partition(". ")[0][:120]

@@ -1,0 +1,104 @@
+"""One file with everything a run needs to go on, written and read by any number of ranks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO, Any, cast
+
+import torch
+from torch import nn
+
+from sws_compress.errors import ArgumentError, SwsError
+from sws_compress.files import draft
+from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.ranks import Ranks, local, sharded_like, undistributed
+
+PARTS = {"model", "optimizer", "prior", "progress"}
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    prior: SoftWeightSharing,
+    **progress: Any,
+) -> None:
+    """Write the state of all three and ``progress`` (numbers and strings of your own: the epoch) to ``path``.
+
+    All ranks call it; the first one writes whole tensors, gathered one after the other into its CPU memory, to a draft
+    that replaces the file at ``path`` when it is complete. Raises OutputError when the file cannot be written.
+    """
+    state = {
+        "model": _whole_tensors(undistributed(model).state_dict(), prior.ranks),
+        "optimizer": _whole_optimizer(optimizer, prior.ranks),
+        "prior": prior.state_dict(),
+        "progress": progress,
+    }
+    if prior.ranks.rank == 0:
+        with draft(Path(path)) as file:
+            torch.save(state, cast(IO[bytes], file))  # of which it only needs to write
+            file.publish()
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer, prior: SoftWeightSharing
+) -> dict[str, Any]:
+    """Go on from `save_checkpoint`, on any number of ranks, sharded or not; returns what was given as ``progress``.
+
+    All ranks call it and read the file, each its own rows. Model, optimiser and prior are made as at the start of a
+    run. Raises ArgumentError when ``path`` is no checkpoint of such a run.
+    """
+    try:
+        # Mapped, not read: a rank touches its own rows alone.
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if set(saved) != PARTS:
+            raise ValueError("other contents")
+        prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run
+        inner = undistributed(model)
+        own = inner.state_dict()
+        inner.load_state_dict({name: _part(value, own.get(name)) for name, value in saved["model"].items()})
+        optimizer.load_state_dict(_optimizer_parts(saved["optimizer"], optimizer))
+    except SwsError as error:
+        raise ArgumentError(f"{path} cannot be resumed: {error}") from error
+    except Exception as error:  # torch.load raises many kinds for a file that is not its own
+        raise ArgumentError(
+            f"{path} must be a checkpoint of this run, got {type(error).__name__}: delete it to start anew"
+        ) from error
+    return dict(saved["progress"])
+
+
+def _whole_tensors(state: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
+    """Sharded tensors gathered; everything else as it is."""
+    return {
+        name: ranks.whole(local(value), value) if isinstance(value, torch.Tensor) else value
+        for name, value in state.items()
+    }
+
+
+def _part(value: Any, like: Any) -> Any:
+    """This rank's part of a whole tensor, sharded as ``like`` is; everything else as it is."""
+    if isinstance(value, torch.Tensor) and isinstance(like, torch.Tensor) and value.shape == like.shape:
+        return sharded_like(value, like)
+    return value
+
+
+def _whole_optimizer(optimizer: torch.optim.Optimizer, ranks: Ranks) -> dict[str, Any]:
+    """Like its ``state_dict``, by number of the parameter.
+
+    torch's own ``get_state_dict`` would take a step of an optimiser that has not taken one yet, and count it.
+    """
+    state = optimizer.state_dict()
+    return {**state, "state": {i: _whole_tensors(own, ranks) for i, own in state["state"].items()}}
+
+
+def _optimizer_parts(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parts = {
+        i: {
+            name: _part(value, parameters[i]) if isinstance(value, torch.Tensor) else value
+            for name, value in own.items()
+        }
+        for i, own in saved["state"].items()
+    }
+    return {**saved, "state": parts}

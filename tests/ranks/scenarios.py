@@ -1,0 +1,134 @@
+"""What the processes of these tests do; each returns plain values, which the tests look at."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard
+
+from sws_compress.errors import SwsError
+from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.snap import Palette
+from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
+from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.ranks import ALONE, lost_ranks_told
+from sws_compress.train.select import Sharing
+from tests.ranks.spawned import STEPS, Network, Run, batch
+
+HALFWAY = 30
+"""Steps at which runs are saved and go on elsewhere: in the hard stage."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "sgd": {"sharing": Sharing.MODEL, "parameters": None},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one rank: ``weights`` are the whole network's after ``snap``, by name; ``answers`` what it then answers."""
+
+    coded_bits: list[float | None]
+    mixtures: dict[str, Mixture]
+    palettes: dict[str, Palette]
+    weights: dict[str, torch.Tensor]
+    answers: torch.Tensor
+
+
+def outcome(layout: str, kind: str, load: Path | None = None, save: Path | None = None) -> Outcome:
+    """A whole run; it goes on from the checkpoint ``load``, or writes ``save`` halfway."""
+    run = Run(layout, kind, **OPTIONS[kind])
+    first = 0
+    if load is not None:
+        first = load_checkpoint(load, run.model, run.optimizer, run.prior)["step"]
+    bits = []
+    for step in range(first, STEPS):
+        if step == HALFWAY and save is not None:
+            save_checkpoint(save, run.model, run.optimizer, run.prior, step=step)
+        run.train(range(step, step + 1))
+        bits.append(run.prior.coded_bits)
+    inputs = batch(0)[0]
+    with torch.no_grad():
+        run.model(inputs)  # whole weights of before the snap, which fully_shard would keep
+        palettes = run.prior.snap()
+        answers = run.model(inputs)
+    weights = get_model_state_dict(run.model, options=StateDictOptions(full_state_dict=True))
+    return Outcome(bits, run.prior.mixtures, palettes, weights, answers)
+
+
+def outcomes(cases: list[tuple[Any, ...]]) -> list[Outcome]:
+    """Several runs in the same processes, which take seconds to start."""
+    return [outcome(*case) for case in cases]
+
+
+def refusals() -> dict[str, str]:
+    """What is said about layouts and weights that do not do, by case; none of it may leave a rank waiting."""
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    mesh = init_device_mesh("cpu", (size,))
+
+    def message(model: nn.Module, **options: Any) -> str:
+        try:
+            SoftWeightSharing(model, torch.optim.SGD(model.parameters(), lr=0.1), **options)
+        except SwsError as error:
+            return str(error)
+        return "accepted"
+
+    said = {}
+    columns = nn.Linear(20, 30, bias=False)
+    fully_shard(columns, mesh=mesh, shard_placement_fn=lambda parameter: Shard(1))
+    said["columns"] = message(columns)
+    alone = Network()
+    fully_shard(alone, mesh=mesh)
+    said["alone"] = message(alone, ranks=ALONE)
+    said["local"] = message(Network(), ranks=ALONE)
+    broken = Network()
+    fully_shard(broken, mesh=mesh)
+    if rank == size - 1:
+        broken[0].weight.to_local()[-1, 3] = torch.nan
+    said["start"] = message(broken)
+    run = Run("fsdp")
+    run.train(range(3))
+    if rank == 0:
+        run.model[2].weight.to_local()[1, 3] = torch.inf
+    try:
+        run.prior.update()
+    except SwsError as error:
+        said["training"] = str(error)
+    return said
+
+
+def replicated_shards() -> list[list[float]]:
+    """Counts that every rank sees of a network sharded in pairs that are replicas of each other (HSDP)."""
+    model = Network()
+    fully_shard(model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicas", "shards")))
+    prior = SoftWeightSharing(model, torch.optim.SGD(model.parameters(), lr=0.1), total_steps=10, ratio=5)
+    prior.steps = 9
+    prior.update()
+    assert prior._hard is not None
+    return [float(state.occupancy.sum()) for state in prior._hard.states]
+
+
+def killed(folder: Path, layout: str, at: int) -> str:
+    """The last rank is killed at a step; what the others say in the end. A checkpoint is written every ten steps."""
+    run = Run(layout)
+    path = folder / "run.pt"
+    try:
+        with lost_ranks_told(checkpoint=path):
+            for step in range(STEPS):
+                if step % 10 == 0:
+                    save_checkpoint(path, run.model, run.optimizer, run.prior, step=step)
+                if step == at and run.prior.ranks.rank == run.prior.ranks.size - 1:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                run.train(range(step, step + 1))
+    except SwsError as error:
+        return str(error)
+    return "finished"
