@@ -20,7 +20,7 @@ from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette
 from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from sws_compress.train.prior import SoftWeightSharing
-from sws_compress.train.ranks import ALONE, lost_ranks_told
+from sws_compress.train.ranks import ALONE, local, lost_ranks_told
 from sws_compress.train.select import Sharing
 from tests.ranks.spawned import STEPS, Network, Run, batch
 
@@ -93,12 +93,12 @@ def refusals() -> dict[str, str]:
     broken = Network()
     fully_shard(broken, mesh=mesh)
     if rank == size - 1:
-        broken[0].weight.to_local()[-1, 3] = torch.nan
+        local(broken[0].weight)[-1, 3] = torch.nan
     said["start"] = message(broken)
     run = Run("fsdp")
     run.train(range(3))
     if rank == 0:
-        run.model[2].weight.to_local()[1, 3] = torch.inf
+        local(run.model[2].weight)[1, 3] = torch.inf
     try:
         run.prior.update()
     except SwsError as error:

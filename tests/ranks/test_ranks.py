@@ -154,7 +154,7 @@ def test_what_ranks_refuse(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(("layout", "at"), [("ddp", 14), ("fsdp", 47)])
+@pytest.mark.parametrize(("layout", "at"), [pytest.param("ddp", 14, marks=pytest.mark.slow), ("fsdp", 47)])
 def test_lost_rank_ends_the_run_in_one_line_and_the_checkpoint_goes_on(layout: str, at: int, tmp_path: Path) -> None:
     said = on_ranks(2, scenarios.killed, tmp_path, tmp_path, layout, at)
     assert said[1] is None
