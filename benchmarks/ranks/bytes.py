@@ -95,9 +95,10 @@ def counted(widths: tuple[int, ...], sharded: bool) -> dict[str, set[int]]:
         model(torch.randn(8, widths[0])).square().sum().backward()
         optimizer.step()
         stage, hard = prior.stage, prior._hard
+        tuning = hard is not None and hard.tuning
         size = reduced_bytes(prior.step)
-        if stage is Stage.HARD and hard is None:
-            continue  # enters the hard stage and looks for its first rate, once
+        if hard is not prior._hard or (hard is not None and tuning != hard.tuning):
+            continue  # enters the hard stage or the tuning stage and looks for its rate, once
         kind = stage.value
         if stage is Stage.HARD and hard is not None and (hard.updates - 1) % SENSITIVITY_EVERY == 0:
             kind = "hard with sensitivities"

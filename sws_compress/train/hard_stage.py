@@ -23,7 +23,8 @@ SMALLEST_VARIANCE = 1e-12  # of a component whose members all sit on its mean
 SQUARES_MEMORY = 0.99  # where the optimiser keeps no second moments: one gradient alone calls whole rows insensitive
 GREATEST_RATE = 1e4
 RATE_BISECTIONS = 16  # to a factor of 1.0003
-MEMBER_FIELDS = ("latent", "assignment", "sensitivity", "squares")  # of a state: one tensor per member
+MEMBER_FIELDS = ("latent", "assignment", "sensitivity", "squares")  # of a group's state: one tensor per member
+SHARED_FIELDS = ("codebook", "weights", "occupancy")
 START_RATE = 1e-4  # in units of the mean sensitivity-weighted squared weight, per bit
 
 
@@ -69,24 +70,17 @@ class GroupState:
     def copied(cls, saved: dict[str, Any], group: ParameterGroup, ranks: Ranks = ALONE) -> GroupState:
         """A state of its own from what ``saved`` returned, there of whole tensors, here of this rank's part."""
         device = group.parameters[0].device
-
-        def members(name: str) -> list[Any]:
-            return [
+        members = {
+            name: [
                 None if member is None else member[rows_here(parameter)].to(device, copy=True)
                 for member, parameter in zip(saved[name], group.parameters, strict=True)
             ]
-
-        return cls(
-            latent=members("latent"),
-            assignment=members("assignment"),
-            sensitivity=members("sensitivity"),
-            squares=members("squares"),
-            codebook=saved["codebook"].to(device, copy=True),
-            weights=saved["weights"].to(device, copy=True),
-            occupancy=saved["occupancy"].to(device, copy=True),
-            counted=[ranks.counts(parameter) for parameter in group.parameters],
-            mergers=saved["mergers"],
-        )
+            for name in MEMBER_FIELDS
+        }
+        shared = {name: saved[name].to(device, copy=True) for name in SHARED_FIELDS}
+        counted = [ranks.counts(parameter) for parameter in group.parameters]
+        fields: dict[str, Any] = {**members, **shared, "mergers": saved["mergers"], "counted": counted}
+        return cls(**fields)
 
     def saved(self, group: ParameterGroup, ranks: Ranks) -> dict[str, Any]:
         """All fields but ``counted``, of whole tensors; on the first rank alone where they are sharded."""
@@ -97,8 +91,7 @@ class GroupState:
             ]
             for name in MEMBER_FIELDS
         }
-        shared = {name: getattr(self, name) for name in ("codebook", "weights", "occupancy", "mergers")}
-        return {**members, **shared}
+        return {**members, **{name: getattr(self, name) for name in SHARED_FIELDS}, "mergers": self.mergers}
 
     def add_square(self, member: int, gradient: torch.Tensor) -> None:
         """Running sum of squared gradients; its unit cancels when sensitivities are scaled."""
@@ -108,10 +101,8 @@ class GroupState:
 
     def counts(self) -> torch.Tensor:
         """How many weights counted on this rank each component holds, shape (k,), float64."""
-        total = torch.zeros_like(self.weights)
-        for i in self._counted_members():
-            total += hard.counts([self.assignment[i]], len(total))
-        return total
+        counted = [member[: None if here else 0] for member, here in zip(self.assignment, self.counted, strict=True)]
+        return hard.counts(counted, len(self.codebook))
 
     def coded_bits(self) -> float:
         """Order-0 entropy of the assignments plus the codebook entries in use, as of the last EM step."""
@@ -170,8 +161,7 @@ class GroupState:
         """Rows number and sum of (w - mu)^2 of the members of each component counted on this rank, (2, k) float64."""
         scatter = torch.zeros_like(self.weights)
         for i in self._counted_members():
-            squares = (self.latent[i] - self.snapped(i)).square()
-            scatter += hard.member_sums(squares, self.assignment[i], len(scatter))
+            scatter += hard.member_sums((self.latent[i] - self.snapped(i)).square(), self.assignment[i], len(scatter))
         return torch.stack([self.counts(), scatter])
 
     def mixture(self, spread: torch.Tensor) -> Mixture:
@@ -266,9 +256,8 @@ class HardStage:
         """
         if self.updates % SENSITIVITY_EVERY == 0:
             latents, squares = [state.latent for state in self.states], [state.squares for state in self.states]
-            for state, own in zip(
-                self.states, sensitivities(optimizer, self.groups, latents, squares, self.ranks), strict=True
-            ):
+            found = sensitivities(optimizer, self.groups, latents, squares, self.ranks)
+            for state, own in zip(self.states, found, strict=True):
                 state.sensitivity = own
         self.updates += 1
         for state in self.states:
