@@ -61,6 +61,18 @@ def test_sensitivity_is_exact_for_products_of_rows_and_columns() -> None:
     assert hard.sensitivity_factors(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
 
 
+def test_sensitivity_of_some_rows_is_that_of_the_whole() -> None:
+    """Uneven parts, one of them empty: their column sums add up, and with the means of all each finds its rows."""
+    moment = torch.rand(9, 4, 3, generator=torch.Generator().manual_seed(0))
+    parts = moment.split([5, 0, 4])
+    means = torch.stack([hard.column_sums(part) for part in parts]).sum(0) / 9
+    assert means.dtype == torch.float64
+    found = torch.cat([hard.sensitivity_factors(part, means) for part in parts])
+    torch.testing.assert_close(found, hard.sensitivity_factors(moment))
+    assert hard.column_sums(torch.rand(7)).shape == (0,)
+    torch.testing.assert_close(hard.sensitivity_factors(moment[0, 0], torch.zeros(0)), moment[0, 0].sqrt())
+
+
 def test_member_sums_equal_loops() -> None:
     values, chosen = torch.randn(3, 17, generator=torch.Generator().manual_seed(0)), torch.arange(51) % 5
     sums = hard.member_sums(values, chosen.reshape(3, 17).to(torch.uint8), 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.pull import pull_table
 from sws_compress.train.optimizers import check_optimizer, groups_by_parameter, metric_of, rate_of
-from sws_compress.train.pull import pull_, pull_on_device
+from sws_compress.train.pull import DeviceTable, pull_, pull_on_device
 from tests import reference
 
 MIXTURE = Mixture(np.array([0.6, 0.3, 0.1]), np.array([0.0, 0.3, -0.5]), np.array([0.01, 0.02, 0.04]))
@@ -147,6 +148,19 @@ def test_lands_between_the_weight_and_the_means(function: Any, sigma: float) -> 
     low, high = torch.minimum(before, nearest) - 1e-7, torch.maximum(before, nearest) + 1e-7
     assert bool(((weights >= low) & (weights <= high))[away].all())
     assert float((weights - nearest)[away].abs().max()) < 1e-4
+
+
+def test_what_lies_on_a_device_pulls_alike() -> None:
+    """The table, and the bias correction where the optimiser counts its steps there."""
+    optimizer, parameter = stepped("adam")
+    metric = metric_of(optimizer, optimizer.param_groups[0], parameter)
+    assert metric is not None
+    there = replace(metric, bias_correction2=torch.tensor(metric.bias_correction2, dtype=torch.float64))
+    found, wanted = parameter.detach().clone(), parameter.detach().clone()
+    pull_(found, there, DeviceTable.of(TABLE, parameter.device), 0.1)
+    pull_on_device(wanted, metric, TABLE, 0.1)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-8)
+    assert not torch.equal(found, parameter)
 
 
 def test_strength_zero_leaves_the_very_bits() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from sws_compress.errors import TrainingError
 from sws_compress.mixture.em import Prior, fit
 from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.snap import snap
 from sws_compress.train.select import Sharing, select_parameters
 from sws_compress.train.soft_stage import SoftStage, group_histograms
 
@@ -144,6 +145,19 @@ def test_members_of_a_group_share_the_codebook_when_snapped() -> None:
     assert len(one | other) <= 5
     assert other <= one  # the larger tensor uses every value
     assert 0.0 in one
+
+
+@pytest.mark.parametrize("sharing", [Sharing.TENSOR, Sharing.MODEL])
+def test_snapped_as_arrays_are(sharing: Sharing) -> None:
+    model = network()
+    stage = SoftStage(select_parameters(model, sharing=sharing), 7, FLOOR)
+    wanted = [
+        snap(group.values(), mixture).expand() for group, mixture in zip(stage.groups, stage.mixtures, strict=True)
+    ]
+    stage.snap()
+    for group, values in zip(stage.groups, wanted, strict=True):
+        np.testing.assert_allclose(group.values(), values, rtol=1e-6, atol=1e-9)
+        assert 0 in values
 
 
 def test_restored_stage_pulls_bit_for_bit() -> None:
