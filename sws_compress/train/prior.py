@@ -14,7 +14,8 @@ from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, we
 from sws_compress.mixture.init import check_components
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette, palette_of
-from sws_compress.train.hard_stage import CODEBOOK_ENTRY_BITS, START_RATE, HardStage
+from sws_compress.train.group_state import CODEBOOK_ENTRY_BITS
+from sws_compress.train.hard_stage import START_RATE, HardStage
 from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
 from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, local, undistributed
 from sws_compress.train.schedule import Schedule, Stage
