@@ -1,4 +1,4 @@
-"""Seconds and memory of loading a 3,000 x 3,000 matrix in every encoding, each in a process of its own.
+"""Processor seconds and memory of loading a 3,000 x 3,000 matrix in every encoding, each in a process of its own.
 
     python -m benchmarks.encodings.load [ENCODING ..]
 
@@ -21,7 +21,7 @@ from benchmarks.encodings.files import SHARES, codes, dense_model, drawn, packed
 from benchmarks.environment import environment
 
 SIDE = 3000
-RUNS = 3
+RUNS = 2
 LOAD = """
 import json, sys, time
 import onnxruntime
@@ -32,9 +32,9 @@ def peak():  # not ru_maxrss, which starts at that of the parent
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 before = peak()
-start = time.perf_counter()
+start = time.process_time()
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 print(json.dumps({"seconds": seconds, "bytes": peak() - before}))
 """
 

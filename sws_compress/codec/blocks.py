@@ -23,7 +23,7 @@ _MOST_WORDS = 1 << 12
 
 
 _TRIED = 2
-"""Lengths of blocks that are encoded before it is given up: coarse codes may not come near the entropy."""
+"""Lengths of blocks that are encoded at most: one, unless its code takes more than an optimal one would."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,14 @@ def encode_blocks(symbols: npt.NDArray[np.uint8], codebook: Array, encode: Encod
         if occurring > 1:
             found.append((float(counts @ code_lengths(counts)) / 8 + width * occurring, length))
         length += 1
-    codes = (_encode(symbols, codebook, length, encode) for _, length in sorted(found)[:_TRIED])
-    return next((code for code in codes if code is not None), None)
+    best: Code | None = None
+    for estimate, length in sorted(found)[:_TRIED]:
+        if best is not None and best.payload_bytes + best.table_bytes <= estimate:
+            break
+        code = _encode(symbols, codebook, length, encode)
+        if code is not None and (best is None or code.payload_bytes < best.payload_bytes):
+            best = code
+    return best
 
 
 def _encode(symbols: npt.NDArray[np.uint8], codebook: Array, length: int, encode: Encode) -> Code | None:

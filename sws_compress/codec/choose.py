@@ -23,6 +23,9 @@ from sws_compress.errors import ArgumentError
 _STRIDES_FROM = 1 << 16
 """Symbols from which a decoder of more nodes that takes less memory is worth it."""
 
+_NEAR = (None, 1.011, 1.015)
+"""Times the entropy that strides may take: the least they can, and more for less memory."""
+
 _PLANES_UP_TO = 1 << 20
 """Symbols up to which the memory that level planes take may be had."""
 
@@ -72,7 +75,7 @@ def _dense(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
     if symbols.size >= _STRIDES_FROM:
         wide = encode_radix(symbols, codebook, lean=False)
         codes += [wide] if wide.payload_bytes < radix.payload_bytes else []
-        encoders += [partial(encode_strides, coarse=coarse) for coarse in (False, True)]
+        encoders += [partial(encode_strides, near=near) for near in _NEAR]
     for encode in encoders:
         codes += [encode_blocks(symbols, codebook, encode)] if codebook.ndim == 1 else []
         codes.append(encode(symbols, codebook))

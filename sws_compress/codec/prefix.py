@@ -16,9 +16,6 @@ _BISECTIONS = 40
 _GAPS = ((1, 1, 2), (1, 2, 2), (1, 2, 3), (2, 2, 2), (2, 2, 3), (2, 3, 3), (1, 1, 2, 3), (1, 2, 2, 3), (2, 2, 2, 3))
 """Differences of lengths that are tried."""
 
-_NEAR = (1.011, 1.015)
-"""Times the entropy that codes of few lengths may take; the second where none takes less than the first."""
-
 
 def code_lengths(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
     """Lengths of an optimal prefix code, in bits; 0 where the count is 0. Huffman 1952.
@@ -76,28 +73,28 @@ def restricted_lengths(counts: npt.NDArray[np.integer], allowed: Sequence[int]) 
     return lengths
 
 
-def few_lengths(counts: npt.NDArray[np.integer], longest_first: int) -> npt.NDArray[np.int64] | None:
-    """Few different lengths of a prefix code that takes little more than the entropy; None if none was found.
+def few_lengths(counts: npt.NDArray[np.integer], longest_first: int, near: float) -> npt.NDArray[np.int64] | None:
+    """Few different lengths of a prefix code that takes at most ``near`` times the entropy; None if none was found.
 
-    The shortest is at most ``longest_first``. Of the codes tried that are near enough (`_NEAR`) the one in which fewest
-    symbols are longer than each of its lengths, taken together.
+    The shortest is at most ``longest_first``. Of the codes tried the one in which fewest symbols are longer than each
+    of its lengths, taken together, those longer than the shortest counted half as much again: they are kept apart.
     """
     occurring = counts[counts > 0]
     bits = float(-(occurring * np.log2(occurring / occurring.sum())).sum())
     optimal = code_lengths(counts)
     shortest = int(optimal[optimal > 0].min())
-    tried: list[tuple[float, float, npt.NDArray[np.int64]]] = []
+    best: tuple[float, npt.NDArray[np.int64]] | None = None
     for start in range(shortest, min(shortest + 2, longest_first) + 1):
         for gaps in _GAPS:
             allowed = [start, *(start + np.cumsum(gaps)).tolist()]
             lengths = restricted_lengths(counts, allowed)
-            if lengths is not None:
-                visits = float(sum(counts @ (lengths > length) for length in allowed[:-1]))
-                tried.append((float(counts @ lengths) / bits, visits, lengths))
-    for near in _NEAR:
-        if found := [code for code in tried if code[0] <= near]:
-            return min(found, key=lambda code: code[1])[2]
-    return None
+            if lengths is None or counts @ lengths > near * bits:
+                continue
+            longer = [float(counts @ (lengths > length)) for length in allowed[:-1]]
+            cost = sum(longer) + longer[0] / 2
+            if best is None or cost < best[0]:
+                best = cost, lengths
+    return None if best is None else best[1]
 
 
 def canonical_codes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

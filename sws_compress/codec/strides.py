@@ -4,7 +4,7 @@ Level planes (`huffman`) ask every unfinished symbol after every bit whether it 
 for that stays in memory until loading is done. Here the lengths are *depths* d_0 < d_1 < .., and plane j holds, of
 every symbol whose code is longer than d_(j-1) bits, the next d_j - d_(j-1) bits as one number. Symbols finished after
 plane 0 stay where they are; only of the others the positions are kept. With few depths, well chosen, most symbols are
-finished then, at the cost of about one percent in bits (*coarse*); with those of an optimal code there are more planes.
+finished then, at the cost of about one percent in bits; with those of an optimal code there are more planes.
 
 Codes are canonical with the shorter ones first. As in `huffman` all that is kept of a symbol is the *rank* s of its
 node among the leaves passed so far and the nodes of its level. With t leaves passed, a number b of e bits leads from an
@@ -117,14 +117,14 @@ def _parted(ops: ArrayOps[A], nodes: A, positions: A, leaves: A) -> tuple[A, ...
     return tuple(ops.compress(values, mask) for mask in masks for values in (nodes, positions))
 
 
-def encode_strides(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, *, coarse: bool) -> Code | None:
+def encode_strides(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, *, near: float | None) -> Code | None:
     """Encode n symbols, uint8 or uint16 (n,), two or more distinct; the codebook is re-ordered and cut to them.
 
-    ``coarse``: few depths, or None where no code of few depths comes near the entropy; else those of an optimal code.
-    None also where all codes are of one length: radix words do that.
+    ``near``: few depths, with at most so many times the entropy, or None where that is not found; without it the depths
+    of an optimal code. None also where all codes are of one length: radix words do that.
     """
     counts = np.bincount(symbols, minlength=len(codebook))
-    lengths = few_lengths(counts, _WIDEST) if coarse else code_lengths(counts)
+    lengths = code_lengths(counts) if near is None else few_lengths(counts, _WIDEST, near)
     if lengths is None or np.unique(lengths[lengths > 0]).size == 1:
         return None
     order = np.lexsort((np.arange(counts.size), lengths))[np.count_nonzero(lengths == 0) :]

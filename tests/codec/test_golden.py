@@ -54,7 +54,7 @@ def current():
     }
     for size in (7, 10, 100, 200):
         symbols, codebook = long_sequence(size), np.arange(size, dtype=np.float32) / 7
-        strides = [encode_strides(symbols, codebook, coarse=coarse) for coarse in (False, True)]
+        strides = [encode_strides(symbols, codebook, near=near) for near in (None, 1.015)]
         for form, code in zip(("lean", "wide", "fine", "coarse"), (*words(symbols, codebook), *strides), strict=True):
             if code is not None:
                 found[f"long {size} {form} {code.encoding}"] = fingerprint(code)
