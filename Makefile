@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-runtimes test-web check format bench-micro bench-regularisation pretrained clean
+.PHONY: demo test fuzz bench-records test-slow test-runtimes test-web check format bench-micro bench-regularisation pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -45,6 +45,10 @@ bench-micro: .venv/installed-test
 # The mixture prior against other regularisers on small training sets (five minutes of one core).
 bench-regularisation: .venv/installed-benchmarks
 	$(BIN)/python -m benchmarks.regularisation
+
+# Sizes and errors of the record files, in ONNX Runtime.
+bench-records: .venv/installed-test
+	$(BIN)/python -m benchmarks.records.evaluate
 
 # Trains the network in benchmarks/data anew (two minutes).
 pretrained: .venv/installed-demo

@@ -15,7 +15,19 @@ from sws_compress.files import write_atomically
 Row: TypeAlias = Mapping[str, float | str | None]
 """Values by the names in COLUMNS; None for what is not known yet."""
 
-COLUMNS = ("step", "total_steps", "stage", "loss", "metric", "projected_bytes", "coded_bits", "ratio", "rate")
+COLUMNS = (
+    "step",
+    "total_steps",
+    "stage",
+    "loss",
+    "metric",
+    "projected_bytes",
+    "coded_bits",
+    "ratio",
+    "rate",
+    "components",
+    "mergers",
+)
 
 
 class TrainingLog(Protocol):

@@ -167,6 +167,7 @@ class HardStage:
         return [state.mixture(spread) for state, spread in zip(self.states, spreads, strict=True)]
 
     def _count_bits(self) -> float:
+        self.living_components = [int((state.occupancy > 0).sum()) for state in self.states]
         return sum(state.coded_bits() for state in self.states)
 
     def _make_codebook_optimizer(self) -> torch.optim.Adam:

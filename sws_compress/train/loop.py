@@ -82,7 +82,8 @@ class Progress:
 
     ``coded_bits`` of the compressed parameters and ``ratio`` (float32 bits over coded bits) are None in the soft stage.
     ``metric`` is the caller's, of the snapped network after the last epoch of the hard stage; ``projected_bytes`` are
-    those of the file that the present weights would make; ``rate`` is the price of a bit. All are None until known.
+    those of the file that the present weights would make; ``rate`` is the price of a bit; ``components`` of all groups
+    together have members, ``mergers`` were merged into a neighbour. All are None until known.
     """
 
     step: int
@@ -94,6 +95,8 @@ class Progress:
     metric: float | None = None
     projected_bytes: int | None = None
     rate: float | None = None
+    components: int | None = None
+    mergers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,14 @@ class _Run:
 
     def _progress(self, loss: float) -> Progress:
         prior, steering = self.prior, self.steering
-        known = steering.metric, steering.projected_bytes, prior.rate
+        living = prior.living_components
+        known = (
+            steering.metric,
+            steering.projected_bytes,
+            prior.rate,
+            sum(living.values()) if living else None,
+            prior.mergers if living else None,
+        )
         return Progress(prior.steps, self.total_steps, prior.stage, loss, prior.coded_bits, prior.coded_ratio, *known)
 
     def _precision(self) -> torch.autocast:

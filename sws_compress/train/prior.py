@@ -143,8 +143,12 @@ class SoftWeightSharing:
         """How many components of each group have members in the hard stage, zero included; empty before it."""
         if self._hard is None:
             return {}
-        alive = (int((state.occupancy > 0).sum()) for state in self._hard.states)
-        return {group.label: count for group, count in zip(self.groups, alive, strict=True)}
+        return {group.label: count for group, count in zip(self.groups, self._hard.living_components, strict=True)}
+
+    @property
+    def mergers(self) -> int:
+        """How many components have been merged into a neighbour so far, in all groups."""
+        return 0 if self._hard is None else sum(state.mergers for state in self._hard.states)
 
     def histograms(
         self, ranges: Mapping[str, tuple[float, float]] | None = None, *, bins: int = 256
