@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,10 +53,11 @@ class PackedTensor:
 
 @dataclass(frozen=True)
 class PackedModel:
-    """The bytes of the file, and the tensors that were replaced in it."""
+    """The bytes of the file, the tensors that were replaced in it, and new names by old ones where names changed."""
 
     data: bytes
     tensors: tuple[PackedTensor, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +106,20 @@ def _exact_palette(values: npt.NDArray[Any]) -> Palette | None:
         return None
 
 
-def pack(model: ir.Model, palettes: Mapping[str, Palette], *, load_limit: LoadCost | None = None) -> PackedModel:
-    """Replace initialisers by palettes and write the model; ``model`` itself is not changed. As `packed_model`."""
+def pack(
+    model: ir.Model,
+    palettes: Mapping[str, Palette],
+    *,
+    load_limit: LoadCost | None = None,
+    weight_names: bool = True,
+) -> PackedModel:
+    """Replace initialisers by palettes and write the model; ``model`` itself is not changed. As `packed_model`.
+
+    Without ``weight_names`` what were initialisers of ``model`` have the shortest names in the file.
+    """
     packed, tensors = packed_model(model, palettes, {}, load_limit=load_limit)
-    return PackedModel(rewrite.write(packed), tensors)
+    renamed = {} if weight_names else rewrite.shorten(packed, set(model.graph.initializers))
+    return PackedModel(rewrite.write(packed), tensors, renamed)
 
 
 def packed_model(

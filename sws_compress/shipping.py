@@ -40,18 +40,9 @@ class Packing:
     load_limit: LoadCost | None = None
     weight_names: bool = True
 
-    def pack(self, model: ir.Model, palettes: Mapping[str, Palette]) -> tuple[PackedModel, dict[str, str]]:
-        """The packed model, and the full name of every initialiser by its name in the file."""
-        if self.weight_names:
-            return pack(model, palettes, load_limit=self.load_limit), {name: name for name in model.graph.initializers}
-        anonymous = model.clone()
-        renamed = rewrite.shorten_weights(anonymous)
-        packed = pack(
-            anonymous,
-            {renamed.get(name, name): palette for name, palette in palettes.items()},
-            load_limit=self.load_limit,
-        )
-        return packed, {renamed.get(name, name): name for name in model.graph.initializers}
+    def pack(self, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
+        """As `sws_compress.packing.pack`."""
+        return pack(model, palettes, load_limit=self.load_limit, weight_names=self.weight_names)
 
 
 PACKING = Packing()
@@ -104,13 +95,14 @@ def ship(
     leaves ``target`` as it is, unless the ONNX checker and ONNX Runtime take the file, every weight decodes to its
     palette bit for bit, outputs agree within OUTPUT_TOLERANCE, and the file has fewer than ``dense_bytes``.
     """
-    packed, full_names = packing.pack(model, palettes)
-    palettes = {name: palettes[full] for name, full in full_names.items() if full in palettes}
+    packed = packing.pack(model, palettes)
     check_runs(packed.data)
-    for name, values in decoded_weights(packed.data, [tensor.name for tensor in packed.tensors]).items():
-        wanted = palettes[name].expand()
+    names = {packed.renamed.get(name, name): name for name in model.graph.initializers}
+    decoded = [packed.renamed.get(tensor.name, tensor.name) for tensor in packed.tensors]
+    for name, values in decoded_weights(packed.data, decoded).items():
+        wanted = palettes[names[name]].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
-            raise VerificationError(f"{full_names[name]} must decode to the snapped weights, got others: report this")
+            raise VerificationError(f"{names[name]} must decode to the snapped weights, got others: report this")
     largest = max((difference.largest_relative for difference in check(packed.data)), default=0.0)
     if not largest <= OUTPUT_TOLERANCE:
         raise VerificationError(
@@ -119,7 +111,7 @@ def ship(
         )
     refuse_no_gain(len(packed.data), dense_bytes)
     rows = inspect_model(packed.data).rows
-    tensors = tuple(replace(row, name=full_names.get(row.name, row.name)) for row in rows)
+    tensors = tuple(replace(row, name=names.get(row.name, row.name)) for row in rows)
     write_atomically(target, packed.data)
     return Shipped(target, dense_bytes, os.path.getsize(target), tensors, largest)
 
@@ -181,7 +173,7 @@ class Template:
     def packed_bytes(self, network: nn.Module) -> int:
         """Bytes of the file that the module as it is would make."""
         model = self._filled(network) or from_torch(network, self._examples)
-        return len(self._packing.pack(model, find_palettes(model))[0].data)
+        return len(self._packing.pack(model, find_palettes(model)).data)
 
     def _filled(self, network: nn.Module) -> ir.Model | None:
         """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -53,17 +53,16 @@ def strip(model: ir.Model) -> None:
             _drop_defaults(node, model.opset_imports.get(node.domain))
 
 
-def shorten_weights(model: ir.Model) -> dict[str, str]:
-    """Give initialisers of the main graph the shortest free names, in place; the new name of each by the old one.
+def shorten(model: ir.Model, names: Collection[str]) -> dict[str, str]:
+    """Give those values of the main graph the shortest free names, in place; the new name of each by the old one.
 
-    Those that are inputs or outputs of the model keep theirs.
+    Inputs and outputs of the model keep theirs.
     """
-    initializers = list(model.graph.initializers.items())
     fresh = short_names(set(value_names(model)))
     renamed = {}
-    for name, value in initializers:
-        if not value.is_graph_input() and not value.is_graph_output():
-            renamed[name] = value.name = next(fresh)
+    for value in list(_values(model.graph)):
+        if value.name in names and not value.is_graph_input() and not value.is_graph_output():
+            renamed[str(value.name)] = value.name = next(fresh)
     return renamed
 
 
