@@ -18,7 +18,7 @@ MEASURED_AT = (0.0, 0.25, 0.45, 0.56, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 0.98)
 """Shares of the hard stage at which the file is written out and measured, which may take a second: what a file has
 besides its order-0 bits changes while it shrinks, and a jump at the end could not be trained away."""
 
-LAST_TRIES = 3
+LAST_TRIES = 5
 """Measurements when assignments are frozen, each of which corrects them, until ``CLOSE`` to the bytes asked for."""
 
 CLOSE = 0.005
