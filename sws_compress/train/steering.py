@@ -23,6 +23,10 @@ LAST_TRIES = 5
 
 CLOSE = 0.005
 
+LEAST_SLOPE = 0.6
+"""Bytes that a file at least loses per byte of coded bits: where zeros cluster it is coded below its order-0 bits, and
+shrinks slower than they do."""
+
 SMALLEST_SHARE = 0.05
 """Of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
 
@@ -98,6 +102,7 @@ class Steering:
             prior.final_bits = 8.0 * goal.target_bytes  # until the first measurement tells what else is in the file
         self._measured = 0
         self._other_bytes: float | None = None  # of the file: all but the coded bits
+        self._last: tuple[float, int] | None = None  # coded bits and bytes of the file at the last measurement
         self.metric: float | None = None
         self._before: float | None = None
         self._kept: Kept | None = None
@@ -141,7 +146,12 @@ class Steering:
         target = self._goal.target_bytes
         if target is None:
             return 0.0
-        self._prior.final_bits = max(8 * (target - self._other_bytes), SMALLEST_SHARE * bits)
+        slope = 1.0
+        if self._last is not None and abs(self._last[0] - bits) > CLOSE * bits:
+            slope = 8 * (self._last[1] - found) / (self._last[0] - bits)
+        slope = min(max(slope, LEAST_SLOPE), 1.0)
+        self._last = bits, found
+        self._prior.final_bits = max(bits + 8 * (target - found) / slope, SMALLEST_SHARE * bits)
         return abs(found - target) / target
 
     def after_epoch(self, epochs: int) -> None:
@@ -177,6 +187,7 @@ class Steering:
         return {
             "measured": self._measured,
             "other_bytes": self._other_bytes,
+            "last": self._last,
             "metric": self.metric,
             "before": self._before,
             "kept": None if self._kept is None else vars(self._kept),
@@ -184,6 +195,6 @@ class Steering:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
-        self._measured, self._other_bytes = saved["measured"], saved["other_bytes"]
+        self._measured, self._other_bytes, self._last = saved["measured"], saved["other_bytes"], saved["last"]
         self.metric, self._before = saved["metric"], saved["before"]
         self._kept = None if saved["kept"] is None else Kept(**saved["kept"])
