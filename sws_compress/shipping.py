@@ -177,10 +177,12 @@ class Template:
 
     def _filled(self, network: nn.Module) -> ir.Model | None:
         """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""
+        from sws_compress.train.select import plain_name
+
         model = self._model.clone()
         initializers = model.graph.initializers
         for full_name, parameter in [*network.named_parameters(), *network.named_buffers()]:
-            name = full_name.replace("_orig_mod.", "")  # of what torch.compile wrapped
+            name = plain_name(full_name)
             value = initializers.get(name)
             if value is None or value.const_value is None or list(value.const_value.shape) != list(parameter.shape):
                 if name not in initializers and parameter.numel() <= 1:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import io
-import itertools
 import json
 import sysconfig
 from collections.abc import Callable, Iterator
@@ -19,6 +17,8 @@ import numpy.typing as npt
 from benchmarks.models.collect import MINILM
 from benchmarks.models.train import RECIPES, images_and_labels
 from benchmarks.models.wordpiece import Tokenizer
+from benchmarks.records.data import CIFAR_JPEG, jpeg_split
+from benchmarks.records.nets import CIFAR_MEAN, CIFAR_SPREAD
 
 Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
@@ -88,15 +88,10 @@ def _images_task(dataset: str, data: Path, *, flat: bool) -> Task:
 
 
 def _cifar_task(data: Path) -> Task:
-    from PIL import Image
-
-    with np.load(data / "cifar10_jpeg.npz", allow_pickle=False) as arrays:
-        packed, offsets, labels = arrays["test_bytes"], arrays["test_offsets"], arrays["test_labels"]
-    files = (packed[first:last].tobytes() for first, last in itertools.pairwise(offsets))
-    images = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-    mean, spread = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
-    scaled = ((images.astype(np.float32) / 255 - mean) / spread).transpose(0, 3, 1, 2)
-    return Task("cifar10 (JPEG) test accuracy", _batches("images", np.ascontiguousarray(scaled)), _accuracy(labels))
+    images, labels = (part.numpy() for part in jpeg_split(data / CIFAR_JPEG, "test"))
+    mean, spread = (np.array(part, np.float32).reshape(3, 1, 1) for part in (CIFAR_MEAN, CIFAR_SPREAD))
+    scaled = (images.astype(np.float32) / 255 - mean) / spread
+    return Task("cifar10 (JPEG) test accuracy", _batches("images", scaled), _accuracy(labels))
 
 
 # -- file types -------------------------------------------------------------------------------------------------------

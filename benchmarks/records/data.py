@@ -41,7 +41,8 @@ def load_cifar(folder: Path) -> tuple[Split, Split, Split]:
     ``folder`` and checked.
     """
     path = folder / CIFAR_JPEG
-    images, labels = zip(*(_jpeg_splits(path) if path.exists() else _archive_splits(_archive(folder))), strict=True)
+    splits = (jpeg_split(path, name) for name in ("train", "test"))
+    images, labels = zip(*(splits if path.exists() else _archive_splits(_archive(folder))), strict=True)
     cut = len(labels[0]) - VALIDATION_IMAGES
     return (
         Split(images[0][:cut], labels[0][:cut]),
@@ -50,15 +51,15 @@ def load_cifar(folder: Path) -> tuple[Split, Split, Split]:
     )
 
 
-def _jpeg_splits(path: Path) -> Iterator[tuple[Tensor, Tensor]]:
+def jpeg_split(path: Path, split: str) -> tuple[Tensor, Tensor]:
+    """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of the split ``train`` or ``test`` of ``cifar10_jpeg.npz``."""
     from PIL import Image
 
     with np.load(path, allow_pickle=False) as arrays:
-        for split in ("train", "test"):
-            packed, offsets, labels = (arrays[f"{split}_{part}"] for part in ("bytes", "offsets", "labels"))
-            files = (packed[first:last].tobytes() for first, last in itertools.pairwise(offsets))
-            images = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
-            yield _tensors(images.transpose(0, 3, 1, 2), labels)
+        packed, offsets, labels = (arrays[f"{split}_{part}"] for part in ("bytes", "offsets", "labels"))
+    files = (packed[first:last].tobytes() for first, last in itertools.pairwise(offsets))
+    images = np.stack([np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files])
+    return _tensors(images.transpose(0, 3, 1, 2), labels)
 
 
 def _archive(folder: Path) -> bytes:

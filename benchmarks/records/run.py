@@ -33,7 +33,7 @@ from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.graph.from_torch import from_torch
 from sws_compress.packing import find_palettes, pack
-from sws_compress.sessions import run_model
+from sws_compress.sessions import open_model
 from sws_compress.train.loop import Distillation
 from sws_compress.train.schedule import Schedule
 from sws_compress.train.select import Sharing
@@ -66,17 +66,13 @@ def problem(net: str, batch_size: int, *, augment: bool, float_net: Path | None)
 
 def file_error_percent(path: Path, split: Split) -> float:
     """Share of wrong answers of an ONNX file, in percent."""
+    runtime = open_model(path)
+    name = runtime.get_inputs()[0].name
     wrong = 0
     for images, labels in zip(split.images.split(1000), split.labels.split(1000), strict=True):
-        (logits,) = run_model(path, {_input_name(path): _pixels(images).numpy()}).values()
+        (logits,) = runtime.run(None, {name: _pixels(images).numpy()})
         wrong += int(np.sum(logits.argmax(1) != labels.numpy()))
     return 100 * wrong / len(split.labels)
-
-
-def _input_name(path: Path) -> str:
-    import onnx
-
-    return str(onnx.load(path).graph.input[0].name)
 
 
 def _pixels(images: Tensor) -> Tensor:

@@ -130,8 +130,8 @@ def fine_tune(
                   its randomness from torch's global generator, which is seeded per epoch from ``settings.seed``
     rescue_path   where the last good state goes when the loss breaks down (default: ``state_path``); it is a state
                   like those in ``state_path``
-    validate      metric of ``model`` as it is, higher is better: measured at the start and after every epoch of the
-                  hard stage; needed for ``max_drop``
+    validate      metric of ``model`` as it is, higher is better: measured after every epoch of the hard stage; needed
+                  for ``max_drop``, which measures it at the start and at the end as well
     file_bytes    bytes that the file of ``model`` as it is would have: measured a few times in the hard stage; needed
                   for ``target_bytes``
     on_step       handed the prior before the first step and after every one, only to look at (``WeightFrames.add``)

@@ -233,7 +233,7 @@ class SoftWeightSharing:
                         f"every compressed parameter must be in the optimizer, got {name}, which is not: "
                         "pass model.parameters() to the optimizer or leave the parameter out"
                     )
-        most = FLOAT_BITS * sum(group.elements for group in self.groups) / (CODEBOOK_ENTRY_BITS * len(self.groups))
+        most = FLOAT_BITS * self._elements / (CODEBOOK_ENTRY_BITS * len(self.groups))
         if self.total_steps is not None and self.ratio >= most:
             raise ArgumentError(
                 f"ratio must be < {most:.4g} for these weights, got {self.ratio}: "

@@ -74,7 +74,8 @@ class Measures:
     """Of the network as it is.
 
     file_bytes    bytes that its file would have; called a few times in the hard stage
-    validate      the caller's metric, higher is better; called at the start and after every epoch of the hard stage
+    validate      the caller's metric, higher is better; called after every epoch of the hard stage, with ``max_drop``
+                  also at the start and at the end
     """
 
     file_bytes: Callable[[], int] | None = None
@@ -115,7 +116,7 @@ class Steering:
 
     def start(self) -> None:
         """The metric of the float network, which ``max_drop`` counts from."""
-        if self._validate is not None and self._before is None:
+        if self._goal.max_drop is not None and self._validate is not None and self._before is None:
             self._before = self._validate()
 
     def after_step(self) -> None:
