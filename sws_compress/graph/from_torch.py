@@ -76,6 +76,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _simplify(model: ir.Model) -> None:
     """Torch's default optimisation without its rewrite rules, among which is the merging of batch norms."""
     from onnxscript import optimizer
+    from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
 
     optimizer.inline(model)
     origins = _origins(model)
@@ -83,6 +84,7 @@ def _simplify(model: ir.Model) -> None:
     optimizer.fold_constants_ir(
         model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES, should_fold=_should_fold
     )
+    materialize_reshape_shape_rule.apply_to_model(model)  # the sizes of a batch need not be computed to keep them
     ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]

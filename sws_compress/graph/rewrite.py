@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.graph.attributes import drop_idle_attributes
 from sws_compress.graph.ops import DOMAIN, Emission, short_names
 from sws_compress.graph.weights import FORMAT_KEY, FORMAT_VERSION, Mark
 
@@ -28,7 +29,7 @@ def value_names(model: ir.Model) -> frozenset[str]:
 def strip(model: ir.Model) -> None:
     """Drop what a runtime does not need, in place, so that the model computes the same.
 
-    Gone: names and documentation of nodes, traces of the exporter, the producer, attributes at their default, shapes of
+    Gone: names and documentation of nodes, traces of the exporter, the producer, attributes that change nothing, shapes of
     intermediate values that inference finds again. Intermediate values and the graph get short names. The names of
     inputs, outputs, free dimensions and weights stay, and so does the model's own metadata.
     """
@@ -50,7 +51,7 @@ def strip(model: ir.Model) -> None:
         for node in graph:
             node.name, node.doc_string = None, None
             node.metadata_props.clear()
-            _drop_defaults(node, model.opset_imports.get(node.domain))
+            drop_idle_attributes(node, model.opset_imports.get(node.domain))
 
 
 def shorten(model: ir.Model, names: Collection[str]) -> dict[str, str]:
@@ -64,38 +65,6 @@ def shorten(model: ir.Model, names: Collection[str]) -> dict[str, str]:
         if value.name in names and not value.is_graph_input() and not value.is_graph_output():
             renamed[str(value.name)] = value.name = next(fresh)
     return renamed
-
-
-def _drop_defaults(node: ir.Node, version: int | None) -> None:
-    """Drop attributes that say what the operator does anyway; torch's exporter writes them all out."""
-    if version is None or not onnx.defs.has(node.op_type, version, node.domain):
-        return
-    schema = onnx.defs.get_schema(node.op_type, version, node.domain)
-    for name, attribute in list(node.attributes.items()):
-        default = schema.attributes[name].default_value if name in schema.attributes else None
-        if default is None or not default.name or attribute.is_ref():
-            continue
-        if ir.to_proto(attribute).SerializeToString() == _like(default, attribute.name).SerializeToString():
-            del node.attributes[name]
-    if node.op_type in _WINDOWED and node.domain == "":
-        for name, usual in _WINDOWED[node.op_type].items():
-            found = node.attributes.get(name)
-            if found is not None and not found.is_ref() and set(found.as_ints()) == {usual}:
-                del node.attributes[name]
-
-
-_STEPS = {"strides": 1, "dilations": 1, "pads": 0}
-_WINDOWED = {"Conv": _STEPS, "ConvTranspose": _STEPS, "MaxPool": _STEPS, "AveragePool": _STEPS, "LpPool": _STEPS}
-"""Defaults that the standard states in words, because their number depends on the axes."""
-
-
-def _like(attribute: onnx.AttributeProto, name: str) -> onnx.AttributeProto:
-    """The attribute without documentation, as the writer writes it."""
-    copy = onnx.AttributeProto()
-    copy.CopyFrom(attribute)
-    copy.name = name
-    copy.ClearField("doc_string")
-    return copy
 
 
 def _intermediate(value: ir.Value) -> bool:

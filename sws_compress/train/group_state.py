@@ -105,7 +105,7 @@ class GroupState:
 
     def assign(self, rate: float) -> None:
         """The hard E-step: every latent weight to the component with the least distortion plus rate * code length."""
-        code_bits = -torch.log2(self.weights)
+        code_bits = hard.code_lengths(self.weights)
         self.assignment = [
             hard.assign(latent, sensitivity, self.codebook, code_bits, rate)
             for latent, sensitivity in zip(self.latent, self.sensitivity, strict=True)

@@ -43,6 +43,17 @@ def assign(
     return chosen
 
 
+def code_lengths(weights: torch.Tensor) -> torch.Tensor:
+    """-log2 pi_k in bits, (k,); that of component 0, which is zero, at most that of the cheapest other.
+
+    Weights without sensitivity, like those behind a dead unit, go wherever it is cheapest, and only as zeros do whole
+    rows and columns of them leave the file.
+    """
+    bits = -torch.log2(weights)
+    bits[0] = bits.min()
+    return bits
+
+
 def counts(assignments: Sequence[torch.Tensor], components: int) -> torch.Tensor:
     """How many weights each component holds over all members, shape (k,), float64."""
     total = torch.zeros(components, dtype=torch.float64, device=assignments[0].device)

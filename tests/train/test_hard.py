@@ -36,6 +36,15 @@ def test_insensitive_weights_take_the_cheapest_symbol() -> None:
     assert chosen.tolist() == [0] * 5
 
 
+def test_zero_costs_no_more_than_any_other_symbol() -> None:
+    weights = torch.tensor([0.125, 0.5, 0.25, 0.125], dtype=torch.float64)
+    assert hard.code_lengths(weights).tolist() == [1, 1, 2, 3]
+    assert hard.code_lengths(weights[[1, 0, 2, 3]]).tolist() == [1, 3, 2, 3]
+    nothing = torch.zeros(5)
+    chosen = hard.assign(torch.ones(5), nothing, torch.arange(4.0), hard.code_lengths(weights), 1.0)
+    assert torch.equal(chosen, nothing)
+
+
 def test_entropy_counts_all_members_together() -> None:
     assignments = [torch.tensor([0, 0, 0, 2, 5], dtype=torch.uint8), torch.tensor([[2, 0], [0, 0]], dtype=torch.uint8)]
     occupancy = hard.counts(assignments, 7)
