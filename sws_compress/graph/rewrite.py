@@ -29,8 +29,8 @@ def value_names(model: ir.Model) -> frozenset[str]:
 def strip(model: ir.Model) -> None:
     """Drop what a runtime does not need, in place, so that the model computes the same.
 
-    Gone: names and documentation of nodes, traces of the exporter, the producer, attributes that change nothing, shapes of
-    intermediate values that inference finds again. Intermediate values and the graph get short names. The names of
+    Gone: names and documentation of nodes, traces of the exporter, the producer, attributes that change nothing, shapes
+    of intermediate values that inference finds again. Intermediate values and the graph get short names. The names of
     inputs, outputs, free dimensions and weights stay, and so does the model's own metadata.
     """
     model.producer_name, model.producer_version = None, None

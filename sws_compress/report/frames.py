@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.mixture.histogram import WeightHistogram
 from sws_compress.mixture.params import Mixture
 from sws_compress.report.drawing import drawing
@@ -81,7 +81,7 @@ class WeightFrames:
             if self._ranges is None:
                 self._ranges = {name: _widened(histogram) for name, histogram in prior.histograms(bins=1).items()}
             histograms = prior.histograms(self._ranges, bins=BINS)
-        except ModelError:  # a weight is NaN or infinite: the run says so itself, and saves its last good state
+        except TrainingError:  # a weight is NaN or infinite: the run says so itself, and saves its last good state
             return
         self.snapshots.append(Snapshot(prior.steps, prior.stage.value, histograms, prior.mixtures))
         if len(self.snapshots) > self.count and not last:  # of a run of unknown length: every second one goes

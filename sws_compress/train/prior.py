@@ -10,17 +10,18 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
+from sws_compress.mixture.histogram import WeightHistogram
 from sws_compress.mixture.init import check_components
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette, palette_of
 from sws_compress.train.group_state import CODEBOOK_ENTRY_BITS
 from sws_compress.train.hard_stage import START_RATE, HardStage
+from sws_compress.train.histogram import moment_table
 from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
 from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, local, undistributed
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import Selection, Sharing, select_parameters
-from sws_compress.train.soft_stage import SoftStage
+from sws_compress.train.select import ParameterGroup, Selection, Sharing, select_parameters
+from sws_compress.train.soft_stage import SoftStage, agreed_grids
 
 FLOAT_BITS = 32
 FIRST_CUT = 0.9
@@ -157,18 +158,31 @@ class SoftWeightSharing:
 
         They are the parameters themselves in the soft stage, what lies behind the snapped values later. ``ranges``
         (low, high) by name; a weight outside counts in the first or last bin; by default from the least to the
-        greatest. Of sharded parameters only what is on this rank. Raises ModelError when a weight is NaN or infinite.
+        greatest. Of the weights on all ranks: one reduction, or two without ``ranges``. Raises TrainingError when a
+        weight is NaN or infinite.
         """
-        found = {}
+        owners: list[ParameterGroup] = []
+        names: list[str] = []
+        parts: list[torch.Tensor] = []
         for i, group in enumerate(self.groups):
-            latent = group.parameters if self._hard is None else self._hard.states[i].latent
-            for name, member in zip(group.names, latent, strict=True):
-                values = local(member).float().cpu().numpy()
-                if not values.size:
-                    continue  # no rows of it are on this rank
-                low, high = weight_range(values) if ranges is None else ranges[name]
-                found[name] = weight_histogram(values, low=low, high=high, bins=bins)
-        return found
+            owners += [group] * len(group.names)
+            names += group.names
+            parts += group.shards() if self._hard is None else self._hard.states[i].latent
+        if ranges is None:
+            grids = agreed_grids(owners, [[part] for part in parts], self.ranks)
+        else:
+            grids = [ranges[name] for name in names]
+        parameters = [parameter for group in self.groups for parameter in group.parameters]
+        tables = []
+        for parameter, part, (low, high) in zip(parameters, parts, grids, strict=True):
+            counted = part if self.ranks.counts(parameter) else part[:0]
+            tables.append(moment_table(counted, low=low, high=high, bins=bins))
+        histograms = {}
+        for owner, name, grid, table in zip(owners, names, grids, self.ranks.sums(tables), strict=True):
+            if not bool(table.isfinite().all()):
+                raise owner.diverged()
+            histograms[name] = WeightHistogram.of_moments(*grid, table.cpu().numpy())
+        return histograms
 
     def step(self) -> None:
         """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due.

@@ -29,12 +29,13 @@ EM_ITERATIONS = 5  # per update: the mixture follows the weights, it need not co
 Grid = tuple[float, float]
 
 
-def agreed_grids(groups: Sequence[ParameterGroup], ranks: Ranks) -> list[Grid]:
-    """(low, high) of every group, from its least to its greatest weight on any rank; one reduction.
+def agreed_grids(groups: Sequence[ParameterGroup], parts: Sequence[Sequence[torch.Tensor]], ranks: Ranks) -> list[Grid]:
+    """(low, high) of the weights in each of ``parts``, from the least to the greatest on any rank; one reduction.
 
-    Raises TrainingError, on all ranks, when a weight is NaN or infinite.
+    ``groups[i]`` is the group of which ``parts[i]`` is some or all. Raises TrainingError, on all ranks, when a weight
+    is NaN or infinite.
     """
-    ends = [torch.stack([value_range(shard) for shard in group.shards()]).amax(0) for group in groups]
+    ends = [torch.stack([value_range(one) for one in part]).amax(0) for part in parts]
     grids = []
     for group, found in zip(groups, ranks.greatest(ends), strict=True):
         low, high = float(-found[0]), float(found[1])
@@ -55,7 +56,7 @@ def group_table(group: ParameterGroup, grid: Grid, ranks: Ranks) -> torch.Tensor
 
 def group_histograms(groups: Sequence[ParameterGroup], ranks: Ranks = ALONE) -> list[WeightHistogram]:
     """Statistics of all members of each group on one grid, over all ranks."""
-    grids = agreed_grids(groups, ranks)
+    grids = agreed_grids(groups, [group.shards() for group in groups], ranks)
     tables = ranks.sums([group_table(group, grid, ranks) for group, grid in zip(groups, grids, strict=True)])
     return [_histogram(grid, table) for grid, table in zip(grids, tables, strict=True)]
 
@@ -93,7 +94,7 @@ class SoftStage:
 
         Raises TrainingError when a weight is NaN or infinite.
         """
-        grids = agreed_grids(self.groups, self.ranks)
+        grids = agreed_grids(self.groups, [group.shards() for group in self.groups], self.ranks)
         tables = [group_table(group, grid, self.ranks) for group, grid in zip(self.groups, grids, strict=True)]
         squares = [_squared_gradients(optimizer, group, self.ranks) for group in self.groups]
         totals = self.ranks.sums([*tables, *squares])

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard
 
 from sws_compress.errors import SwsError
+from sws_compress.mixture.histogram import WeightHistogram
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette
 from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
@@ -39,6 +40,7 @@ class Outcome:
 
     coded_bits: list[float | None]
     mixtures: dict[str, Mixture]
+    histograms: dict[str, WeightHistogram]
     palettes: dict[str, Palette]
     weights: dict[str, torch.Tensor]
     answers: torch.Tensor
@@ -62,7 +64,7 @@ def outcome(layout: str, kind: str, load: Path | None = None, save: Path | None 
         palettes = run.prior.snap()
         answers = run.model(inputs)
     weights = get_model_state_dict(run.model, options=StateDictOptions(full_state_dict=True))
-    return Outcome(bits, run.prior.mixtures, palettes, weights, answers)
+    return Outcome(bits, run.prior.mixtures, run.prior.histograms(bins=8), palettes, weights, answers)
 
 
 def outcomes(cases: list[tuple[Any, ...]]) -> list[Outcome]:

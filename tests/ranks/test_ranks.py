@@ -67,6 +67,11 @@ def assert_equal(found: Outcome, wanted: Outcome) -> None:
         np.testing.assert_allclose(found.mixtures[name].means, mixture.means, atol=TOLERANCE)
         np.testing.assert_allclose(found.mixtures[name].weights, mixture.weights, rtol=1e-6)
         np.testing.assert_allclose(found.mixtures[name].variances, mixture.variances, rtol=1e-3, atol=1e-8)
+    for name, histogram in wanted.histograms.items():
+        assert found.histograms[name].count == histogram.count
+        np.testing.assert_allclose(
+            found.histograms[name].counts, histogram.counts, atol=2
+        )  # weights at the edge of a bin
     for name, weight in wanted.weights.items():
         torch.testing.assert_close(found.weights[name], weight, rtol=0, atol=10 * TOLERANCE)
     for name, palette in found.palettes.items():
@@ -82,6 +87,8 @@ def assert_same_on_all_ranks(ranks: list[Outcome]) -> None:
             np.testing.assert_array_equal(other.mixtures[name].means, mixture.means)
             np.testing.assert_array_equal(other.mixtures[name].weights, mixture.weights)
             np.testing.assert_array_equal(other.mixtures[name].variances, mixture.variances)
+        for name, histogram in first.histograms.items():
+            np.testing.assert_array_equal(other.histograms[name].counts, histogram.counts)
         for name, weight in first.weights.items():
             assert torch.equal(other.weights[name], weight)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.report.frames import BINS, WeightFrames
 from sws_compress.train.prior import SoftWeightSharing
 from tests.train.digits import Batches, trained
@@ -75,7 +75,7 @@ def test_weights_that_are_not_finite_are_the_runs_affair() -> None:
     prior.steps += 1
     frames.add(prior)
     assert [snapshot.step for snapshot in frames.snapshots] == [0]
-    with pytest.raises(ModelError, match="must be finite"):
+    with pytest.raises(TrainingError, match="must stay finite"):
         prior.histograms()
 
 

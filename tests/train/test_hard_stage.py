@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import io
+import math
 from collections.abc import Callable
 
 import numpy as np
