@@ -52,7 +52,7 @@ class Loop:
 Settings = Loop | GradientMixture | DeepCompression
 
 POINTS: Mapping[str, Sequence[Settings]] = {
-    "gradient_mixture": [GradientMixture(tau=tau) for tau in (0.01, 0.003, 0.03, 0.001)],
+    "gradient_mixture": [GradientMixture(tau=tau) for tau in (0.1, 0.03, 0.3, 1.0)],
     "deep_compression": [
         DeepCompression(density=density, values=values)
         for density, values in ((0.035, 16), (0.05, 16), (0.02, 8), (0.08, 32))

@@ -13,6 +13,9 @@ from sws_compress.train.ranks import ALONE, Ranks, rows_here
 from sws_compress.train.select import ParameterGroup
 
 CODEBOOK_ENTRY_BITS = 16
+COMPONENT_BITS = 100
+"""What a component costs a small file: its value, and the constants and the table of its class of gaps."""
+
 SMALLEST_VARIANCE = 1e-12  # of a component whose members all sit on its mean
 SQUARES_MEMORY = 0.99  # where the optimiser keeps no second moments: one gradient alone calls whole rows insensitive
 MEMBER_FIELDS = ("latent", "assignment", "sensitivity", "squares")  # of a group's state: one tensor per member
@@ -134,7 +137,7 @@ class GroupState:
             return False
         means = torch.where(mass > 0, moment / mass.clamp_min(1e-300), self.codebook.double())
         means[0] = 0
-        merger = hard.best_merge(self.occupancy, mass, means, rate, CODEBOOK_ENTRY_BITS)
+        merger = hard.best_merge(self.occupancy, mass, means, rate, COMPONENT_BITS)
         if merger is not None:
             gone, kept = merger
             for assignment in self.assignment:
