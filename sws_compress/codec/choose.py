@@ -18,6 +18,7 @@ from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.radix import encode_radix
 from sws_compress.codec.sparse import LEAST_ZEROS, encode_sparse, with_values, zero_symbol
 from sws_compress.codec.strides import encode_strides
+from sws_compress.codec.tunstall import WORD_BITS, encode_tunstall
 from sws_compress.errors import ArgumentError
 
 _STRIDES_FROM = 1 << 16
@@ -60,7 +61,7 @@ def candidates(
         codes: tuple[Code | None, ...] = (encode_constant(symbols.size, codebook),)
     else:
         sparse = (encode_sparse(symbols, codebook), *_by_class(symbols, codebook, cuts))
-        codes = (*_dense(symbols, codebook), *sparse, *_nested(symbols, codebook))
+        codes = (*_dense(symbols, codebook), *_tunstall(symbols, codebook), *sparse, *_nested(symbols, codebook))
     found = tuple(code for code in codes if code is not None)
     return found + tuple(half(code) for code in found if _exact_in_half(code.codebook))
 
@@ -80,6 +81,12 @@ def _dense(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
         codes += [encode_blocks(symbols, codebook, encode)] if codebook.ndim == 1 else []
         codes.append(encode(symbols, codebook))
     return tuple(code for code in codes if code is not None)
+
+
+def _tunstall(symbols: npt.NDArray[np.uint8], codebook: Array) -> Iterator[Code | None]:
+    """Between radix words and prefix codes, in bytes and in what loading takes; where that is little, neither pays."""
+    if codebook.ndim == 1 and symbols.size >= _STRIDES_FROM:
+        yield from (encode_tunstall(symbols, codebook, bits) for bits in WORD_BITS)
 
 
 def _by_class(symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int]) -> Iterator[Code | None]:

@@ -20,6 +20,7 @@ from sws_compress.codec.ops import Array
 from sws_compress.codec.radix import Radix, RadixTable, table_bytes
 from sws_compress.codec.sparse import Sparse, SparseValues
 from sws_compress.codec.strides import Strides
+from sws_compress.codec.tunstall import Tunstall
 from sws_compress.errors import ArgumentError
 
 _NANOSECONDS_PER_WEIGHT = 25.0
@@ -31,6 +32,9 @@ _BYTES_PER_VISIT = 26.0
 _BYTES_PER_UNFINISHED = 16.0
 _NANOSECONDS_PER_PLANE_BIT = 60.0
 _BYTES_PER_PLANE_BIT = 39.0
+_BYTES_PER_WORD = {8: 4.0, 12: 13.0}
+_NANOSECONDS_PER_PLACE = 5.0
+_BYTES_PER_PLACE = 6.0
 _WIDE = 1.6
 """Factor where 64 bits are needed."""
 _NANOSECONDS_PER_GAP = 400.0
@@ -115,6 +119,11 @@ def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
         return LoadCost(0.0, table_bytes(arrays))
     if isinstance(program, Strides):
         return _walking(program)
+    if isinstance(program, Tunstall):
+        words = arrays[0].size
+        places = words * arrays[-1].size
+        held = _BYTES_PER_WORD[program.bits] * words + _BYTES_PER_PLACE * places
+        return LoadCost(1e-9 * _NANOSECONDS_PER_PLACE * places, held)
     if isinstance(program, Huffman):
         bits = 8.0 * arrays[0].size * (_WIDE if program.wide else 1.0)
         return LoadCost(1e-9 * _NANOSECONDS_PER_PLANE_BIT * bits, _BYTES_PER_PLANE_BIT * bits)

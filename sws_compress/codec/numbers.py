@@ -46,16 +46,20 @@ class Numbers:
 
 @dataclass(frozen=True)
 class _InBytes:
-    """Numbers from bytes (r, g): r g of them in the low bits, then g in the high bits of r bytes each."""
+    """Numbers from bytes (r, g): r g of them in the low bits, then g in the high bits of r bytes each.
+
+    They stay bytes to the end, for memory. The first ``count`` are taken, if it is given, shape (1,).
+    """
 
     bits: int
 
-    def __call__(self, ops: ArrayOps[A], stored: A) -> A:
+    def __call__(self, ops: ArrayOps[A], stored: A, *count: A) -> A:
         shifts = (_BYTE - self.bits) * np.arange(_ROWS[self.bits])
         low = ops.modulo(stored, ops.constant(np.array(1 << self.bits, np.uint8)))
         high = ops.shift_right(stored, ops.constant(np.array(self.bits, np.uint8)))
         spread = ops.matmul_bytes(ops.constant((1 << shifts).astype(np.uint8)[None]), high)
-        return ops.reshape(ops.concat([ops.cast(low, np.int32), spread]), ops.constant(FLAT))
+        numbers = ops.reshape(ops.concat([low, ops.cast(spread, np.uint8)]), ops.constant(FLAT))
+        return ops.cast(ops.first(numbers, *count) if count else numbers, np.int32)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,11 @@ def decode_head(ops: ArrayOps[A], stored: A, bits: int, count: int) -> A:
     """``count`` numbers as int32 (n,)."""
     if bits == _BYTE:
         return ops.cast(stored, np.int32)
-    (numbers,) = ops.call(_InBytes(bits) if bits in _ROWS else _InPlanes(bits), stored)
-    return ops.first(numbers, ops.constant(np.array([count], np.int64))) if count % _together(bits) else numbers
+    cut = [ops.constant(np.array([count], np.int64))] if count % _together(bits) else []
+    if bits in _ROWS:
+        return ops.call(_InBytes(bits), stored, *cut)[0]
+    (numbers,) = ops.call(_InPlanes(bits), stored)
+    return ops.first(numbers, *cut) if cut else numbers
 
 
 def encode_head(numbers: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
@@ -98,4 +105,4 @@ def head_bytes(bits: int) -> float:
     """Bytes of memory that `decode_head` takes for a number, that of the number included."""
     if bits == _BYTE:
         return 4.0
-    return 14.0 if bits in _ROWS else 4.0 + 3.5 * bits
+    return 8.5 if bits in _ROWS else 4.0 + 3.5 * bits

@@ -148,3 +148,19 @@ def shortest_prefix_code_bits(counts):
         total += merged
         weights = sorted([merged, *weights[2:]])
     return total
+
+
+def runs_of_tunstall(pairs, numbers, depths, base, powers):
+    """The run of every word: the symbols of its parent, and one more."""
+    flags = bits_of(pairs)
+    runs = []
+    for pair in range(len(numbers) * base):
+        if flags[pair]:
+            parent, last = divmod(pair, base)
+            runs.append([int(numbers[parent]) // int(powers[j]) % base for j in range(depths[parent])] + [last])
+    return runs
+
+
+def read_twelve_bits(high, low):
+    """Words of 12 bits from their high eight bits (2, g) and their low four (1, g)."""
+    return [int(high[row, i]) << 4 | int(low[0, i]) >> 4 * row & 15 for row in range(2) for i in range(high.shape[1])]

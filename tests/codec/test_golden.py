@@ -16,6 +16,7 @@ from sws_compress.codec import NumpyOps, candidates
 from sws_compress.codec.choose import HalfCodebook
 from sws_compress.codec.radix import encode_radix
 from sws_compress.codec.strides import encode_strides
+from sws_compress.codec.tunstall import WORD_BITS, encode_tunstall
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "codes.json"
 SYMBOLS = np.array([3, 3, 0, 3, 4, 3, 3, 2, 3, 1, 3, 3, 3, 0, 3, 3, 4, 3, 3, 3, 3, 3, 4, 3, 3, 2, 3], np.uint8)
@@ -58,6 +59,11 @@ def current():
         for form, code in zip(("lean", "wide", "fine", "coarse"), (*words(symbols, codebook), *strides), strict=True):
             if code is not None:
                 found[f"long {size} {form} {code.encoding}"] = fingerprint(code)
+    for size in (2, 7, 40):  # leaves of Tunstall's tree, then nodes of the other
+        for bits in WORD_BITS:
+            code = encode_tunstall(long_sequence(size), np.arange(size, dtype=np.float32) / 7, bits)
+            if code is not None:
+                found[f"long {size} of {bits} bits {code.encoding}"] = fingerprint(code)
     return found
 
 

@@ -31,6 +31,8 @@ CASES = {
     "strides": (few_values((257, 256), np.linspace(-1, 2, 16), BELL), "strides"),
     "strides of 256": (few_values((259, 257), np.linspace(-1, 2, 256), BELL_OF_256), "strides"),
     "strides of four": (few_values((259, 257), np.arange(4) + 0.5, [70, 20, 7, 3]), "strides"),
+    "tunstall of 12 bits": (few_values((257, 257), np.linspace(-1, 2, 16), BELL), "tunstall"),
+    "tunstall of 8 bits": (few_values((259, 257), [-1, 0.5], [1, 3]), "tunstall"),
     "sparse": (few_values((211, 99), [-3, 0, 1, 2.5], [1, 50, 3, 1]), "sparse"),
     "sparse with one value": (few_values((211, 99), [0, 1.5], [50, 1]), "sparse"),
     "sparse with negative zero": (few_values((211, 99), [-0.0, 0, 1], [1, 50, 1]), "sparse"),
