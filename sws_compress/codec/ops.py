@@ -93,7 +93,7 @@ class ArrayOps(Protocol[A]):
         """Ascending int64 positions of the ones of a 0/1 vector; ``count``, shape (1,), is how many there are."""
 
     def compress(self, values: A, mask: A) -> A:
-        """The elements of a vector where ``mask`` holds."""
+        """The elements, in C order, where ``mask``, a vector of as many, holds."""
 
     def concat(self, parts: list[A]) -> A:
         """Vectors, end to end."""
@@ -184,7 +184,7 @@ class NumpyOps:
         return np.flatnonzero(bits)[: count.item()]
 
     def compress(self, values: Array, mask: Array) -> Array:
-        return values[mask]
+        return values.reshape(-1)[mask]
 
     def concat(self, parts: list[Array]) -> Array:
         return np.concatenate(parts)

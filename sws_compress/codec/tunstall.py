@@ -59,8 +59,7 @@ class Tunstall:
         words = ops.cast(stored[0], np.int32) if self.bits == 8 else ops.call(_twelve_bits, *stored)[0]
         rows, inside = self._table(ops, codebook, *dictionary)
         mask = ops.reshape(ops.gather(inside, words), ops.constant(FLAT))
-        values = ops.reshape(ops.gather(rows, words), ops.constant(FLAT))
-        return ops.call(_kept, values, mask, vectors=(Vector(self.count, np.float32),))[0]
+        return ops.call(_kept, ops.gather(rows, words), mask, vectors=(Vector(self.count, np.float32),))[0]
 
     def _table(self, ops: ArrayOps[A], codebook: A, pairs: A, numbers: A, depths: A, base: A, powers: A) -> tuple[A, A]:
         """Codebook values of every run (runs, longest), and which of them lie before its end."""
