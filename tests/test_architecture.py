@@ -17,6 +17,7 @@ FLOORS = (
     {"errors"},
     {"files", "terminal"},
     {"mixture", "codec", "graph"},
+    {"plans"},
     {"train", "packing", "report", "sessions"},
     {"shipping", "runtime", "integrations"},
     {"streaming", "watching"},

@@ -8,7 +8,6 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress import packing
 from sws_compress.codec.cost import LoadCost
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
@@ -16,6 +15,7 @@ from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import check_runs, compare_outputs, decoded_weights, unfolded_nodes
 from sws_compress.mixture.snap import palette_of
 from sws_compress.packing import find_palettes, pack
+from sws_compress.plans import streams
 from tests.graph.models import as_ir, few_values, lenet, matmul_model
 
 
@@ -140,7 +140,7 @@ def test_names_of_the_model_are_not_taken():
 
 
 def test_biases_share_the_stream_of_their_weight_where_it_has_their_values(monkeypatch):
-    monkeypatch.setattr(packing, "_MIDDLING", 0)
+    monkeypatch.setattr(streams, "_MIDDLING", 0)
     _, packed = packed_lenet()
     assert {tensor.members for tensor in packed.tensors} == {(f"{i}.weight", f"{i}.bias") for i in (0, 2, 4)}
 
@@ -148,7 +148,7 @@ def test_biases_share_the_stream_of_their_weight_where_it_has_their_values(monke
 def test_all_tensors_share_one_stream_where_that_is_smaller(monkeypatch):
     _, packed = packed_lenet()
     assert len({tensor.members for tensor in packed.tensors}) == 1
-    monkeypatch.setattr(packing, "_MIDDLING", 0)
+    monkeypatch.setattr(streams, "_MIDDLING", 0)
     assert len(packed.data) < len(packed_lenet()[1].data)
 
 

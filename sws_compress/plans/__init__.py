@@ -1,0 +1,1 @@
+"""Which tensors share a stream of symbols, and which code every stream gets."""
