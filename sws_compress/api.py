@@ -16,6 +16,7 @@ from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import difference
+from sws_compress.mixture.forms import CodebookForm, ScalesOf
 from sws_compress.mixture.snap import Palette
 from sws_compress.modules import Wanted, arguments, compress_module, refuse_other_float
 from sws_compress.report.result import CompressionResult, Inspection, Verification
@@ -45,6 +46,8 @@ def compress(
     output: AnyPath,
     *,
     components: int = 16,
+    scales: ScalesOf = "tensor",
+    vector: int = 1,
     runtime: LowBitRuntime | None = None,
     load_budget: LoadCost | None = None,
     weight_names: bool = True,
@@ -74,6 +77,9 @@ def compress(
 
     model           a torch module, or the path of an ONNX file (clustered from its weights alone)
     components      distinct values per tensor, 2..256
+    scales          ONNX files: "channel" gives every output channel of a tensor a factor beside the codebook; "auto"
+                    does where the file needs fewer bytes for the same error in the weights
+    vector          ONNX files: so many consecutive weights, 1, 2, 4 or 8, share an index: ``components`` are rows then
     runtime         None: the smallest file, decoded to float32 at load. "int4" or "int8" (ONNX files): matrices that
                     ONNX Runtime keeps and multiplies in so many bits (com.microsoft.MatMulNBits), one scale and zero
                     point a block of 32; a larger file, less memory, ``components`` unused
@@ -123,6 +129,7 @@ def compress(
     """
     target = checked_output(output)
     started = time.perf_counter()
+    form = CodebookForm(components=components, scales=scales, vector=vector)
     packing = Packing(load_limit=load_budget, weight_names=weight_names)
     if isinstance(model, str | os.PathLike):
         if any(argument is not None for argument in (train, loss, evaluate, parameters, log, frames)):
@@ -134,8 +141,10 @@ def compress(
             if load_budget is not None:
                 raise ArgumentError("load_budget must be left out with runtime, got both: nothing is decoded at load")
             return quantize_file(Path(model), target, runtime, example_inputs, seed, on_progress, started)
-        return compress_file(
-            Path(model), target, components, example_inputs, seed, on_progress, started, packing=packing
+        return compress_file(Path(model), target, form, example_inputs, seed, on_progress, started, packing=packing)
+    if form != CodebookForm(components=components):
+        raise ArgumentError(
+            "scales and vector must be left out for a torch module, got one: export it and compress the file"
         )
     if runtime is not None:
         raise ArgumentError("runtime must be left out for a torch module, got one: export it and compress the file")

@@ -91,6 +91,20 @@ def _add_compress(commands: Commands) -> None:
         help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default %(default)s)",
     )
     command.add_argument(
+        "--scales",
+        choices=("tensor", "channel", "auto"),
+        default="tensor",
+        help="a codebook a tensor, with a factor for every output channel, or whichever takes fewer bytes for the same "
+        "error (default %(default)s)",
+    )
+    command.add_argument(
+        "--vector",
+        type=int,
+        default=1,
+        metavar="D",
+        help="consecutive weights that share an index: 1, 2, 4 or 8, K being rows of so many then (default 1)",
+    )
+    command.add_argument(
         "--runtime",
         choices=("int8", "int4"),
         help="keep matrices in few bits while the model runs: less memory and faster products, a larger file "
@@ -128,6 +142,8 @@ def _compress(options: argparse.Namespace) -> int:
             options.model,
             options.output,
             components=options.components,
+            scales=options.scales,
+            vector=options.vector,
             runtime=options.runtime,
             load_budget=budget,
             weight_names=not options.drop_names,

@@ -19,8 +19,7 @@ from sws_compress.graph.external import DataFile
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import compare_outputs
 from sws_compress.graph.weights import FLOAT_TYPES, Weight, each_weight, find_weights, skipped_weights
-from sws_compress.mixture.cluster import cluster
-from sws_compress.mixture.init import check_components
+from sws_compress.mixture.forms import CodebookForm
 from sws_compress.mixture.snap import Palette
 from sws_compress.packing import find_palettes
 from sws_compress.report.result import CompressionResult
@@ -48,7 +47,7 @@ LIMITS = Limits()
 def compress_file(
     source: Path,
     target: Path,
-    components: int,
+    form: CodebookForm,
     inputs: Any,
     seed: int,
     on_progress: OnProgress | None,
@@ -63,12 +62,11 @@ def compress_file(
     is when the caller began, on ``time.perf_counter``. Models larger than ``limits`` say are
     streamed, and keep their names. Errors as for ``api.compress``.
     """
-    check_components(components)
     model = read_model(source)
     _refuse_own_input(source, target, *data_files(target))
     show = on_progress or _silent
     if sum(tensor.nbytes for tensor in _floats(model)) > limits.model_bytes:
-        return _compress_streamed(source, model, target, components, inputs, seed, show, started, limits)
+        return _compress_streamed(source, model, target, form, inputs, seed, show, started, limits)
     model = ir.external_data.load_to_model(model)
     weights = find_weights(model, smallest=SMALLEST_WEIGHT)
     _refuse_nothing_to_do(source, model, weights)
@@ -76,7 +74,7 @@ def compress_file(
     palettes: dict[str, Palette] = {}
     elements = sum(weight.size for weight in weights)
     mixtures = _cluster_each(
-        weights, components, seed, palettes.__setitem__, lambda name, done: show(f"clustering {name}", done, elements)
+        weights, form, seed, palettes.__setitem__, lambda name, done: show(f"clustering {name}", done, elements)
     )
     show("packing and checking", elements, elements)
     for name, palette in palettes.items():
@@ -97,7 +95,7 @@ def _compress_streamed(
     source: Path,
     model: ir.Model,
     target: Path,
-    components: int,
+    form: CodebookForm,
     inputs: Any,
     seed: int,
     show: OnProgress,
@@ -122,7 +120,7 @@ def _compress_streamed(
         coded = CodedWeights(DataFile(file), limits)
         mixtures = _cluster_each(
             each_weight(model, smallest=SMALLEST_WEIGHT),
-            components,
+            form,
             seed,
             coded.add,
             lambda name, done: show(f"clustering {name}", done, total),
@@ -136,7 +134,7 @@ def _compress_streamed(
 
 def _cluster_each(
     weights: Iterable[Weight],
-    components: int,
+    form: CodebookForm,
     seed: int,
     keep: Callable[[str, Palette], None],
     show: Callable[[str, int], None],
@@ -146,7 +144,7 @@ def _cluster_each(
     done = 0
     for weight in weights:
         show(weight.name, done)
-        found = cluster(weight.values, components, seed=seed)
+        found = form.cluster(weight.values, weight.channel_axis, seed=seed)
         keep(weight.name, found.palette)
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture

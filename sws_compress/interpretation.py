@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sws_compress.errors import ArgumentError, ModelError, OutputError
-from sws_compress.graph.values import all_weights, input_shapes
+from sws_compress.graph.values import all_weights, input_shapes, unscaled_weights
 from sws_compress.report.clusters import ClusteredTensor, ClusterReport, Picture, clustered
 from sws_compress.report.drawing import drawing
 from sws_compress.sessions import AnyPath, whole_file
@@ -19,9 +21,9 @@ MOST_DRAWN = 8
 def clusters(path: AnyPath, *, original: AnyPath | None = None) -> ClusterReport:
     """The clusters of every weight in the model at ``path``, and where their members are.
 
-    With the ``original`` model, whose weights have the same names and shapes, it is known how wide the weights of a
-    cluster were spread. Raises ModelError where a path is no model, where no weight is clustered, or where the original
-    has none of them.
+    Of a tensor with scales they are those of the weights divided by the scale of their channel. With the ``original``
+    model, whose weights have the same names and shapes, it is known how wide the weights of a cluster were spread.
+    Raises ModelError where a path is no model, where no weight is clustered, or where the original has none of them.
     """
     file = Path(path)
     return _clusters(file, whole_file(file), None if original is None else Path(original))
@@ -54,7 +56,14 @@ def picture(path: AnyPath, output: AnyPath, *, tensors: Sequence[str] = ()) -> P
 def _clusters(file: Path, data: bytes, original: Path | None) -> ClusterReport:
     weights = all_weights(data)
     before = {} if original is None else all_weights(whole_file(original))
-    found = [clustered(name, values, before.get(name)) for name, values in weights.items()]
+    units = unscaled_weights(data)
+    found = []
+    for name, values in weights.items():
+        unscaled, factors = units.get(name, (values, None))
+        old = before.get(name)
+        if factors is not None and old is not None and old.shape == unscaled.shape:
+            old = np.divide(old, factors, dtype=np.float32, casting="unsafe")
+        found.append(clustered(name, unscaled, old))
     tensors = tuple(tensor for tensor in found if tensor is not None)
     if not tensors:
         raise ModelError(

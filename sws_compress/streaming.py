@@ -24,6 +24,7 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.codec.code import Code
+from sws_compress.codec.tensors import in_single, stored_scales
 from sws_compress.codec.widths import radix_of_any_type
 from sws_compress.errors import VerificationError
 from sws_compress.files import Draft, draft
@@ -65,7 +66,7 @@ class _Snapped:
 
     @classmethod
     def of(cls, palette: Palette) -> _Snapped:
-        digest = _digest(lambda part: palette.codebook[palette.indices[part]], palette.indices.size)
+        digest = _digest(lambda part: palette.part(part.start, part.stop), math.prod(palette.shape))
         distinct = int(np.count_nonzero(palette.counts))
         dtype = palette.codebook.dtype
         return cls(palette.shape, dtype, digest, distinct, palette.zeros, palette.entropy_bits)
@@ -80,7 +81,7 @@ class _Snapped:
 def _digest(piece: Callable[[slice], Array], count: int) -> bytes:
     """Of ``count`` values by their bits, made or read piece by piece on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = (slice(start, start + _PIECE) for start in range(0, count, _PIECE))
+        parts = (slice(start, min(start + _PIECE, count)) for start in range(0, count, _PIECE))
         digests = pool.map(lambda part: hashlib.sha256(np.ascontiguousarray(piece(part)).data).digest(), parts)
         return b"".join(digests)
 
@@ -113,14 +114,22 @@ class CodedWeights:
 
     def add(self, name: str, palette: Palette) -> None:
         code = None
-        if palette.dimension == 1 and palette.indices.size >= self.limits.alone_elements:
-            code = radix_of_any_type(palette.indices, palette.codebook)
+        if math.prod(palette.shape) >= self.limits.alone_elements:
+            code = _radix(palette)
         if code is None:
             self.palettes[name] = palette
         else:
             arrays = [self.data.add(array) if i in code.payload else array for i, array in enumerate(code.arrays)]
             self.codes[name] = replace(code, arrays=tuple(arrays))
             self.snapped[name] = _Snapped.of(palette)
+
+
+def _radix(palette: Palette) -> Code | None:
+    if palette.scales is None:
+        return radix_of_any_type(palette.indices, palette.codebook)
+    code = radix_of_any_type(palette.indices, in_single(palette.codebook))
+    scales = stored_scales(palette.scales.broadcast(palette.shape), palette.codebook.dtype)
+    return None if code is None else replace(code, scales=scales)
 
 
 def ship_streamed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,12 +54,24 @@ class Wrapped:
 
 
 @dataclass(frozen=True, eq=False)
+class Scales:
+    """What a lone tensor is multiplied by, in float32, before it is cast to ``dtype``.
+
+    ``factors``: float16 or float32, in a shape that broadcasts to the tensor's.
+    """
+
+    factors: Array
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, eq=False)
 class Code:
     """One sequence of symbols, encoded.
 
     ``codebook`` is float32 (or float16, if exact) (k,) or (k, d) in the order the program wants it; ``arrays`` is
     whatever else the program reads, of which the uint8 and int32 words named by ``payload`` carry the symbols.
-    ``masks`` are those of the tensors that the symbols make up, end to end; () if none has any.
+    ``masks`` are those of the tensors that the symbols make up, end to end; () if none has any. ``scales`` are those of
+    a lone tensor.
     """
 
     program: Program
@@ -68,6 +80,7 @@ class Code:
     arrays: tuple[Array, ...]
     payload: tuple[int, ...]
     masks: tuple[Masks | None, ...] = ()
+    scales: Scales | None = None
 
     @property
     def encoding(self) -> str:
@@ -80,9 +93,10 @@ class Code:
 
     @property
     def table_bytes(self) -> int:
-        """The codebook, and what else a decoder looks values up in: words of blocks, values of other types."""
+        """The codebook, scales, and what else a decoder looks values up in: words of blocks, values of other types."""
         tables = (array for index, array in enumerate(self.arrays) if index not in self.payload)
-        return self.codebook.nbytes + sum(table.nbytes for table in tables if table.dtype.kind not in "i")
+        scales = 0 if self.scales is None else self.scales.factors.nbytes
+        return self.codebook.nbytes + scales + sum(table.nbytes for table in tables if table.dtype.kind not in "i")
 
     def decode(self, ops: ArrayOps[A]) -> A:
         """Codebook rows, shape (n,) or (n, d)."""

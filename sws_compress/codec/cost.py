@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sws_compress.codec.blocks import Blocks
 from sws_compress.codec.classes import Classes
 from sws_compress.codec.code import Code, Program, Wrapped
@@ -96,6 +98,8 @@ def load_cost(code: Code) -> LoadCost:
     """The cost of decoding ``code`` at load, the weights themselves included."""
     weights = code.count * (code.codebook[0].size if code.codebook.ndim > 1 else 1)
     plain = LoadCost(1e-9 * _NANOSECONDS_PER_WEIGHT * weights, _BYTES_PER_WEIGHT * weights)
+    if code.scales is not None:
+        plain += LoadCost(0.0, (4.0 + code.scales.dtype.itemsize * (code.scales.dtype != np.float32)) * weights)
     return plain + _decoding(code.program, code.arrays)
 
 

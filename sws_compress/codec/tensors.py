@@ -6,15 +6,20 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.bits import flat_bits, pack_bits
-from sws_compress.codec.code import Code, Program
+from sws_compress.codec.code import Code, Program, Scales
 from sws_compress.codec.masks import numbered_masks, shared_masks, slice_numbers, worthwhile_masks
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.widths import candidates_of_any_type
+from sws_compress.errors import ArgumentError
+
+_CAST_BYTES = 16
+"""What one more node takes in the file."""
 
 
 def tensor_candidates(members: Sequence[npt.NDArray[np.uint8]], codebook: Array) -> tuple[Code, ...]:
@@ -115,4 +120,40 @@ def unpack(ops: ArrayOps[A], code: Code, shapes: tuple[tuple[int, ...], ...]) ->
         tail.append(np.array(sizes, np.int64))
     program = Unpack(code.program, members, len(sizes))
     handles = map(ops.constant, (code.codebook, *arrays, *tail))
-    return ops.call(program, *handles) if code.program.shareable else program(ops, *handles)
+    tensors = ops.call(program, *handles) if code.program.shareable else program(ops, *handles)
+    return tensors if code.scales is None else (_scaled(ops, tensors[0], code.scales),)
+
+
+def _scaled(ops: ArrayOps[A], tensor: A, scales: Scales) -> A:
+    """Outside of what tensors share: so the graph shows the tensor before it is scaled, and by what."""
+    factors = ops.constant(scales.factors)
+    if scales.factors.dtype != np.float32:
+        factors = ops.cast(factors, np.float32)
+    product = ops.multiply(tensor, factors)
+    return product if scales.dtype == np.float32 else ops.cast(product, scales.dtype)
+
+
+def scaled_candidates(symbols: npt.NDArray[np.uint8], codebook: Array, factors: Array) -> tuple[Code, ...]:
+    """`tensor_candidates` of one tensor of the codebook's type that is multiplied by float32 ``factors``.
+
+    They broadcast to its shape. Products are of float32; raises ArgumentError where the codebook is not exact in it.
+    """
+    scales = stored_scales(factors, codebook.dtype)
+    return tuple(replace(code, scales=scales) for code in tensor_candidates([symbols], in_single(codebook)))
+
+
+def stored_scales(factors: Array, dtype: np.dtype[Any]) -> Scales:
+    """For a tensor of type ``dtype``; in float16 where they are exact in it and that saves more than a Cast takes."""
+    with np.errstate(over="ignore"):
+        half = factors.astype(np.float16)
+    exact = half.astype(np.float32).tobytes() == factors.tobytes()
+    return Scales(half if exact and factors.nbytes - half.nbytes > _CAST_BYTES else factors, dtype)
+
+
+def in_single(codebook: Array) -> Array:
+    """The codebook in float32; ArgumentError where it is not exact in it."""
+    with np.errstate(over="ignore"):
+        single = codebook.astype(np.float32)
+    if single.astype(codebook.dtype).tobytes() != codebook.tobytes():
+        raise ArgumentError("codebook with scales must be exact in float32, got other values: round it first")
+    return single

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from sws_compress.graph.external import initializer_bytes
 from sws_compress.graph.lift import lift_constants
 from sws_compress.graph.ops import DOMAIN
 from sws_compress.graph.rewrite import framed
+from sws_compress.graph.scaled import scaled_names
 from sws_compress.graph.verify import NOTHING_DECODED, Array, Decoding, ancestors, measured_decoding
 from sws_compress.graph.weights import FLOAT_TYPES, Mark, Skipped, skipped_weights
 
@@ -26,10 +27,10 @@ _SMALLEST_ROW = 2
 class TensorRow:
     """One floating-point tensor of a file.
 
-    encoding           name of the encoding, or "dense"
-    distinct_values    different bit patterns that occur
+    encoding           name of the encoding, or "dense"; with scales, or of vectors, that is said as well
+    distinct_values    different bit patterns that occur, before scales; of vectors, rows of d weights
     zeros              share of zeros, 0..1
-    entropy_bits       order-0 entropy per weight
+    entropy_bits       order-0 entropy of these per weight
     file_bytes         nodes, initialisers and shapes that are in the file for this tensor alone: payload, codebook,
                        graph (of a stream that several tensors share, the part by elements)
     file_share         the same as a share of the file, 0..1
@@ -116,10 +117,19 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Insp
         for tensor in proto.graph.initializer
         if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) >= _SMALLEST_ROW and tensor.name not in decoding
     }
-    values, measured = measured_decoding(data, [*decoders, *dense])
-    own = dense | _own_bytes(proto, decoders, {name: array.size for name, array in values.items()})
+    products = scaled_names(decoding_nodes(proto, mark), decoders)
+    asked = dict.fromkeys([*decoders, *dense, *(scaled.unscaled for scaled in products.values())])
+    values, measured = measured_decoding(data, asked)
+    units = {name: values[scaled.unscaled] for name, scaled in products.items()}
+    symbols = {name: unit for name, unit in units.items() if unit.dtype == np.float32 and unit.size}
+    symbols = {name: unit for name, unit in symbols.items() if unit.shape == values[name].shape}
+    own = dense | _own_bytes(proto, decoders, {name: values[name].size for name in decoders})
     encodings = {name: part.encoding for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
-    rows = tuple(_row(name, values[name], encoding, own[name], len(data)) for name, encoding in encodings.items())
+    lengths = {name: part.vector_length for name, part in decoders.items()}
+    rows = tuple(
+        _row(name, symbols.get(name, values[name]), encoding, own[name], len(data), lengths.get(name, 1))
+        for name, encoding in encodings.items()
+    )
     every = sum(size for size, _ in _items(proto, decoders))
     shared = every - sum(own[name] for name in decoders)
     graph = len(data) - shared - sum(own.values())
@@ -134,20 +144,33 @@ class _Decoder:
     values: frozenset[str]
     functions: frozenset[str]
     encoding: str
+    vector_length: int = 1
 
 
 def _decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, _Decoder]:
     """The tensors of a compressed model that are decoded."""
     decoding = decoding_nodes(proto, mark)
     found = {}
-    for name in decoded_names(proto, decoding):
+    names = decoded_names(proto, decoding)
+    products = scaled_names(decoding, names)
+    for name in names:
         nodes, values = ancestors(decoding, {name})
         functions = frozenset(_functions(nodes, proto))
         operators = [node.op_type for node in _operators(nodes, functions, proto)]
+        encoding = _encoding(operators) + ("+scales" if name in products else "")
+        length = _vector_length(
+            proto, ancestors(decoding, {products[name].unscaled})[1] if name in products else values
+        )
         found[name] = _Decoder(
-            frozenset(node.output[0] for node in nodes), frozenset(values), functions, _encoding(operators)
+            frozenset(node.output[0] for node in nodes), frozenset(values), functions, encoding, length
         )
     return found
+
+
+def _vector_length(proto: onnx.ModelProto, values: Collection[str]) -> int:
+    """d of the codebook (k, d) among the ``values`` on the way to a tensor; 1 if it is of scalars."""
+    codebooks = [t for t in proto.graph.initializer if t.name in values and t.data_type in FLOAT_TYPES]
+    return max((int(tensor.dims[1]) for tensor in codebooks if len(tensor.dims) == 2), default=1)
 
 
 def _functions(nodes: Sequence[onnx.NodeProto], proto: onnx.ModelProto) -> Iterator[str]:
@@ -210,10 +233,19 @@ def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], elements: 
     return {name: round(size) for name, size in own.items()}
 
 
-def _row(name: str, values: Array, encoding: str, own: int, total: int) -> TensorRow:
-    patterns = np.sort(values.reshape(-1).view(f"u{values.dtype.itemsize}"))
-    counts = np.diff(np.flatnonzero(np.diff(patterns, prepend=~patterns[:1])), append=patterns.size)
-    shares = counts / max(patterns.size, 1)
-    entropy = float(-(shares * np.log2(shares)).sum()) + 0.0
+def _row(name: str, values: Array, encoding: str, own: int, total: int, vector_length: int = 1) -> TensorRow:
+    counts = _counts(values, vector_length)
+    shares = counts / max(counts.sum(), 1)
+    entropy = float(-(shares * np.log2(shares)).sum()) * counts.sum() / max(values.size, 1) + 0.0
     zeros = float(np.count_nonzero(values == 0)) / max(values.size, 1)
     return TensorRow(name, values.shape, encoding, counts.size, zeros, entropy, own, own / total)
+
+
+def _counts(values: Array, vector_length: int) -> Array:
+    """How often each bit pattern of ``vector_length`` consecutive values occurs."""
+    patterns = values.reshape(-1).view(f"u{values.dtype.itemsize}")
+    if vector_length > 1 and patterns.size % vector_length == 0:
+        rows = np.ascontiguousarray(patterns).view(np.dtype((np.void, vector_length * values.dtype.itemsize)))
+        return np.unique(rows, return_counts=True)[1]
+    patterns = np.sort(patterns)
+    return np.diff(np.flatnonzero(np.diff(patterns, prepend=~patterns[:1])), append=patterns.size)

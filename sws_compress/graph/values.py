@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
 from sws_compress.graph.expand import decoded_names, decoding_nodes, mark_of_proto
 from sws_compress.graph.lift import lift_constants
+from sws_compress.graph.scaled import scaled_names
 from sws_compress.graph.verify import Array, ancestors, decoded_weights
 from sws_compress.graph.weights import FLOAT_TYPES
 
@@ -27,6 +29,28 @@ def all_weights(data: bytes) -> dict[str, Array]:
     _, inside = ancestors(decoding, set(decoded))
     dense = [t.name for t in proto.graph.initializer if t.data_type in FLOAT_TYPES and t.name not in inside]
     return decoded_weights(data, [*decoded, *dense])
+
+
+def unscaled_weights(data: bytes) -> dict[str, tuple[Array, Array]]:
+    """Of the weights that are products of values and scales, these two, float32, by name; they broadcast."""
+    proto = onnx.load_from_string(data)
+    mark = mark_of_proto(proto)
+    if mark is None:
+        return {}
+    decoding = decoding_nodes(proto, mark)
+    products = scaled_names(decoding, decoded_names(proto, decoding))
+    asked = dict.fromkeys(name for product in products.values() for name in (product.unscaled, product.factors))
+    values = decoded_weights(data, asked)
+    pairs = {name: (values[product.unscaled], values[product.factors]) for name, product in products.items()}
+    return {name: pair for name, pair in pairs.items() if _scales(*pair)}
+
+
+def _scales(values: Array, factors: Array) -> bool:
+    """Whether ``values`` are what a decoder scales: floats, with factors along one axis, none of them 0."""
+    along = [size for size in factors.shape if size > 1]
+    fits = factors.ndim == values.ndim and all(b in (1, a) for a, b in zip(values.shape, factors.shape, strict=True))
+    single = values.dtype == np.float32 and factors.dtype == np.float32
+    return bool(single and fits and len(along) <= 1 and np.isfinite(factors).all() and factors.all())
 
 
 def input_shapes(data: bytes) -> tuple[tuple[int, ...], ...]:

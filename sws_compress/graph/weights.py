@@ -67,12 +67,16 @@ _DOMAINS = ("", "com.microsoft")
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A floating-point initialiser of the main graph, the operators that read it, and its values in its own type."""
+    """A floating-point initialiser of the main graph, the operators that read it, and its values in its own type.
+
+    ``channel_axis``: along which the output channels of the first of them lie, as far as the graph tells.
+    """
 
     name: str
     shape: tuple[int, ...]
     operators: tuple[str, ...]
     values: npt.NDArray[Any]
+    channel_axis: int = 0
 
     @property
     def size(self) -> int:
@@ -106,7 +110,7 @@ def each_weight(
     refuse_compressed(model)
     for name, value in model.graph.initializers.items():
         if _reason_to_skip(value, model, smallest, types) is None:
-            yield Weight(name, _shape(value), _operators(value, model), finite_values(value))
+            yield Weight(name, _shape(value), _operators(value, model), finite_values(value), _channel_axis(value))
         forget(value)
 
 
@@ -215,6 +219,23 @@ def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Coll
 
 def _is_weight_input(node: ir.Node, number: int) -> bool:
     return node.domain in _DOMAINS and number in WEIGHT_INPUTS.get(node.op_type, ())
+
+
+def _channel_axis(value: ir.Value) -> int:
+    """Of the first node that reads the value itself; 0 where that only moves it, or has its channels in rows."""
+    rank = len(_shape(value))
+    node, number = next(iter(value.uses()), (None, 0))
+    if node is None or rank < 2:
+        return 0
+    if node.op_type in ("ConvTranspose", "LSTM", "GRU", "RNN"):
+        return 1
+    if node.op_type in ("MatMul", "FusedMatMul"):
+        return rank - 1 if number else rank - 2
+    if node.op_type in ("Gemm", "FusedGemm"):
+        flipped = node.attributes.get("transB" if number else "transA")
+        transposed = flipped is not None and not flipped.is_ref() and bool(flipped.as_int())
+        return int(transposed != bool(number))
+    return 0
 
 
 def _operators(value: ir.Value, model: ir.Model) -> tuple[str, ...]:

@@ -53,18 +53,18 @@ def cluster(values: AnyArray, components: int, *, rate_bits: float = 0.0, seed: 
     start = mixture_of_bins(bins, components, fixed_zero=fixed_zero)
     mixture = hard_em(bins, start, rate_bits, fixed_zero=fixed_zero)
     palette = snap(values, mixture, rate_bits=rate_bits)
-    return Clustering(_in_half(palette, float(mixture.variances[0]) * np.size(values)), mixture)
+    return Clustering(in_half(palette, float(mixture.variances[0]) * np.size(values)), mixture)
 
 
-def _in_half(palette: Palette, squared_error: float) -> Palette:
+def in_half(palette: Palette, squared_error: float) -> Palette:
     """The palette with its codebook rounded to float16, which a file stores in half the bytes, where that adds next to
     nothing to ``squared_error``: entries are means, so it adds the squares of their own roundings."""
     if palette.codebook.dtype != np.float32:
         return palette
     with np.errstate(over="ignore"):
         rounded = palette.codebook.astype(np.float16).astype(np.float32) + np.float32(0.0)  # -0.0 + 0.0 = 0.0
-    added = palette.counts @ (rounded.astype(np.float64) - palette.codebook) ** 2
-    if not added <= HALF_SHARE * squared_error or len(np.unique(rounded)) < len(rounded):
+    added = float((palette.counts @ np.square(rounded.astype(np.float64) - palette.codebook)).sum())
+    if not added <= HALF_SHARE * squared_error or len(np.unique(rounded, axis=0)) < len(rounded):
         return palette
     return replace(palette, codebook=rounded)
 

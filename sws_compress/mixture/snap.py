@@ -28,11 +28,35 @@ GRID_STEPS = 1 << 12
 
 
 @dataclass(frozen=True, eq=False)
+class ChannelScales:
+    """One factor for every slice of a tensor along ``axis``: ``values`` (slices,) float32, finite and positive.
+
+    Raises ArgumentError where they are not.
+    """
+
+    values: npt.NDArray[np.float32]
+    axis: int
+
+    def __post_init__(self) -> None:
+        if self.values.dtype != np.float32 or self.values.ndim != 1:
+            found = f"{self.values.dtype} {self.values.shape}"
+            raise ArgumentError(f"scales must be float32 of shape (slices,), got {found}: convert them")
+        if not (np.isfinite(self.values).all() and (self.values > 0).all()):
+            raise ArgumentError(f"scales must be finite and > 0, got {self.values.min()}: use 1 for slices of zeros")
+
+    def broadcast(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """The factors in a shape that broadcasts to ``shape``, of which they are along one axis."""
+        return self.values.reshape([size if axis == self.axis else 1 for axis, size in enumerate(shape)])
+
+
+@dataclass(frozen=True, eq=False)
 class Palette:
-    """A tensor of few distinct values (d = 1) or few distinct rows of d consecutive values.
+    """A tensor of few distinct values (d = 1) or few distinct rows of d consecutive values, slice by slice to scale.
 
     ``codebook`` (k,) or (k, d) of the tensor's own type, one of FLOATS, 1 <= k <= 256; ``indices`` (n,) uint8 into it,
-    in C order; ``shape`` of the tensor, which holds n or n d values.
+    in C order; ``shape`` of the tensor, which holds n or n d values. With ``scales`` the tensor is the codebook's
+    values times the scale of their slice: products of float32, rounded to the tensor's own type; the codebook is exact
+    in float32 then.
 
     Raises ArgumentError where one of these rules is broken.
     """
@@ -40,6 +64,7 @@ class Palette:
     codebook: npt.NDArray[Any]
     indices: npt.NDArray[np.uint8]
     shape: tuple[int, ...]
+    scales: ChannelScales | None = None
 
     def __post_init__(self) -> None:
         if self.codebook.dtype.name not in FLOATS or self.codebook.ndim not in (1, 2):
@@ -59,6 +84,21 @@ class Palette:
             raise ArgumentError(
                 f"shape must hold {self.indices.size * self.dimension} values, got {self.shape}: "
                 "one index stands for d values"
+            )
+        if self.scales is not None:
+            self._check_scales(self.scales)
+
+    def _check_scales(self, scales: ChannelScales) -> None:
+        if not 0 <= scales.axis < len(self.shape) or len(scales.values) != self.shape[scales.axis]:
+            raise ArgumentError(
+                f"scales must be one a slice along an axis of {self.shape}, got {len(scales.values)} along axis "
+                f"{scales.axis}: name the axis they were made for"
+            )
+        with np.errstate(over="ignore"):
+            single = self.codebook.astype(np.float32)
+        if not np.array_equal(single.astype(self.codebook.dtype), self.codebook):
+            raise ArgumentError(
+                f"codebook with scales must be exact in float32, got {self.codebook.dtype}: round it first"
             )
 
     @property
@@ -89,7 +129,20 @@ class Palette:
 
     def expand(self) -> npt.NDArray[Any]:
         """The tensor, of the codebook's type and of ``shape``, bit for bit."""
-        return self.codebook[self.indices].reshape(self.shape)
+        return self.part(0, prod(self.shape)).reshape(self.shape)
+
+    def part(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """``expand().reshape(-1)[start:stop]`` alone; d must divide ``start`` and ``stop``."""
+        values = self.codebook[self.indices[start // self.dimension : stop // self.dimension]].reshape(-1)
+        if self.scales is None or not values.size:
+            return values
+        inner = prod(self.shape[self.scales.axis + 1 :])
+        first, last = start // inner, -(-stop // inner)  # runs of one scale; those at the ends are cut
+        runs = self.scales.values[np.arange(first, last) % len(self.scales.values)]
+        factors = np.repeat(runs, inner)[start - first * inner :][: values.size]
+        with np.errstate(over="ignore"):
+            product: npt.NDArray[Any] = np.multiply(values, factors, dtype=np.float32, casting="unsafe")
+            return product.astype(values.dtype)
 
 
 def palette_of(values: AnyArray) -> Palette | None:
@@ -135,8 +188,11 @@ def bit_patterns(values: AnyArray) -> npt.NDArray[np.unsignedinteger]:
     return patterns
 
 
-def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0) -> Palette:
+def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0, recentre: bool = True) -> Palette:
     """Give every weight the component argmin_k |w - mu_k|^2 / 2 - rate_bits log2 pi_k, then the mean of its members.
+
+    Without ``recentre`` it is the mean of the component instead, which may have been fitted to weights of different
+    sensitivities.
 
     ``values`` any shape; for d > 1 their number must be a multiple of d and every d consecutive ones are one symbol.
     ``rate_bits`` >= 0 is lambda, half the squared error that one bit is worth, in units of the weights squared; 0
@@ -168,6 +224,8 @@ def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0) -> Palet
     else:
         members = _members(points, mixture, costs)
     dtype = values.dtype if values.dtype.name in FLOATS else np.dtype(np.float32)
+    if not recentre:
+        members = members._replace(sums=np.zeros_like(members.sums))
     return _palette_of_members(members, mixture, values.shape, dtype)
 
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from sws_compress.codec.code import Code
 from sws_compress.codec.cost import LoadCost, affordable
-from sws_compress.codec.tensors import tensor_candidates
+from sws_compress.codec.tensors import scaled_candidates, tensor_candidates
 from sws_compress.mixture.snap import MAX_CODEBOOK, Palette, bit_patterns
 
 _SMALL = 4096
@@ -57,7 +57,7 @@ def stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[l
             *(_stream(pool, palettes) for pool in pools),
         ]
     every = [name for group in joined for name in group]
-    middling = [name for name in every if palettes[name].dimension == 1 and palettes[name].indices.size <= _MIDDLING]
+    middling = [name for name in every if _shares(palettes[name]) and palettes[name].indices.size <= _MIDDLING]
     if pools := _pools(middling, palettes):
         pooled = {name for pool in pools for name in pool}
         yield [
@@ -101,12 +101,17 @@ def _companions(model: ir.Model, name: str) -> list[str]:
 
 
 def _poolable(palette: Palette) -> bool:
-    return palette.dimension == 1 and palette.indices.size <= _SMALL
+    return _shares(palette) and palette.indices.size <= _SMALL
+
+
+def _shares(palette: Palette) -> bool:
+    """Whether the symbols may lie in one stream with others: scalars that are not scaled."""
+    return palette.dimension == 1 and palette.scales is None
 
 
 def _holds(host: Palette, palette: Palette, values: set[int]) -> bool:
     """Whether ``palette`` may join the stream of ``host``: smaller, of the same type, with no value of its own."""
-    if host.indices.size <= palette.indices.size or host.dimension > 1:
+    if host.indices.size <= palette.indices.size or not _shares(host):
         return False
     return host.codebook.dtype == palette.codebook.dtype and values <= set(_bits(host).tolist())
 
@@ -118,6 +123,7 @@ def _bits(palette: Palette) -> npt.NDArray[np.unsignedinteger]:
 def _stream(names: Sequence[str], palettes: Mapping[str, Palette]) -> Stream:
     members = [palettes[name] for name in names]
     dtype = members[0].codebook.dtype
+    scales = members[0].scales
     symbols, codebook = [_shaped(members[0], members[0].indices)], members[0].codebook
     if len(members) > 1:
         union = np.unique(np.concatenate([_bits(member) for member in members]))
@@ -127,7 +133,9 @@ def _stream(names: Sequence[str], palettes: Mapping[str, Palette]) -> Stream:
     return Stream(
         tuple(names),
         tuple(member.shape for member in members),
-        tensor_candidates(symbols, codebook),
+        tensor_candidates(symbols, codebook)
+        if scales is None
+        else scaled_candidates(symbols[0], codebook, scales.broadcast(members[0].shape)),
         sum(dtype.itemsize * math.prod(member.shape) + 12 for member in members),
     )
 

@@ -1,0 +1,118 @@
+"""Forms of data-free codebooks on real models: one a tensor, with scales of channels, in groups of channels, of vectors.
+
+    python -m benchmarks.models.codebooks --data FOLDER [--only NAME ...]
+
+First what each form costs in the weights: coded bits a weight plus half the log2 of the squared error (``merit_bits``: a
+bit halves the error), averaged over the weights of all tensors of 256 elements or more and relative to one codebook a
+tensor, so that less than 0 is better at equal bytes. Groups, which no file has, are 4 runs of channels with a codebook
+each. Then real files: bytes, score and error as in ``benchmarks.models``. Writes ``codebooks.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.environment import environment
+from benchmarks.models.__main__ import scored
+from benchmarks.models.measure import session
+from benchmarks.models.places import add_arguments
+from benchmarks.models.tasks import task_of
+from sws_compress.api import compress
+from sws_compress.graph.read import read_model
+from sws_compress.graph.weights import Weight, find_weights
+from sws_compress.mixture.forms import CodebookForm, merit_bits
+
+GROUPS = 4
+FILES: tuple[dict[str, Any], ...] = (
+    {"components": 12},
+    {"components": 16},
+    {"components": 20},
+    {"components": 24},
+    {"components": 32},
+    {"components": 16, "scales": "channel"},
+    {"components": 16, "scales": "auto"},
+    {"components": 256, "vector": 2},
+    {"components": 256, "vector": 4},
+    {"components": 128},
+    {"components": 256},
+    {"components": 256, "scales": "channel"},
+    {"components": 256, "scales": "auto"},
+)
+
+
+def merit(weight: Weight, form: CodebookForm, groups: int = 1) -> float:
+    """Of one tensor; of groups, each with a codebook of its own, by their share of the weights and their errors' sum."""
+    parts = np.array_split(weight.values, groups, weight.channel_axis)
+    parts = [part for part in parts if part.size >= 16]
+    found = [form.cluster(part, weight.channel_axis, seed=0).palette for part in parts]
+    sizes = np.array([part.size for part in parts])
+    errors = [
+        float(np.square(palette.expand().astype(np.float64) - part).sum())
+        for palette, part in zip(found, parts, strict=True)
+    ]
+    if groups == 1:
+        return merit_bits(found[0], weight.values)
+    bits = [palette.entropy_bits * palette.indices.size + 16 * palette.codebook.size for palette in found]
+    return sum(bits) / sizes.sum() + float(np.log2(max(sum(errors) / sizes.sum(), 1e-300))) / 2
+
+
+def merits(path: Path, components: int) -> dict[str, float]:
+    weights = [weight for weight in find_weights(read_model(path), smallest=256) if weight.values.ndim > 1]
+    forms = {
+        "channel": (CodebookForm(components=components, scales="channel"), 1),
+        "auto": (CodebookForm(components=components, scales="auto"), 1),
+        f"{GROUPS} groups": (CodebookForm(components=components), GROUPS),
+    }
+    total = sum(weight.size for weight in weights)
+    base = [merit(weight, CodebookForm(components=components)) for weight in weights]
+    return {
+        name: sum(weight.size * (merit(weight, form, groups) - one) for weight, one in zip(weights, base, strict=True))
+        / total
+        for name, (form, groups) in forms.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these models")
+    parser.add_argument("--files-only", action="store_true", help="without the costs in the weights")
+    parser.add_argument("--output", type=Path, help="the JSON file, by default codebooks.json in the folder")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows: list[dict[str, Any]] = []
+    made = arguments.folder / "made"
+    made.mkdir(exist_ok=True)
+    for path in sorted(arguments.folder.glob("*.onnx")):
+        if arguments.only and path.stem not in arguments.only:
+            continue
+        for components in () if arguments.files_only else (16, 256):
+            row: dict[str, Any] = {"model": path.stem, "components": components, **merits(path, components)}
+            rows.append(row)
+            print(row, flush=True)
+        task = task_of(path.stem, arguments.data, arguments.folder)
+        reference = task.answers(session(str(path)))
+        for options in FILES:
+            target = made / f"{path.stem}.codebooks.onnx"
+            result = compress(path, target, example_inputs=task.latency_feeds, **options)
+            row = {"model": path.stem, **options, "file_bytes": result.file_bytes}
+            row |= scored(task, task.answers(session(str(target))), reference)
+            rows.append(row)
+            label = ", ".join(f"{name} {value}" for name, value in options.items())
+            print(
+                f"| {path.stem} | {label} | {row['file_bytes']:,} | {row['score_percent']:.2f} "
+                f"| {row['error_percent']:.2f} |",
+                flush=True,
+            )
+        report = {"environment": environment(), "rows": rows}
+        (arguments.output or arguments.folder / "codebooks.json").write_text(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
