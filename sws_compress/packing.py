@@ -152,4 +152,5 @@ def _describe(plan: Plan) -> Iterator[PackedTensor]:
     for stream, code in plan:
         for name, shape in zip(stream.names, stream.shapes, strict=True):
             stored = (code.payload_bytes, code.table_bytes, load_cost(code))
-            yield PackedTensor(name, shape, code.encoding, stream.names, *stored)
+            encoding = code.encoding + ("" if code.scales is None else "+scales")
+            yield PackedTensor(name, shape, encoding, stream.names, *stored)

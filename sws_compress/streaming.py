@@ -63,13 +63,14 @@ class _Snapped:
     distinct_values: int
     zeros: float
     entropy_bits: float
+    """Of a weight."""
 
     @classmethod
     def of(cls, palette: Palette) -> _Snapped:
         digest = _digest(lambda part: palette.part(part.start, part.stop), math.prod(palette.shape))
         distinct = int(np.count_nonzero(palette.counts))
         dtype = palette.codebook.dtype
-        return cls(palette.shape, dtype, digest, distinct, palette.zeros, palette.entropy_bits)
+        return cls(palette.shape, dtype, digest, distinct, palette.zeros, palette.entropy_bits / palette.dimension)
 
     def is_of(self, values: Array) -> bool:
         if (values.shape, values.dtype) != (self.shape, self.dtype):

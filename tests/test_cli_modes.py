@@ -70,3 +70,44 @@ def test_expanding_what_is_not_compressed(model: Path, tmp_path: Path, capsys: p
     assert run("expand", model, "-o", tmp_path / "plain.onnx") == 2
     assert_one_line(capsys.readouterr(), "compressed")
     assert not (tmp_path / "plain.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "encoding", "distinct"),
+    [(("--scales", "channel"), "+scales", 16), (("--vector", "2", "--components", "32"), "", 32)],
+)
+def test_scales_and_vectors_from_start_to_finish(
+    arguments: tuple[str, ...],
+    encoding: str,
+    distinct: int,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output, plain = tmp_path / "small.onnx", tmp_path / "plain.onnx"
+    assert run("compress", model, "-o", output, *arguments, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert run("inspect", output, "--json") == 0
+    inspected = {tensor["name"]: tensor for tensor in json.loads(capsys.readouterr().out)["tensors"]}
+    for tensor in result["tensors"]:
+        assert tensor["encoding"].endswith(encoding)
+        assert tensor["distinct_values"] <= distinct
+        assert inspected[tensor["name"]]["entropy_bits"] == tensor["entropy_bits"] < 4.01
+    assert run("expand", output, "-o", plain) == 0
+    assert run("verify", output, plain, "--tolerance", "1e-6") == 0
+    assert run("verify", model, output, "--tolerance", "0.5") == 0
+    if encoding:
+        capsys.readouterr()
+        assert run("inspect", output, "--clusters", "--original", model, "--json") == 0
+        assert {len(tensor["clusters"]) for tensor in json.loads(capsys.readouterr().out)["tensors"]} == {16}
+
+
+def test_forms_that_do_not_exist_are_told_in_one_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    assert run("compress", model, "-o", tmp_path / "small.onnx", "--vector", "3") == 2
+    assert_one_line(capsys.readouterr(), "vector must be 1, 2, 4 or 8 weights, got 3")
+    with pytest.raises(sws_compress.ArgumentError, match="left out for a torch module"):
+        sws_compress.compress(torch.nn.Linear(64, 64), tmp_path / "small.onnx", scales="channel")

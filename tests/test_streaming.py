@@ -20,11 +20,13 @@ from sws_compress.data_free import compress_file
 from sws_compress.errors import ArgumentError, ModelError, OutputError, VerificationError
 from sws_compress.files import Draft
 from sws_compress.graph import external
-from sws_compress.graph.verify import session
+from sws_compress.graph.verify import decoded_weights, session
+from sws_compress.mixture.forms import CodebookForm
 from sws_compress.report.result import CompressionResult
 from sws_compress.streaming import Limits
 
 ALWAYS = Limits(model_bytes=0, alone_elements=1000)
+SCALARS = CodebookForm()
 TWO_FILES = Limits(model_bytes=0, alone_elements=1000, file_bytes=0)
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,8 +57,10 @@ def write_net(path: Path, *, dtype: type = np.float32, layers: int = 3, width: i
     return path
 
 
-def stream(source: Path, target: Path, limits: Limits = ALWAYS, **arguments) -> CompressionResult:
-    return compress_file(source, target, 16, arguments.get("inputs"), 0, arguments.get("show"), 0.0, limits=limits)
+def stream(
+    source: Path, target: Path, limits: Limits = ALWAYS, form: CodebookForm = SCALARS, **arguments
+) -> CompressionResult:
+    return compress_file(source, target, form, arguments.get("inputs"), 0, arguments.get("show"), 0.0, limits=limits)
 
 
 def outputs(path: Path) -> np.ndarray:
@@ -75,7 +79,7 @@ def external_names(path: Path) -> set[str]:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, dtype: type) -> None:
     source = write_net(tmp_path / "net.onnx", dtype=dtype)
-    ordinary = compress_file(source, tmp_path / "ordinary.onnx", 16, None, 0, None, 0.0)
+    ordinary = compress_file(source, tmp_path / "ordinary.onnx", CodebookForm(), None, 0, None, 0.0)
     result = stream(source, tmp_path / "small.onnx", limits)
     assert outputs(tmp_path / "small.onnx").tobytes() == outputs(tmp_path / "ordinary.onnx").tobytes()
     rows = {row.name: row for row in result.tensors}
@@ -94,6 +98,28 @@ def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, 
     payload = 3 * 260 * 260 // 2
     assert payload < sum(rows[f"w{layer}"].file_bytes for layer in range(3)) < payload + 3 * 250
     onnx.checker.check_model(str(tmp_path / "small.onnx"), full_check=True)
+
+
+@pytest.mark.parametrize("form", [CodebookForm(scales="channel"), CodebookForm(components=32, vector=4)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_scales_and_vectors_are_streamed(
+    tmp_path: Path, form: CodebookForm, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "_PIECE", 1 << 10)  # several pieces a weight
+    source = write_net(tmp_path / "net.onnx", dtype=dtype)
+    ordinary = compress_file(source, tmp_path / "ordinary.onnx", form, None, 0, None, 0.0)
+    result = stream(source, tmp_path / "small.onnx", form=form)
+    first, second = ((tmp_path / name).read_bytes() for name in ("ordinary.onnx", "small.onnx"))
+    names = ["w0", "w1", "w2"]
+    decoded = decoded_weights(second, names)
+    assert {name: values.tobytes() for name, values in decoded_weights(first, names).items()} == {
+        name: values.tobytes() for name, values in decoded.items()
+    }
+    rows = {row.name: row for row in ordinary.tensors}
+    for row in result.tensors:
+        assert row.distinct_values == rows[row.name].distinct_values
+        assert ("+scales" in row.encoding) == ("+scales" in rows[row.name].encoding)
+        assert row.entropy_bits == pytest.approx(rows[row.name].entropy_bits)
 
 
 def test_payloads_are_in_the_file_once(tmp_path: Path) -> None:
@@ -240,12 +266,13 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from sws_compress.data_free import compress_file
+from sws_compress.mixture.forms import CodebookForm
 from sws_compress.streaming import Limits
 def show(description, done, total):
     print(description, flush=True)
     time.sleep(0.02)
 limits = Limits(model_bytes=0, alone_elements=1000, file_bytes=int(sys.argv[3]))
-compress_file(Path(sys.argv[1]), Path(sys.argv[2]), 16, None, 0, show, 0.0, limits=limits)
+compress_file(Path(sys.argv[1]), Path(sys.argv[2]), CodebookForm(), None, 0, show, 0.0, limits=limits)
 """
 
 

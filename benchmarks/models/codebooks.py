@@ -1,9 +1,9 @@
-"""Forms of data-free codebooks on real models: one a tensor, with scales of channels, in groups of channels, of vectors.
+"""Forms of data-free codebooks on real models: one a tensor, scales of channels, groups of channels, vectors.
 
     python -m benchmarks.models.codebooks --data FOLDER [--only NAME ...]
 
-First what each form costs in the weights: coded bits a weight plus half the log2 of the squared error (``merit_bits``: a
-bit halves the error), averaged over the weights of all tensors of 256 elements or more and relative to one codebook a
+First what each form costs in the weights: coded bits a weight plus half the log2 of the squared error (``merit_bits``:
+a bit halves the error), averaged over the weights of all tensors of 256 elements or more and relative to one codebook a
 tensor, so that less than 0 is better at equal bytes. Groups, which no file has, are 4 runs of channels with a codebook
 each. Then real files: bytes, score and error as in ``benchmarks.models``. Writes ``codebooks.json``.
 """
@@ -47,7 +47,7 @@ FILES: tuple[dict[str, Any], ...] = (
 
 
 def merit(weight: Weight, form: CodebookForm, groups: int = 1) -> float:
-    """Of one tensor; of groups, each with a codebook of its own, by their share of the weights and their errors' sum."""
+    """Of one tensor, or of its groups, each with a codebook of its own, taken together."""
     parts = np.array_split(weight.values, groups, weight.channel_axis)
     parts = [part for part in parts if part.size >= 16]
     found = [form.cluster(part, weight.channel_axis, seed=0).palette for part in parts]

@@ -25,6 +25,7 @@ WORKER = """
 import json, resource, sys, time
 from pathlib import Path
 from sws_compress.data_free import compress_file
+from sws_compress.mixture.forms import CodebookForm
 from sws_compress.streaming import Limits
 phases, last = {}, [None, 0.0]
 def show(description, done, total):
@@ -35,7 +36,8 @@ def show(description, done, total):
 started = time.perf_counter()
 last[:] = "reading", started
 source, target, components = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-result = compress_file(source, target, components, None, 0, show, started, limits=Limits(model_bytes=0))
+form = CodebookForm(components=components)
+result = compress_file(source, target, form, None, 0, show, started, limits=Limits(model_bytes=0))
 phases[last[0]] = phases.get(last[0], 0) + time.perf_counter() - last[1]
 print(json.dumps({
     "seconds": result.seconds,

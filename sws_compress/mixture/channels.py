@@ -37,7 +37,7 @@ def cluster_by_channel(values: AnyArray, components: int, axis: int) -> Clusteri
     factors = np.sqrt(_slice_sums(values, values, axis) * values.shape[axis] / values.size)
     found = None
     for _ in range(TURNS):
-        scales = _stored(np.where(factors > 0, factors, 1.0), axis)
+        scales = _stored(np.where(factors > 0, factors, factors.max()), axis)
         if scales is None:
             return None
         found = _fitted(values, components, scales, fixed_zero=fixed_zero)
