@@ -12,7 +12,7 @@ from sws_compress.mixture.snap import FLOATS, snap
 from sws_compress.mixture.vector import VectorData
 
 EM_STEPS = 10
-"""On a sample of the rows; more change the error by less than a hundredth."""
+"""On a sample of the rows."""
 
 HARD_STEPS = 2
 """Assignments of all rows to their nearest means; the codebook of the last is what is kept."""
