@@ -26,6 +26,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no pull to the means in the hard stage": ("--schedule", "hard_pull=0"),
     "pull ten times as strong": ("--schedule", "hard_pull=7"),
     "no codebook tuning": ("--schedule", "tune_rate=0"),
+    "size reached at 45 % instead of 65 %": ("--schedule", "target_at=0.45"),
     "size reached at 90 % instead of 65 %": ("--schedule", "target_at=0.9"),
     "4 components": ("--components", "4"),
     "16 components": ("--components", "16"),

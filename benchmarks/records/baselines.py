@@ -201,8 +201,8 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
         axes.plot(*zip(*pairs, strict=True), marker=marker, color=colour, label=name, linewidth=1.6)
     axes.axhline(figures["float_test_error_percent"], color="#8a8f98", linestyle=":", linewidth=1)
     axes.annotate(
-        "float network, 1,066 kB", (0.99, figures["float_test_error_percent"]), xycoords=("axes fraction", "data"),
-        ha="right", va="bottom", fontsize=8, color="#4b5563",
+        "float network, 1,066 kB", (0.01, figures["float_test_error_percent"] - 0.05), va="top",
+        xycoords=("axes fraction", "data"), fontsize=8, color="#4b5563",
     )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xticks([size for size in (4e3, 6e3, 10e3, 15e3, 20e3, 30e3, 50e3) if size <= axes.get_xlim()[1]])

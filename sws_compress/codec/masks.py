@@ -10,7 +10,7 @@ layer and the columns of the next.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from sws_compress.codec.ops import A, ArrayOps
 
 _LEAST_SAVED_BYTES = 100
 """What masks must save by estimate: about the bytes of the nodes that undo them."""
+_SHARED_BYTES = 30
+"""What a mask takes that another tensor of the stream has anyway: the node that applies it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,11 @@ class Masks:
         return tuple(kept.get(axis, size) for axis, size in enumerate(shape))
 
 
-def worthwhile_masks(symbols: npt.NDArray[np.uint8]) -> Masks | None:
-    """The masks of ``symbols``, uint8 of any shape, that save most by the order-0 entropy; None if that is little."""
+def worthwhile_masks(symbols: npt.NDArray[np.uint8], known: Collection[bytes] = ()) -> Masks | None:
+    """The masks of ``symbols``, uint8 of any shape, that save most by the order-0 entropy; None if that is little.
+
+    ``known``: the bytes of masks that are stored in any case.
+    """
     if symbols.ndim < 2 or symbols.size == 0:
         return None
     idle = symbols != np.bincount(symbols.reshape(-1)).argmax()
@@ -56,9 +61,12 @@ def worthwhile_masks(symbols: npt.NDArray[np.uint8]) -> Masks | None:
         live = idle.any(axis=tuple(other for other in range(symbols.ndim) if other != axis))
         if live.any() and np.count_nonzero(~live) > 1:
             axes.append((axis, live))
-    best, least = None, _coded_bytes(symbols) - _LEAST_SAVED_BYTES
+    best, least = None, _coded_bytes(symbols)
     for masks in _subsets(axes):
-        cost = _coded_bytes(masks.compact(symbols)) + sum(live.size / 8 for _, live in masks.live)
+        stored = [live.size / 8 for _, live in masks.live if live.tobytes() not in known]
+        cost = _coded_bytes(masks.compact(symbols)) + sum(stored) + _SHARED_BYTES * (len(masks.live) - len(stored))
+        if stored:
+            cost += _LEAST_SAVED_BYTES
         if cost < least:
             best, least = masks, cost
     return best

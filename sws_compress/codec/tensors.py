@@ -32,6 +32,9 @@ def tensor_candidates(members: Sequence[npt.NDArray[np.uint8]], codebook: Array)
     masks = [worthwhile_masks(member) if codebook.ndim == 1 else None for member in members]
     if not any(masks):
         return plain
+    if len(members) > 1:  # the units that one layer lacks are those that the next one does not read
+        known = {live.tobytes() for mask in masks if mask for _, live in mask.live}
+        masks = [worthwhile_masks(member, known) for member in members]
     masks = shared_masks(members, masks)
     compact = [mask.compact(member) if mask else member for mask, member in zip(masks, members, strict=True)]
     masked = candidates_of_any_type(_joined(compact), codebook, _cuts(compact))

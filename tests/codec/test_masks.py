@@ -85,3 +85,16 @@ def test_masks_only_where_they_pay():
     assert worthwhile_masks(np.empty((0, 7), np.uint8)) is None
     masks = worthwhile_masks(with_dead_slices((400, 83), [np.arange(30, 400), [4, 9]]))
     assert masks.axes == (0,)
+
+
+def test_a_mask_that_is_stored_anyway_costs_little():
+    """Few columns are live, as few units are; only together with the layer before is the mask worth its bits."""
+    columns = with_dead_slices((4, 500), [[], np.arange(150, 500)])
+    columns[0, :150] = 1
+    assert worthwhile_masks(columns) is None
+    rows = with_dead_slices((500, 300), [np.arange(150, 500), []])
+    known = {live.tobytes() for _, live in worthwhile_masks(rows).live}
+    masks = worthwhile_masks(columns, known)
+    assert [(axis, live.tobytes() in known) for axis, live in masks.live] == [(1, True)]
+    both = tensor_candidates([rows, columns], np.linspace(-1, 1, 5).astype(np.float32))
+    assert any(all(code.masks) for code in both if code.masks)
