@@ -3,7 +3,8 @@
     python -m benchmarks.records.ablation --epochs 8 --target-bytes 6000 --seeds 2
 
 Errors are of the last 5,000 training images; nothing here looks at the test images. Every run is one of
-`benchmarks.records.run`; its files go to ``out/ablation``, the table to ``out/ablation/ablation.json``.
+`benchmarks.records.run`; its files go to ``out/ablation``, the table to ``out/ablation/ablation.json``. Runs whose files
+are there are not repeated: delete the folder when anything has changed.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ def run(label: str, options: tuple[str, ...], arguments: argparse.Namespace, see
     command = [sys.executable, "-m", "benchmarks.records.run", "lenet_300_100", "--validate-only", "--name", name]
     command += ["--folder", str(FOLDER), "--seed", str(seed), "--epochs", str(arguments.epochs)]
     command += ["--target-bytes", str(arguments.target_bytes), "--learning-rate", "1.2e-3", *options]
-    subprocess.run(command, check=True, capture_output=True)
-    figures = json.loads((FOLDER / f"lenet_300_100_{name}.json").read_text())
+    written = FOLDER / f"lenet_300_100_{name}.json"
+    if not written.exists():
+        subprocess.run(command, check=True, capture_output=True)
+    figures = json.loads(written.read_text())
     return {key: figures[key] for key in ("file_bytes", "validation_error_percent")}
 
 

@@ -134,7 +134,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     output = options.folder / ("_".join(filter(None, (options.net, options.name))) + ".onnx")
     schedule = dataclasses.replace(Schedule(), **{k: float(v) for k, v in (s.split("=") for s in options.schedule)})
-    teacher = Distillation(weight=options.distillation, temperature=options.temperature)
+    teacher = None
+    if options.distillation and not options.plain:
+        teacher = Distillation(weight=options.distillation, temperature=options.temperature)
     progress = Console(file=sys.stderr)
     result = compress(
         data.model,
@@ -149,7 +151,7 @@ def main() -> None:
         components=options.components,
         epochs=options.epochs,
         learning_rate=options.learning_rate,
-        distillation=None if options.plain or not options.distillation else teacher,
+        distillation=teacher,
         schedule=schedule,
         parameters=(lambda name, p: p.dim() > 1 or not cifar),  # LeNets: biases too, with their weights
         sharing=Sharing.TENSOR if cifar else Sharing.MODULE,
