@@ -67,17 +67,22 @@ class RadixTable:
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         words, powers, base, rows_shape, parts, *places = arrays
-        zero, one = (ops.constant(np.array(number, np.int32)) for number in (0, 1))
-        every = ops.reshape(ops.arange(zero, parts, one), ops.constant(np.array([-1, 1], np.int64)))
-        table = ops.gather(codebook, digits(ops, every, powers, base))
-        numbers = ops.cast(words, _type_of(self.word_bytes))
+        table = part_table(ops, codebook, powers, base, parts)
+        numbers = ops.cast(words, number_type(self.word_bytes))
         if self.word_bytes > 1:
             numbers = ops.matmul(numbers, places[0])
         if self.several_parts:
             column = ops.reshape(numbers, ops.constant(np.array([-1, 1], np.int64)))
-            numbers = digits(ops, column, places[1], ops.cast(parts, _type_of(self.word_bytes)))
+            numbers = digits(ops, column, places[1], ops.cast(parts, number_type(self.word_bytes)))
         rows = ops.reshape(ops.gather(table, numbers), rows_shape)
         return ops.first(rows, count) if self.padded else rows
+
+
+def part_table(ops: ArrayOps[A], codebook: A, powers: A, base: A, parts: A) -> A:
+    """Codebook rows of the digits of all parts 0 .. K^a - 1, shape (K^a, a) or (K^a, a, d)."""
+    zero, one = (ops.constant(np.array(number, np.int32)) for number in (0, 1))
+    every = ops.reshape(ops.arange(zero, parts, one), ops.constant(np.array([-1, 1], np.int64)))
+    return ops.gather(codebook, digits(ops, every, powers, base))
 
 
 def encode_radix(symbols: npt.NDArray[np.uint8], codebook: Array, *, lean: bool = True) -> Code:
@@ -86,7 +91,7 @@ def encode_radix(symbols: npt.NDArray[np.uint8], codebook: Array, *, lean: bool 
     ``lean``: without the words that take most memory to read, which for some K > 16 are smaller.
     """
     if symbols.size >= _TABLE_FROM:
-        forms = [form for form in _forms(len(codebook)) if not lean or form.memory <= _LEAN]
+        forms = [form for form in word_forms(len(codebook)) if not lean or form.memory <= _LEAN]
         best = min(forms, key=lambda form: (form.word_bytes / form.digits, form.word_bytes, form.parts))
         if best.digits > 1:
             return _by_table(symbols, codebook, best)
@@ -105,7 +110,7 @@ def encode_radix(symbols: npt.NDArray[np.uint8], codebook: Array, *, lean: bool 
 
 
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """Words of some bytes, each of some parts, each of some digits."""
 
     word_bytes: int
@@ -123,33 +128,45 @@ class _Form:
         number_bytes = 4.0 if self.word_bytes < 4 else 8.0
         return number_bytes * numbers / self.digits
 
+    def constants(self, base: int) -> tuple[Array, Array, Array, tuple[Array, ...]]:
+        """What words of digits of ``base`` are read with: the powers of the base (a,), the base, the number of parts
+        K^a; for b >= 2 the powers of 256 (b,), and for several parts those of K^a (m / a,)."""
+        wide, size = number_type(self.word_bytes), base**self.part_digits
+        powers = (base ** np.arange(self.part_digits, dtype=np.int64)).astype(np.int32)
+        places = []
+        if self.word_bytes > 1:
+            places.append((256 ** np.arange(self.word_bytes, dtype=np.int64)).astype(wide))
+        if self.parts > 1:
+            places.append((size ** np.arange(self.parts, dtype=np.int64)).astype(wide))
+        return powers, np.array(base, np.int32), np.array(size, np.int32), tuple(places)
 
-def _forms(base: int) -> Iterator[_Form]:
+
+def word_forms(base: int) -> Iterator[Form]:
     """Words of one byte have one part, others up to seven bytes, which int64 holds, and parts of two digits or more."""
-    yield _Form(1, digits_that_fit(base, 1 << 8), 1)
+    yield Form(1, digits_that_fit(base, 1 << 8), 1)
     for word_bytes in range(2, 8):
         for part_digits in range(2, 1 + digits_that_fit(base, min(_TABLE_ROWS, 1 << 8 * word_bytes))):
-            yield _Form(word_bytes, part_digits, digits_that_fit(base**part_digits, 1 << 8 * word_bytes))
+            yield Form(word_bytes, part_digits, digits_that_fit(base**part_digits, 1 << 8 * word_bytes))
 
 
-def _type_of(word_bytes: int) -> type[np.generic]:
+def number_type(word_bytes: int) -> type[np.generic]:
     return np.int32 if word_bytes < 4 else np.int64
 
 
-def _by_table(symbols: npt.NDArray[np.uint8], codebook: Array, form: _Form) -> Code:
-    base, wide = len(codebook), _type_of(form.word_bytes)
-    words = _words(symbols, base, form.digits, np.uint8 if form.word_bytes == 1 else np.int64)
-    if form.word_bytes > 1:
-        words = words.astype("<i8").view(np.uint8).reshape(-1, 8)[:, : form.word_bytes].copy()
-    powers = (base ** np.arange(form.part_digits, dtype=np.int64)).astype(np.int32)
-    size = base**form.part_digits
-    arrays = [words, powers, np.array(base, np.int32), row_shape(codebook), np.array(size, np.int32)]
-    if form.word_bytes > 1:
-        arrays.append((256 ** np.arange(form.word_bytes, dtype=np.int64)).astype(wide))
-    if form.parts > 1:
-        arrays.append((size ** np.arange(form.parts, dtype=np.int64)).astype(wide))
+def _by_table(symbols: npt.NDArray[np.uint8], codebook: Array, form: Form) -> Code:
+    base = len(codebook)
+    powers, number, parts, places = form.constants(base)
+    arrays = (byte_words(symbols, base, form), powers, number, row_shape(codebook), parts, *places)
     program = RadixTable(form.word_bytes, form.parts > 1, symbols.size % form.digits > 0)
-    return Code(program, symbols.size, codebook, tuple(arrays), (0,))
+    return Code(program, symbols.size, codebook, arrays, (0,))
+
+
+def byte_words(symbols: npt.NDArray[np.uint8], base: int, form: Form) -> npt.NDArray[np.uint8]:
+    """Words of n symbols, the last filled up with zero digits: bytes (w,), or (w, b) of b >= 2, the lowest first."""
+    if form.word_bytes == 1:
+        return _words(symbols, base, form.digits, np.uint8)
+    words = _words(symbols, base, form.digits, np.int64)
+    return words.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8)[:, : form.word_bytes].copy()
 
 
 def _words(symbols: npt.NDArray[np.uint8], base: int, per: int, dtype: type[np.generic]) -> Array:
@@ -176,5 +193,5 @@ def table_bytes(arrays: Sequence[Array]) -> float:
     words, powers, _, _, _, *places = arrays
     parts = places[1].size if len(places) > 1 else 1
     word_bytes = words.shape[1] if words.ndim > 1 else 1
-    form = _Form(word_bytes, powers.size, parts)
+    form = Form(word_bytes, powers.size, parts)
     return float(form.memory * form.digits * words.shape[0])
