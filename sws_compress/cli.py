@@ -117,6 +117,13 @@ def _add_compress(commands: Commands) -> None:
         "faster, none the smallest (default: 0.5 s and 64 MB, with 0.17 s and 55 MB for every million weights)",
     )
     command.add_argument(
+        "--embeddings",
+        choices=("decoded", "packed"),
+        default="decoded",
+        help="packed: tables whose rows are looked up stay packed in memory, and every look-up decodes its rows; a "
+        "larger file where codes would be shorter than words of a fixed length (default %(default)s, once, at load)",
+    )
+    command.add_argument(
         "--drop-names",
         action="store_true",
         help="leave the names of weights out, some percent of a small or deep model",
@@ -147,6 +154,7 @@ def _compress(options: argparse.Namespace) -> int:
             runtime=options.runtime,
             load_budget=budget,
             weight_names=not options.drop_names,
+            embeddings=options.embeddings,
             example_inputs=options.inputs,
             seed=options.seed,
             on_progress=on_progress,

@@ -16,6 +16,7 @@ from sws_compress.errors import ArgumentError, ModelError, OutputError
 from sws_compress.files import draft, write_atomically
 from sws_compress.graph import rewrite
 from sws_compress.graph.external import DataFile
+from sws_compress.graph.lookups import find_embeddings
 from sws_compress.graph.read import read_model
 from sws_compress.graph.verify import compare_outputs
 from sws_compress.graph.weights import FLOAT_TYPES, Weight, each_weight, find_weights, skipped_weights
@@ -66,7 +67,7 @@ def compress_file(
     _refuse_own_input(source, target, *data_files(target))
     show = on_progress or _silent
     if sum(tensor.nbytes for tensor in _floats(model)) > limits.model_bytes:
-        return _compress_streamed(source, model, target, form, inputs, seed, show, started, limits)
+        return _compress_streamed(source, model, target, form, inputs, seed, show, started, packing, limits)
     model = ir.external_data.load_to_model(model)
     weights = find_weights(model, smallest=SMALLEST_WEIGHT)
     _refuse_nothing_to_do(source, model, weights)
@@ -100,6 +101,7 @@ def _compress_streamed(
     seed: int,
     show: OnProgress,
     started: float,
+    packing: Packing,
     limits: Limits,
 ) -> CompressionResult:
     """`compress_file` with little in memory: a weight at a time, and without running the network."""
@@ -117,7 +119,7 @@ def _compress_streamed(
         show(f"checking {name}", checked, total)
 
     with draft(target) as file:
-        coded = CodedWeights(DataFile(file), limits)
+        coded = CodedWeights(DataFile(file), limits, find_embeddings(model) if packing.packed_rows else None)
         mixtures = _cluster_each(
             each_weight(model, smallest=SMALLEST_WEIGHT),
             form,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,8 +12,10 @@ import onnx_ir as ir
 
 from sws_compress.codec.code import Code
 from sws_compress.codec.cost import LoadCost, default_limit, load_cost
+from sws_compress.codec.rows import RowCode, encode_rows
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph import rewrite
+from sws_compress.graph.lookups import SMALLEST_TABLE, Embedding, find_embeddings
 from sws_compress.graph.mapped import forget
 from sws_compress.graph.weights import FLOAT_TYPES, refuse_compressed
 from sws_compress.mixture.snap import Palette, palette_of
@@ -42,11 +44,13 @@ class PackedTensor:
 
 @dataclass(frozen=True)
 class PackedModel:
-    """The bytes of the file, the tensors that were replaced in it, and new names by old ones where names changed."""
+    """The bytes of the file, the tensors that were replaced in it, new names by old ones where names changed, and what
+    else its user should know, a line each."""
 
     data: bytes
     tensors: tuple[PackedTensor, ...]
     renamed: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def find_palettes(model: ir.Model, *, smallest: int = 64, besides: Collection[str] = ()) -> Mapping[str, Palette]:
@@ -87,18 +91,51 @@ def pack(
     *,
     load_limit: LoadCost | None = None,
     weight_names: bool = True,
+    packed_rows: bool = False,
 ) -> PackedModel:
     """Replace initialisers by palettes and write the model; ``model`` itself is not changed. As `packed_model`.
 
-    Without ``weight_names`` what were initialisers of ``model`` have the shortest names in the file.
+    Without ``weight_names`` what were initialisers of ``model`` have the shortest names in the file. With
+    ``packed_rows`` embeddings stay packed, and a note tells of every one that cannot.
     """
-    packed, tensors = packed_model(model, palettes, {}, load_limit=load_limit)
+    coded: dict[str, Code | RowCode] = {}
+    notes: tuple[str, ...] = ()
+    if packed_rows:
+        embeddings = find_embeddings(model)
+        for embedding in embeddings:
+            if embedding.name in palettes and (code := row_code(embedding, palettes[embedding.name])) is not None:
+                coded[embedding.name] = code
+        notes = tuple(embedding_notes(embeddings, coded))
+    others = {name: palette for name, palette in palettes.items() if name not in coded}
+    packed, tensors = packed_model(model, others, coded, load_limit=load_limit)
     renamed = {} if weight_names else rewrite.shorten(packed, set(model.graph.initializers))
-    return PackedModel(rewrite.write(packed), tensors, renamed)
+    return PackedModel(rewrite.write(packed), tensors, renamed, notes)
+
+
+def row_code(embedding: Embedding, palette: Palette) -> RowCode | None:
+    """The embedding as rows that stay packed; None where they cannot, with scales, or where one value needs no rows."""
+    if embedding.hindrance is not None or palette.scales is not None:
+        return None
+    return encode_rows(palette.indices, palette.codebook, palette.shape)
+
+
+def embedding_notes(embeddings: Sequence[Embedding], coded: Collection[str]) -> Iterator[str]:
+    """What is told to somebody who asked for embeddings that stay packed."""
+    if not embeddings:
+        yield f"no embedding stays packed: no table of {SMALLEST_TABLE:,} elements or more is looked up by Gather"
+    for embedding in embeddings:
+        if embedding.hindrance is not None:
+            yield f"{embedding.name} does not stay packed: it {embedding.hindrance}, which needs it decoded as a whole"
+        elif embedding.name not in coded:
+            yield f"{embedding.name} does not stay packed: it has scales, one value, or more than 256"
 
 
 def packed_model(
-    model: ir.Model, palettes: Mapping[str, Palette], coded: Mapping[str, Code], *, load_limit: LoadCost | None = None
+    model: ir.Model,
+    palettes: Mapping[str, Palette],
+    coded: Mapping[str, Code | RowCode],
+    *,
+    load_limit: LoadCost | None = None,
 ) -> tuple[ir.Model, tuple[PackedTensor, ...]]:
     """A copy of the model in which initialisers are replaced by palettes, or by codes made before.
 
@@ -117,14 +154,16 @@ def packed_model(
         value.const_value = ir.tensor(palette.expand(), name=name)
     opset = packed.opset_imports[""]
     taken = rewrite.value_names(packed)
-    large = [_coded_stream(packed, name, code) for name, code in coded.items()]
+    rows = {name: code for name, code in coded.items() if isinstance(code, RowCode)}
+    large = [_coded_stream(packed, name, code) for name, code in coded.items() if not isinstance(code, RowCode)]
+    tables = [_describe_rows(packed, name, code) for name, code in rows.items()]
     weights = sum(math.prod(palette.shape) for palette in palettes.values())
     share = (load_limit or default_limit(weights)).scaled(1 / max(1, weights))
     plans = stream_plans(packed, palettes)
     chosen = best_plan([[*(stream.within(share) for stream in streams), *large] for streams in plans], opset)
-    emission = emit(chosen, opset, taken)
+    emission = emit(chosen, opset, taken, rows)
     rewrite.insert(packed, emission, [name for stream, _ in chosen for name in stream.names])
-    return packed, tuple(_describe(chosen))
+    return packed, (*_describe(chosen), *tables)
 
 
 def _coded_stream(model: ir.Model, name: str, code: Code) -> Stream:
@@ -154,3 +193,10 @@ def _describe(plan: Plan) -> Iterator[PackedTensor]:
             stored = (code.payload_bytes, code.table_bytes, load_cost(code))
             encoding = code.encoding + ("" if code.scales is None else "+scales")
             yield PackedTensor(name, shape, encoding, stream.names, *stored)
+
+
+def _describe_rows(model: ir.Model, name: str, code: RowCode) -> PackedTensor:
+    tensor = model.graph.initializers[name].const_value
+    assert tensor is not None
+    shape, load = tuple(tensor.shape.numpy()), LoadCost(0.0, code.payload_bytes)
+    return PackedTensor(name, shape, code.program.encoding, (name,), code.payload_bytes, code.table_bytes, load)

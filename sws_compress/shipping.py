@@ -6,14 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from sws_compress.codec.cost import LoadCost
-from sws_compress.errors import OutputError, VerificationError
+from sws_compress.errors import ArgumentError, OutputError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.graph import rewrite
 from sws_compress.graph.from_torch import evaluating, from_torch
@@ -35,17 +35,30 @@ OUTPUT_TOLERANCE = 1e-3
 @dataclass(frozen=True, kw_only=True)
 class Packing:
     """How tensors are packed: ``load_limit``, what loading may cost (None: the default for their number of weights);
-    ``weight_names``, whether the file keeps the names of weights, which no runtime needs."""
+    ``weight_names``, whether the file keeps the names of weights, which no runtime needs; ``packed_rows``, whether
+    embeddings stay packed while the model runs."""
 
     load_limit: LoadCost | None = None
     weight_names: bool = True
+    packed_rows: bool = False
 
     def pack(self, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
         """As `sws_compress.packing.pack`."""
-        return pack(model, palettes, load_limit=self.load_limit, weight_names=self.weight_names)
+        return pack(model, palettes, **vars(self))
 
 
 PACKING = Packing()
+
+Embeddings = Literal["decoded", "packed"]
+
+
+def packed_rows(embeddings: Embeddings) -> bool:
+    """Whether embeddings stay packed; ArgumentError for another word."""
+    if embeddings not in ("decoded", "packed"):
+        raise ArgumentError(
+            f"embeddings must be decoded or packed, got {embeddings!r}: packed takes less memory, and time at look-ups"
+        )
+    return embeddings == "packed"
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,7 @@ def ship(
     rows = inspect_model(packed.data).rows
     tensors = tuple(replace(row, name=names.get(row.name, row.name)) for row in rows)
     write_atomically(target, packed.data)
-    return Shipped(target, dense_bytes, os.path.getsize(target), tensors, largest)
+    return Shipped(target, dense_bytes, os.path.getsize(target), tensors, largest, packed.notes)
 
 
 def refuse_no_gain(file_bytes: int, dense_bytes: int) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +24,7 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.codec.code import Code
+from sws_compress.codec.rows import RowCode
 from sws_compress.codec.tensors import in_single, stored_scales
 from sws_compress.codec.widths import radix_of_any_type
 from sws_compress.errors import VerificationError
@@ -39,9 +40,11 @@ from sws_compress.graph.external import (
     write_inline,
 )
 from sws_compress.graph.inspect import TensorRow, decoder_bytes
+from sws_compress.graph.lookups import Embedding
+from sws_compress.graph.ops import ROWS
 from sws_compress.graph.verify import check_loads, decoded_apart
 from sws_compress.mixture.snap import Palette
-from sws_compress.packing import PackedTensor, find_palettes, packed_model
+from sws_compress.packing import PackedTensor, embedding_notes, find_palettes, packed_model, row_code
 from sws_compress.sessions import bytes_on_disk, external_files
 from sws_compress.shipping import Shipped, refuse_no_gain
 
@@ -104,16 +107,26 @@ class Limits:
 
 
 class CodedWeights:
-    """Palettes as they come: large ones are coded and written to ``data``, others kept."""
+    """Palettes as they come: large ones are coded and written to ``data``, others kept.
 
-    def __init__(self, data: DataFile, limits: Limits) -> None:
+    ``embeddings`` are those that shall stay packed, where they can; None if none is asked for.
+    """
+
+    def __init__(self, data: DataFile, limits: Limits, embeddings: Sequence[Embedding] | None = None) -> None:
         self.data = data
         self.palettes: dict[str, Palette] = {}
-        self.codes: dict[str, Code] = {}
+        self.codes: dict[str, Code | RowCode] = {}
         self.snapped: dict[str, _Snapped] = {}
         self.limits = limits
+        self.embeddings = embeddings
 
     def add(self, name: str, palette: Palette) -> None:
+        embedding = next((one for one in self.embeddings or () if one.name == name), None)
+        rows = None if embedding is None else row_code(embedding, palette)
+        if rows is not None:
+            self.codes[name] = replace(rows, words=self.data.add(rows.words))
+            self.snapped[name] = _Snapped.of(palette)
+            return
         code = None
         if math.prod(palette.shape) >= self.limits.alone_elements:
             code = _radix(palette)
@@ -166,7 +179,10 @@ def ship_streamed(
                 _check_decoded(proto, names, stream, offsets, snapped, on_checked)
         rows = tuple(_rows(proto, tensors, snapped, file_bytes))
         _publish(proto, weights.data, file, inline=inline)
-    return Shipped(target, dense_bytes, bytes_on_disk(target), rows, math.nan, tuple(_notes(tensors, snapped)))
+    notes = [*_notes(tensors, snapped)]
+    if weights.embeddings is not None:
+        notes += embedding_notes(weights.embeddings, [tensor.name for tensor in tensors if tensor.encoding == ROWS])
+    return Shipped(target, dense_bytes, bytes_on_disk(target), rows, math.nan, tuple(notes))
 
 
 def _write(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> Mapping[str, int]:
@@ -217,7 +233,7 @@ def _names_in_use(target: Path) -> set[str]:
         return set()
 
 
-def _together(tensors: tuple[PackedTensor, ...], codes: Mapping[str, Code]) -> Iterator[list[str]]:
+def _together(tensors: tuple[PackedTensor, ...], codes: Mapping[str, Code | RowCode]) -> Iterator[list[str]]:
     """Weights to decode at once: those coded alone one by one, then all others."""
     yield from ([tensor.name] for tensor in tensors if tensor.name in codes)
     if others := [tensor.name for tensor in tensors if tensor.name not in codes]:
@@ -264,7 +280,7 @@ def _rows(
 def _notes(tensors: tuple[PackedTensor, ...], snapped: Mapping[str, _Snapped]) -> Iterator[str]:
     for tensor in tensors:
         decoded_bytes = math.prod(tensor.shape) * snapped[tensor.name].dtype.itemsize
-        if decoded_bytes > FOLDED_BYTES:
+        if decoded_bytes > FOLDED_BYTES and tensor.encoding != ROWS:
             yield (
                 f"{tensor.name} takes {decoded_bytes:,} bytes decoded, more than the {FOLDED_BYTES:,} that ONNX "
                 "Runtime 1.27 and newer decode at load: they will at every inference; split it by rows first"

@@ -1,8 +1,9 @@
 """Rows that stay packed: a look-up takes the words of the rows that are asked for, and decodes no others.
 
 Every row of a table (an embedding of v rows) is a whole number of radix words of its own, the last filled up with zero
-digits, so that rows are gathered as bytes. Words have one to seven bytes, whichever make a row shortest, and are read by
-a table of all words of a few digits, as in long sequences of `radix`. The codebook has the tensor's own type.
+digits, so that rows are gathered as bytes. Words have one to seven bytes and are read by a table of all words of a few
+digits, as in long sequences of `radix`; with that table they shall take little memory. The codebook has the tensor's
+own type.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import digits
 from sws_compress.codec.ops import A, Array, ArrayOps
-from sws_compress.codec.radix import byte_words, number_type, part_table, word_forms
+from sws_compress.codec.radix import Form, byte_words, number_type, part_table, word_forms
+
+_NEAR = 7 / 6
+"""Times the least memory that words may take which are read in fewer steps: dividing words into two parts takes half as
+long again at every look-up."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class RowLookUp:
     (b,), or (b, 1) if there are ``several_parts``, and then those of K^a (m / a,); if ``padded`` the width of a row of
     whole words and that of a row without padding, both (1,); the row shape, unless it is that width.
 
-    Reshape's targets begin with the shape of the positions, as what is reshaped does: a 0 in them, which would stand for
-    that size of what is reshaped, means the same.
+    Reshape's targets begin with the shape of the positions, as what is reshaped does: a 0 in them, which stands for
+    that size of what is reshaped, is that size.
     """
 
     word_bytes: int
@@ -91,9 +96,7 @@ def encode_rows(symbols: npt.NDArray[np.uint8], codebook: Array, shape: tuple[in
     base, per_row = len(codebook), width // dimension
     if base < 2:
         return None
-    form = min(
-        word_forms(base), key=lambda form: (-(-per_row // form.digits) * form.word_bytes, form.word_bytes, form.parts)
-    )
+    form = _best_form(base, shape[0], per_row, codebook[0].nbytes)
     words_per_row = -(-per_row // form.digits)
     padding = words_per_row * form.digits - per_row
     rows = np.pad(symbols.reshape(-1, per_row), ((0, 0), (0, padding))) if padding else symbols
@@ -107,6 +110,21 @@ def encode_rows(symbols: npt.NDArray[np.uint8], codebook: Array, shape: tuple[in
     arrays += [np.array(shape[1:], np.int64)] if reshaped else []
     program = RowLookUp(form.word_bytes, form.parts > 1, padding > 0, reshaped)
     return RowCode(program, words.reshape(shape[0], words_per_row, *words.shape[1:]), tuple(arrays))
+
+
+def _best_form(base: int, rows: int, per_row: int, symbol_bytes: int) -> Form:
+    """Of the words that take hardly more memory than the least, those of fewest parts: they are looked up fastest."""
+
+    def memory(form: Form) -> float:
+        table = base**form.part_digits * form.part_digits * symbol_bytes
+        return float(rows * -(-per_row // form.digits) * form.word_bytes + table)
+
+    forms = list(word_forms(base))
+    enough = _NEAR * min(map(memory, forms))
+    return min(
+        (form for form in forms if memory(form) <= enough),
+        key=lambda form: (form.parts, form.word_bytes, memory(form)),
+    )
 
 
 def _compact(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[npt.NDArray[np.uint8], Array]:

@@ -1,4 +1,4 @@
-"""The way back: decode nodes out, dense initialisers in."""
+"""The way back: decode nodes and look-ups out, dense initialisers and Gathers in."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from sws_compress.errors import ModelError
+from sws_compress.graph.lookups import gather_dense, is_look_up, look_ups
 from sws_compress.graph.ops import DOMAIN
 from sws_compress.graph.verify import constant_nodes, decoded_weights, reads
 from sws_compress.graph.weights import FORMAT_KEY, Mark, mark_of
@@ -31,7 +32,8 @@ def mark_of_proto(proto: onnx.ModelProto) -> Mark | None:
 def decoding_nodes(proto: onnx.ModelProto, mark: Mark) -> list[onnx.NodeProto]:
     """The nodes of a compressed model that decode: of the first ones that it states, those that need no input."""
     constants = {node.output[0] for node in constant_nodes(proto) if node.output}
-    return [node for node in proto.graph.node[: mark.decode_nodes] if node.output and node.output[0] in constants]
+    first = (node for node in proto.graph.node[: mark.decode_nodes] if not is_look_up(node))
+    return [node for node in first if node.output and node.output[0] in constants]
 
 
 def decoded_names(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> list[str]:
@@ -53,14 +55,17 @@ def expand_model(data: bytes) -> Expansion:
     if mark is None:
         raise ModelError("model must be compressed to be expanded, got a plain one: it can be used as it is")
     nodes = decoding_nodes(proto, mark)
-    names = decoded_names(proto, nodes)
+    tables = look_ups(proto)
+    names = [*decoded_names(proto, nodes), *tables]
     weights = decoded_weights(data, names)
+    for calls in tables.values():
+        gather_dense(calls)
     graph, made = proto.graph, {name for node in nodes for name in node.output}
     _remove(graph.node, lambda node: bool(node.output) and made.issuperset(node.output))
     read = {name for node in graph.node for name in reads(node)} | {
         value.name for value in (*graph.output, *graph.input)
     }
-    _remove(graph.initializer, lambda tensor: tensor.name not in read)
+    _remove(graph.initializer, lambda tensor: tensor.name not in read or tensor.name in tables)
     _remove(graph.value_info, lambda entry: entry.name in made)
     for field in (proto.functions, proto.opset_import):
         _remove(field, lambda entry: entry.domain == DOMAIN)

@@ -13,7 +13,8 @@ import onnx_ir as ir
 from sws_compress.graph.expand import decoded_names, decoding_nodes, mark_of_proto
 from sws_compress.graph.external import initializer_bytes
 from sws_compress.graph.lift import lift_constants
-from sws_compress.graph.ops import DOMAIN
+from sws_compress.graph.lookups import look_ups
+from sws_compress.graph.ops import DOMAIN, ROWS
 from sws_compress.graph.rewrite import framed
 from sws_compress.graph.scaled import scaled_names
 from sws_compress.graph.verify import NOTHING_DECODED, Array, Decoding, ancestors, measured_decoding
@@ -148,7 +149,7 @@ class _Decoder:
 
 
 def _decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, _Decoder]:
-    """The tensors of a compressed model that are decoded."""
+    """The tensors of a compressed model that are decoded, and those whose rows are when they are looked up."""
     decoding = decoding_nodes(proto, mark)
     found = {}
     names = decoded_names(proto, decoding)
@@ -163,6 +164,11 @@ def _decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, _Decoder]:
         )
         found[name] = _Decoder(
             frozenset(node.output[0] for node in nodes), frozenset(values), functions, encoding, length
+        )
+    for name, calls in look_ups(proto).items():
+        functions = frozenset(_functions(calls, proto))
+        found[name] = _Decoder(
+            frozenset(call.output[0] for call in calls), frozenset(calls[0].input[1:]), functions, ROWS
         )
     return found
 

@@ -19,6 +19,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 DOMAIN = "sws"
+ROWS = "rows"
+"""How the names of functions begin that look up rows; a number may follow, which no other function's name has."""
+
 _LIFT_UP_TO = 6
 """Calls up to which a literal costs less as an argument than as a Constant node."""
 
@@ -50,11 +53,12 @@ class _Step:
 
 @dataclass(eq=False)
 class _Body:
-    """The main graph or one function while it is being written."""
+    """The main graph or one function while it is being written; one with a ``name`` stays a function, and has it."""
 
     inputs: list[Handle] = field(default_factory=list)
     outputs: list[Handle] = field(default_factory=list)
     steps: list[_Step] = field(default_factory=list)
+    name: str | None = None
     literals: dict[tuple[str, tuple[int, ...], bytes | int], tuple[Handle, Array]] = field(default_factory=dict)
 
     def literal(self, array: Array) -> Handle:
@@ -63,12 +67,21 @@ class _Body:
 
 
 @dataclass(frozen=True)
+class LookUp:
+    """A function that decodes rows of a table, and what it is called with behind the positions: first the table."""
+
+    function: str
+    arguments: tuple[ir.Value, ...]
+
+
+@dataclass(frozen=True)
 class Emission:
-    """What `OnnxOps.finish` wrote: nodes in order, initialisers and functions to register."""
+    """What `OnnxOps.finish` wrote: nodes in order, initialisers and functions to register; look-ups by their table."""
 
     nodes: tuple[ir.Node, ...]
     initializers: tuple[ir.Value, ...]
     functions: tuple[ir.Function, ...]
+    look_ups: Mapping[str, LookUp] = field(default_factory=dict)
 
 
 class OnnxOps:
@@ -81,6 +94,7 @@ class OnnxOps:
         self._main = _Body()
         self._open = [self._main]
         self._bodies: dict[tuple[Callable[..., Any], int], _Body] = {}
+        self._look_ups: dict[str, _Step] = {}
 
     def _emit(self, operator: str, *inputs: Handle, **attributes: int | str) -> Handle:
         output = Handle()
@@ -164,8 +178,9 @@ class OnnxOps:
         self._open[-1].steps.append(_Step("Split", [values, sizes], outputs))
         return tuple(outputs)
 
-    def first(self, values: Handle, count: Handle) -> Handle:
-        return self._emit("Slice", values, self.constant(np.array([0], np.int64)), count)
+    def first(self, values: Handle, count: Handle, axis: int = 0) -> Handle:
+        axes = [self.constant(np.array([axis], np.int64))] if axis else []
+        return self._emit("Slice", values, self.constant(np.array([0], np.int64)), count, *axes)
 
     def call(
         self,
@@ -181,6 +196,20 @@ class OnnxOps:
         outputs = [Handle(vector) for _, vector in zip(body.outputs, lengths, strict=False)]
         self._open[-1].steps.append(_Step("", list(arguments), outputs, body=body))
         return tuple(outputs)
+
+    def look_up(self, name: str, function: Callable[..., Any], table: Array, *arrays: Array) -> None:
+        """Record ``function(ops, positions, table, *arrays)``, to be called wherever rows of a table are read.
+
+        It stays a function, by which look-ups are recognised in a file, called ``ROWS`` or that with a number behind
+        it; ``table`` becomes an initialiser called ``name``.
+        """
+        rows = self._main.literals[name, (), 0] = Handle(name=name), table
+        handles = [Handle(), rows[0], *map(self.constant, arrays)]
+        self._main.outputs += self.call(function, *handles)
+        self._look_ups[name] = step = self._main.steps[-1]
+        assert step.body is not None  # it is a call
+        others = {body.name for body in self._bodies.values()} - {step.body.name}
+        step.body.name = step.body.name or next(name for name in _row_names() if name not in others)
 
     def _record(self, function: Callable[..., Any], arity: int) -> _Body:
         body = _Body([Handle() for _ in range(arity)])
@@ -217,12 +246,16 @@ class OnnxOps:
             for body in functions:
                 _lift_literals(body, [self._main, *functions])
         named = functions if settle else list(self._bodies.values())
-        names = {id(body): name for body, name in zip(named, short_names(()), strict=False)}
+        names = {id(body): body.name or name for body, name in zip(named, short_names(()), strict=False)}
         main = _Writer(names, self._taken | outputs.keys())
         main.initializers(self._main)
-        nodes = tuple(main.node(step) for step in self._main.steps)
+        look_ups = {
+            name: LookUp(names[id(step.body)], tuple(map(main.value, step.inputs[1:])))
+            for name, step in self._look_ups.items()
+        }
+        nodes = tuple(main.node(step) for step in self._main.steps if step not in self._look_ups.values())
         written = tuple(_function(body, names, self._opset) for body in functions)
-        return Emission(nodes, main.registered, written)
+        return Emission(nodes, main.registered, written, look_ups)
 
 
 def _skip_reshapes(body: _Body) -> None:
@@ -253,7 +286,7 @@ def _calls(body: _Body, bodies: Sequence[_Body]) -> list[tuple[_Body, _Step]]:
 
 def _inline_small(main: _Body, bodies: list[_Body]) -> list[_Body]:
     """Write bodies into their callers where a function would take more bytes; returns those left, callees first."""
-    for body in list(bodies):
+    for body in [body for body in bodies if body.name is None]:
         calls = _calls(body, [main, *bodies])
         if len(calls) != 1 and len(calls) * _nodes_bytes(body) > _function_bytes(body, len(calls)):
             continue
@@ -352,6 +385,11 @@ def _function(body: _Body, names: Mapping[int, str], opset: int) -> ir.Function:
     for node in nodes:
         node.name = None  # entering the graph gave it one
     return ir.Function(DOMAIN, names[id(body)], graph=graph, attributes=())
+
+
+def _row_names() -> Iterator[str]:
+    yield ROWS
+    yield from (f"{ROWS}{number}" for number in itertools.count(2))
 
 
 def short_names(taken: Collection[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.graph.attributes import drop_idle_attributes
+from sws_compress.graph.lookups import look_up_packed
 from sws_compress.graph.ops import DOMAIN, Emission, short_names
 from sws_compress.graph.weights import FORMAT_KEY, FORMAT_VERSION, Mark
 
@@ -77,7 +78,8 @@ def _names(graph: ir.Graph) -> set[str]:
 
 
 def insert(model: ir.Model, emission: Emission, replaced: Iterable[str]) -> None:
-    """Put decode nodes in front of the graph, in place; their outputs take over from the initialisers ``replaced``."""
+    """Put decode nodes in front of the graph, in place; their outputs take over from the initialisers ``replaced``, and
+    look-ups from the Gathers of theirs."""
     graph = model.graph
     decoded = {value.name: value for node in emission.nodes for value in node.outputs}
     for name in replaced:
@@ -85,6 +87,8 @@ def insert(model: ir.Model, emission: Emission, replaced: Iterable[str]) -> None
         if old in graph.inputs:
             graph.inputs.remove(old)
         old.replace_all_uses_with(decoded[name], replace_graph_outputs=True)
+    for name, look_up in emission.look_ups.items():
+        look_up_packed(model, name, look_up)
     first = next(iter(graph), None)
     if first is None:
         graph.extend(emission.nodes)
@@ -129,7 +133,7 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
 
 
 def emission_bytes(emission: Emission) -> int:
-    """Bytes that the nodes, initialisers, shapes and functions of ``emission`` take in a file."""
+    """Bytes that the nodes, initialisers, shapes and functions of ``emission`` take in a file, one call a look-up."""
     graph = ir.Graph((), (), nodes=(), initializers=(), opset_imports={})
     proto = ir.to_proto(graph)
     shapes = [value for node in emission.nodes for value in node.outputs if value.shape is not None]
@@ -137,6 +141,9 @@ def emission_bytes(emission: Emission) -> int:
         ir.serde.serialize_value_into(proto.value_info.add(), value)
     for node in emission.nodes:
         ir.serde.serialize_node_into(proto.node.add(), node)
+    for look_up in emission.look_ups.values():
+        names = ["a", *(str(value.name) for value in look_up.arguments)]
+        proto.node.add(op_type=look_up.function, domain=DOMAIN, input=names, output=["a"])
     model = onnx.ModelProto(graph=proto)
     model.functions.extend(ir.to_proto(function) for function in emission.functions)
     size = 0

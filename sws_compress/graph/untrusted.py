@@ -60,7 +60,7 @@ def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
 def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """All nodes, those of subgraphs and functions included."""
     for body in (proto.graph.node, *(function.node for function in proto.functions)):
-        yield from _nodes(body)
+        yield from nodes_of(body)
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -83,12 +83,13 @@ def attribute_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield entry.indices
 
 
-def _nodes(body: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+def nodes_of(body: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph or function, those of subgraphs included."""
     for node in body:
         yield node
         for attribute in node.attribute:
             for graph in _subgraphs(attribute):
-                yield from _nodes(graph.node)
+                yield from nodes_of(graph.node)
 
 
 def _subgraphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
@@ -236,7 +237,7 @@ def _check_functions(functions: Sequence[onnx.FunctionProto]) -> None:
     for function in functions:
         _check_scope(function.node, set(function.input), function.name)
     calls = {
-        _key(function.domain, function.name): {_key(node.domain, node.op_type) for node in _nodes(function.node)}
+        _key(function.domain, function.name): {_key(node.domain, node.op_type) for node in nodes_of(function.node)}
         for function in functions
     }
     try:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from sws_compress.graph.expand import decoded_names, decoding_nodes, mark_of_proto
 from sws_compress.graph.lift import lift_constants
+from sws_compress.graph.lookups import look_ups
 from sws_compress.graph.scaled import scaled_names
 from sws_compress.graph.verify import Array, ancestors, decoded_weights
 from sws_compress.graph.weights import FLOAT_TYPES
@@ -26,9 +27,11 @@ def all_weights(data: bytes) -> dict[str, Array]:
         return {name: t.numpy() for name, t in tensors.items() if t is not None and t.dtype in FLOAT_TYPES}
     decoding = decoding_nodes(proto, mark)
     decoded = decoded_names(proto, decoding)
+    tables = look_ups(proto)
     _, inside = ancestors(decoding, set(decoded))
+    inside.update(name for calls in tables.values() for name in calls[0].input[1:])
     dense = [t.name for t in proto.graph.initializer if t.data_type in FLOAT_TYPES and t.name not in inside]
-    return decoded_weights(data, [*decoded, *dense])
+    return decoded_weights(data, [*decoded, *tables, *dense])
 
 
 def unscaled_weights(data: bytes) -> dict[str, tuple[Array, Array]]:

@@ -16,7 +16,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, VerificationError
-from sws_compress.graph.messages import first_line
+from sws_compress.graph.lookups import all_rows, look_ups
+from sws_compress.graph.messages import first_line, shown
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -94,29 +95,34 @@ class Decoding:
     computed_bytes: int
 
 
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
 NOTHING_DECODED = Decoding(0.0, 0)
 
 
 def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
-    """The values of ``names``, each an initialiser or computed from initialisers alone, as ONNX Runtime decodes them.
+    """The values of ``names``, each an initialiser, or computed from initialisers alone, as ONNX Runtime decodes them;
+    of a table of packed rows all rows, decoded.
 
-    Raises ArgumentError for a name that is neither.
+    Raises ArgumentError for a name that is none of these.
     """
     return measured_decoding(model, names)[0]
 
 
 def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Array], Decoding]:
-    """`decoded_weights`, and what decoding took."""
+    """`decoded_weights`, and what decoding took of that which a runtime does at load: rows are not decoded then."""
     proto = onnx.load_from_string(model)
-    constants = constant_nodes(proto)
+    constants, tables = constant_nodes(proto), look_ups(proto)
     computed = {name for node in constants for name in node.output}
     dense = {tensor.name: tensor for tensor in proto.graph.initializer}
     wanted = list(names)
     for name in wanted:
         if name not in computed and name not in dense:
             raise ArgumentError(f"weight {name} must be constant in the model, got none of that name: check the name")
-    asked = [name for name in wanted if name in computed]
-    found: dict[str, Array] = {name: numpy_helper.to_array(dense[name]) for name in wanted if name in dense}
+    packed = {name: tables[name][0] for name in wanted if name in tables}
+    asked = [name for name in wanted if name in computed and name not in packed]
+    found = {name: numpy_helper.to_array(dense[name]) for name in wanted if name in dense and name not in packed}
+    found |= {name: _decoded_rows(_row_part(proto, name, call), name) for name, call in packed.items()}
     decoding = NOTHING_DECODED
     if asked:
         decoded, decoding = _computed(_constant_part(proto, constants, asked), asked)
@@ -127,15 +133,48 @@ def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Arr
 def decoded_apart(
     proto: onnx.ModelProto, names: Sequence[str], load: Callable[[onnx.TensorProto], bytes]
 ) -> dict[str, Array]:
-    """As `decoded_weights`, for names of computed values of a model with external tensors, whose bytes ``load`` gives:
-    no more of the model is loaded than these values need."""
-    part = _constant_part(proto, constant_nodes(proto), names)
+    """As `decoded_weights`, for names of computed values, or of packed rows, of a model with external tensors, whose
+    bytes ``load`` gives: no more of the model is loaded than these values need."""
+    tables = look_ups(proto)
+    packed = {name: tables[name][0] for name in names if name in tables}
+    found = {}
+    for name, call in packed.items():
+        part = _row_part(proto, name, call)
+        _load(part, load)
+        found[name] = _decoded_rows(part, name)
+    if computed := [name for name in names if name not in packed]:
+        part = _constant_part(proto, constant_nodes(proto), computed)
+        _load(part, load)
+        found |= _computed(part, computed)[0]
+    return found
+
+
+def _load(part: onnx.ModelProto, load: Callable[[onnx.TensorProto], bytes]) -> None:
     for tensor in part.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             tensor.raw_data = load(tensor)
             tensor.ClearField("data_location")
             del tensor.external_data[:]
-    return _computed(part, names)[0]
+
+
+def _row_part(proto: onnx.ModelProto, table: str, call: onnx.NodeProto) -> onnx.ModelProto:
+    """A model without inputs that looks up all rows of ``table`` as ``call`` does."""
+    part = _constant_part(proto, (), call.input[1:])
+    part.graph.node.extend(all_rows(call, f"{table}\0rows"))
+    _set_outputs(part, [f"{table}\0rows"])
+    return part
+
+
+def _decoded_rows(part: onnx.ModelProto, table: str) -> Array:
+    output = f"{table}\0rows"
+    rows = _computed(part, [output])[0][output]
+    stored = next(tuple(tensor.dims) for tensor in part.graph.initializer if tensor.name == table)
+    if rows.dtype.name not in _FLOATS or rows.ndim < 2 or rows.shape[:1] != stored[:1]:
+        raise VerificationError(
+            f"packed rows of {shown(table)} must decode to as many rows of floating-point numbers, got "
+            f"{rows.dtype} {rows.shape} of {stored}: the file is damaged"
+        )
+    return rows
 
 
 def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Array], Decoding]:
@@ -199,8 +238,14 @@ def _constant_part(
     part.graph.node.extend(nodes)
     part.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in needed)
     part.graph.value_info.extend(value for value in proto.graph.value_info if value.name in needed - set(names))
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)  # the runtime infers the types
+    _set_outputs(part, names)
     return part
+
+
+def _set_outputs(part: onnx.ModelProto, names: Collection[str]) -> None:
+    """In place; the runtime infers the types."""
+    del part.graph.output[:]
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
 
 
 def unfolded_nodes(model: bytes) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sws_compress.codec.code import Code
+from sws_compress.codec.rows import RowCode
 from sws_compress.codec.tensors import unpack
 from sws_compress.graph import rewrite
 from sws_compress.graph.ops import Emission, Handle, OnnxOps
@@ -102,6 +103,9 @@ def _record(plan: Plan, opset: int, taken: Collection[str] = ()) -> tuple[OnnxOp
     return ops, outputs
 
 
-def emit(plan: Plan, opset: int, taken: Collection[str] = ()) -> Emission:
+def emit(plan: Plan, opset: int, taken: Collection[str] = (), rows: Mapping[str, RowCode] | None = None) -> Emission:
+    """What decodes the tensors of ``plan``, and what looks up the tables in ``rows``."""
     ops, outputs = _record(plan, opset, taken)
+    for name, code in (rows or {}).items():
+        ops.look_up(name, code.program, code.words, *code.arrays)
     return ops.finish(outputs)

@@ -17,6 +17,7 @@ from sws_compress import packing
 from sws_compress.codec.code import Code
 from sws_compress.codec.tensors import tensor_candidates, unpack
 from sws_compress.graph import rewrite
+from sws_compress.graph.lookups import find_embeddings
 from sws_compress.graph.ops import OnnxOps
 from sws_compress.mixture.snap import palette_of
 from tests.graph.models import few_values, lenet
@@ -53,7 +54,10 @@ STREAMS = {
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """``data`` as written, ``dense`` the model with plain weights; ``exact`` names the outputs that are weights."""
+    """``data`` as written, ``dense`` the model with plain weights; ``exact`` names the outputs that are weights.
+
+    Of no table of packed rows, each of more than 1,000 values, may the runtime make a dense one.
+    """
 
     name: str
     encodings: frozenset[str]
@@ -87,12 +91,15 @@ def _stored_bytes(code: Code) -> int:
 
 
 NETWORK = "lenet-300-100"
-SOURCES = (*STREAMS, NETWORK)
+EMBEDDINGS = "embeddings"
+SOURCES = (*STREAMS, EMBEDDINGS, NETWORK)
 
 
 @functools.cache
 def files_of(source: str) -> tuple[ModelFile, ...]:
     """The files of a stream, in every encoding that takes it and one opset or another, or of the demo's network."""
+    if source == EMBEDDINGS:
+        return tuple(_embedding_files())
     return (network_file(),) if source == NETWORK else tuple(_table_files(source, STREAMS[source]))
 
 
@@ -155,6 +162,67 @@ def table_model(tables: Values, opset: int) -> onnx.ModelProto:
         [
             helper.make_tensor_value_info("rows", TensorProto.INT64, ["n"]),
             helper.make_tensor_value_info("x", kind, ["batch", rows]),
+        ],
+        outputs,
+        [numpy_helper.from_array(table, f"W{i}") for i, table in enumerate(tables)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def _embedding_files() -> Iterator[ModelFile]:
+    """Words of one part and of several, rows with and without padding, all types, two tables with one function."""
+    for index, (values, shape, dtype) in enumerate(
+        [
+            (3, (41, 37), np.float32),
+            (7, (60, 5, 7), np.float32),
+            (16, (211, 64), np.float32),
+            (32, (99, 40), np.float32),
+            (100, (99, 37), np.float32),
+            (200, (70, 40), np.float16),
+            (16, (99, 33), ml_dtypes.bfloat16),
+            (16, (99, 33), np.float64),
+        ]
+    ):
+        table = (few_values(shape, np.linspace(-1, 2, values), np.ones(values)).astype(np.float64) / 3).astype(dtype)
+        opset = OPSETS[index % len(OPSETS)]
+        yield embedding_file(f"rows of {values} values, {np.dtype(dtype)}, opset {opset}", table[None], opset)
+    yield embedding_file("two tables", np.stack([table, table[::-1]]), 18)
+
+
+def embedding_file(name: str, tables: Values, opset: int) -> ModelFile:
+    """A file in which each of ``tables`` (count, rows, ...) is read by a matrix of positions and by a single one."""
+    dense = embedding_model(tables, opset)
+    model = ir.from_proto(dense)
+    codes = {}
+    for embedding in find_embeddings(model, smallest=1):
+        palette = palette_of(tables[int(embedding.name[1:])])
+        code = None if palette is None else packing.row_code(embedding, palette)
+        assert code is not None
+        codes[embedding.name] = code
+    data = rewrite.write(packing.packed_model(model, {}, codes)[0])
+    rows = tables.shape[1]
+    several = np.random.default_rng(4).integers(-rows, rows, (3, 5))
+    feeds: Feeds = {"several": several.astype(np.int64), "single": np.array(-2, np.int32)}
+    outputs = tuple(value.name for value in dense.graph.output)
+    return ModelFile(name, frozenset({"rows"}), data, dense.SerializeToString(), feeds, outputs)
+
+
+def embedding_model(tables: Values, opset: int) -> onnx.ModelProto:
+    kind = helper.np_dtype_to_tensor_dtype(_widened(tables))
+    nodes, outputs = [], []
+    for i in range(len(tables)):
+        for positions in ("several", "single"):
+            found, wide = f"found_{positions}_{i}", f"wide_{positions}_{i}"
+            nodes.append(helper.make_node("Gather", [f"W{i}", positions], [found], axis=0))
+            nodes.append(helper.make_node("Cast", [found], [wide], to=kind))
+            lead = ["a", "b"] if positions == "several" else []
+            outputs.append(helper.make_tensor_value_info(wide, kind, [*lead, *tables.shape[2:]]))
+    graph = helper.make_graph(
+        nodes,
+        "embeddings",
+        [
+            helper.make_tensor_value_info("several", TensorProto.INT64, ["a", "b"]),
+            helper.make_tensor_value_info("single", TensorProto.INT32, []),
         ],
         outputs,
         [numpy_helper.from_array(table, f"W{i}") for i, table in enumerate(tables)],

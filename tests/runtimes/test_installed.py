@@ -7,8 +7,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from sws_compress.graph.verify import session, unfolded_nodes
-from tests.runtimes.compare import assert_agrees
-from tests.runtimes.files import SOURCES, STREAMS, codes_of, files_of
+from tests.runtimes.compare import assert_agrees, assert_stays_packed
+from tests.runtimes.files import EMBEDDINGS, SOURCES, STREAMS, codes_of, files_of
 
 
 @pytest.fixture(params=SOURCES, ids=[source.replace(" ", "-") for source in SOURCES])
@@ -34,6 +34,12 @@ def test_onnx_runtime(files):
 def test_onnx_runtime_folds_everything(files):
     for file in files:
         assert unfolded_nodes(file.data) == (), file.name
+
+
+def test_onnx_runtime_keeps_packed_rows(tmp_path):
+    for file in files_of(EMBEDDINGS):
+        session(file.data, optimized_path=tmp_path / "optimized.onnx")
+        assert_stays_packed(file, onnx.load(tmp_path / "optimized.onnx"))
 
 
 def test_the_reference_evaluator(files):

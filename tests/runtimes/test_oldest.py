@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from sws_compress.graph.verify import constant_nodes
-from tests.runtimes.compare import assert_agrees
+from tests.runtimes.compare import assert_agrees, assert_stays_packed
 from tests.runtimes.files import SOURCES, files_of, large_files
 from tests.runtimes.report import write_report
 from tests.runtimes.wire import read_answers, write_job
@@ -48,5 +48,7 @@ def test_outputs_and_folding(interpreter: Path, tmp_path: Path, repository: Path
     assert version == OLDEST
     for index, (file, answer) in enumerate(zip(files, answers, strict=True)):
         assert_agrees(file, answer.outputs)
-        assert constant_nodes(onnx.load(tmp_path / f"{index}.onnx.optimized")) == [], file.name
+        optimized = onnx.load(tmp_path / f"{index}.onnx.optimized")
+        assert constant_nodes(optimized) == [], file.name
+        assert_stays_packed(file, optimized)
     write_report(repository / "out" / "runtimes", f"onnxruntime {version}", files, answers)
