@@ -101,7 +101,7 @@ class ArrayOps(Protocol[A]):
     def split(self, values: A, sizes: A, parts: int) -> tuple[A, ...]:
         """Cut along the first axis; ``sizes`` is int64 (parts,)."""
 
-    def first(self, values: A, count: A, axis: int = 0) -> A:
+    def first(self, values: A, count: A, *, axis: int = 0) -> A:
         """The first ``count`` slices along ``axis``; ``count`` is int64 (1,)."""
 
     def call(
@@ -192,7 +192,7 @@ class NumpyOps:
     def split(self, values: Array, sizes: Array, parts: int) -> tuple[Array, ...]:
         return tuple(np.split(values, np.cumsum(sizes)[:-1]))
 
-    def first(self, values: Array, count: Array, axis: int = 0) -> Array:
+    def first(self, values: Array, count: Array, *, axis: int = 0) -> Array:
         return np.moveaxis(np.moveaxis(values, axis, 0)[: count.item()], 0, axis)
 
     def call(

@@ -53,7 +53,7 @@ class RowLookUp:
         rows, shape = ops.gather(table, numbers), ops.shape_of(positions)
         if self.padded:
             rows = ops.reshape(rows, ops.concat([shape, rest.pop(0)]))
-            rows = ops.first(rows, rest.pop(0), -1)
+            rows = ops.first(rows, rest.pop(0), axis=-1)
         return ops.reshape(rows, ops.concat([shape, rest.pop(0)])) if self.reshaped else rows
 
 

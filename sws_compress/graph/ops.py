@@ -178,7 +178,7 @@ class OnnxOps:
         self._open[-1].steps.append(_Step("Split", [values, sizes], outputs))
         return tuple(outputs)
 
-    def first(self, values: Handle, count: Handle, axis: int = 0) -> Handle:
+    def first(self, values: Handle, count: Handle, *, axis: int = 0) -> Handle:
         axes = [self.constant(np.array([axis], np.int64))] if axis else []
         return self._emit("Slice", values, self.constant(np.array([0], np.int64)), count, *axes)
 
