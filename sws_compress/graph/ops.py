@@ -11,59 +11,27 @@ from __future__ import annotations
 import itertools
 import string
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from sws_compress.graph.recorded import (
+    Array,
+    Body,
+    Handle,
+    Step,
+    drop_unused,
+    inline_small,
+    lift_literals,
+    skip_reshapes,
+)
+
 DOMAIN = "sws"
 ROWS = "rows"
 """How the names of functions begin that look up rows; a number may follow, which no other function's name has."""
-
-_LIFT_UP_TO = 6
-"""Calls up to which a literal costs less as an argument than as a Constant node."""
-
-_NODE_BYTES, _DOMAIN_BYTES, _FUNCTION_BYTES = 4, 6, 24
-"""Frames in the file: of a node with its operator, of the domain of a call, of a function."""
-
-_NUMBERS_BYTES = 4096
-"""Larger literals are payload: no two are equal, so they are told apart without being read."""
-
-Array = npt.NDArray[Any]
-
-
-@dataclass(eq=False)
-class Handle:
-    """A value to be: named when written. ``vector`` is (length, dtype) where the length does not follow from shapes."""
-
-    vector: tuple[int, type[np.generic]] | None = None
-    name: str | None = None
-
-
-@dataclass(eq=False)
-class _Step:
-    operator: str
-    inputs: list[Handle]
-    outputs: list[Handle]
-    attributes: dict[str, int | str] = field(default_factory=dict)
-    body: _Body | None = None
-
-
-@dataclass(eq=False)
-class _Body:
-    """The main graph or one function while it is being written; one with a ``name`` stays a function, and has it."""
-
-    inputs: list[Handle] = field(default_factory=list)
-    outputs: list[Handle] = field(default_factory=list)
-    steps: list[_Step] = field(default_factory=list)
-    name: str | None = None
-    literals: dict[tuple[str, tuple[int, ...], bytes | int], tuple[Handle, Array]] = field(default_factory=dict)
-
-    def literal(self, array: Array) -> Handle:
-        key = (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= _NUMBERS_BYTES else id(array))
-        return self.literals.setdefault(key, (Handle(), array))[0]
 
 
 @dataclass(frozen=True)
@@ -91,14 +59,14 @@ class OnnxOps:
         """``opset``: version of the default domain, >= 13; ``taken``: value names of the model, not to be reused."""
         self._opset = opset
         self._taken = frozenset(taken)
-        self._main = _Body()
+        self._main = Body()
         self._open = [self._main]
-        self._bodies: dict[tuple[Callable[..., Any], int], _Body] = {}
-        self._look_ups: dict[str, _Step] = {}
+        self._bodies: dict[tuple[Callable[..., Any], int], Body] = {}
+        self._look_ups: dict[str, Step] = {}
 
     def _emit(self, operator: str, *inputs: Handle, **attributes: int | str) -> Handle:
         output = Handle()
-        self._open[-1].steps.append(_Step(operator, list(inputs), [output], attributes))
+        self._open[-1].steps.append(Step(operator, list(inputs), [output], attributes))
         return output
 
     def constant(self, array: Array) -> Handle:
@@ -164,7 +132,7 @@ class OnnxOps:
     def positions_of_ones(self, bits: Handle, count: Handle) -> Handle:
         """TopK: equal elements come in order of their index, and its length is known beforehand (Compress's is not)."""
         values, positions = Handle(), Handle()
-        self._open[-1].steps.append(_Step("TopK", [bits, count], [values, positions]))
+        self._open[-1].steps.append(Step("TopK", [bits, count], [values, positions]))
         return positions
 
     def compress(self, values: Handle, mask: Handle) -> Handle:
@@ -175,7 +143,7 @@ class OnnxOps:
 
     def split(self, values: Handle, sizes: Handle, parts: int) -> tuple[Handle, ...]:
         outputs = [Handle() for _ in range(parts)]
-        self._open[-1].steps.append(_Step("Split", [values, sizes], outputs))
+        self._open[-1].steps.append(Step("Split", [values, sizes], outputs))
         return tuple(outputs)
 
     def first(self, values: Handle, count: Handle, *, axis: int = 0) -> Handle:
@@ -194,7 +162,7 @@ class OnnxOps:
         body = self._bodies[key]
         lengths = itertools.chain(vectors, itertools.repeat(None))
         outputs = [Handle(vector) for _, vector in zip(body.outputs, lengths, strict=False)]
-        self._open[-1].steps.append(_Step("", list(arguments), outputs, body=body))
+        self._open[-1].steps.append(Step("", list(arguments), outputs, body=body))
         return tuple(outputs)
 
     def look_up(self, name: str, function: Callable[..., Any], table: Array, *arrays: Array) -> None:
@@ -211,8 +179,8 @@ class OnnxOps:
         others = {body.name for body in self._bodies.values()} - {step.body.name}
         step.body.name = step.body.name or next(name for name in _row_names() if name not in others)
 
-    def _record(self, function: Callable[..., Any], arity: int) -> _Body:
-        body = _Body([Handle() for _ in range(arity)])
+    def _record(self, function: Callable[..., Any], arity: int) -> Body:
+        body = Body([Handle() for _ in range(arity)])
         self._open.append(body)
         result = function(self, *body.inputs)
         self._open.pop()
@@ -236,15 +204,15 @@ class OnnxOps:
             handle.name = name
         functions = [body for key, body in self._bodies.items() if settle or key not in unwritten]
         for body in [*functions, self._main]:
-            _skip_reshapes(body)
-            _drop_unused(body)
+            skip_reshapes(body)
+            drop_unused(body)
         if settle:
-            functions = _inline_small(self._main, functions)
+            functions = inline_small(self._main, functions)
             for body in [*functions, self._main]:
-                _skip_reshapes(body)
-                _drop_unused(body)  # an argument that a body written in place never read
+                skip_reshapes(body)
+                drop_unused(body)  # an argument that a body written in place never read
             for body in functions:
-                _lift_literals(body, [self._main, *functions])
+                lift_literals(body, [self._main, *functions])
         named = functions if settle else list(self._bodies.values())
         names = {id(body): body.name or name for body, name in zip(named, short_names(()), strict=False)}
         main = _Writer(names, self._taken | outputs.keys())
@@ -256,83 +224,6 @@ class OnnxOps:
         nodes = tuple(main.node(step) for step in self._main.steps if step not in self._look_ups.values())
         written = tuple(_function(body, names, self._opset) for body in functions)
         return Emission(nodes, main.registered, written, look_ups)
-
-
-def _skip_reshapes(body: _Body) -> None:
-    """Let a Reshape of a Reshape read what the other one reads: a copy less in memory at load, a node less if unused.
-
-    No decoder's shapes hold a 0, which would stand for a size of what is reshaped.
-    """
-    reshaped: dict[Handle, Handle] = {}
-    for step in body.steps:
-        if step.operator == "Reshape":
-            step.inputs[0] = reshaped.get(step.inputs[0], step.inputs[0])
-            reshaped[step.outputs[0]] = step.inputs[0]
-
-
-def _drop_unused(body: _Body) -> None:
-    """Drop steps and literals that lead to no output; in the main graph, a value with a name is one."""
-    needed = set(body.outputs)
-    for step in reversed(body.steps):
-        if needed & set(step.outputs) or any(handle.name for handle in step.outputs):
-            needed.update(step.inputs)
-    body.steps = [step for step in body.steps if any(handle.name or handle in needed for handle in step.outputs)]
-    body.literals = {key: literal for key, literal in body.literals.items() if literal[0] in needed}
-
-
-def _calls(body: _Body, bodies: Sequence[_Body]) -> list[tuple[_Body, _Step]]:
-    return [(caller, step) for caller in bodies for step in caller.steps if step.body is body]
-
-
-def _inline_small(main: _Body, bodies: list[_Body]) -> list[_Body]:
-    """Write bodies into their callers where a function would take more bytes; returns those left, callees first."""
-    for body in [body for body in bodies if body.name is None]:
-        calls = _calls(body, [main, *bodies])
-        if len(calls) != 1 and len(calls) * _nodes_bytes(body) > _function_bytes(body, len(calls)):
-            continue
-        bodies = [other for other in bodies if other is not body]
-        for caller, step in calls:
-            at = caller.steps.index(step)
-            caller.steps[at : at + 1] = _copied_steps(body, step, caller)
-    return bodies
-
-
-def _copied_steps(body: _Body, call: _Step, caller: _Body) -> list[_Step]:
-    """The steps of ``body`` on values of its ``caller``, in place of ``call``."""
-    renamed = dict(zip(body.inputs, call.inputs, strict=True)) | dict(zip(body.outputs, call.outputs, strict=True))
-    renamed |= {handle: caller.literal(array) for handle, array in body.literals.values()}
-    for step in body.steps:
-        renamed |= {handle: Handle() for handle in step.outputs if handle not in renamed}
-    return [
-        replace(step, inputs=[renamed[handle] for handle in step.inputs], outputs=[renamed[h] for h in step.outputs])
-        for step in body.steps
-    ]
-
-
-def _nodes_bytes(body: _Body) -> int:
-    """About the bytes of the nodes of a body: names take 3, and so do the frame of a node and of an operator."""
-    return sum(
-        _NODE_BYTES + len(step.operator) + 3 * len(step.inputs + step.outputs) + 10 * len(step.attributes)
-        for step in body.steps
-    )
-
-
-def _function_bytes(body: _Body, calls: int) -> int:
-    """About the bytes of a body as a function with its calls; literals are arguments."""
-    names = 3 * (len(body.inputs) + len(body.outputs) + len(body.literals))
-    return _FUNCTION_BYTES + _nodes_bytes(body) + names + calls * (_NODE_BYTES + _DOMAIN_BYTES + names)
-
-
-def _lift_literals(body: _Body, bodies: Sequence[_Body]) -> None:
-    """Turn the literals of a function with few calls into arguments."""
-    calls = _calls(body, bodies)
-    if len(calls) > _LIFT_UP_TO:
-        return
-    for handle, array in body.literals.values():
-        body.inputs.append(handle)
-        for caller, step in calls:
-            step.inputs.append(caller.literal(array))
-    body.literals = {}
 
 
 class _Writer:
@@ -353,19 +244,19 @@ class _Writer:
             self._values[handle] = value
         return self._values[handle]
 
-    def initializers(self, body: _Body) -> None:
+    def initializers(self, body: Body) -> None:
         for handle, array in body.literals.values():
             value = self.value(handle)
             value.const_value = ir.Tensor(array, name=value.name)
         self.registered = tuple(self.value(handle) for handle, _ in body.literals.values())
 
-    def constants(self, body: _Body) -> list[ir.Node]:
+    def constants(self, body: Body) -> list[ir.Node]:
         return [
             ir.Node("", "Constant", (), [ir.AttrTensor("value", ir.Tensor(array))], outputs=[self.value(handle)])
             for handle, array in body.literals.values()
         ]
 
-    def node(self, step: _Step) -> ir.Node:
+    def node(self, step: Step) -> ir.Node:
         domain, operator = ("", step.operator) if step.body is None else (DOMAIN, self._functions[id(step.body)])
         attributes = [
             ir.AttrInt64(name, value) if isinstance(value, int) else ir.AttrString(name, value)
@@ -375,7 +266,7 @@ class _Writer:
         return ir.Node(domain, operator, list(inputs), attributes, outputs=outputs)
 
 
-def _function(body: _Body, names: Mapping[int, str], opset: int) -> ir.Function:
+def _function(body: Body, names: Mapping[int, str], opset: int) -> ir.Function:
     writer = _Writer(names, ())
     inputs = [writer.value(handle) for handle in body.inputs]
     nodes = [*writer.constants(body), *(writer.node(step) for step in body.steps)]

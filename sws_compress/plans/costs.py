@@ -12,7 +12,8 @@ from sws_compress.codec.code import Code
 from sws_compress.codec.rows import RowCode
 from sws_compress.codec.tensors import unpack
 from sws_compress.graph import rewrite
-from sws_compress.graph.ops import Emission, Handle, OnnxOps
+from sws_compress.graph.ops import Emission, OnnxOps
+from sws_compress.graph.recorded import Handle
 from sws_compress.plans.streams import Stream
 
 Plan = list[tuple[Stream, Code]]

@@ -106,6 +106,12 @@ class GroupState:
         """The members that statistics count on this rank."""
         return [i for i, counted in enumerate(self.counted) if counted]
 
+    def retire_empty(self) -> None:
+        """Components other than zero that had no members at the last EM step get none until the next one."""
+        gone = self.occupancy == 0
+        gone[0] = False
+        self.weights = self.weights.masked_fill(gone, 0.0)
+
     def assign(self, rate: float) -> None:
         """The hard E-step: every latent weight to the component with the least distortion plus rate * code length."""
         code_bits = hard.code_lengths(self.weights)

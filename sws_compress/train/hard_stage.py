@@ -123,8 +123,11 @@ class HardStage:
     def find_rate(self, target_bits: float) -> None:
         """Set the rate at which the present latent weights would be assigned ``target_bits``, by bisection.
 
-        Feedback alone would spend a short run on climbing to where the rate matters.
+        Feedback alone would spend a short run on climbing to where the rate matters. Components without members stay
+        without: a few weights would hardly be worth another one in the file.
         """
+        for state in self.states:
+            state.retire_empty()
         low, high = math.log(START_RATE), math.log(GREATEST_RATE)
         for _ in range(RATE_BISECTIONS):
             middle = (low + high) / 2

@@ -126,11 +126,14 @@ class Steering:
             return
         if prior.stage is Stage.TUNE:
             self._measured = len(MEASURED_AT) + 1
+            tried = []
             for _ in range(LAST_TRIES):
-                missed = self._measure(self._file_bytes)
-                if missed < CLOSE:
-                    break
+                bits = prior.coded_bits
+                tried.append((self._measure(self._file_bytes), bits))
+                if tried[-1][0] < CLOSE:
+                    return
                 prior.meet_bits(prior.final_bits)
+            prior.meet_bits(min(tried)[1])  # sizes jump where another code becomes the best
             return
         begin, end = self._schedule.soft_until, self._schedule.tune_from
         due = [begin + share * (end - begin) <= prior.progress for share in MEASURED_AT]
