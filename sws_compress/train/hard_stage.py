@@ -133,8 +133,13 @@ class HardStage:
             middle = (low + high) / 2
             self._assign(math.exp(middle))
             low, high = (middle, high) if self._count_bits() > target_bits else (low, middle)
-        self.rate = math.exp(low)
-        self._assign(self.rate)
+        self.assign_at(math.exp(low))
+
+    @torch.no_grad()
+    def assign_at(self, rate: float) -> None:
+        """Set the rate, and assign the present latent weights at it."""
+        self.rate = rate
+        self._assign(rate)
         self.write_snapped()
         self._coded_bits = self._count_bits()
 

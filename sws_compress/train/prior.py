@@ -105,6 +105,11 @@ class SoftWeightSharing:
         if self._hard is not None:
             self._hard.find_rate(bits)
 
+    def meet_rate(self, rate: float) -> None:
+        """Assign the weights of the hard stage at this price of a bit."""
+        if self._hard is not None:
+            self._hard.assign_at(rate)
+
     @property
     def progress(self) -> float:
         """Share of the run that is done, 0..1; the end of the soft stage when ``total_steps`` is unknown."""
@@ -116,6 +121,11 @@ class SoftWeightSharing:
     def stage(self) -> Stage:
         """Where the run is; always SOFT without ``total_steps``."""
         return Stage.SOFT if self.total_steps is None else self.schedule.stage(self.progress)
+
+    @property
+    def tuning(self) -> bool:
+        """Whether codebook tuning has begun: no step assigns weights any more."""
+        return self._hard is not None and self._hard.tuning
 
     @property
     def mixtures(self) -> dict[str, Mixture]:
@@ -203,7 +213,7 @@ class SoftWeightSharing:
         elif stage is Stage.HARD:
             self._hard.step(self.optimizer, self.schedule.hard_pull)
         else:
-            if not self._hard.tuning and self.strength is None:
+            if not self.tuning and self.strength is None:
                 self.meet_bits(self.final_bits if self._held_bits is None else self._held_bits)
             self._hard.tune_step(self.optimizer, self.schedule.codebook_rate)
             due = False

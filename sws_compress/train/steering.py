@@ -124,16 +124,17 @@ class Steering:
         prior = self._prior
         if self._file_bytes is None or prior.coded_bits is None or self._measured > len(MEASURED_AT):
             return
-        if prior.stage is Stage.TUNE:
+        if prior.tuning:
             self._measured = len(MEASURED_AT) + 1
             tried = []
             for _ in range(LAST_TRIES):
-                bits = prior.coded_bits
-                tried.append((self._measure(self._file_bytes), bits))
+                assert prior.rate is not None
+                tried.append((self._measure(self._file_bytes), prior.rate, self._other_bytes))
                 if tried[-1][0] < CLOSE:
                     return
                 prior.meet_bits(prior.final_bits)
-            prior.meet_bits(min(tried)[1])  # sizes jump where another code becomes the best
+            _, rate, self._other_bytes = min(tried)  # sizes jump where another code becomes the best
+            prior.meet_rate(rate)
             return
         begin, end = self._schedule.soft_until, self._schedule.tune_from
         due = [begin + share * (end - begin) <= prior.progress for share in MEASURED_AT]

@@ -190,6 +190,25 @@ def test_rate_brings_the_size_to_its_target(ratio: float) -> None:
     assert stage.coded_bits() == pytest.approx(target, rel=0.04)
 
 
+def test_a_rate_is_found_without_components_that_died() -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(3))
+    stage.update(optimizer, 1e5)
+    first = stage.coded_bits()
+    state = stage.states[0]
+    dead = int(state.occupancy[1:].argmax()) + 1
+    state.assignment[0][state.assignment[0] == dead] = 0
+    state.occupancy[0] += state.occupancy[dead]
+    state.occupancy[dead] = 0
+    stage.find_rate(0.8 * first)
+    assert state.occupancy[dead] == 0
+    assert int((state.occupancy > 0).sum()) > 2
+    stage.update(optimizer, 1e5)
+    assert state.weights[dead] > 0  # it has a price again
+
+
 def test_tuning_moves_the_codebook_only_and_down_the_gradient() -> None:
     model = network()
     stage = staged(model)

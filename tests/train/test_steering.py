@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from sws_compress.errors import ArgumentError
 from sws_compress.train.loop import FineTuning, Progress, fine_tune
-from sws_compress.train.schedule import Schedule
-from sws_compress.train.steering import Goal
+from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.schedule import Schedule, Stage
+from sws_compress.train.steering import LAST_TRIES, Goal
 from tests.train.digits import TRAINING, Batches, accuracy, trained
 from tests.train.runs import KilledError, assert_same
 
@@ -59,6 +60,31 @@ def test_the_file_has_the_bytes_asked_for(wanted: int, epochs: int) -> None:
     seen = run(model, Goal(target_bytes=wanted), replace(SETTINGS, epochs=epochs))
     assert file_bytes(model) == pytest.approx(wanted, rel=0.03)
     assert seen[-1].projected_bytes == pytest.approx(file_bytes(model), rel=0.03)
+
+
+def test_of_sizes_that_jump_the_closest_one_stays() -> None:
+    """A coder that changes its mind: no rate meets the bytes, and the tries scatter around them."""
+    model = trained()
+    wanted = 1150
+    measured: list[int] = []
+    left: list[int] = []
+
+    def size() -> int:
+        return file_bytes(model) + 150 * (int(entropy_bytes(model)) % 3)
+
+    def jumping() -> int:
+        measured.append(size())
+        return measured[-1]
+
+    def look(prior: SoftWeightSharing) -> None:
+        if prior.stage is Stage.TUNE:
+            left.append(abs(size() - wanted))
+
+    settings = replace(SETTINGS, epochs=3, goal=Goal(target_bytes=wanted))
+    hooks = {"file_bytes": jumping, "validate": lambda: 0.0, "on_step": look}
+    fine_tune(model, Batches(TRAINING, 50), settings, loss=functional.cross_entropy, **hooks)
+    tries = [abs(size - wanted) for size in measured[-LAST_TRIES:]]
+    assert left[1] == min(tries) < tries[-1]
 
 
 def test_bytes_that_no_weights_could_reach_leave_a_network() -> None:
