@@ -198,7 +198,7 @@ def test_interrupt(model: Path, output: Path, capsys: pytest.CaptureFixture[str]
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sws_compress.data_free.cluster", stop)
+    monkeypatch.setattr("sws_compress.mixture.forms.cluster", stop)
     assert run("compress", model, "-o", output) == cli.INTERRUPTED
     assert "nothing was replaced" in capsys.readouterr().err
     assert_nothing_happened(output)

