@@ -3,8 +3,8 @@
     python -m benchmarks.records.ablation --epochs 8 --target-bytes 6000 --seeds 2
 
 Errors are of the last 5,000 training images; nothing here looks at the test images. Every run is one of
-`benchmarks.records.run`; its files go to ``out/ablation``, the table to ``out/ablation/ablation.json``. Runs whose files
-are there are not repeated: delete the folder when anything has changed.
+`benchmarks.records.run`; its files go to ``out/ablation``, the table to ``out/ablation/ablation.json``. Runs whose
+files are there are not repeated: delete the folder when anything has changed.
 """
 
 from __future__ import annotations
