@@ -127,12 +127,13 @@ class Steering:
         if prior.tuning:
             self._measured = len(MEASURED_AT) + 1
             tried = []
-            for _ in range(LAST_TRIES):
+            for attempt in range(LAST_TRIES):
+                if attempt:
+                    prior.meet_bits(prior.final_bits)
                 assert prior.rate is not None
                 tried.append((self._measure(self._file_bytes), prior.rate, self._other_bytes))
                 if tried[-1][0] < CLOSE:
                     return
-                prior.meet_bits(prior.final_bits)
             _, rate, self._other_bytes = min(tried)  # sizes jump where another code becomes the best
             prior.meet_rate(rate)
             return
