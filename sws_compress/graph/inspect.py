@@ -118,10 +118,9 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Insp
         for tensor in proto.graph.initializer
         if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) >= _SMALLEST_ROW and tensor.name not in decoding
     }
-    products = scaled_names(decoding_nodes(proto, mark), decoders)
-    asked = dict.fromkeys([*decoders, *dense, *(scaled.unscaled for scaled in products.values())])
-    values, measured = measured_decoding(data, asked)
-    units = {name: values[scaled.unscaled] for name, scaled in products.items()}
+    unscaled = {name: part.unscaled for name, part in decoders.items() if part.unscaled is not None}
+    values, measured = measured_decoding(data, dict.fromkeys([*decoders, *dense, *unscaled.values()]))
+    units = {name: values[unit] for name, unit in unscaled.items()}
     symbols = {name: unit for name, unit in units.items() if unit.dtype == np.float32 and unit.size}
     symbols = {name: unit for name, unit in symbols.items() if unit.shape == values[name].shape}
     own = dense | _own_bytes(proto, decoders, {name: values[name].size for name in decoders})
@@ -139,13 +138,17 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Insp
 
 @dataclass(frozen=True, eq=False)
 class _Decoder:
-    """What is on the way to one tensor: nodes (each by the name of its first output), values and functions."""
+    """What is on the way to one tensor: nodes (each by the name of its first output), values and functions.
+
+    ``unscaled``: of a tensor with scales, the value that is multiplied by them.
+    """
 
     nodes: frozenset[str]
     values: frozenset[str]
     functions: frozenset[str]
     encoding: str
     vector_length: int = 1
+    unscaled: str | None = None
 
 
 def _decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, _Decoder]:
@@ -158,13 +161,13 @@ def _decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, _Decoder]:
         nodes, values = ancestors(decoding, {name})
         functions = frozenset(_functions(nodes, proto))
         operators = [node.op_type for node in _operators(nodes, functions, proto)]
-        encoding = _encoding(operators) + ("+scales" if name in products else "")
-        length = _vector_length(
-            proto, ancestors(decoding, {products[name].unscaled})[1] if name in products else values
-        )
-        found[name] = _Decoder(
-            frozenset(node.output[0] for node in nodes), frozenset(values), functions, encoding, length
-        )
+        encoding, unscaled, symbols = _encoding(operators), None, values
+        if name in products:
+            encoding, unscaled = f"{encoding}+scales", products[name].unscaled
+            symbols = ancestors(decoding, {unscaled})[1]
+        outputs = frozenset(node.output[0] for node in nodes)
+        length = _vector_length(proto, symbols)
+        found[name] = _Decoder(outputs, frozenset(values), functions, encoding, length, unscaled)
     for name, calls in look_ups(proto).items():
         functions = frozenset(_functions(calls, proto))
         found[name] = _Decoder(
