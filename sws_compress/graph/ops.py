@@ -23,10 +23,9 @@ from sws_compress.graph.recorded import (
     Body,
     Handle,
     Step,
-    drop_unused,
     inline_small,
     lift_literals,
-    skip_reshapes,
+    tidy,
 )
 
 DOMAIN = "sws"
@@ -204,13 +203,11 @@ class OnnxOps:
             handle.name = name
         functions = [body for key, body in self._bodies.items() if settle or key not in unwritten]
         for body in [*functions, self._main]:
-            skip_reshapes(body)
-            drop_unused(body)
+            tidy(body)
         if settle:
             functions = inline_small(self._main, functions)
             for body in [*functions, self._main]:
-                skip_reshapes(body)
-                drop_unused(body)  # an argument that a body written in place never read
+                tidy(body)  # bodies written in place brought in more, and arguments that they never read
             for body in functions:
                 lift_literals(body, [self._main, *functions])
         named = functions if settle else list(self._bodies.values())

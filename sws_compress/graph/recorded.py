@@ -53,7 +53,14 @@ class Body:
         return self.literals.setdefault(key, (Handle(), array))[0]
 
 
-def skip_reshapes(body: Body) -> None:
+def tidy(body: Body) -> None:
+    """Leave out what is not needed."""
+    _skip_reshapes(body)
+    _merge_equal(body)
+    _drop_unused(body)
+
+
+def _skip_reshapes(body: Body) -> None:
     """Let a Reshape of a Reshape read what the other one reads: a copy less in memory at load, a node less if unused.
 
     No decoder's shapes hold a 0, which would stand for a size of what is reshaped.
@@ -65,7 +72,25 @@ def skip_reshapes(body: Body) -> None:
             reshaped[step.outputs[0]] = step.inputs[0]
 
 
-def drop_unused(body: Body) -> None:
+def _merge_equal(body: Body) -> None:
+    """Compute once what several tensors compute alike, such as the positions of as many symbols; names are kept."""
+    merged: dict[Handle, Handle] = {}
+    known: dict[tuple[object, ...], Step] = {}
+    kept: list[Step] = []
+    for step in body.steps:
+        step.inputs = [merged.get(handle, handle) for handle in step.inputs]
+        called = id(step.body) if step.body else step.operator
+        vectors = tuple(handle.vector for handle in step.outputs)
+        first = known.setdefault((called, tuple(step.inputs), tuple(step.attributes.items()), vectors), step)
+        if first is step or any(handle.name for handle in step.outputs):
+            kept.append(step)
+        else:
+            merged.update(zip(step.outputs, first.outputs, strict=True))
+    body.steps = kept
+    body.outputs = [merged.get(handle, handle) for handle in body.outputs]
+
+
+def _drop_unused(body: Body) -> None:
     """Drop steps and literals that lead to no output; in the main graph, a value with a name is one."""
     needed = set(body.outputs)
     for step in reversed(body.steps):

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from sws_compress.codec import widths
 from sws_compress.codec.cost import LoadCost
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
@@ -227,6 +228,29 @@ def test_many_tensors_share_their_decoder():
     decoded = decoded_weights(packed.data, arrays(dense))
     assert all(decoded[name].tobytes() == array.tobytes() for name, array in arrays(dense).items())
     assert unfolded_nodes(packed.data) == ()
+
+
+def test_what_tensors_compute_alike_is_computed_once(monkeypatch):
+    """Positions of the symbols of two tensors of one size: the Range of strides, which stays in memory at load."""
+    offered = widths.candidates
+
+    def strides(symbols, codebook, cuts, limit):
+        return tuple(code for code in offered(symbols, codebook, cuts) if code.encoding == "strides")
+
+    monkeypatch.setattr(widths, "candidates", strides)
+    dense = lenet(sizes=(300, 300, 300), zeros=(0.3, 0.3))
+    model = as_ir(dense)
+    packed = pack(model, {f"{layer}.weight": palette_of(arrays(dense)[f"{layer}.weight"]) for layer in (0, 2)})
+    assert [tensor.encoding for tensor in packed.tensors] == ["strides", "strides"]
+    nodes = onnx.load_from_string(packed.data).graph.node
+    computed = [(node.op_type, tuple(node.input), str(node.attribute)) for node in nodes]
+    assert len(set(computed)) == len(computed)
+    assert [operator for operator, *_ in computed].count("Range") == 1
+    check_runs(packed.data)
+    assert unfolded_nodes(packed.data) == ()
+    assert [row.encoding for row in inspect_model(packed.data).rows if len(row.shape) > 1] == ["strides", "strides"]
+    decoded = decoded_weights(packed.data, [tensor.name for tensor in packed.tensors])
+    assert all(decoded[name].tobytes() == arrays(dense)[name].tobytes() for name in decoded)
 
 
 def test_inspection_counts_every_byte_once():
