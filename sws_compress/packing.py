@@ -159,8 +159,8 @@ def packed_model(
     tables = [_describe_rows(packed, name, code) for name, code in rows.items()]
     weights = sum(math.prod(palette.shape) for palette in palettes.values())
     share = (load_limit or default_limit(weights)).scaled(1 / max(1, weights))
-    plans = stream_plans(packed, palettes)
-    chosen = best_plan([[*(stream.within(share) for stream in streams), *large] for streams in plans], opset)
+    plans = stream_plans(packed, palettes, share)
+    chosen = best_plan([[*streams, *large] for streams in plans], opset)
     emission = emit(chosen, opset, taken, rows)
     rewrite.insert(packed, emission, [name for stream, _ in chosen for name in stream.names])
     return packed, (*_describe(chosen), *tables)

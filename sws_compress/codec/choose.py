@@ -13,6 +13,7 @@ from sws_compress.codec.blocks import Encode, encode_blocks
 from sws_compress.codec.classes import encode_classes
 from sws_compress.codec.code import Code, Wrapped
 from sws_compress.codec.constant import encode_constant
+from sws_compress.codec.cost import LoadCost, load_cost
 from sws_compress.codec.huffman import encode_huffman
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.radix import encode_radix
@@ -40,12 +41,16 @@ class HalfCodebook(Wrapped):
 
 
 def candidates(
-    symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32], cuts: Sequence[int] = ()
+    symbols: npt.NDArray[np.uint8],
+    codebook: npt.NDArray[np.float32],
+    cuts: Sequence[int] = (),
+    limit: LoadCost | None = None,
 ) -> tuple[Code, ...]:
     """Every applicable code of symbols uint8 (n,) into a codebook float32 (k,) or (k, d); () if n = 0.
 
     Codebook rows that no symbol uses are dropped. A codebook that is exact in float16 comes in both widths. ``cuts``
-    are the positions at which other tensors begin.
+    are the positions at which other tensors begin. With a ``limit`` codes that take time to make are left out where
+    another one within it has hardly ever more bytes; those beyond it are not.
     Raises ArgumentError where a symbol has no row or there are more than 256.
     """
     if symbols.size == 0:
@@ -61,7 +66,9 @@ def candidates(
         codes: tuple[Code | None, ...] = (encode_constant(symbols.size, codebook),)
     else:
         sparse = (encode_sparse(symbols, codebook), *_by_class(symbols, codebook, cuts))
-        codes = (*_dense(symbols, codebook), *_tunstall(symbols, codebook), *sparse, *_nested(symbols, codebook))
+        dense = _dense(symbols, codebook)
+        tunstall = () if _prefix_within(dense, limit) else _tunstall(symbols, codebook)
+        codes = (*dense, *tunstall, *sparse, *_nested(symbols, codebook))
     found = tuple(code for code in codes if code is not None)
     return found + tuple(half(code) for code in found if _exact_in_half(code.codebook))
 
@@ -81,6 +88,12 @@ def _dense(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[Code, ...]:
         codes += [encode_blocks(symbols, codebook, encode)] if codebook.ndim == 1 else []
         codes.append(encode(symbols, codebook))
     return tuple(code for code in codes if code is not None)
+
+
+def _prefix_within(codes: Sequence[Code], limit: LoadCost | None) -> bool:
+    """Whether a prefix code costs at most ``limit``; not if there is none."""
+    prefix = (code for code in codes if code.encoding in ("huffman", "strides"))
+    return limit is not None and any(load_cost(code).within(limit) for code in prefix)
 
 
 def _tunstall(symbols: npt.NDArray[np.uint8], codebook: Array) -> Iterator[Code | None]:

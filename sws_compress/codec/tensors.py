@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import flat_bits, pack_bits
 from sws_compress.codec.code import Code, Program, Scales
+from sws_compress.codec.cost import LoadCost
 from sws_compress.codec.masks import numbered_masks, shared_masks, slice_numbers, worthwhile_masks
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.widths import candidates_of_any_type
@@ -22,13 +23,15 @@ _CAST_BYTES = 16
 """What one more node takes in the file."""
 
 
-def tensor_candidates(members: Sequence[npt.NDArray[np.uint8]], codebook: Array) -> tuple[Code, ...]:
+def tensor_candidates(
+    members: Sequence[npt.NDArray[np.uint8]], codebook: Array, limit: LoadCost | None = None
+) -> tuple[Code, ...]:
     """Every applicable code of tensors of symbols that lie end to end, as they are and without their dead slices.
 
-    ``members``: uint8, of any shapes; for a codebook of vectors one of its rows is one symbol. Errors as in
-    `candidates`.
+    ``members``: uint8, of any shapes; for a codebook of vectors one of its rows is one symbol. ``limit``, and errors,
+    as in `candidates`.
     """
-    plain = candidates_of_any_type(_joined(members), codebook, _cuts(members))
+    plain = candidates_of_any_type(_joined(members), codebook, _cuts(members), limit)
     masks = [worthwhile_masks(member) if codebook.ndim == 1 else None for member in members]
     if not any(masks):
         return plain
@@ -37,7 +40,7 @@ def tensor_candidates(members: Sequence[npt.NDArray[np.uint8]], codebook: Array)
         masks = [worthwhile_masks(member, known) for member in members]
     masks = shared_masks(members, masks)
     compact = [mask.compact(member) if mask else member for mask, member in zip(masks, members, strict=True)]
-    masked = candidates_of_any_type(_joined(compact), codebook, _cuts(compact))
+    masked = candidates_of_any_type(_joined(compact), codebook, _cuts(compact), limit)
     return plain + tuple(replace(code, masks=tuple(masks)) for code in masked)
 
 
@@ -136,13 +139,16 @@ def _scaled(ops: ArrayOps[A], tensor: A, scales: Scales) -> A:
     return product if scales.dtype == np.float32 else ops.cast(product, scales.dtype)
 
 
-def scaled_candidates(symbols: npt.NDArray[np.uint8], codebook: Array, factors: Array) -> tuple[Code, ...]:
+def scaled_candidates(
+    symbols: npt.NDArray[np.uint8], codebook: Array, factors: Array, limit: LoadCost | None = None
+) -> tuple[Code, ...]:
     """`tensor_candidates` of one tensor of the codebook's type that is multiplied by float32 ``factors``.
 
     They broadcast to its shape. Products are of float32; raises ArgumentError where the codebook is not exact in it.
     """
     scales = stored_scales(factors, codebook.dtype)
-    return tuple(replace(code, scales=scales) for code in tensor_candidates([symbols], in_single(codebook)))
+    codes = tensor_candidates([symbols], in_single(codebook), limit)
+    return tuple(replace(code, scales=scales) for code in codes)
 
 
 def stored_scales(factors: Array, dtype: np.dtype[Any]) -> Scales:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sws_compress.codec.choose import candidates
 from sws_compress.codec.code import Code, Wrapped
+from sws_compress.codec.cost import LoadCost
 from sws_compress.codec.ops import A, Array, ArrayOps
 from sws_compress.codec.radix import encode_radix
 from sws_compress.errors import ArgumentError
@@ -41,28 +42,27 @@ class LookUp(Wrapped):
 
 
 def candidates_of_any_type(
-    symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int] = ()
+    symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int] = (), limit: LoadCost | None = None
 ) -> tuple[Code, ...]:
     """`candidates` for a codebook (k,) or (k, d) of any floating-point type; decodes to that type, bit for bit.
 
     Raises ArgumentError as `candidates` does, and for vectors that are not exact in float32.
     """
     if codebook.dtype == np.float32:
-        return candidates(symbols, codebook, cuts)
+        return candidates(symbols, codebook, cuts, limit)
     with np.errstate(over="ignore", invalid="ignore"):
         single = codebook.astype(np.float32)
         exact = single.astype(codebook.dtype).tobytes() == codebook.tobytes()
     if exact:
-        return tuple(
-            replace(code, program=Cast(code.program, codebook.dtype)) for code in candidates(symbols, single, cuts)
-        )
+        codes = candidates(symbols, single, cuts, limit)
+        return tuple(replace(code, program=Cast(code.program, codebook.dtype)) for code in codes)
     if codebook.ndim > 1:
         raise ArgumentError("codebook of vectors must be exact in float32, got other values: round it first")
     counts = np.bincount(symbols, minlength=len(codebook))
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
     number = np.empty(len(codebook), np.uint8)
     number[order] = np.arange(order.size)
-    codes = candidates(number[symbols], _numbers(order.size), cuts)
+    codes = candidates(number[symbols], _numbers(order.size), cuts, limit)
     return tuple(_looked_up(code, codebook[order]) for code in codes)
 
 

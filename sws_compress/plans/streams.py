@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,20 +31,18 @@ class Stream:
     codes: tuple[Code, ...]
     dense_bytes: float
 
-    def within(self, limit: LoadCost) -> Stream:
-        """The same with the codes that cost at most ``limit`` a weight at load."""
-        return replace(self, codes=affordable(self.codes, limit.scaled(sum(map(math.prod, self.shapes)))))
 
+def stream_plans(model: ir.Model, palettes: Mapping[str, Palette], limit: LoadCost) -> Iterator[list[Stream]]:
+    """Ways to part the tensors into streams, with the codes that cost at most ``limit`` a weight at load.
 
-def stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[list[Stream]]:
-    """Ways to part the tensors into streams: each alone; small ones with a larger one that the same node reads (a bias
-    with its weight) if it has all their values; then the vectors still alone all together; all but large ones
-    together."""
+    Each alone; small ones with a larger one that the same node reads (a bias with its weight) if it has all their
+    values; then the vectors still alone all together; all but large ones together.
+    """
     groups = [(name,) for name in palettes]
-    alone = {group: _stream(group, palettes) for group in groups}
+    alone = {group: _stream(group, palettes, limit) for group in groups}
     yield list(alone.values())
     joined = _join_companions(model, palettes)
-    streams = alone | {group: _stream(group, palettes) for group in joined if group not in alone}
+    streams = alone | {group: _stream(group, palettes, limit) for group in joined if group not in alone}
     if len(joined) < len(groups):
         yield [streams[group] for group in joined]
     lone = [group[0] for group in joined if len(group) == 1]
@@ -54,7 +52,7 @@ def stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[l
         pooled = {name for pool in pools for name in pool}
         yield [
             *(streams[group] for group in joined if group[0] not in pooled),
-            *(_stream(pool, palettes) for pool in pools),
+            *(_stream(pool, palettes, limit) for pool in pools),
         ]
     every = [name for group in joined for name in group]
     middling = [name for name in every if _shares(palettes[name]) and palettes[name].indices.size <= _MIDDLING]
@@ -62,7 +60,7 @@ def stream_plans(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[l
         pooled = {name for pool in pools for name in pool}
         yield [
             *(alone[name,] for name in every if name not in pooled),
-            *(_stream(pool, palettes) for pool in pools),
+            *(_stream(pool, palettes, limit) for pool in pools),
         ]
 
 
@@ -120,7 +118,8 @@ def _bits(palette: Palette) -> npt.NDArray[np.unsignedinteger]:
     return bit_patterns(palette.codebook[np.flatnonzero(palette.counts)])
 
 
-def _stream(names: Sequence[str], palettes: Mapping[str, Palette]) -> Stream:
+def _stream(names: Sequence[str], palettes: Mapping[str, Palette], limit: LoadCost) -> Stream:
+    """``limit``: for a weight."""
     members = [palettes[name] for name in names]
     dtype = members[0].codebook.dtype
     scales = members[0].scales
@@ -130,12 +129,16 @@ def _stream(names: Sequence[str], palettes: Mapping[str, Palette]) -> Stream:
         of_union = [np.searchsorted(union, bit_patterns(member.codebook)).astype(np.uint8) for member in members]
         joined = [number[member.indices] for number, member in zip(of_union, members, strict=True)]
         symbols, codebook = [_shaped(*pair) for pair in zip(members, joined, strict=True)], union.view(dtype)
+    shapes = tuple(member.shape for member in members)
+    limit = limit.scaled(sum(map(math.prod, shapes)))
+    if scales is None:
+        codes = tensor_candidates(symbols, codebook, limit)
+    else:
+        codes = scaled_candidates(symbols[0], codebook, scales.broadcast(shapes[0]), limit)
     return Stream(
         tuple(names),
-        tuple(member.shape for member in members),
-        tensor_candidates(symbols, codebook)
-        if scales is None
-        else scaled_candidates(symbols[0], codebook, scales.broadcast(members[0].shape)),
+        shapes,
+        affordable(codes, limit),
         sum(dtype.itemsize * math.prod(member.shape) + 12 for member in members),
     )
 

@@ -13,9 +13,9 @@ from sws_compress.errors import ArgumentError
 BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 
 
-def bell(count, dtype=np.float32):
+def bell(count, dtype=np.float32, limit=None):
     symbols = np.random.default_rng(0).choice(16, count, p=BELL / BELL.sum()).astype(np.uint8)
-    return candidates_of_any_type(symbols, np.linspace(-1.7, 1, 16).astype(dtype))
+    return candidates_of_any_type(symbols, np.linspace(-1.7, 1, 16).astype(dtype), limit=limit)
 
 
 def test_estimates_are_those_measured_for_nine_million_weights():
@@ -66,3 +66,12 @@ def test_only_codes_within_the_limit_are_affordable():
     assert {code.encoding for code in affordable(codes, LoadCost(1.0, 1.1e6))} == {"radix"}
     assert [code.encoding for code in affordable(codes, LoadCost(0.0, 0.0))] == ["radix"]
     assert affordable(candidates(np.empty(0, np.uint8), BELL.astype(np.float32)), LoadCost(0.0, 0.0)) == ()
+
+
+def test_tunstall_codes_are_made_where_no_prefix_code_is_affordable():
+    every = bell(70_000)
+    assert any(code.encoding == "tunstall" for code in every)
+    assert not any(code.encoding == "tunstall" for code in bell(70_000, limit=LoadCost(1.0, 1e9)))
+    prefix = min(load_cost(code).peak_bytes for code in every if code.encoding in ("huffman", "strides"))
+    scarce = bell(70_000, limit=LoadCost(1.0, 0.99 * prefix))
+    assert [code.encoding for code in scarce] == [code.encoding for code in every]

@@ -49,9 +49,11 @@ def forced(request, monkeypatch):
     """A model packed with one encoding, and its weights."""
     weights, encoding = CASES[request.param]
     offered = widths.candidates
-    monkeypatch.setattr(
-        widths, "candidates", lambda *args: tuple(code for code in offered(*args) if code.encoding == encoding)
-    )
+
+    def one_encoding(symbols, codebook, cuts, limit):
+        return tuple(code for code in offered(symbols, codebook, cuts) if code.encoding == encoding)
+
+    monkeypatch.setattr(widths, "candidates", one_encoding)
     packed = packing.pack(as_ir(matmul_model(weights)), {"W": palette_of(weights)})
     assert [tensor.encoding for tensor in packed.tensors] == [encoding]
     return weights, packed.data
