@@ -38,6 +38,7 @@ class Config:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-5
     max_shift: int = 1
+    dropout: float = 0.0
 
 
 def train_epoch(
@@ -60,7 +61,9 @@ def train_epoch(
 @torch.no_grad()
 def error_and_loss(model: LeNet300100, data: Split) -> tuple[float, float]:
     """Share of wrong answers in percent, and the mean cross-entropy in nats."""
+    model.eval()
     logits = model(data.images.flatten(1))
+    model.train()
     wrong = int((logits.argmax(1) != data.labels).sum())
     return 100 * wrong / len(data.labels), float(cross_entropy(logits, data.labels))
 
@@ -69,7 +72,7 @@ def train(config: Config, training: Split, validation: Split) -> tuple[LeNet3001
     """The network of the best epoch by (validation error, validation loss), and that epoch's figures."""
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
-    model = LeNet300100()
+    model = LeNet300100(config.dropout)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     steps = config.epochs * -(-len(training.labels) // config.batch_size)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

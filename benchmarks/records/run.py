@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 from collections.abc import Iterable
@@ -53,8 +54,10 @@ class Problem:
     test: Split
 
 
-def problem(net: str, batch_size: int, *, augment: bool, every: bool, float_net: Path | None) -> Problem:
-    """``every``: trained on the validation images too."""
+def problem(
+    net: str, batch_size: int, *, augment: bool, every: bool, float_net: Path | None, dropout: float
+) -> Problem:
+    """``every``: trained on the validation images too. ``float_net`` and ``dropout``: of LeNet-300-100."""
     cifar = net.startswith("cifar")
     training, validation, test = load_cifar(data_folder()) if cifar else load_mnist(MNIST)
     if every:
@@ -66,7 +69,7 @@ def problem(net: str, batch_size: int, *, augment: bool, every: bool, float_net:
     if net == "lenet_5":
         return Problem(load(net, FOLDER), ImageBatches(batches), as_images(validation), as_images(test))
     flat = [Split(split.images.flatten(1), split.labels) for split in (validation, test)]
-    return Problem(load_lenet(float_net or LENET), batches, *flat)
+    return Problem(load_lenet(float_net or LENET, dropout), batches, *flat)
 
 
 def file_error_percent(path: Path, split: Split) -> float:
@@ -107,6 +110,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=float, default=7e-4)
     parser.add_argument("--distillation", type=float, default=0.7, help="share of the teacher in the loss")
     parser.add_argument("--temperature", type=float, default=3.0)
+    parser.add_argument("--teacher", choices=NETS[1:], help="a larger network (default: the float network itself)")
+    parser.add_argument("--label-smoothing", type=float, default=0.0)
+    parser.add_argument("--dropout", type=float, default=0.0, help="of the hidden units of LeNet-300-100")
     parser.add_argument("--schedule", action="append", default=[], metavar="NAME=VALUE", help="of train.schedule")
     parser.add_argument("--no-augmentation", action="store_true")
     parser.add_argument("--plain", action="store_true")
@@ -128,7 +134,12 @@ def main() -> None:
     cifar = options.net.startswith("cifar")
     augment = not (options.plain or options.no_augmentation)
     data = problem(
-        options.net, options.batch_size, augment=augment, every=options.all_images, float_net=options.float_net
+        options.net,
+        options.batch_size,
+        augment=augment,
+        every=options.all_images,
+        float_net=options.float_net,
+        dropout=options.dropout,
     )
     example = _pixels(data.validation.images[:8])
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -136,13 +147,17 @@ def main() -> None:
     schedule = dataclasses.replace(Schedule(), **{k: float(v) for k, v in (s.split("=") for s in options.schedule)})
     teacher = None
     if options.distillation and not options.plain:
-        teacher = Distillation(weight=options.distillation, temperature=options.temperature)
+        teacher = Distillation(
+            weight=options.distillation,
+            temperature=options.temperature,
+            teacher=load(options.teacher, FOLDER) if options.teacher else None,
+        )
     progress = Console(file=sys.stderr)
     result = compress(
         data.model,
         output,
         train=data.train,
-        loss=cross_entropy,
+        loss=functools.partial(cross_entropy, label_smoothing=options.label_smoothing),
         evaluate=None if options.all_images else lambda model: -error_percent(model, data.validation),
         example_inputs=example,
         target_bytes=options.target_bytes,

@@ -32,13 +32,15 @@ Loss = Callable[[Any, Any], torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """The float network as teacher: ``weight`` of temperature * KL(teacher || student) in the loss (Hinton 2015).
+    """A teacher: ``weight`` of temperature * KL(teacher || student) in the loss (Hinton 2015).
 
-    Classes lie on dimension 1 of the model's output, as in torch's cross_entropy.
+    The teacher is the float network, or another ``teacher`` that takes the same inputs, such as a larger network.
+    Classes lie on dimension 1 of the outputs, as in torch's cross_entropy.
     """
 
     weight: float = 0.7
     temperature: float = 3.0
+    teacher: nn.Module | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 1:
@@ -177,7 +179,8 @@ class _Run:
             raise ModelError("a model must have trainable parameters, got none: set requires_grad")
         self.device = self.trainable[0].device
         self.total_steps = settings.epochs * batches_per_epoch(train)
-        self.teacher = _frozen_copy(model) if settings.distillation else None
+        distillation = settings.distillation
+        self.teacher = _frozen_copy(distillation.teacher or model, self.device) if distillation else None
         self.optimizer = torch.optim.Adam(self.trainable, lr=settings.learning_rate, fused=self.device.type != "mps")
         self.prior = SoftWeightSharing(
             model,
@@ -335,8 +338,8 @@ def _float32(outputs: Any) -> Any:
     return outputs.float() if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() else outputs
 
 
-def _frozen_copy(model: nn.Module) -> nn.Module:
-    teacher = copy.deepcopy(model).eval()
+def _frozen_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    teacher = copy.deepcopy(model).to(device).eval()
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
     return teacher

@@ -133,6 +133,19 @@ def test_loss_is_the_mean_of_labels_and_teacher() -> None:
     assert seen[0].loss == pytest.approx(wanted, rel=1e-5)
 
 
+def test_another_network_may_be_the_teacher() -> None:
+    pixels, labels = (part[:50] for part in data())
+    model, other = trained(), nn.Sequential(*trained(), nn.Linear(10, 10))
+    kept = copy.deepcopy(other)
+    with torch.no_grad():
+        student, wanted = (net(pixels).double().tolist() for net in (model, copy.deepcopy(other).eval()))
+    seen: list[Progress] = []
+    distillation = Distillation(weight=1.0, temperature=2.0, teacher=other)
+    tune(model, [(pixels, labels)], replace(SHORT, epochs=1, distillation=distillation), on_progress=seen.append)
+    assert seen[0].loss == pytest.approx(reference.distillation(student, wanted, 2.0), rel=1e-5)
+    assert_same(other, kept)
+
+
 @pytest.mark.parametrize("form", ["tensor", "tuple", "list", "pair"])
 def test_unlabelled_batches_learn_from_the_teacher_alone(form: str) -> None:
     pixels, labels = data()
