@@ -64,12 +64,18 @@ def problem(
         pairs = ((training.images, validation.images), (training.labels, validation.labels))
         training = Split(*map(torch.cat, pairs))
     if cifar:
-        return Problem(load(net, FOLDER), CifarBatches(training, batch_size, augment=augment), validation, test)
+        return Problem(convolutional(net), CifarBatches(training, batch_size, augment=augment), validation, test)
     batches = ShiftedBatches(training, batch_size, max_shift=int(augment))
     if net == "lenet_5":
-        return Problem(load(net, FOLDER), ImageBatches(batches), as_images(validation), as_images(test))
+        return Problem(convolutional(net), ImageBatches(batches), as_images(validation), as_images(test))
     flat = [Split(split.images.flatten(1), split.labels) for split in (validation, test)]
     return Problem(load_lenet(float_net or LENET, dropout), batches, *flat)
+
+
+def convolutional(net: str) -> nn.Module:
+    """The float network with channels last in memory: a step of LeNet-5 takes half the time on one core."""
+    model: nn.Module = load(net, FOLDER).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def file_error_percent(path: Path, split: Split) -> float:

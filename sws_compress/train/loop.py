@@ -248,9 +248,11 @@ class _Run:
         if not math.isfinite(value):
             self._rescue("loss", value, good)
         gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
-        largest = float(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf))
-        if not math.isfinite(largest):
-            self._rescue("gradients", largest, good)
+        # The Euclidean norm takes a thirtieth of the time of the largest gradient, but overflows earlier.
+        if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
+            largest = float(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf))
+            if not math.isfinite(largest):
+                self._rescue("gradients", largest, good)
         return value
 
     def _progress(self, loss: float) -> Progress:
