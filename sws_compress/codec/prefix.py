@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-_BISECTIONS = 40
+_SECTIONS, _SECTIONINGS = 32, 8
+"""The multiplier is found to 2^-40 of where it may lie."""
 
 _GAPS = ((1, 1, 2), (1, 2, 2), (1, 2, 3), (2, 2, 2), (2, 2, 3), (2, 3, 3), (1, 1, 2, 3), (1, 2, 2, 3), (2, 2, 2, 3))
 """Differences of lengths that are tried."""
@@ -54,16 +55,19 @@ def restricted_lengths(counts: npt.NDArray[np.integer], allowed: Sequence[int]) 
     # Length j + 1 is better than length j where counts (l_(j+1) - l_j) < mu (2^-l_j - 2^-l_(j+1)).
     slopes = (cells[:-1] - cells[1:]) / np.diff(options)
 
-    def numbers(multiplier: float) -> npt.NDArray[np.int64]:
-        """How many symbols have each length: the rarer, the longer."""
-        longer = np.searchsorted(rising, multiplier * slopes)
-        return np.asarray(-np.diff(longer, prepend=order.size, append=0), np.int64)
+    def numbers(multipliers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        """How many symbols have each length, a row for each multiplier: the rarer, the longer."""
+        longer = np.searchsorted(rising, np.multiply.outer(multipliers, slopes))
+        bounds = np.zeros((multipliers.size, options.size + 1), np.int64)
+        bounds[:, 0], bounds[:, 1:-1] = order.size, longer
+        return bounds[:, :-1] - bounds[:, 1:]
 
     low, high = 0.0, 1.0 + float(rising[-1]) / float(slopes.min(initial=1.0))
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (low, middle) if numbers(middle) @ cells <= room else (middle, high)
-    having = numbers(high)
+    for _ in range(_SECTIONINGS):
+        inner = np.linspace(low, high, _SECTIONS + 1)
+        fits = int(np.argmax(numbers(inner[1:]) @ cells <= room))  # the last one does
+        low, high = inner[fits], inner[fits + 1]
+    having = numbers(np.array([high]))[0]
     for shorter in range(len(options) - 1):
         gain = int(cells[shorter] - cells[shorter + 1])
         promoted = min(int(having[shorter + 1]), (room - int(having @ cells)) // gain)
