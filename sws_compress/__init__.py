@@ -2,6 +2,7 @@
 
 ``compress``, ``export``, ``verify``, ``inspect`` and ``expand`` are the whole way in one call each;
 ``clusters`` and ``picture`` show which weights share a value;
+``Distillation`` lets a teacher help, by default the float network;
 ``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with ``save_checkpoint``,
 ``load_checkpoint`` and ``lost_ranks_told`` beside it; ``WeightFrames`` makes a film of it;
 ``Mixture`` and ``Palette`` are what the steps hand on. Each is imported when it is first used (PEP 562),
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from sws_compress.mixture.snap import Palette
     from sws_compress.report.frames import WeightFrames
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
+    from sws_compress.train.distillation import Distillation
     from sws_compress.train.prior import SoftWeightSharing
     from sws_compress.train.ranks import lost_ranks_told
 
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentError",
     "DataError",
+    "Distillation",
     "LoadCost",
     "Mixture",
     "ModelError",
@@ -64,6 +67,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Distillation": "sws_compress.train.distillation",
     "LoadCost": "sws_compress.codec.cost",
     "Mixture": "sws_compress.mixture.params",
     "Palette": "sws_compress.mixture.snap",

@@ -18,7 +18,7 @@ import sws_compress as sws
 from sws_compress.graph.verify import decoded_weights, unfolded_nodes
 from sws_compress.report.result import CompressionResult
 from sws_compress.sessions import run_model
-from sws_compress.train.loop import Distillation
+from sws_compress.train.distillation import Distillation
 from tests.models import Mlp, answers, batches, gaussian, make, torch_answers, write_mlp
 
 KINDS = ("mlp", "cnn", "lstm", "gru", "tied", "two")

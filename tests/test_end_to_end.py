@@ -13,7 +13,7 @@ from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.demo.run import error_percent
 from sws_compress.graph.verify import unfolded_nodes
 from sws_compress.shipping import dense_onnx
-from sws_compress.train.loop import Distillation
+from sws_compress.train.distillation import Distillation
 from sws_compress.train.select import Sharing
 
 

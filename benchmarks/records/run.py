@@ -36,7 +36,7 @@ from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.graph.from_torch import from_torch
 from sws_compress.packing import find_palettes, pack
 from sws_compress.sessions import open_model
-from sws_compress.train.loop import Distillation
+from sws_compress.train.distillation import Distillation
 from sws_compress.train.schedule import Schedule
 from sws_compress.train.select import Sharing
 

@@ -16,7 +16,7 @@ from sws_compress.demo.lenet import LeNet300100
 from sws_compress.demo.mnist import Split
 
 REACH = 1  # pixels by which digits are shifted
-TEACHER_SHARE, TEMPERATURE = 0.7, 3.0  # defaults of train.loop.Distillation
+TEACHER_SHARE, TEMPERATURE = 0.7, 3.0  # defaults of train.distillation.Distillation
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from sws_compress.report.result import CompressionResult
 from sws_compress.report.tables import compression_table
 from sws_compress.sessions import run_model
 from sws_compress.shipping import dense_onnx
-from sws_compress.train.loop import Distillation
+from sws_compress.train.distillation import Distillation
 from sws_compress.train.select import Sharing
 
 # Chosen on the last 5,000 training images.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import math
 import os
@@ -13,13 +12,13 @@ from typing import Any, NoReturn
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.files import write_atomically
 from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette
 from sws_compress.train.batches import batches_per_epoch, inputs_and_targets, moved, no_batches, seeded
+from sws_compress.train.distillation import Distillation, distillation_loss, frozen_copy
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import ALONE
@@ -28,27 +27,6 @@ from sws_compress.train.select import Selection, Sharing
 from sws_compress.train.steering import Goal, Measures, Steering
 
 Loss = Callable[[Any, Any], torch.Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distillation:
-    """A teacher: ``weight`` of temperature * KL(teacher || student) in the loss (Hinton 2015).
-
-    The teacher is the float network, or another ``teacher`` that takes the same inputs, such as a larger network.
-    Classes lie on dimension 1 of the outputs, as in torch's cross_entropy.
-    """
-
-    weight: float = 0.7
-    temperature: float = 3.0
-    teacher: nn.Module | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.weight <= 1:
-            raise ArgumentError(
-                f"distillation weight must be in (0, 1], got {self.weight}: leave distillation out for 0"
-            )
-        if not self.temperature > 0:
-            raise ArgumentError(f"distillation temperature must be > 0, got {self.temperature}: 3 is usual")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +158,7 @@ class _Run:
         self.device = self.trainable[0].device
         self.total_steps = settings.epochs * batches_per_epoch(train)
         distillation = settings.distillation
-        self.teacher = _frozen_copy(distillation.teacher or model, self.device) if distillation else None
+        self.teacher = frozen_copy(distillation.teacher or model, self.device) if distillation else None
         self.optimizer = torch.optim.Adam(self.trainable, lr=settings.learning_rate, fused=self.device.type != "mps")
         self.prior = SoftWeightSharing(
             model,
@@ -283,7 +261,7 @@ class _Run:
         if distillation and self.teacher is not None:
             with torch.no_grad(), self._precision():
                 wanted = _float32(self.teacher(*inputs))
-            parts.append(share * _distillation_loss(outputs, wanted, distillation.temperature))
+            parts.append(share * distillation_loss(outputs, wanted, distillation.temperature))
         return torch.stack(parts).sum()
 
     # -- state ------------------------------------------------------------------------------------------------------
@@ -338,22 +316,3 @@ class _Run:
 def _float32(outputs: Any) -> Any:
     """Half precision outputs of autocast, widened for the loss."""
     return outputs.float() if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() else outputs
-
-
-def _frozen_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    teacher = copy.deepcopy(model).to(device).eval()
-    for parameter in teacher.parameters():
-        parameter.requires_grad_(False)
-    return teacher
-
-
-def _distillation_loss(outputs: Any, wanted: Any, temperature: float) -> torch.Tensor:
-    """temperature * KL(teacher || student) of softened classes on dimension 1, mean over all other dimensions."""
-    if not isinstance(outputs, torch.Tensor):
-        raise ArgumentError(
-            f"distillation must have a model of one output tensor, got {type(outputs).__name__}: "
-            "leave distillation out and give a loss"
-        )
-    student = functional.log_softmax(outputs / temperature, dim=1)
-    teacher = functional.log_softmax(wanted / temperature, dim=1)
-    return temperature * (teacher.exp() * (teacher - student)).sum(1).mean()

@@ -26,7 +26,7 @@ from benchmarks.records.gradient_mixture import (
 from benchmarks.records.taught import TaughtBatches, drop_dead_units, taught_batches, taught_loss
 from sws_compress.demo.lenet import LeNet300100
 from sws_compress.demo.mnist import Split
-from sws_compress.train.loop import Distillation, _distillation_loss
+from sws_compress.train.distillation import Distillation, distillation_loss
 
 
 def lopsided_split(count: int = 37) -> Split:
@@ -72,7 +72,7 @@ def test_loss_is_that_of_the_loop_with_a_teacher() -> None:
     outputs, wanted, labels = torch.randn(5, 10), 3 * torch.randn(5, 10), torch.tensor([3, 0, 9, 9, 4])
     teacher = Distillation()
     expected = (1 - teacher.weight) * functional.cross_entropy(outputs, labels)
-    expected += teacher.weight * _distillation_loss(outputs, wanted, teacher.temperature)
+    expected += teacher.weight * distillation_loss(outputs, wanted, teacher.temperature)
     torch.testing.assert_close(taught_loss(outputs, torch.cat([labels[:, None].float(), wanted], 1)), expected)
 
 

@@ -16,7 +16,8 @@ from sws_compress.errors import ArgumentError, DataError, ModelError, TrainingEr
 from sws_compress.mixture.cluster import cluster
 from sws_compress.mixture.snap import Palette
 from sws_compress.train.batches import inputs_and_targets
-from sws_compress.train.loop import Distillation, FineTuning, Progress, fine_tune
+from sws_compress.train.distillation import Distillation
+from sws_compress.train.loop import FineTuning, Progress, fine_tune
 from tests import reference
 from tests.train.digits import TRAINING, Batches, accuracy, data, trained
 from tests.train.runs import SHORT, Dropping, Failing, assert_same, tune

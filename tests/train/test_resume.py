@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError
-from sws_compress.train.loop import Distillation, Progress
+from sws_compress.train.distillation import Distillation
+from sws_compress.train.loop import Progress
 from sws_compress.train.schedule import Stage
 from tests.train.digits import Batches, trained
 from tests.train.runs import SHORT, Dropping, Failing, KilledError, assert_same, tune
