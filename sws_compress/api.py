@@ -120,7 +120,7 @@ def compress(
                     norms are folded into their scale and shift first. None keeps them in float32
     bfloat16        train under torch.autocast: faster where the processor has it; the file is float32 all the same
     epochs          length of the whole run, ``learning_rate`` of Adam at its start, ``schedule`` how it tightens
-    distillation    the float network as a teacher; see ``Distillation``
+    distillation    a teacher, by default the float network; see ``Distillation``
     state           file that the training state is saved to after every epoch; a run that finds one goes on from it
     log             .csv or .jsonl file, or folder for TensorBoard, that gets loss, metric and sizes as the run goes;
                     or a function, which gets ``train.loop.Progress``; see ``watching``

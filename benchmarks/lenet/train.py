@@ -49,6 +49,7 @@ def train_epoch(
     config: Config,
     generator: torch.Generator,
 ) -> None:
+    model.train()
     for batch in torch.randperm(len(data.labels), generator=generator).split(config.batch_size):
         images = shift_randomly(data.images[batch], config.max_shift, generator)
         loss = cross_entropy(model(images.flatten(1)), data.labels[batch])
@@ -63,7 +64,6 @@ def error_and_loss(model: LeNet300100, data: Split) -> tuple[float, float]:
     """Share of wrong answers in percent, and the mean cross-entropy in nats."""
     model.eval()
     logits = model(data.images.flatten(1))
-    model.train()
     wrong = int((logits.argmax(1) != data.labels).sum())
     return 100 * wrong / len(data.labels), float(cross_entropy(logits, data.labels))
 

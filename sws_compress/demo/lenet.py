@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout
 
 from sws_compress.errors import ModelError
 
@@ -15,29 +16,26 @@ class LeNet300100(nn.Module):
     """Multi-layer perceptron 784-300-100-10 with ReLU.
 
     Takes pixels in [0, 1], float32, shape (n, 784); returns logits, float32, shape (n, 10). While it trains, the share
-    ``dropout`` of the hidden units is left out (Srivastava et al. 2014).
+    ``dropped`` of the hidden units is left out (Srivastava et al. 2014).
     """
 
-    def __init__(self, dropout: float = 0.0) -> None:
+    def __init__(self, dropped: float = 0.0) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropped = dropped
         self.fc1 = nn.Linear(784, 300)
         self.fc2 = nn.Linear(300, 100)
         self.fc3 = nn.Linear(100, 10)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        hidden = self._kept(torch.relu(self.fc1(pixels)))
-        hidden = self._kept(torch.relu(self.fc2(hidden)))
+        hidden = dropout(torch.relu(self.fc1(pixels)), self.dropped, self.training)
+        hidden = dropout(torch.relu(self.fc2(hidden)), self.dropped, self.training)
         logits: Tensor = self.fc3(hidden)
         return logits
 
-    def _kept(self, hidden: Tensor) -> Tensor:
-        return nn.functional.dropout(hidden, self.dropout) if self.training and self.dropout else hidden
 
-
-def load_lenet(path: Path, dropout: float = 0.0) -> LeNet300100:
+def load_lenet(path: Path, dropped: float = 0.0) -> LeNet300100:
     """The network with weights from an ``.npz`` file of float32 arrays named as in ``state_dict``."""
-    model = LeNet300100(dropout)
+    model = LeNet300100(dropped)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})

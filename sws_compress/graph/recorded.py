@@ -79,8 +79,8 @@ def _merge_equal(body: Body) -> None:
     kept: list[Step] = []
     for step in body.steps:
         step.inputs = [merged.get(handle, handle) for handle in step.inputs]
-        called = id(step.body) if step.body else step.operator
         vectors = tuple(handle.vector for handle in step.outputs)
+        called = step.body or step.operator
         first = known.setdefault((called, tuple(step.inputs), tuple(step.attributes.items()), vectors), step)
         if first is step or any(handle.name for handle in step.outputs):
             kept.append(step)

@@ -9,6 +9,18 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
+from sws_compress.codec import widths
+from sws_compress.codec.choose import candidates
+
+
+def offer_only(monkeypatch, encoding):
+    """From now on tensors are packed by codes of one encoding or not at all, whatever loading may cost."""
+
+    def one_encoding(symbols, codebook, cuts, limit):
+        return tuple(code for code in candidates(symbols, codebook, cuts) if code.encoding == encoding)
+
+    monkeypatch.setattr(widths, "candidates", one_encoding)
+
 
 def few_values(shape, codebook, shares, seed=0):
     shares = np.asarray(shares, float)

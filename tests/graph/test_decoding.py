@@ -9,10 +9,10 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from sws_compress import packing
-from sws_compress.codec import NumpyOps, candidates, widths
+from sws_compress.codec import NumpyOps, candidates
 from sws_compress.graph.verify import check_runs, decoded_weights, unfolded_nodes
 from sws_compress.mixture.snap import Palette, palette_of
-from tests.graph.models import as_ir, few_values, matmul_model
+from tests.graph.models import as_ir, few_values, matmul_model, offer_only
 
 BELL = np.exp(-(np.linspace(-3, 3, 16) ** 2))
 BELL_OF_256 = np.exp(-(np.linspace(-3.5, 3.5, 256) ** 2) / 2)
@@ -48,12 +48,7 @@ CASES = {
 def forced(request, monkeypatch):
     """A model packed with one encoding, and its weights."""
     weights, encoding = CASES[request.param]
-    offered = widths.candidates
-
-    def one_encoding(symbols, codebook, cuts, limit):
-        return tuple(code for code in offered(symbols, codebook, cuts) if code.encoding == encoding)
-
-    monkeypatch.setattr(widths, "candidates", one_encoding)
+    offer_only(monkeypatch, encoding)
     packed = packing.pack(as_ir(matmul_model(weights)), {"W": palette_of(weights)})
     assert [tensor.encoding for tensor in packed.tensors] == [encoding]
     return weights, packed.data
@@ -105,13 +100,8 @@ def test_vectors(monkeypatch):
     random = np.random.default_rng(5)
     codebook = random.standard_normal((9, 2)).astype(np.float32)
     palette = Palette(codebook, random.choice(9, 700, p=np.arange(9) / 36).astype(np.uint8), (35, 40))
-    offered = widths.candidates
     for encoding in ("radix", "huffman"):
-        monkeypatch.setattr(
-            widths,
-            "candidates",
-            lambda *args, wanted=encoding: tuple(code for code in offered(*args) if code.encoding == wanted),
-        )
+        offer_only(monkeypatch, encoding)
         packed = packing.pack(as_ir(matmul_model(palette.expand())), {"W": palette})
         assert packed.tensors[0].encoding == encoding
         assert decoded_weights(packed.data, ["W"])["W"].tobytes() == palette.expand().tobytes()

@@ -8,7 +8,6 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress.codec import widths
 from sws_compress.codec.cost import LoadCost
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.graph.inspect import inspect_model
@@ -17,7 +16,7 @@ from sws_compress.graph.verify import check_runs, compare_outputs, decoded_weigh
 from sws_compress.mixture.snap import palette_of
 from sws_compress.packing import find_palettes, pack
 from sws_compress.plans import streams
-from tests.graph.models import as_ir, few_values, lenet, matmul_model
+from tests.graph.models import as_ir, few_values, lenet, matmul_model, offer_only
 
 
 def packed_lenet(**options):
@@ -232,12 +231,7 @@ def test_many_tensors_share_their_decoder():
 
 def test_what_tensors_compute_alike_is_computed_once(monkeypatch):
     """Positions of the symbols of two tensors of one size: the Range of strides, which stays in memory at load."""
-    offered = widths.candidates
-
-    def strides(symbols, codebook, cuts, limit):
-        return tuple(code for code in offered(symbols, codebook, cuts) if code.encoding == "strides")
-
-    monkeypatch.setattr(widths, "candidates", strides)
+    offer_only(monkeypatch, "strides")
     dense = lenet(sizes=(300, 300, 300), zeros=(0.3, 0.3))
     model = as_ir(dense)
     packed = pack(model, {f"{layer}.weight": palette_of(arrays(dense)[f"{layer}.weight"]) for layer in (0, 2)})

@@ -12,7 +12,7 @@ from sws_compress.codec import NumpyOps, widths
 from sws_compress.graph.verify import check_runs, compare_outputs, decoded_weights, unfolded_nodes
 from sws_compress.mixture.snap import Palette, palette_of
 from sws_compress.packing import find_palettes, pack
-from tests.graph.models import as_ir, few_values
+from tests.graph.models import as_ir, few_values, offer_only
 
 TYPES = {
     "float16": (np.float16, TensorProto.FLOAT16),
@@ -50,10 +50,7 @@ def test_every_type_and_encoding_round_trips(name, encoding, monkeypatch):
     dtype, element_type = TYPES[name]
     codebook = np.array([-1.7, -0.0 if encoding == "radix" else 3e-7, 0, 0.3, 2.1], np.float64).astype(dtype)
     weights = codebook[few_values((71, 131), np.arange(5), SHARES[encoding]).astype(int)]
-    offered = widths.candidates
-    monkeypatch.setattr(
-        widths, "candidates", lambda *args: tuple(code for code in offered(*args) if code.encoding == encoding)
-    )
+    offer_only(monkeypatch, encoding)
     dense = model_of(weights, element_type)
     packed = pack(as_ir(dense), find_palettes(as_ir(dense)))
     assert [tensor.encoding for tensor in packed.tensors] == [encoding]
