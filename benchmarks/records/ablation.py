@@ -29,6 +29,9 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no codebook tuning": ("--schedule", "tune_rate=0"),
     "size reached at 45 % instead of 65 %": ("--schedule", "target_at=0.45"),
     "size reached at 90 % instead of 65 %": ("--schedule", "target_at=0.9"),
+    "no sensitivities": ("--schedule", "sensitivity_power=0"),
+    "sensitivities to the power of 0.5 instead of 0.75": ("--schedule", "sensitivity_power=0.5"),
+    "sensitivities to the power of 1 instead of 0.75": ("--schedule", "sensitivity_power=1"),
     "4 components": ("--components", "4"),
     "16 components": ("--components", "16"),
     "learning rate 7e-4": ("--learning-rate", "7e-4"),
@@ -58,7 +61,7 @@ def main() -> None:
         runs = [run(label, options, arguments, seed) for seed in range(arguments.seeds)]
         errors = [one["validation_error_percent"] for one in runs]
         rows.append({"variant": label, "mean_error_percent": statistics.mean(errors), "runs": runs})
-        print(f"{label:42} {rows[-1]['mean_error_percent']:.2f}  {errors}", flush=True)
+        print(f"{label:50} {rows[-1]['mean_error_percent']:.2f}  {errors}", flush=True)
     report = {"settings": vars(arguments), "rows": rows, "environment": environment()}
     (FOLDER / "ablation.json").write_text(json.dumps(report, indent=2) + "\n")
 

@@ -122,17 +122,19 @@ def column_sums(second_moment: torch.Tensor) -> torch.Tensor:
     return rows.sum(0, dtype=torch.float64)
 
 
-def sensitivity_factors(second_moment: torch.Tensor, column_means: torch.Tensor | None = None) -> torch.Tensor:
-    """Rank-one root of squared gradients: sqrt(row mean * column mean / mean) for matrices, elementwise for vectors.
+def sensitivity_factors(
+    second_moment: torch.Tensor, power: float, column_means: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Squared gradients to a power: row mean * column mean / mean of matrices, elementwise of vectors.
 
     second_moment: (out, ...) non-negative, all rows, or some of them with the ``column_means`` of all. A single entry
     of Adam's second moment is noisy; its row and column means are not, and for a linear layer the expectation of the
     squared gradient nearly factorises that way (Adafactor, Shazeer & Stern 2018).
     """
     if second_moment.dim() < 2:
-        return second_moment.sqrt()
+        return second_moment.pow(power)
     matrix = second_moment.flatten(1)  # reshape would not know how many columns no rows have
     rows = matrix.mean(1, keepdim=True)
     columns = matrix.mean(0, keepdim=True) if column_means is None else column_means.to(matrix.dtype)[None]
     mean = (rows if column_means is None else columns).mean().clamp_min(torch.finfo(matrix.dtype).tiny)
-    return (rows * columns / mean).sqrt().reshape(second_moment.shape)
+    return (rows * columns / mean).pow(power).reshape(second_moment.shape)

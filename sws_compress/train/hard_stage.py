@@ -27,11 +27,19 @@ class HardStage:
     """Straight-through training of snapped weights: see ``step`` and ``update``.
 
     The model's parameters hold snapped values; the optimiser's move on them is carried over to the latent weights,
-    which is the straight-through estimator without any hook in the forward pass.
+    which is the straight-through estimator without any hook in the forward pass. Sensitivities are expected squared
+    gradients to ``sensitivity_power``.
     """
 
-    def __init__(self, groups: Sequence[ParameterGroup], mixtures: Sequence[Mixture], ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self,
+        groups: Sequence[ParameterGroup],
+        mixtures: Sequence[Mixture],
+        sensitivity_power: float,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.groups = groups
+        self.sensitivity_power = sensitivity_power
         self.ranks = ranks
         self.rate = START_RATE
         self.updates = 0
@@ -102,7 +110,7 @@ class HardStage:
         """
         if self.updates % SENSITIVITY_EVERY == 0:
             latents, squares = [state.latent for state in self.states], [state.squares for state in self.states]
-            found = sensitivities(optimizer, self.groups, latents, squares, self.ranks)
+            found = sensitivities(optimizer, self.groups, latents, squares, self.ranks, self.sensitivity_power)
             for state, own in zip(self.states, found, strict=True):
                 state.sensitivity = own
         self.updates += 1

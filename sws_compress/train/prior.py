@@ -229,7 +229,7 @@ class SoftWeightSharing:
             return
         if self._hard is None or self._first_bits is None:
             # Assigned at once, whatever stage comes next: unassigned weights would all be tuned and snapped as zeros.
-            self._hard = HardStage(self.groups, self._soft.mixtures, self.ranks)
+            self._hard = HardStage(self.groups, self._soft.mixtures, self.schedule.sensitivity_power, self.ranks)
             self._hard.update(self.optimizer, self.final_bits)
             self._first_bits = max(self._hard.coded_bits(), self.final_bits)
             if self.strength is None:
@@ -332,7 +332,7 @@ class SoftWeightSharing:
         self._soft.load_state_dict(saved["soft"])
         self._hard = None
         if saved["hard"] is not None:
-            self._hard = HardStage(self.groups, self._soft.mixtures, self.ranks)
+            self._hard = HardStage(self.groups, self._soft.mixtures, self.schedule.sensitivity_power, self.ranks)
             self._hard.load_state_dict(saved["hard"])
 
     def _shapes(self) -> list[dict[str, list[int]]]:

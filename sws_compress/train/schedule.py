@@ -38,6 +38,8 @@ class Schedule:
                     sum -log p(w) is minimised. For a mean loss in nats over n samples, 1 / n makes it the log posterior
     floor           (start, end) of the spread below which no component may fall in the soft stage
     hard_pull       pull of latent weights to their mean, per unit of learning rate
+    sensitivity_power  sensitivities are expected squared gradients to this power: 1 is the Fisher information, the
+                    curvature of a converged network's loss, 0.5 the metric that Adam descends in, 0 none
     tune_rate       learning rate at the start of codebook tuning, in learning rates at the start of the run
     codebook_rate   rate of the codebook in the tuning stage, in learning rates of the weights
     soft_every      optimiser steps per EM step in the soft stage
@@ -51,6 +53,7 @@ class Schedule:
     penalty: tuple[float, float] | None = None
     floor: tuple[float, float] = (0.5, 0.1)
     hard_pull: float = 0.7
+    sensitivity_power: float = 0.75
     tune_rate: float = 0.15
     codebook_rate: float = 0.3
     soft_every: int = 50

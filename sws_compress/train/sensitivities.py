@@ -22,17 +22,19 @@ def sensitivities(
     latents: Sequence[Members],
     squares: Sequence[list[torch.Tensor | None]],
     ranks: Ranks,
+    power: float,
 ) -> list[list[torch.Tensor | None]]:
     """h of every member of every group, scaled so that the mean of h w^2 over all latent weights w is 1; None for 1.
 
-    ``squares`` are squared gradients to use where the optimiser keeps no second moments. One scale for all groups: a
-    scale per group would forget that a small convolution matters more per weight. Two reductions over the ranks.
+    h is an expected squared gradient to ``power``; ``squares`` are squared gradients to use where the optimiser keeps
+    no second moments. One scale for all groups: a scale per group would forget that a small convolution matters more
+    per weight. Two reductions over the ranks.
 
     Raises TrainingError when a latent weight or a gradient is NaN or infinite.
     """
     moments = [_moments(optimizer, *each) for each in zip(groups, latents, squares, strict=True)]
     factors = [
-        [hard.sensitivity_factors(moment, means) for moment, means in zip(own, columns, strict=True)]
+        [hard.sensitivity_factors(moment, power, means) for moment, means in zip(own, columns, strict=True)]
         for own, columns in zip(moments, _column_means(groups, moments, ranks), strict=True)
     ]
     shares = ranks.sums([_energy(*each, ranks) for each in zip(groups, factors, latents, strict=True)])

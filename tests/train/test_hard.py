@@ -61,13 +61,15 @@ def test_code_lengths_follow_the_counts_and_never_become_infinite() -> None:
     np.testing.assert_allclose(weights, [98 / 103, 1 / 103, 4 / 103], rtol=1e-9)
 
 
-def test_sensitivity_is_exact_for_products_of_rows_and_columns() -> None:
+@pytest.mark.parametrize("power", [0.5, 0.75, 1.0])
+def test_sensitivity_is_exact_for_products_of_rows_and_columns(power: float) -> None:
     rows, columns = torch.tensor([0.1, 2.0, 5.0]), torch.tensor([1.0, 3.0, 0.2, 0.0])
     moment = (rows[:, None] * columns).square()
-    torch.testing.assert_close(hard.sensitivity_factors(moment), moment.sqrt())
-    torch.testing.assert_close(hard.sensitivity_factors(moment.reshape(3, 2, 2)), moment.sqrt().reshape(3, 2, 2))
-    torch.testing.assert_close(hard.sensitivity_factors(columns), columns.sqrt())
-    assert hard.sensitivity_factors(torch.zeros(2, 2)).tolist() == [[0, 0], [0, 0]]
+    expected = moment**power
+    torch.testing.assert_close(hard.sensitivity_factors(moment, power), expected)
+    torch.testing.assert_close(hard.sensitivity_factors(moment.reshape(3, 2, 2), power), expected.reshape(3, 2, 2))
+    torch.testing.assert_close(hard.sensitivity_factors(columns, power), columns**power)
+    assert hard.sensitivity_factors(torch.zeros(2, 2), power).tolist() == [[0, 0], [0, 0]]
 
 
 def test_sensitivity_of_some_rows_is_that_of_the_whole() -> None:
@@ -76,10 +78,11 @@ def test_sensitivity_of_some_rows_is_that_of_the_whole() -> None:
     parts = moment.split([5, 0, 4])
     means = torch.stack([hard.column_sums(part) for part in parts]).sum(0) / 9
     assert means.dtype == torch.float64
-    found = torch.cat([hard.sensitivity_factors(part, means) for part in parts])
-    torch.testing.assert_close(found, hard.sensitivity_factors(moment))
+    found = torch.cat([hard.sensitivity_factors(part, 0.75, means) for part in parts])
+    torch.testing.assert_close(found, hard.sensitivity_factors(moment, 0.75))
     assert hard.column_sums(torch.rand(7)).shape == (0,)
-    torch.testing.assert_close(hard.sensitivity_factors(moment[0, 0], torch.zeros(0)), moment[0, 0].sqrt())
+    vector = moment[0, 0]
+    torch.testing.assert_close(hard.sensitivity_factors(vector, 0.75, torch.zeros(0)), vector**0.75)
 
 
 def test_member_sums_equal_loops() -> None:

@@ -45,7 +45,9 @@ def network(seed: int = 0) -> nn.Sequential:
 
 def staged(model: nn.Module, components: int = 7, sharing: Sharing = Sharing.TENSOR) -> HardStage:
     groups = select_parameters(model, sharing=sharing)
-    return HardStage(groups, [mixture(components, 3 * group.standard_deviation()) for group in groups])
+    return HardStage(
+        groups, [mixture(components, 3 * group.standard_deviation()) for group in groups], sensitivity_power=0.75
+    )
 
 
 def set_gradients(model: nn.Module, seed: int) -> None:
@@ -381,7 +383,7 @@ def test_groups_of_other_shapes_are_not_mixed_up() -> None:
     flipped = ParameterGroup(group.label, group.names[::-1], group.parameters[::-1])
     results = []
     for each in (group, flipped):
-        stage = HardStage([each], [mixture(7, 0.5)])
+        stage = HardStage([each], [mixture(7, 0.5)], sensitivity_power=0.75)
         for _ in range(3):
             stage.states[0].assign(1e-4)
             stage.states[0].maximise(stage.states[0].statistics(), 1e-4)
