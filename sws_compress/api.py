@@ -61,7 +61,7 @@ def compress(
     target_bytes: int | None = None,
     max_drop: float | None = None,
     strength: float | None = None,
-    vectors: int | None = 256,
+    vectors: int | None = 254,
     epochs: int = 20,
     learning_rate: float = 7e-4,
     distillation: Distillation | None = None,
@@ -117,7 +117,8 @@ def compress(
     max_drop        or by how much the metric may fall: the smallest file that the run finds;
     strength        or the price of a bit itself, for experts: see ``train.steering.Goal``
     vectors         distinct values, 2..256, for all biases and norms together that ``parameters`` leaves out; batch
-                    norms are folded into their scale and shift first. None keeps them in float32
+                    norms are folded into their scale and shift first. None keeps them in float32. 254 leaves a byte's
+                    other two values to the means and variances of folded norms, which are zeros and ones
     bfloat16        train under torch.autocast: faster where the processor has it; the file is float32 all the same
     epochs          length of the whole run, ``learning_rate`` of Adam at its start, ``schedule`` how it tightens
     distillation    a teacher, by default the float network; see ``Distillation``

@@ -111,7 +111,7 @@ def parse() -> argparse.Namespace:
     size.add_argument("--strength", type=float)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--components", type=int, default=7)
-    parser.add_argument("--vectors", type=int, default=256, help="values of biases and norms that are not compressed")
+    parser.add_argument("--vectors", type=int, default=254, help="values of biases and norms that are not compressed")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=7e-4)
     parser.add_argument("--distillation", type=float, default=0.7, help="share of the teacher in the loss")

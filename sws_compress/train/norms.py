@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Collection, Iterable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -73,7 +75,8 @@ def cluster_vectors(model: nn.Module, components: int, *, besides: Collection[st
     """Snap the float32 vectors among the parameters (biases, scales of norms), those of one name together; their names.
 
     One mixture serves all ``bias`` vectors, one all ``weight`` vectors: a codebook for each would cost more than it
-    saves. Those named in ``besides`` are left alone.
+    saves. Its means are rounded to float16, unless they are too large or too small for that. Those named in
+    ``besides`` are left alone.
     """
     kinds: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -81,5 +84,12 @@ def cluster_vectors(model: nn.Module, components: int, *, besides: Collection[st
             kinds.setdefault(name.rpartition(".")[2], {})[plain_name(name)] = parameter
     for kind, members in kinds.items():
         group = ParameterGroup(kind, tuple(members), tuple(members.values()))
-        group.write(cluster(group.values(), components, seed=seed).palette.expand())
+        group.write(_in_half(cluster(group.values(), components, seed=seed).palette.expand()))
     return tuple(name for members in kinds.values() for name in members)
+
+
+def _in_half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Rounded to float16, in float32, if that costs at most 2^-11 of the greatest value."""
+    with np.errstate(over="ignore"):
+        halves = values.astype(np.float16).astype(np.float32)
+    return halves if np.abs(halves - values).max() <= 2**-11 * np.abs(values).max() else values

@@ -79,3 +79,15 @@ def test_vectors_of_one_name_share_a_codebook(components: int) -> None:
     biases = ParameterGroup("", ("0.bias", "1.bias", "2.bias"), (net[0].bias, net[1].bias, net[2].bias))
     assert len(np.unique(biases.values())) == min(components, 48)  # 47 of the linear layers, and zero of the norm
     assert len(net[2].weight.unique()) == min(components, 40)
+    for name in names:
+        assert torch.equal(net.get_parameter(name).half().float(), net.get_parameter(name))
+
+
+@pytest.mark.parametrize("size", [1e6, 1e-6])
+def test_vectors_beyond_float16_stay_float32(size: float) -> None:
+    net = nn.Sequential(nn.Linear(3, 40))
+    with torch.no_grad():
+        net[0].bias.copy_(size * torch.linspace(-1, 1, 40))
+    before = net[0].bias.detach().clone()
+    cluster_vectors(net, 256, besides=["0.weight"], seed=0)
+    assert torch.equal(net[0].bias, before)
