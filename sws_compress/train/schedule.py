@@ -53,7 +53,7 @@ class Schedule:
     penalty: tuple[float, float] | None = None
     floor: tuple[float, float] = (0.5, 0.1)
     hard_pull: float = 0.7
-    sensitivity_power: float = 0.75
+    sensitivity_power: float = 0.5
     tune_rate: float = 0.15
     codebook_rate: float = 0.3
     soft_every: int = 50
