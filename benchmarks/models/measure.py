@@ -1,11 +1,12 @@
 """One measurement of the benchmark in a process of its own.
 
-python -m benchmarks.models.measure load MODEL               # seconds and peak bytes of loading, in a fresh process
+python -m benchmarks.models.measure load MODEL               # seconds and bytes of loading, in a fresh process
 python -m benchmarks.models.measure latency DENSE OTHER FEEDS.npz
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import statistics
 import sys
@@ -29,19 +30,22 @@ def session(path: str) -> Any:
 
 
 def load(path: str) -> dict[str, float]:
-    before = _peak_bytes()
+    """Seconds; bytes at the peak, after loading, and once the C library (glibc) has given back what is free."""
+    peak, resident = _bytes("VmHWM"), _bytes("VmRSS")
     started = time.perf_counter()
     runtime = session(path)
-    seconds = time.perf_counter() - started
-    peak = _peak_bytes() - before
+    found = {"load_seconds": time.perf_counter() - started, "load_peak_bytes": _bytes("VmHWM") - peak}
+    found["loaded_bytes"] = _bytes("VmRSS") - resident
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    found["trimmed_bytes"] = _bytes("VmRSS") - resident
     del runtime
-    return {"load_seconds": seconds, "load_peak_bytes": peak}
+    return found
 
 
-def _peak_bytes() -> int:
-    """Most memory this program ever held. Linux only: elsewhere, and in getrusage, the parent's may be counted."""
+def _bytes(field: str) -> int:
+    """VmHWM: the most memory this program ever held; VmRSS: what it holds. Linux only; getrusage may count a parent."""
     fields = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(fields["VmHWM"].split()[0])
+    return 1024 * int(fields[field].split()[0])
 
 
 def latency(dense_path: str, other_path: str, feeds_path: str) -> dict[str, float]:
