@@ -88,7 +88,7 @@ def compress(
     load_budget     what loading the file may cost on one thread, beyond what the runtime needs anyway:
                     ``sws_compress.LoadCost(seconds=2, peak_bytes=300e6)``, for example. Encodings that are estimated to
                     take more than their share are not used; where none is left, the fastest is. By default half a
-                    second and 64 MB, and for every million weights 0.17 s and 46 MB more
+                    second and 64 MB, and for every million weights 0.17 s and 47 MB more
     embeddings      "packed": tables that nothing but Gather reads, row by row, stay packed while the model runs, and
                     every look-up decodes the rows it asks for: a seventh of the memory with 16 components, faster
                     loading, slower look-ups, and words of a fixed length in the file, which take more bytes than

@@ -114,7 +114,7 @@ def _add_compress(commands: Commands) -> None:
         "--load-budget",
         metavar="B",
         help="what loading may cost: seconds, megabytes or both, like 2s,300MB; less makes larger files that load "
-        "faster, none the smallest (default: 0.5 s and 64 MB, with 0.17 s and 46 MB for every million weights)",
+        "faster, none the smallest (default: 0.5 s and 64 MB, with 0.17 s and 47 MB for every million weights)",
     )
     command.add_argument(
         "--embeddings",
