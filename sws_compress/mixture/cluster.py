@@ -56,13 +56,18 @@ def cluster(values: AnyArray, components: int, *, rate_bits: float = 0.0, seed: 
     return Clustering(in_half(palette, float(mixture.variances[0]) * np.size(values)), mixture)
 
 
+def half_rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The nearest values of float16, in float32; infinite beyond its range, and no zero is negative."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32) + np.float32(0.0)  # -0.0 + 0.0 = 0.0
+
+
 def in_half(palette: Palette, squared_error: float) -> Palette:
     """The palette with its codebook rounded to float16, which a file stores in half the bytes, where that adds next to
     nothing to ``squared_error``: entries are means, so it adds the squares of their own roundings."""
     if palette.codebook.dtype != np.float32:
         return palette
-    with np.errstate(over="ignore"):
-        rounded = palette.codebook.astype(np.float16).astype(np.float32) + np.float32(0.0)  # -0.0 + 0.0 = 0.0
+    rounded = half_rounded(palette.codebook)
     added = float((palette.counts @ np.square(rounded.astype(np.float64) - palette.codebook)).sum())
     if not added <= HALF_SHARE * squared_error or len(np.unique(rounded, axis=0)) < len(rounded):
         return palette

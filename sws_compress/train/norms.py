@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from sws_compress.mixture.cluster import cluster
+from sws_compress.mixture.cluster import cluster, half_rounded
 from sws_compress.train.batches import inputs_and_targets, moved
 from sws_compress.train.select import ParameterGroup, plain_name
 
@@ -90,6 +90,5 @@ def cluster_vectors(model: nn.Module, components: int, *, besides: Collection[st
 
 def _in_half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Rounded to float16, in float32, if that costs at most 2^-11 of the greatest value."""
-    with np.errstate(over="ignore"):
-        halves = values.astype(np.float16).astype(np.float32)
+    halves = half_rounded(values)
     return halves if np.abs(halves - values).max() <= 2**-11 * np.abs(values).max() else values

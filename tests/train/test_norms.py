@@ -91,3 +91,13 @@ def test_vectors_beyond_float16_stay_float32(size: float) -> None:
     before = net[0].bias.detach().clone()
     cluster_vectors(net, 256, besides=["0.weight"], seed=0)
     assert torch.equal(net[0].bias, before)
+
+
+def test_vectors_have_one_zero() -> None:
+    """Negative values that float16 cannot tell from zero do not become a second one, which a pool would count."""
+    net = nn.Sequential(nn.Linear(3, 3))
+    with torch.no_grad():
+        net[0].bias.copy_(torch.tensor([0.0, -1e-9, 1.0]))
+    cluster_vectors(net, 256, besides=["0.weight"], seed=0)
+    assert net[0].bias.tolist() == [0, 0, 1]
+    assert not torch.signbit(net[0].bias).any()
