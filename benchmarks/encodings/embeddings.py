@@ -44,17 +44,15 @@ RUNS = 2
 LOAD = """
 import json, statistics, sys, time
 import numpy as np, onnxruntime
-
-def memory(kind):  # not ru_maxrss, which starts at that of the parent
-    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(kind))
+from benchmarks.memory import held_bytes
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
-before, resident = memory("VmHWM"), memory("VmRSS")
+before, resident = held_bytes("VmHWM"), held_bytes("VmRSS")
 start = time.process_time()
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-found = {"load_seconds": time.process_time() - start, "peak": memory("VmHWM") - before}
-found["resident"] = memory("VmRSS") - resident
+found = {"load_seconds": time.process_time() - start, "peak": held_bytes("VmHWM") - before}
+found["resident"] = held_bytes("VmRSS") - resident
 with np.load(sys.argv[2]) as arrays:
     kinds = {name.rpartition("@")[2] for name in arrays.files}
     feeds = {kind: {n.rpartition("@")[0]: arrays[n] for n in arrays.files if n.endswith("@" + kind)} for kind in kinds}

@@ -25,17 +25,15 @@ RUNS = 2
 LOAD = """
 import json, sys, time
 import onnxruntime
-
-def peak():  # not ru_maxrss, which starts at that of the parent
-    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+from benchmarks.memory import held_bytes
 
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
-before = peak()
+before = held_bytes("VmHWM")
 start = time.process_time()
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 seconds = time.process_time() - start
-print(json.dumps({"seconds": seconds, "bytes": peak() - before}))
+print(json.dumps({"seconds": seconds, "bytes": held_bytes("VmHWM") - before}))
 """
 
 

@@ -11,11 +11,12 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+
+from benchmarks.memory import held_bytes
 
 LATENCY_SECONDS = 2.0
 LEAST_PAIRS = 31
@@ -31,21 +32,15 @@ def session(path: str) -> Any:
 
 def load(path: str) -> dict[str, float]:
     """Seconds; bytes at the peak, after loading, and once the C library (glibc) has given back what is free."""
-    peak, resident = _bytes("VmHWM"), _bytes("VmRSS")
+    peak, resident = held_bytes("VmHWM"), held_bytes("VmRSS")
     started = time.perf_counter()
     runtime = session(path)
-    found = {"load_seconds": time.perf_counter() - started, "load_peak_bytes": _bytes("VmHWM") - peak}
-    found["loaded_bytes"] = _bytes("VmRSS") - resident
+    found = {"load_seconds": time.perf_counter() - started, "load_peak_bytes": held_bytes("VmHWM") - peak}
+    found["loaded_bytes"] = held_bytes("VmRSS") - resident
     ctypes.CDLL("libc.so.6").malloc_trim(0)
-    found["trimmed_bytes"] = _bytes("VmRSS") - resident
+    found["trimmed_bytes"] = held_bytes("VmRSS") - resident
     del runtime
     return found
-
-
-def _bytes(field: str) -> int:
-    """VmHWM: the most memory this program ever held; VmRSS: what it holds. Linux only; getrusage may count a parent."""
-    fields = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(fields[field].split()[0])
 
 
 def latency(dense_path: str, other_path: str, feeds_path: str) -> dict[str, float]:

@@ -241,18 +241,16 @@ def latencies(files: dict[str, Path], feeds: Feeds) -> dict[str, float]:
 
 CHILD = """
 import sys, numpy as np, onnxruntime
-def megabytes(field):
-    lines = open("/proc/self/status").read().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+from benchmarks.memory import held_bytes
 feeds = dict(np.load(sys.argv[2]))
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 options.log_severity_level = 3
-before = megabytes("VmRSS")
+before = held_bytes("VmRSS")
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
-load = megabytes("VmHWM") - before
+load = held_bytes("VmHWM") - before
 session.run(None, feeds)
-print(load, megabytes("VmRSS") - before)
+print(load / 2**20, (held_bytes("VmRSS") - before) / 2**20)
 """
 
 
