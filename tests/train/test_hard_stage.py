@@ -46,7 +46,7 @@ def network(seed: int = 0) -> nn.Sequential:
 def staged(model: nn.Module, components: int = 7, sharing: Sharing = Sharing.TENSOR) -> HardStage:
     groups = select_parameters(model, sharing=sharing)
     return HardStage(
-        groups, [mixture(components, 3 * group.standard_deviation()) for group in groups], sensitivity_power=0.75
+        groups, [mixture(components, 3 * group.standard_deviation()) for group in groups], sensitivity_power=0.5
     )
 
 
@@ -383,7 +383,7 @@ def test_groups_of_other_shapes_are_not_mixed_up() -> None:
     flipped = ParameterGroup(group.label, group.names[::-1], group.parameters[::-1])
     results = []
     for each in (group, flipped):
-        stage = HardStage([each], [mixture(7, 0.5)], sensitivity_power=0.75)
+        stage = HardStage([each], [mixture(7, 0.5)], sensitivity_power=0.5)
         for _ in range(3):
             stage.states[0].assign(1e-4)
             stage.states[0].maximise(stage.states[0].statistics(), 1e-4)
