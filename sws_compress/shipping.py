@@ -18,6 +18,7 @@ from sws_compress.files import write_atomically
 from sws_compress.graph import rewrite
 from sws_compress.graph.from_torch import evaluating, from_torch
 from sws_compress.graph.inspect import TensorRow, inspect_model
+from sws_compress.graph.units import prune_units
 from sws_compress.graph.verify import OutputDifference, check_runs, decoded_weights, difference, session
 from sws_compress.mixture.snap import Palette
 from sws_compress.packing import PackedModel, find_palettes, pack
@@ -36,15 +37,28 @@ OUTPUT_TOLERANCE = 1e-3
 class Packing:
     """How tensors are packed: ``load_limit``, what loading may cost (None: the default for their number of weights);
     ``weight_names``, whether the file keeps the names of weights, which no runtime needs; ``packed_rows``, whether
-    embeddings stay packed while the model runs."""
+    embeddings stay packed while the model runs; ``prune_units``, whether snapped modules lose their idle units."""
 
     load_limit: LoadCost | None = None
     weight_names: bool = True
     packed_rows: bool = False
+    prune_units: bool = True
 
     def pack(self, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
         """As `sws_compress.packing.pack`."""
-        return pack(model, palettes, **vars(self))
+        return pack(
+            model,
+            palettes,
+            load_limit=self.load_limit,
+            weight_names=self.weight_names,
+            packed_rows=self.packed_rows,
+        )
+
+    def snapped(self, model: ir.Model) -> Mapping[str, Palette]:
+        """The palettes of a module that was exported after its weights were snapped; ``model`` loses its idle units."""
+        if self.prune_units:
+            prune_units(model)
+        return find_palettes(model)
 
 
 PACKING = Packing()
@@ -157,7 +171,7 @@ def ship_module(
         actual = runtime.run(outputs, dict(zip(names, feeds, strict=True)))
         return list(map(difference, outputs, expected, actual))
 
-    palettes = find_palettes(model)
+    palettes = packing.snapped(model)
     return ship(model, palettes, target, dense_bytes=dense_bytes, check=check, packing=packing)
 
 
@@ -186,7 +200,8 @@ class Template:
     def packed_bytes(self, network: nn.Module) -> int:
         """Bytes of the file that the module as it is would make."""
         model = self._filled(network) or from_torch(network, self._examples)
-        return len(self._packing.pack(model, find_palettes(model)).data)
+        palettes = self._packing.snapped(model)
+        return len(self._packing.pack(model, palettes).data)
 
     def _filled(self, network: nn.Module) -> ir.Model | None:
         """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""

@@ -8,8 +8,8 @@ end as well, after one entry that is not used; with t_c the entry in front of th
 
     p_i = (base_(e_0) + r_0 + ... + base_(e_i) + r_i) - B_c
 
-B_c being one constant a class, made by the encoder. Class c is the number of *bounds* b_1 < b_2 < ... below u_i.
-Everything lies in one stream of bits: the unary ones from its start, the r from its end. ``TopK`` finds as many ones as
+B_c being one constant a class, made by the encoder. Class c is how many of the classes but the first have begun: a
+running sum of ones written at their first numbers. Everything lies in one stream of bits: the unary ones from its start, the r from its end. ``TopK`` finds as many ones as
 there are numbers, which are the first; bit j of r_i is bit ``j - (k_(e_0) + ... + k_(e_i))`` counted from the end.
 
 Golomb 1966, with a table instead of one modulus.
@@ -31,9 +31,6 @@ from sws_compress.codec.ops import A, Array, ArrayOps
 _CLASS_BITS = 96
 """What the constants of one more class cost in the file."""
 
-_MOST_COMPARISONS = 1 << 23
-"""Numbers times classes above which the comparisons with the bounds would take too much memory at load."""
-
 _LEAST_FILL = 0.3
 """Share of the fill value below which other codes are always better."""
 
@@ -42,8 +39,8 @@ _LEAST_FILL = 0.3
 class Classes:
     """Positions of all classes, written into the fill value.
 
-    Arrays: the bits; number of numbers (1,); bounds (c, 1); ones (c,), c being the number of classes less
-    one or 1; of every class t and B; of every entry of the tables k and base; 0 .. kmax as (kmax + 1, 1);
+    Arrays: the bits; number of numbers (1,); of every class but the first its first number and a one (of one class
+    0 and 0); of every class t and B; of every entry of the tables k and base; 0 .. kmax as (kmax + 1, 1);
     2^0 .. 2^kmax; the fill value (1,) if it is not zero.
     """
 
@@ -53,10 +50,10 @@ class Classes:
     bit_stream = 0
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
-        bits, numbers, bounds, ones, tables, constants, low_bits, bases, lanes, powers, *fill = arrays
+        bits, numbers, starts, steps, tables, constants, low_bits, bases, lanes, powers, *fill = arrays
         flat, none = ops.constant(FLAT), ops.constant(np.array([0], np.int64))
         unary = ops.positions_of_ones(bits, numbers)
-        of_class = ops.matmul(ones, ops.cast(ops.less(bounds, unary), np.int64))
+        of_class = ops.cumulative_sum(ops.scatter(ops.subtract(unary, unary), starts, steps))
         highs = ops.subtract(unary, ops.concat([none, ops.first(unary, flat)]))
         entries = ops.add(ops.gather(tables, of_class), highs)
         width = ops.gather(low_bits, entries)
@@ -81,14 +78,12 @@ def encode_classes(
     """Encode symbols uint8 (n,) whose background is the symbol ``fill``; scalar codebook.
 
     ``cuts`` are positions where statistics change, such as those where another tensor begins. None where the code
-    cannot pay or would take too much memory to decode.
+    cannot pay.
     """
     where = np.flatnonzero(symbols != fill)
     if where.size == 0 or where.size > (1 - _LEAST_FILL) * symbols.size:
         return None
     classes = list(_classes(symbols, where, cuts))
-    if where.size * len(classes) > _MOST_COMPARISONS:
-        return None
     sizes = np.array([one.positions.size for one in classes])
     starts = np.cumsum(sizes) - sizes
     tables, table_of = gap_tables([np.diff(one.positions) for one in classes])
@@ -108,9 +103,9 @@ def encode_classes(
     unary, width = np.cumsum(highs), low_bits[entries]
     constants = (np.cumsum(bases[entries] + remainders) - positions)[starts]
     constants[constants < 0] += symbols.size  # positions then count from the end of the tensor
-    bounds = unary[starts[1:]] - 1 if len(classes) > 1 else unary[-1:]
+    begun, steps = (starts[1:], np.ones(len(classes) - 1, np.int64)) if len(classes) > 1 else (starts, starts)
     lanes = np.arange(1 + int(low_bits.max()), dtype=np.int64)
-    of_class = (bounds[:, None], np.ones(bounds.size, np.int64), before, constants)
+    of_class = (begun, steps, before, constants)
     numbers, fills = np.array([where.size], np.int64), codebook[[fill]]
     arrays = (_stream(unary, remainders, width), numbers, *of_class, low_bits, bases, lanes[:, None], 1 << lanes)
     filled = not _is_zero(codebook[fill])

@@ -133,8 +133,8 @@ def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
         bits = 8.0 * arrays[0].size * (_WIDE if program.wide else 1.0)
         return LoadCost(1e-9 * _NANOSECONDS_PER_PLANE_BIT * bits, _BYTES_PER_PLANE_BIT * bits)
     if isinstance(program, Classes):
-        gaps, bounds, lanes = int(arrays[1][0]), arrays[2].size, arrays[8].size
-        each = _BYTES_PER_GAP + 9 * bounds + 16 * lanes
+        gaps, lanes = int(arrays[1][0]), arrays[8].size
+        each = _BYTES_PER_GAP + 16 * lanes
         return LoadCost(
             1e-9 * _NANOSECONDS_PER_CLASS_GAP * gaps, _BYTES_PER_STREAM_BIT * 8 * arrays[0].size + each * gaps
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,7 @@ def _simplify(model: ir.Model) -> None:
         model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES, should_fold=_should_fold
     )
     materialize_reshape_shape_rule.apply_to_model(model)  # the sizes of a batch need not be computed to keep them
+    _flatten(model.graph)
     ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
@@ -97,6 +99,23 @@ def _simplify(model: ir.Model) -> None:
         passes.NameFixPass(),
     )(model)
     _name_after(model, origins)
+
+
+def _flatten(graph: ir.Graph) -> None:
+    """Flatten for a Reshape that does just that: it needs no shape, which depends on the number of channels."""
+    for node in graph:
+        if node.op_type != "Reshape" or node.domain != "":
+            continue
+        source, target = node.inputs[0], ir.convenience.get_const_tensor(node.inputs[1])
+        if source is None or source.shape is None or target is None or target.size != 2:
+            continue
+        batch, width = target.numpy().tolist()
+        sizes = source.shape.dims[1:]
+        if batch != -1 or not sizes or not all(isinstance(size, int) for size in sizes) or math.prod(sizes) != width:
+            continue
+        flat = ir.Node("", "Flatten", [source], num_outputs=1)
+        flat.outputs[0].shape, flat.outputs[0].dtype = node.outputs[0].shape, node.outputs[0].dtype
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [flat], node.outputs, flat.outputs)
 
 
 def _should_fold(node: ir.Node) -> bool | None:

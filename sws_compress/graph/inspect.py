@@ -201,13 +201,13 @@ def _operators(
 
 def _encoding(operators: Sequence[str]) -> str:
     """Encodings show in their operators: Expand is a constant, Compress a prefix code, with several Range one of
-    strides, TopK positions; Less compares them with the bounds of classes, a Slice means that values are stored apart,
-    and a Compress without it drops what fills up the runs of a Tunstall code."""
+    strides, TopK positions; Concat shifts those of classes, a Slice means that values are stored apart, and a Compress
+    without it drops what fills up the runs of a Tunstall code."""
     prefix = "strides" if operators.count("Range") > 1 else "huffman"
     dense = prefix if "Compress" in operators else "constant" if "Expand" in operators else "radix"
     if "TopK" not in operators:
         return dense
-    if "Less" in operators and dense != prefix:
+    if "Concat" in operators and dense != prefix:
         return "classes"
     if "Slice" in operators:
         return f"sparse+{dense}"

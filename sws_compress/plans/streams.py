@@ -36,32 +36,31 @@ def stream_plans(model: ir.Model, palettes: Mapping[str, Palette], limit: LoadCo
     """Ways to part the tensors into streams, with the codes that cost at most ``limit`` a weight at load.
 
     Each alone; small ones with a larger one that the same node reads (a bias with its weight) if it has all their
-    values; then the vectors still alone all together; all but large ones together.
+    values; then the vectors still alone all together; all but large ones together; the same, the vectors still alone
+    apart from the others.
     """
-    groups = [(name,) for name in palettes]
-    alone = {group: _stream(group, palettes, limit) for group in groups}
-    yield list(alone.values())
+    known: dict[tuple[str, ...], Stream] = {}
+
+    def streams(groups: Sequence[tuple[str, ...]]) -> list[Stream]:
+        for group in groups:
+            if group not in known:
+                known[group] = _stream(group, palettes, limit)
+        return [known[group] for group in groups]
+
+    alone = [(name,) for name in palettes]
+    yield streams(alone)
     joined = _join_companions(model, palettes)
-    streams = alone | {group: _stream(group, palettes, limit) for group in joined if group not in alone}
-    if len(joined) < len(groups):
-        yield [streams[group] for group in joined]
-    lone = [group[0] for group in joined if len(group) == 1]
-    vectors = [name for name in lone if _poolable(palettes[name]) and len(palettes[name].shape) == 1]
+    if len(joined) < len(alone):
+        yield streams(joined)
+    vectors = [group[0] for group in joined if len(group) == 1 and _is_vector(palettes[group[0]])]
     vectors.sort(key=lambda name: name.rpartition(".")[2])  # biases by biases: those of a kind share more values
-    if pools := _pools(vectors, palettes):
-        pooled = {name for pool in pools for name in pool}
-        yield [
-            *(streams[group] for group in joined if group[0] not in pooled),
-            *(_stream(pool, palettes, limit) for pool in pools),
-        ]
     every = [name for group in joined for name in group]
     middling = [name for name in every if _shares(palettes[name]) and palettes[name].indices.size <= _MIDDLING]
-    if pools := _pools(middling, palettes):
-        pooled = {name for pool in pools for name in pool}
-        yield [
-            *(alone[name,] for name in every if name not in pooled),
-            *(_stream(pool, palettes, limit) for pool in pools),
-        ]
+    others = [name for name in middling if name not in vectors]
+    for left, kinds in ((joined, [vectors]), (alone, [middling]), (alone, [others, vectors])):
+        if pools := [pool for kind in kinds for pool in _pools(kind, palettes)]:
+            pooled = {name for pool in pools for name in pool}
+            yield streams([*(group for group in left if pooled.isdisjoint(group)), *pools])
 
 
 def _pools(names: Sequence[str], palettes: Mapping[str, Palette]) -> list[tuple[str, ...]]:
@@ -100,6 +99,10 @@ def _companions(model: ir.Model, name: str) -> list[str]:
 
 def _poolable(palette: Palette) -> bool:
     return _shares(palette) and palette.indices.size <= _SMALL
+
+
+def _is_vector(palette: Palette) -> bool:
+    return _poolable(palette) and len(palette.shape) == 1
 
 
 def _shares(palette: Palette) -> bool:
