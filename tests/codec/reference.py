@@ -113,12 +113,12 @@ def decode_sparse(highs, lows, modulus, codebook, count):
 
 def decode_classes(arrays, codebook, fill, count):
     """Number by number: which class it is in, its unary part from the front, its low bits from the back."""
-    stream, (numbers,), bounds, _, tables, constants, low_bits, bases = [np.asarray(a).tolist() for a in arrays[:8]]
+    stream, (numbers,), starts, steps, tables, constants, low_bits, bases = [np.asarray(a).tolist() for a in arrays[:8]]
     bits, values = bits_of(stream), [np.float32(fill)] * count
     ones = [index for index, bit in enumerate(bits) if bit][:numbers]
     back, reached, before = len(bits), 0, 0
-    for one in ones:
-        symbol = sum(bound[0] < one for bound in bounds)
+    for number, one in enumerate(ones):
+        symbol = sum(step for start, step in zip(starts, steps, strict=True) if start <= number)
         entry = tables[symbol] + one - before
         before = one
         back -= low_bits[entry]
