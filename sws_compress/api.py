@@ -62,6 +62,7 @@ def compress(
     max_drop: float | None = None,
     strength: float | None = None,
     vectors: int | None = 254,
+    prune_units: bool = True,
     epochs: int = 20,
     learning_rate: float = 7e-4,
     distillation: Distillation | None = None,
@@ -109,6 +110,9 @@ def compress(
     evaluate        metric of a module, higher is better, called in evaluation mode: measured before and after, in
                     training also after every epoch. Measure on data that neither training nor your report uses
     parameters      which parameters, ``sharing`` how they share mixtures; see ``train.select``
+    prune_units     leave hidden units and channels out of the file that nothing reads or that are always zero, and
+                    biases that are all zero: smaller and faster, with the same outputs. False keeps the shapes of all
+                    weights
 
     For training:
 
@@ -138,7 +142,12 @@ def compress(
     target = checked_output(output)
     started = time.perf_counter()
     form = CodebookForm(components=components, scales=scales, vector=vector)
-    packing = Packing(load_limit=load_budget, weight_names=weight_names, packed_rows=packed_rows(embeddings))
+    packing = Packing(
+        load_limit=load_budget,
+        weight_names=weight_names,
+        packed_rows=packed_rows(embeddings),
+        prune_units=prune_units,
+    )
     if isinstance(model, str | os.PathLike):
         if any(argument is not None for argument in (train, loss, evaluate, parameters, log, frames)):
             raise ArgumentError(
@@ -207,15 +216,17 @@ def export(
     *,
     example_inputs: Any,
     embeddings: Embeddings = "decoded",
+    prune_units: bool = True,
 ) -> CompressionResult:
     """Write a snapped torch module, for example after ``SoftWeightSharing.snap``, as a small ONNX file.
 
     ``palettes`` by parameter name are what the parameters must hold, bit for bit (ModelError if one does not);
     ``example_inputs`` are the positional arguments of one call (a lone tensor needs no tuple; two rows or more, for a
-    free batch dimension), ``embeddings`` is as for ``compress``. Checked and written as by ``compress``.
+    free batch dimension), ``embeddings`` and ``prune_units`` are as for ``compress``. Checked and written as by
+    ``compress``.
     """
     target = checked_output(output)
-    packing = Packing(packed_rows=packed_rows(embeddings))
+    packing = Packing(packed_rows=packed_rows(embeddings), prune_units=prune_units)
     started = time.perf_counter()
     from sws_compress.train.select import plain_name
 

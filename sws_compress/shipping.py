@@ -18,7 +18,7 @@ from sws_compress.files import write_atomically
 from sws_compress.graph import rewrite
 from sws_compress.graph.from_torch import evaluating, from_torch
 from sws_compress.graph.inspect import TensorRow, inspect_model
-from sws_compress.graph.units import prune_units
+from sws_compress.graph.units import Pruning, prune_units
 from sws_compress.graph.verify import OutputDifference, check_runs, decoded_weights, difference, session
 from sws_compress.mixture.snap import Palette
 from sws_compress.packing import PackedModel, find_palettes, pack
@@ -54,11 +54,9 @@ class Packing:
             packed_rows=self.packed_rows,
         )
 
-    def snapped(self, model: ir.Model) -> Mapping[str, Palette]:
-        """The palettes of a module that was exported after its weights were snapped; ``model`` loses its idle units."""
-        if self.prune_units:
-            prune_units(model)
-        return find_palettes(model)
+    def prune(self, model: ir.Model) -> Pruning:
+        """Idle units are taken out of a module that was exported after its weights were snapped, in place."""
+        return prune_units(model) if self.prune_units else Pruning({}, 0)
 
 
 PACKING = Packing()
@@ -85,6 +83,7 @@ class Shipped:
     tensors: tuple[TensorRow, ...]
     largest_difference: float
     notes: tuple[str, ...] = ()
+    pruned_weights: int = 0
 
 
 def checked_output(output: AnyPath, thing: str = "output") -> Path:
@@ -171,8 +170,9 @@ def ship_module(
         actual = runtime.run(outputs, dict(zip(names, feeds, strict=True)))
         return list(map(difference, outputs, expected, actual))
 
-    palettes = packing.snapped(model)
-    return ship(model, palettes, target, dense_bytes=dense_bytes, check=check, packing=packing)
+    pruning = packing.prune(model)
+    shipped = ship(model, find_palettes(model), target, dense_bytes=dense_bytes, check=check, packing=packing)
+    return replace(shipped, notes=(*pruning.notes, *shipped.notes), pruned_weights=pruning.weights)
 
 
 def dense_onnx(model: nn.Module, examples: tuple[Any, ...]) -> bytes:
@@ -200,8 +200,8 @@ class Template:
     def packed_bytes(self, network: nn.Module) -> int:
         """Bytes of the file that the module as it is would make."""
         model = self._filled(network) or from_torch(network, self._examples)
-        palettes = self._packing.snapped(model)
-        return len(self._packing.pack(model, palettes).data)
+        self._packing.prune(model)
+        return len(self._packing.pack(model, find_palettes(model)).data)
 
     def _filled(self, network: nn.Module) -> ir.Model | None:
         """None where the exporter has put parameters together, or dropped one: equal ones are stored once."""

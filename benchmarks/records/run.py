@@ -34,6 +34,7 @@ from sws_compress.api import compress
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.graph.from_torch import from_torch
+from sws_compress.packing import find_palettes
 from sws_compress.sessions import open_model
 from sws_compress.shipping import Packing
 from sws_compress.train.distillation import Distillation
@@ -96,7 +97,8 @@ def _pixels(images: Tensor) -> Tensor:
 def payload_bytes(network: nn.Module, example: Tensor) -> int:
     """Coded indices of all tensors, and two bytes for each value of their codebooks: what papers count."""
     model, packing = from_torch(network, (example,)), Packing()
-    palettes = packing.snapped(model)
+    packing.prune(model)
+    palettes = find_palettes(model)
     streams = {tensor.members: tensor for tensor in packing.pack(model, palettes).tensors}
     codebooks = [np.unique(np.concatenate([palettes[name].codebook for name in members])) for members in streams]
     return sum(tensor.payload_bytes for tensor in streams.values()) + 2 * sum(map(len, codebooks))

@@ -9,8 +9,9 @@ end as well, after one entry that is not used; with t_c the entry in front of th
     p_i = (base_(e_0) + r_0 + ... + base_(e_i) + r_i) - B_c
 
 B_c being one constant a class, made by the encoder. Class c is how many of the classes but the first have begun: a
-running sum of ones written at their first numbers. Everything lies in one stream of bits: the unary ones from its start, the r from its end. ``TopK`` finds as many ones as
-there are numbers, which are the first; bit j of r_i is bit ``j - (k_(e_0) + ... + k_(e_i))`` counted from the end.
+running sum of ones written at their first numbers. Everything lies in one stream of bits: the unary ones from its
+start, the r from its end. ``TopK`` finds as many ones as there are numbers, which are the first; bit j of r_i is bit
+``j - (k_(e_0) + ... + k_(e_i))`` counted from the end.
 
 Golomb 1966, with a table instead of one modulus.
 """

@@ -106,7 +106,8 @@ def _flatten(graph: ir.Graph) -> None:
     for node in graph:
         if node.op_type != "Reshape" or node.domain != "":
             continue
-        source, target = node.inputs[0], ir.convenience.get_const_tensor(node.inputs[1])
+        source, shape = node.inputs[:2]
+        target = None if shape is None else ir.convenience.get_const_tensor(shape)
         if source is None or source.shape is None or target is None or target.size != 2:
             continue
         batch, width = target.numpy().tolist()
@@ -114,7 +115,7 @@ def _flatten(graph: ir.Graph) -> None:
         if batch != -1 or not sizes or not all(isinstance(size, int) for size in sizes) or math.prod(sizes) != width:
             continue
         flat = ir.Node("", "Flatten", [source], num_outputs=1)
-        flat.outputs[0].shape, flat.outputs[0].dtype = node.outputs[0].shape, node.outputs[0].dtype
+        flat.outputs[0].shape, flat.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
         ir.convenience.replace_nodes_and_values(graph, node, [node], [flat], node.outputs, flat.outputs)
 
 

@@ -229,7 +229,7 @@ def _items(proto: onnx.ModelProto, decoders: dict[str, _Decoder]) -> Iterator[tu
 
 
 def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], elements: Mapping[str, int]) -> dict[str, int]:
-    """Bytes in the file for each decoded tensor alone."""
+    """Bytes in the file for each decoded tensor alone; of a stream all together, each by its share of the elements."""
     streams = {
         name: {other for other, its in decoders.items() if its.nodes & part.nodes} for name, part in decoders.items()
     }
@@ -239,7 +239,8 @@ def _own_bytes(proto: onnx.ModelProto, decoders: dict[str, _Decoder], elements: 
             total = sum(elements[name] for name in users)
             for name in users:
                 own[name] += size * elements[name] / total
-    return {name: round(size) for name, size in own.items()}
+    ends = np.rint(np.cumsum(list(own.values()))).astype(int)  # rounding sums: no byte is lost, none counted twice
+    return dict(zip(own, np.diff(ends, prepend=0).tolist(), strict=True))
 
 
 def _row(name: str, values: Array, encoding: str, own: int, total: int, vector_length: int = 1) -> TensorRow:

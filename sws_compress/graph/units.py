@@ -17,15 +17,30 @@ import onnx_ir as ir
 
 _POOLS = frozenset(("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool"))
 """Operators that treat channels one by one if those are axis 1, as a Conv makes them."""
-_KEEP_ZERO = frozenset(
-    ("Abs", "Celu", "Elu", "Erf", "Gelu", "HardSwish", "Identity", "LeakyRelu", "Mish", "Relu", "Selu", "Softsign")
-    + ("Tanh", "ThresholdedRelu")
-)
+_KEEP_ZERO = {
+    *("Abs", "Celu", "Elu", "Erf", "Gelu", "HardSwish", "Identity", "LeakyRelu", "Mish", "Relu", "Selu", "Softsign"),
+    *("Tanh", "ThresholdedRelu"),
+}
 _ELEMENTWISE = _KEEP_ZERO | {"Clip", "HardSigmoid", "Sigmoid", "Softplus"}
 """Operators whose output is a function of each element of their first input."""
 
 _BIAS = 2
 """Which input of Conv and Gemm it is."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Left and former units of every layer that lost some, by the name of its weight; how many weights went."""
+
+    units: dict[str, tuple[int, int]]
+    weights: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For its user, a line a layer."""
+        return tuple(
+            f"{name} keeps {left} of {former} units: others do nothing" for name, (left, former) in self.units.items()
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +71,8 @@ class _Link:
 
     def live(self) -> npt.NDArray[np.bool_]:
         """Which units do anything; at least one, for no dimension may be empty."""
-        read = _used(self.reader.value, self.reader.inputs).reshape(-1, self.inputs_per_unit).any(axis=1)
+        inputs = _used(self.reader.value, self.reader.inputs)
+        read: npt.NDArray[np.bool_] = np.logical_or.reduce(inputs.reshape(-1, self.inputs_per_unit), axis=1)
         if self.keeps_zero:
             written = _used(self.layer.value, self.layer.outputs)
             for bias in self.biases:
@@ -76,14 +92,16 @@ class _Link:
             value.shape = None
 
 
-def prune_units(model: ir.Model) -> None:
+def prune_units(model: ir.Model) -> Pruning:
     """Take idle units out of ``model``, and biases that are all zero, in place.
 
     Weights become smaller and keep their names. Outputs stay equal up to the order in which a runtime adds. Only the
     main graph is looked at. Takes one pass over the weights that have a link for every layer that loses units.
     """
+    size = _size(model.graph)
     _drop_zero_biases(model.graph)
     links = [link for node in model.graph for link in _links(node)]
+    before = [len(link.layer) for link in links]
     changed = True
     while changed:
         changed = False
@@ -92,6 +110,14 @@ def prune_units(model: ir.Model) -> None:
             if not live.all():
                 link.keep(live)
                 changed = True
+    after = [len(link.layer) for link in links]
+    counts = zip(links, after, before, strict=True)
+    units = {str(link.layer.value.name): (left, former) for link, left, former in counts if left < former}
+    return Pruning(units, size - _size(model.graph))
+
+
+def _size(graph: ir.Graph) -> int:
+    return sum(value.const_value.size for value in graph.initializers.values() if value.const_value is not None)
 
 
 def _drop_zero_biases(graph: ir.Graph) -> None:
@@ -143,9 +169,9 @@ def _weight(node: ir.Node) -> _Weight | None:
         return None
     if node.op_type == "Conv":
         return _Weight(value, 0, 1) if attributes.get_int("group", 1) == 1 else None
-    if len(_shape(value)) != 2 or attributes.get_int("transA", 0):
+    if len(_shape(value)) != 2 or attributes.get_int("transA", 0) != 0:
         return None
-    return _Weight(value, 0, 1) if attributes.get_int("transB", 0) else _Weight(value, 1, 0)
+    return _Weight(value, 1, 0) if attributes.get_int("transB", 0) == 0 else _Weight(value, 0, 1)
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:
@@ -178,14 +204,10 @@ def _array(value: ir.Value) -> npt.NDArray[np.generic]:
 def _used(value: ir.Value, axis: int) -> npt.NDArray[np.bool_]:
     """Of every slice along ``axis``, whether it holds anything but zeros."""
     array = _array(value)
-    used: npt.NDArray[np.bool_] = (array != 0).any(axis=_others(array.ndim, axis))
+    used: npt.NDArray[np.bool_] = (array != 0).any(axis=tuple(other for other in range(array.ndim) if other != axis))
     return used
 
 
-def _others(dimensions: int, axis: int) -> tuple[int, ...]:
-    return tuple(other for other in range(dimensions) if other != axis)
-
-
 def _take(value: ir.Value, axis: int, kept: npt.NDArray[np.bool_]) -> None:
-    value.const_value = ir.tensor(np.compress(kept, _array(value), axis=axis), name=value.name)
-    value.shape = value.const_value.shape
+    tensor = ir.Tensor(np.compress(kept, _array(value), axis=axis), name=value.name)
+    value.const_value, value.shape = tensor, tensor.shape

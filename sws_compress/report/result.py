@@ -90,6 +90,7 @@ class CompressionResult:
     largest_difference    of the file's outputs from those of the snapped network on sample inputs, relative; NaN for a
                           model so large that only its weights were compared
     notes                 what else its user should know, a line each
+    pruned_weights        weights that are not in the file, because they belonged to idle units
     before, after         the caller's metric on the float and on the snapped network; None without ``evaluate``
     network               the snapped torch module (the one that was passed in is not changed); None for ONNX models
     mixtures              the final mixture of every compressed tensor that was clustered, by its name
@@ -105,6 +106,7 @@ class CompressionResult:
     after: float | None = None
     network: nn.Module | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
+    pruned_weights: int = 0
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -113,17 +115,18 @@ class CompressionResult:
 
     @property
     def weights(self) -> int:
-        """Number of weights in compressed tensors."""
-        return sum(tensor.size for tensor in self._compressed)
+        """Number of weights that were compressed or pruned."""
+        return self.pruned_weights + sum(tensor.size for tensor in self._compressed)
 
     @property
     def zeros(self) -> float:
-        """Share of exact zeros among the compressed weights, 0..1."""
-        return sum(tensor.zeros * tensor.size for tensor in self._compressed) / max(self.weights, 1)
+        """Share of exact zeros among these weights, pruned ones included, 0..1."""
+        zeros = sum(tensor.zeros * tensor.size for tensor in self._compressed)
+        return (self.pruned_weights + zeros) / max(self.weights, 1)
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits of the whole file per compressed weight."""
+        """Bits of the whole file for each of these weights."""
         return 8 * self.file_bytes / max(self.weights, 1)
 
     @property
@@ -137,6 +140,7 @@ class CompressionResult:
             "file_bytes": self.file_bytes,
             "ratio": self.ratio,
             "weights": self.weights,
+            "pruned_weights": self.pruned_weights,
             "zeros": self.zeros,
             "bits_per_weight": self.bits_per_weight,
             "largest_difference": self.largest_difference,

@@ -48,8 +48,10 @@ def pruned(network, example):
     """Shapes by name after pruning; the answers must be those from before."""
     model = from_torch(network, (example,))
     before = answer(model.clone(), example)
-    prune_units(model)
+    size = sum(value.const_value.size for value in model.graph.initializers.values())
+    pruning = prune_units(model)
     np.testing.assert_allclose(answer(model, example), before, rtol=1e-5, atol=1e-5 * np.abs(before).max())
+    assert pruning.weights == size - sum(value.const_value.size for value in model.graph.initializers.values())
     return {name: tuple(value.const_value.shape.numpy()) for name, value in model.graph.initializers.items()}
 
 
@@ -64,6 +66,7 @@ def perceptron():
 def test_units_that_nothing_reads_go():
     network = perceptron()
     ignore(network[2], 0, 3, 6)
+    assert prune_units(from_torch(network, (ROWS,))).units == {"0.weight": (4, 7)}
     assert pruned(network, ROWS) == {"0.weight": (4, 5), "0.bias": (4,), "2.weight": (4, 4), "2.bias": (4,)}
 
 
@@ -111,8 +114,9 @@ def test_silent_units_go_where_zero_stays_zero(operator):
 
 
 def test_channels_go_with_all_their_pixels():
+    pools = nn.MaxPool2d(2), nn.AvgPool2d(2)
     network = seeded(
-        nn.Conv2d(2, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 5, 2), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(5, 3)
+        nn.Conv2d(2, 6, 3), nn.ReLU(), pools[0], nn.Conv2d(6, 5, 2), pools[1], nn.Flatten(), nn.Linear(5, 3)
     )
     silence(network[0], 2)
     ignore(network[3], 0)
@@ -135,7 +139,7 @@ def test_a_channel_stays_as_long_as_one_of_its_pixels_is_read():
 
 
 def test_idleness_spreads_both_ways():
-    network = seeded(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 4))
+    network = seeded(*(nn.Linear(5 + (i > 0), 6) if i % 2 == 0 else nn.ReLU() for i in range(6)), nn.Linear(6, 4))
     with torch.no_grad():
         network[4].weight[1:] = 0  # reads unit 0 alone, which reads unit 5 alone
         network[4].bias[1:] = 0
