@@ -47,6 +47,7 @@ class HardStage:
         # What the parameters hold between two steps, in their own dtype: the move is measured from here.
         self._written = [[shard.clone() for shard in group.shards()] for group in groups]
         self._coded_bits = self._count_bits()
+        self._retired = False  # whether components that the last EM step left empty are out of use
         self._codebook_optimizer: torch.optim.Adam | None = None
 
     def coded_bits(self) -> float:
@@ -120,6 +121,7 @@ class HardStage:
         for group, state, total in zip(self.groups, self.states, totals, strict=True):
             if not state.maximise(total, self.rate):
                 raise group.diverged()
+        self._retired = False
         self.write_snapped()
         self._coded_bits = self._count_bits()
         if target_bits is None:
@@ -131,11 +133,14 @@ class HardStage:
     def find_rate(self, target_bits: float) -> None:
         """Set the rate at which the present latent weights would be assigned ``target_bits``, by bisection.
 
-        Feedback alone would spend a short run on climbing to where the rate matters. Components without members stay
-        without: a few weights would hardly be worth another one in the file.
+        Feedback alone would spend a short run on climbing to where the rate matters. Components without members at the
+        last EM step stay without, a few weights would hardly be worth another one in the file; those that an assignment
+        since then has emptied may come back.
         """
-        for state in self.states:
-            state.retire_empty()
+        if not self._retired:
+            for state in self.states:
+                state.retire_empty()
+            self._retired = True
         low, high = math.log(START_RATE), math.log(GREATEST_RATE)
         for _ in range(RATE_BISECTIONS):
             middle = (low + high) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,17 @@ MEASURED_AT = (0.0, 0.25, 0.45, 0.56, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 0.98)
 """Shares of the hard stage at which the file is written out and measured, which may take a second: what a file has
 besides its order-0 bits changes while it shrinks, and a jump at the end could not be trained away."""
 
-LAST_TRIES = 5
+LAST_TRIES = 8
 """Measurements when assignments are frozen, each of which corrects them, until ``CLOSE`` to the bytes asked for."""
+
+INSIDE = 0.1
+"""How near, as a share of what lies between them, a try may come to one that was too small or too large."""
 
 CLOSE = 0.005
 
-LEAST_SLOPE = 0.6
-"""Bytes that a file at least loses per byte of coded bits: where zeros cluster it is coded below its order-0 bits, and
-shrinks slower than they do."""
+LEAST_SLOPE, MOST_SLOPE = 0.6, 2.0
+"""Bytes that a file is taken to lose per byte of coded bits, at least and at most: where zeros cluster it is coded below
+its order-0 bits, and shrinks slower than they do; where units die, with all their weights, faster."""
 
 SMALLEST_SHARE = 0.05
 """Of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
@@ -82,6 +85,38 @@ class Measures:
     validate: Callable[[], float] | None = None
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Coded bits, bytes of the file, and the price of a bit at which the weights were assigned."""
+
+    coded_bits: float
+    file_bytes: int
+    rate: float
+
+    @property
+    def other_bytes(self) -> float:
+        """Of the file: all but the coded bits."""
+        return self.file_bytes - self.coded_bits / 8
+
+    def misses(self, target: int) -> float:
+        """By what share of the bytes asked for."""
+        return abs(self.file_bytes - target) / target
+
+
+def _between(tried: Sequence[Measured], target: int) -> float | None:
+    """Coded bits on the line from the largest file below the target to the smallest above; None if there are not both.
+
+    Not nearer to either than INSIDE, so that what lies between them shrinks even where sizes jump.
+    """
+    below = [one for one in tried if one.file_bytes < target]
+    above = [one for one in tried if one.file_bytes > target]
+    if not below or not above:
+        return None
+    low, high = max(below, key=lambda one: one.file_bytes), min(above, key=lambda one: one.file_bytes)
+    share = (target - low.file_bytes) / (high.file_bytes - low.file_bytes)
+    return low.coded_bits + min(max(share, INSIDE), 1 - INSIDE) * (high.coded_bits - low.coded_bits)
+
+
 class Steering:
     """Watches a run and tells its prior what to aim for."""
 
@@ -103,7 +138,7 @@ class Steering:
             prior.final_bits = 8.0 * goal.target_bytes  # until the first measurement tells what else is in the file
         self._measured = 0
         self._other_bytes: float | None = None  # of the file: all but the coded bits
-        self._last: tuple[float, int] | None = None  # coded bits and bytes of the file at the last measurement
+        self._last: tuple[float, int] | None = None  # coded bits and bytes at the last measurement
         self.metric: float | None = None
         self._before: float | None = None
         self._kept: Kept | None = None
@@ -126,16 +161,7 @@ class Steering:
             return
         if prior.tuning:
             self._measured = len(MEASURED_AT) + 1
-            tried = []
-            for attempt in range(LAST_TRIES):
-                if attempt:
-                    prior.meet_bits(prior.final_bits)
-                assert prior.rate is not None
-                tried.append((self._measure(self._file_bytes), prior.rate, self._other_bytes))
-                if tried[-1][0] < CLOSE:
-                    return
-            _, rate, self._other_bytes = min(tried)  # sizes jump where another code becomes the best
-            prior.meet_rate(rate)
+            self._settle(self._file_bytes)
             return
         begin, end = self._schedule.soft_until, self._schedule.tune_from
         due = [begin + share * (end - begin) <= prior.progress for share in MEASURED_AT]
@@ -143,22 +169,37 @@ class Steering:
             self._measured = sum(due)
             self._measure(self._file_bytes)
 
-    def _measure(self, file_bytes: Callable[[], int]) -> float:
-        """Sets what the prior aims for; by what share the file misses the bytes asked for, 0 if none are."""
-        bits = self._prior.coded_bits
-        assert bits is not None
-        found = file_bytes()
-        self._other_bytes = found - bits / 8
-        target = self._goal.target_bytes
+    def _settle(self, file_bytes: Callable[[], int]) -> None:
+        """Assigns the weights for the last time, at the price of a bit whose file is closest to the bytes asked for."""
+        prior, target = self._prior, self._goal.target_bytes
+        tried = [self._measure(file_bytes)]
         if target is None:
-            return 0.0
-        slope = 1.0
-        if self._last is not None and abs(self._last[0] - bits) > CLOSE * bits:
-            slope = 8 * (self._last[1] - found) / (self._last[0] - bits)
-        slope = min(max(slope, LEAST_SLOPE), 1.0)
-        self._last = bits, found
-        self._prior.final_bits = max(bits + 8 * (target - found) / slope, SMALLEST_SHARE * bits)
-        return abs(found - target) / target
+            return
+        while tried[-1].misses(target) >= CLOSE:
+            if len(tried) == LAST_TRIES:  # sizes jump where another code becomes the best
+                best = min(tried, key=lambda one: one.misses(target))
+                prior.meet_rate(best.rate)
+                self._other_bytes = best.other_bytes
+                return
+            prior.meet_bits(_between(tried, target) or prior.final_bits)
+            tried.append(self._measure(file_bytes))
+
+    def _measure(self, file_bytes: Callable[[], int]) -> Measured:
+        """The file that the present weights would make; sets what the prior aims for, if bytes are asked for."""
+        bits, rate = self._prior.coded_bits, self._prior.rate
+        assert bits is not None
+        assert rate is not None
+        found = Measured(bits, file_bytes(), rate)
+        self._other_bytes = found.other_bytes
+        target = self._goal.target_bytes
+        if target is not None:
+            slope = 1.0
+            if self._last is not None and abs(self._last[0] - bits) > CLOSE * bits:
+                slope = 8 * (self._last[1] - found.file_bytes) / (self._last[0] - bits)
+            slope = min(max(slope, LEAST_SLOPE), MOST_SLOPE)
+            self._prior.final_bits = max(bits + 8 * (target - found.file_bytes) / slope, SMALLEST_SHARE * bits)
+        self._last = bits, found.file_bytes
+        return found
 
     def after_epoch(self, epochs: int) -> None:
         """The metric of the snapped network; with ``max_drop``, how much smaller it may become until the next epoch."""

@@ -50,7 +50,8 @@ def test_result_is_what_lies_on_disk(data: Path, tmp_path: Path) -> None:
     rows = (output / "training.csv").read_text().splitlines()
     assert [int(row.split(",")[0]) for row in rows[1:]] == [1, *range(10, 86, 10), 85]
     assert seen == list(range(1, 5500 // 64 + 1))
-    assert sum(tensor["elements"] for tensor in values["tensors"]) == 266_610  # biases too
+    assert values["weights"] == 266_610  # biases too
+    assert sum(tensor["elements"] for tensor in values["tensors"]) == 266_610 - values["pruned_weights"]
 
 
 def test_splits(data: Path, repository: Path) -> None:
