@@ -27,8 +27,8 @@ INSIDE = 0.1
 CLOSE = 0.005
 
 LEAST_SLOPE, MOST_SLOPE = 0.6, 2.0
-"""Bytes that a file is taken to lose per byte of coded bits, at least and at most: where zeros cluster it is coded below
-its order-0 bits, and shrinks slower than they do; where units die, with all their weights, faster."""
+"""Bytes that a file is taken to lose per byte of coded bits: less than one where zeros cluster, for then it is coded
+below its order-0 bits and shrinks slower than they do; more where units die with all their weights."""
 
 SMALLEST_SHARE = 0.05
 """Of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""

@@ -62,6 +62,22 @@ def test_the_file_has_the_bytes_asked_for(wanted: int, epochs: int) -> None:
     assert seen[-1].projected_bytes == pytest.approx(file_bytes(model), rel=0.03)
 
 
+@pytest.mark.parametrize("slope", [0.3, 3.0])
+def test_files_may_lose_other_bytes_than_their_weights_do(slope: float) -> None:
+    """Where units die the file loses all their weights; where zeros cluster it hardly notices another one."""
+    model = trained()
+    wanted = round(300 + 400 * slope)
+    settings = replace(SETTINGS, epochs=2, goal=Goal(target_bytes=wanted))
+    fine_tune(
+        model,
+        Batches(TRAINING, 50),
+        settings,
+        loss=functional.cross_entropy,
+        file_bytes=lambda: round(300 + slope * entropy_bytes(model)),
+    )
+    assert 300 + slope * entropy_bytes(model) == pytest.approx(wanted, rel=0.01)
+
+
 def test_of_sizes_that_jump_the_closest_one_stays() -> None:
     """A coder that changes its mind: no rate meets the bytes, and the tries scatter around them."""
     model = trained()
