@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ from sws_compress.api import compress
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.graph.from_torch import from_torch
-from sws_compress.packing import find_palettes
+from sws_compress.mixture.snap import Palette
+from sws_compress.packing import PackedModel, find_palettes
 from sws_compress.sessions import open_model
 from sws_compress.shipping import Packing
 from sws_compress.train.distillation import Distillation
@@ -96,12 +97,17 @@ def _pixels(images: Tensor) -> Tensor:
 
 def payload_bytes(network: nn.Module, example: Tensor) -> int:
     """Coded indices of all tensors, and two bytes for each value of their codebooks: what papers count."""
-    model, packing = from_torch(network, (example,)), Packing()
-    packing.prune(model)
-    palettes = find_palettes(model)
-    streams = {tensor.members: tensor for tensor in packing.pack(model, palettes).tensors}
+    packed, palettes = packed_as(network, example, Packing())
+    streams = {tensor.members: tensor for tensor in packed.tensors}
     codebooks = [np.unique(np.concatenate([palettes[name].codebook for name in members])) for members in streams]
     return sum(tensor.payload_bytes for tensor in streams.values()) + 2 * sum(map(len, codebooks))
+
+
+def packed_as(network: nn.Module, example: Tensor, packing: Packing) -> tuple[PackedModel, Mapping[str, Palette]]:
+    model = from_torch(network, (example,))
+    packing.prune(model)
+    palettes = find_palettes(model)
+    return packing.pack(model, palettes), palettes
 
 
 def parse() -> argparse.Namespace:
@@ -189,6 +195,7 @@ def main() -> None:
     assert result.network is not None
     parameters = sum(parameter.numel() for parameter in data.model.parameters())
     payload = payload_bytes(result.network, example)
+    whole = Packing(weight_names=False, prune_units=False)
     figures = {
         "net": options.net,
         "parameters": parameters,
@@ -196,6 +203,7 @@ def main() -> None:
         "file_ratio": 4 * parameters / result.file_bytes,
         "payload_bytes": payload,
         "payload_ratio": 4 * parameters / payload,
+        "file_bytes_with_idle_units": len(packed_as(result.network, example, whole)[0].data),
         "zeros": result.zeros,
         "seconds": result.seconds,
         "notes": result.notes,
