@@ -95,9 +95,8 @@ def _pixels(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def payload_bytes(network: nn.Module, example: Tensor) -> int:
+def payload_bytes(packed: PackedModel, palettes: Mapping[str, Palette]) -> int:
     """Coded indices of all tensors, and two bytes for each value of their codebooks: what papers count."""
-    packed, palettes = packed_as(network, example, Packing())
     streams = {tensor.members: tensor for tensor in packed.tensors}
     codebooks = [np.unique(np.concatenate([palettes[name].codebook for name in members])) for members in streams]
     return sum(tensor.payload_bytes for tensor in streams.values()) + 2 * sum(map(len, codebooks))
@@ -194,7 +193,7 @@ def main() -> None:
     )
     assert result.network is not None
     parameters = sum(parameter.numel() for parameter in data.model.parameters())
-    payload = payload_bytes(result.network, example)
+    payload = payload_bytes(*packed_as(result.network, example, Packing()))
     whole = Packing(weight_names=False, prune_units=False)
     figures = {
         "net": options.net,
