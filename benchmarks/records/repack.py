@@ -15,11 +15,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.records.evaluate import test_images
-from benchmarks.records.run import file_error_percent, payload_bytes
+from benchmarks.records.run import file_error_percent, packed_as, payload_bytes
 from sws_compress.expansion import expand
 from sws_compress.files import write_atomically
 from sws_compress.graph.read import read_model
-from sws_compress.packing import find_palettes
 from sws_compress.shipping import Packing
 
 
@@ -32,17 +31,13 @@ def repack(path: Path) -> None:
     data = path.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         model = read_model(expand(path, Path(folder, "plain.onnx")).output)
-    packing = Packing(weight_names=False)
-    packing.prune(model)
-    palettes = find_palettes(model)
-    packed = packing.pack(model, palettes)
-    before = file_error_percent(path, images)
+    packed, palettes = packed_as(model, Packing(weight_names=False))
     if len(packed.data) >= len(data):
         print(f"{path.name}: {len(data):,} bytes, not smaller")
         return
     smaller = path.with_suffix(".repacked.onnx")
     write_atomically(smaller, packed.data)
-    after = file_error_percent(smaller, images)
+    before, after = (file_error_percent(file, images) for file in (path, smaller))
     if after != before:
         raise SystemExit(f"{path.name} must answer as before, got {after} % errors for {before} %: see {smaller.name}")
     smaller.replace(path)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -102,8 +103,8 @@ def payload_bytes(packed: PackedModel, palettes: Mapping[str, Palette]) -> int:
     return sum(tensor.payload_bytes for tensor in streams.values()) + 2 * sum(map(len, codebooks))
 
 
-def packed_as(network: nn.Module, example: Tensor, packing: Packing) -> tuple[PackedModel, Mapping[str, Palette]]:
-    model = from_torch(network, (example,))
+def packed_as(model: ir.Model, packing: Packing) -> tuple[PackedModel, Mapping[str, Palette]]:
+    """A model of snapped weights, packed; it loses its idle units, if ``packing`` says so."""
     packing.prune(model)
     palettes = find_palettes(model)
     return packing.pack(model, palettes), palettes
@@ -193,8 +194,9 @@ def main() -> None:
     )
     assert result.network is not None
     parameters = sum(parameter.numel() for parameter in data.model.parameters())
-    payload = payload_bytes(*packed_as(result.network, example, Packing()))
-    whole = Packing(weight_names=False, prune_units=False)
+    model = from_torch(result.network, (example,))
+    whole, _ = packed_as(model.clone(), Packing(weight_names=False, prune_units=False))
+    payload = payload_bytes(*packed_as(model, Packing()))
     figures = {
         "net": options.net,
         "parameters": parameters,
@@ -202,7 +204,7 @@ def main() -> None:
         "file_ratio": 4 * parameters / result.file_bytes,
         "payload_bytes": payload,
         "payload_ratio": 4 * parameters / payload,
-        "file_bytes_with_idle_units": len(packed_as(result.network, example, whole)[0].data),
+        "file_bytes_with_idle_units": len(whole.data),
         "zeros": result.zeros,
         "seconds": result.seconds,
         "notes": result.notes,

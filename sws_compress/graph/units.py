@@ -124,7 +124,7 @@ def _drop_zero_biases(graph: ir.Graph) -> None:
     for node in graph:
         if node.domain == "" and node.op_type in ("Conv", "Gemm") and len(node.inputs) > _BIAS:
             bias = node.inputs[_BIAS]
-            if bias is not None and bias.const_value is not None and _stored(bias) and not _array(bias).any():
+            if bias is not None and _stored(bias) and not _array(bias).any():
                 node.resize_inputs(_BIAS)
                 if not bias.uses():
                     del graph.initializers[str(bias.name)]
@@ -184,11 +184,12 @@ def _fits(bias: ir.Value | None, units: int) -> bool:
 
 
 def _own(value: ir.Value) -> bool:
-    return value.const_value is not None and _stored(value) and len(value.uses()) == 1
+    return _stored(value) and len(value.uses()) == 1
 
 
 def _stored(value: ir.Value) -> bool:
-    return value.is_initializer() and not value.is_graph_input() and not value.is_graph_output()
+    interface = value.is_graph_input() or value.is_graph_output()
+    return value.const_value is not None and value.is_initializer() and not interface
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:

@@ -137,8 +137,7 @@ class Steering:
         if goal.target_bytes is not None:
             prior.final_bits = 8.0 * goal.target_bytes  # until the first measurement tells what else is in the file
         self._measured = 0
-        self._other_bytes: float | None = None  # of the file: all but the coded bits
-        self._last: tuple[float, int] | None = None  # coded bits and bytes at the last measurement
+        self._last: Measured | None = None
         self.metric: float | None = None
         self._before: float | None = None
         self._kept: Kept | None = None
@@ -147,7 +146,7 @@ class Steering:
     def projected_bytes(self) -> int | None:
         """Of the file that the present weights would make; None before it was measured."""
         bits = self._prior.coded_bits
-        return None if bits is None or self._other_bytes is None else round(self._other_bytes + bits / 8)
+        return None if bits is None or self._last is None else round(self._last.other_bytes + bits / 8)
 
     def start(self) -> None:
         """The metric of the float network, which ``max_drop`` counts from."""
@@ -179,7 +178,7 @@ class Steering:
             if len(tried) == LAST_TRIES:  # sizes jump where another code becomes the best
                 best = min(tried, key=lambda one: one.misses(target))
                 prior.meet_rate(best.rate)
-                self._other_bytes = best.other_bytes
+                self._last = best
                 return
             prior.meet_bits(_between(tried, target) or prior.final_bits)
             tried.append(self._measure(file_bytes))
@@ -190,15 +189,14 @@ class Steering:
         assert bits is not None
         assert rate is not None
         found = Measured(bits, file_bytes(), rate)
-        self._other_bytes = found.other_bytes
         target = self._goal.target_bytes
         if target is not None:
             slope = 1.0
-            if self._last is not None and abs(self._last[0] - bits) > CLOSE * bits:
-                slope = 8 * (self._last[1] - found.file_bytes) / (self._last[0] - bits)
+            if self._last is not None and abs(self._last.coded_bits - bits) > CLOSE * bits:
+                slope = 8 * (self._last.file_bytes - found.file_bytes) / (self._last.coded_bits - bits)
             slope = min(max(slope, LEAST_SLOPE), MOST_SLOPE)
             self._prior.final_bits = max(bits + 8 * (target - found.file_bytes) / slope, SMALLEST_SHARE * bits)
-        self._last = bits, found.file_bytes
+        self._last = found
         return found
 
     def after_epoch(self, epochs: int) -> None:
@@ -233,8 +231,7 @@ class Steering:
         """Tensors, numbers, lists and dicts."""
         return {
             "measured": self._measured,
-            "other_bytes": self._other_bytes,
-            "last": self._last,
+            "last": None if self._last is None else vars(self._last),
             "metric": self.metric,
             "before": self._before,
             "kept": None if self._kept is None else vars(self._kept),
@@ -242,6 +239,7 @@ class Steering:
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from ``state_dict``."""
-        self._measured, self._other_bytes, self._last = saved["measured"], saved["other_bytes"], saved["last"]
+        self._measured = saved["measured"]
+        self._last = None if saved["last"] is None else Measured(**saved["last"])
         self.metric, self._before = saved["metric"], saved["before"]
         self._kept = None if saved["kept"] is None else Kept(**saved["kept"])
