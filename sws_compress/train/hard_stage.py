@@ -28,7 +28,7 @@ class HardStage:
 
     The model's parameters hold snapped values; the optimiser's move on them is carried over to the latent weights,
     which is the straight-through estimator without any hook in the forward pass. Sensitivities are expected squared
-    gradients to ``sensitivity_power``.
+    gradients to ``sensitivity_power``; they come to rest as the learning rate falls.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class HardStage:
         self.ranks = ranks
         self.rate = START_RATE
         self.updates = 0
+        self._first_learning_rate: float | None = None
         self.states = [GroupState.start(group, mixture, ranks) for group, mixture in zip(groups, mixtures, strict=True)]
         # What the parameters hold between two steps, in their own dtype: the move is measured from here.
         self._written = [[shard.clone() for shard in group.shards()] for group in groups]
@@ -110,10 +111,7 @@ class HardStage:
         Raises TrainingError when a latent weight is NaN or infinite.
         """
         if self.updates % SENSITIVITY_EVERY == 0:
-            latents, squares = [state.latent for state in self.states], [state.squares for state in self.states]
-            found = sensitivities(optimizer, self.groups, latents, squares, self.ranks, self.sensitivity_power)
-            for state, own in zip(self.states, found, strict=True):
-                state.sensitivity = own
+            self._update_sensitivities(optimizer)
         self.updates += 1
         for state in self.states:
             state.assign(self.rate)
@@ -128,6 +126,25 @@ class HardStage:
             return
         error = math.log(self._coded_bits / target_bits)
         self.rate *= math.exp(min(max(RATE_GAIN * error, -0.3), 0.3))
+
+    def _update_sensitivities(self, optimizer: torch.optim.Optimizer) -> None:
+        """Move them towards the present ones by the share that is left of the learning rate.
+
+        Sensitivities that follow gradients when latent weights can hardly move any more feed back on themselves: some
+        weights are assigned worse, a few gradients grow, all others count for less and are assigned worse still. With
+        sensitivities and latent weights at rest hard EM descends on one objective and ends.
+        """
+        learning_rate = max(float(settings["lr"]) for settings in optimizer.param_groups)
+        if self._first_learning_rate is None:
+            self._first_learning_rate = learning_rate
+        share = min(learning_rate / self._first_learning_rate, 1.0) if self._first_learning_rate > 0 else 1.0
+        latents, squares = [state.latent for state in self.states], [state.squares for state in self.states]
+        found = sensitivities(optimizer, self.groups, latents, squares, self.ranks, self.sensitivity_power)
+        for state, own in zip(self.states, found, strict=True):
+            state.sensitivity = [
+                new if old is None or new is None else old.lerp_(new, share)
+                for old, new in zip(state.sensitivity, own, strict=True)
+            ]
 
     @torch.no_grad()
     def find_rate(self, target_bits: float) -> None:
@@ -201,6 +218,7 @@ class HardStage:
         return {
             "rate": self.rate,
             "updates": self.updates,
+            "first_learning_rate": self._first_learning_rate,
             "groups": [state.saved(group, self.ranks) for group, state in zip(self.groups, self.states, strict=True)],
             "codebook_optimizer": None if self._codebook_optimizer is None else self._codebook_optimizer.state_dict(),
         }
@@ -209,6 +227,7 @@ class HardStage:
         """Go on from ``state_dict``; the parameters get their snapped values."""
         self.rate = saved["rate"]
         self.updates = saved["updates"]
+        self._first_learning_rate = saved["first_learning_rate"]
         self.states = [
             GroupState.copied(state, group, self.ranks)
             for group, state in zip(self.groups, saved["groups"], strict=True)

@@ -26,9 +26,8 @@ INSIDE = 0.1
 
 CLOSE = 0.005
 
-LEAST_SLOPE, MOST_SLOPE = 0.6, 2.0
-"""Bytes that a file is taken to lose per byte of coded bits: less than one where zeros cluster, for then it is coded
-below its order-0 bits and shrinks slower than they do; more where units die with all their weights."""
+MOST_SLOPE = 2.0
+"""Bytes that a file is taken to lose per byte of coded bits: more than one where units die with all their weights."""
 
 SMALLEST_SHARE = 0.05
 """Of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
@@ -191,10 +190,11 @@ class Steering:
         found = Measured(bits, file_bytes(), rate)
         target = self._goal.target_bytes
         if target is not None:
-            slope = 1.0
+            # Where zeros cluster a file is smaller than its order-0 bits, and taken to shrink in proportion to them.
+            slope = least = min(8 * found.file_bytes / bits, 1.0)
             if self._last is not None and abs(self._last.coded_bits - bits) > CLOSE * bits:
                 slope = 8 * (self._last.file_bytes - found.file_bytes) / (self._last.coded_bits - bits)
-            slope = min(max(slope, LEAST_SLOPE), MOST_SLOPE)
+            slope = min(max(slope, least), MOST_SLOPE)
             self._prior.final_bits = max(bits + 8 * (target - found.file_bytes) / slope, SMALLEST_SHARE * bits)
         self._last = found
         return found
