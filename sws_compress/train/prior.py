@@ -39,7 +39,8 @@ class SoftWeightSharing:
     ``step`` follows every optimiser step, before the gradients are cleared; it does nothing unless the optimiser has
     moved since. With ``total_steps`` it runs the whole alternation by itself: EM steps at the schedule's intervals,
     then the hard stage, then codebook tuning. Without it the prior stays in the soft stage at its final strength, and
-    ``update`` (the EM step) is the caller's. Names are those of the module without ``torch.compile``.
+    ``update`` (the EM step) is the caller's. Names are those of the module without ``torch.compile``, DataParallel and
+    DistributedDataParallel around it.
 
     components    mixture components per group, 2..256, one of them at zero
     ratio         32 bits * (selected weights) / (coded bits) to reach in the hard stage
@@ -85,8 +86,8 @@ class SoftWeightSharing:
         self.total_steps = total_steps
         self.steps = 0
         self.ranks = Ranks.of() if ranks is None else ranks
-        self._model = undistributed(model)
-        self.groups = select_parameters(self._model, parameters, sharing=sharing, ranks=self.ranks)
+        self._model = model
+        self.groups = select_parameters(undistributed(model), parameters, sharing=sharing, ranks=self.ranks)
         self._check_groups()
         self._soft = SoftStage(self.groups, components, self.schedule.variance_floor(0.0), self.ranks)
         self._hard: HardStage | None = None

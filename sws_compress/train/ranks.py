@@ -158,8 +158,17 @@ def _distributed(shard: torch.Tensor, parameter: DTensor) -> DTensor:
 
 
 def undistributed(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel, whose parameters have the names that they had outside."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    """The module inside DistributedDataParallel, DataParallel and ``torch.compile``, in any order.
+
+    Its parameters have the names that they had before they were wrapped.
+    """
+    while True:
+        if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            model = model.module
+        elif isinstance(inner := model._modules.get("_orig_mod"), nn.Module):
+            model = inner
+        else:
+            return model
 
 
 def forget_gathered(model: nn.Module) -> None:

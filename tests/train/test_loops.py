@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import sws_compress as sws
@@ -259,6 +260,44 @@ def test_state_goes_from_a_compiled_module_to_a_plain_one() -> None:
         rest.step()
         second.zero_grad()
     assert_same(wanted, rest)
+
+
+@pytest.fixture
+def _one_process() -> Iterator[None]:
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def eager(model: nn.Module) -> Any:
+    return torch.compile(model, backend="eager")
+
+
+@pytest.mark.usefixtures("_one_process")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: eager(DistributedDataParallel(model)),
+        lambda model: DistributedDataParallel(eager(model)),
+        lambda model: eager(DistributedDataParallel(eager(model))),
+        nn.DataParallel,
+    ],
+)
+def test_names_are_those_inside_all_wrappers(wrap: Any, tmp_path: Path) -> None:
+    torch.compiler.reset()
+    inner = trained()
+    model = wrap(inner)
+    prior = plain(model, batches(3))
+    assert list(prior.mixtures) == ["0.weight", "2.weight"]
+    sws.export(inner, prior.snap(), tmp_path / "out.onnx", example_inputs=data()[0][:4])
+
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    sws.save_checkpoint(tmp_path / "run.pt", model, optimizer, prior)
+    other = trained()
+    optimizer = OPTIMIZERS["adam"](other.parameters())
+    sws.load_checkpoint(tmp_path / "run.pt", other, optimizer, prior_of(other, optimizer))
+    for name, weight in inner.named_parameters():
+        assert torch.equal(other.get_parameter(name), weight), name
 
 
 def test_compiled_step() -> None:
