@@ -2,7 +2,8 @@
 
 In short sequences words are bytes (m = floor(log_K 256) symbols each) or int32 (m = floor(log_K 2^31)), read by
 division. In long ones they have one to seven bytes, whichever comes nearest to log_2 K bits a symbol, and are read by a
-table of all words of a few digits: K = 16 takes 4 bits, K = 3 1.6, K = 32 5, K = 100 6.67.
+table of all words of a few digits: K = 16 takes 4 bits, K = 3 1.6. For some K the shortest words take much memory to
+read: K = 32 takes 5 bits, or 5.33 in lean words, K = 100 6.67 or 8, K = 128 7 or 8.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def part_table(ops: ArrayOps[A], codebook: A, powers: A, base: A, parts: A) -> A
 def encode_radix(symbols: npt.NDArray[np.uint8], codebook: Array, *, lean: bool = True) -> Code:
     """Encode n >= 1 symbols, uint8 (n,), each below K = len(codebook), 2 <= K <= 256.
 
-    ``lean``: without the words that take most memory to read, which for some K > 16 are smaller.
+    ``lean``: without the words that take most memory to read, which for some K are smaller.
     """
     if symbols.size >= _TABLE_FROM:
         forms = [form for form in word_forms(len(codebook)) if not lean or form.memory <= _LEAN]
