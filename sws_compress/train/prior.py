@@ -338,7 +338,4 @@ class SoftWeightSharing:
 
     def _shapes(self) -> list[dict[str, list[int]]]:
         """Names and shapes of the parameters, group by group."""
-        return [
-            {name: list(parameter.shape) for name, parameter in zip(group.names, group.parameters, strict=True)}
-            for group in self.groups
-        ]
+        return [group.shapes for group in self.groups]

@@ -9,6 +9,7 @@ mixtures cannot drift apart.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class Ranks:
     """``size`` processes of which this is number ``rank``; ``group`` is torch's, None for its default one.
 
-    The methods ``sums``, ``greatest`` and ``whole`` communicate: all ranks must call them, in the same order. With one
-    rank they do nothing. They raise TrainingError when another rank is gone.
+    The methods ``sums``, ``greatest``, ``whole`` and ``check_agreed`` communicate: all ranks must call them, in the
+    same order. With one rank they do nothing. They raise TrainingError when another rank is gone.
     """
 
     rank: int = 0
@@ -90,6 +91,26 @@ class Ranks:
             raise ArgumentError(
                 f"{name} must be whole here, got a shard on {parameter.device_mesh.size()} ranks: "
                 "use SoftWeightSharing in a loop that all ranks run"
+            )
+
+    def check_agreed(self, groups: Sequence[tuple[str, dict[str, list[int]]]], device: torch.device) -> None:
+        """Raise ArgumentError, on all ranks, unless all of them have the same ``groups``; one reduction.
+
+        ``groups`` are labels with the names and shapes of their members; sums over the ranks need equal ones.
+        """
+        if self.size == 1:
+            return
+        shapes = [shape for _, members in groups for shape in members.values()]
+        digest = hashlib.sha256(repr(groups).encode()).digest()
+        parts = [int.from_bytes(digest[i : i + 4], "big") for i in range(0, len(digest), 4)]  # exact in float64
+        own = torch.tensor([len(shapes), sum(map(math.prod, shapes)), *parts], dtype=torch.float64, device=device)
+        most, least = self.greatest([own, -own])
+        if not torch.equal(most, -least):
+            tensors, weights = (f"{-least[i]:.0f} to {most[i]:.0f}" for i in (0, 1))
+            raise ArgumentError(
+                "compressed parameters must have the same names, shapes and groups on all ranks, "
+                f"got {tensors} tensors of {weights} weights: "
+                "build the same network and pass the same parameters= on every rank"
             )
 
     def _reduced(self, tensors: Sequence[torch.Tensor], operation: Any) -> list[torch.Tensor]:
@@ -169,6 +190,18 @@ def undistributed(model: nn.Module) -> nn.Module:
             model = inner
         else:
             return model
+
+
+def refuse_flattened(model: nn.Module) -> None:
+    """Raise ArgumentError if a part of ``model`` is a FullyShardedDataParallel: its shards have no rows."""
+    if "torch.distributed.fsdp" not in sys.modules:
+        return
+    for name, part in model.named_modules():
+        if isinstance(part, distributed.fsdp.FullyShardedDataParallel):
+            raise ArgumentError(
+                f"{name or 'model'} must keep its parameters as tensors of rows, got FullyShardedDataParallel, which "
+                "cuts them anywhere: use torch.distributed.fsdp.fully_shard"
+            )
 
 
 def forget_gathered(model: nn.Module) -> None:

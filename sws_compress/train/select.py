@@ -13,7 +13,7 @@ from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.train.computed import originals, refuse_computed
-from sws_compress.train.ranks import ALONE, Ranks, local
+from sws_compress.train.ranks import ALONE, Ranks, local, refuse_flattened
 
 WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -54,6 +54,11 @@ class ParameterGroup:
     label: str
     names: tuple[str, ...]
     parameters: tuple[nn.Parameter, ...]
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """Of the members, whole, by name."""
+        return {name: list(parameter.shape) for name, parameter in zip(self.names, self.parameters, strict=True)}
 
     @property
     def elements(self) -> int:
@@ -131,10 +136,12 @@ def select_parameters(
     ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``. A tied
     parameter may be named by any of its names; it is known here by its first. Names are ``plain_name``s.
 
-    Raises ArgumentError for names that the model does not have or that are not trainable, and for layouts that
-    ``ranks`` do not know; ModelError, on all ranks, when nothing is left to compress, a tensor holds NaN or
-    infinities, or what is compressed would not be what the network multiplies by (``refuse_computed``).
+    Raises ArgumentError for names that the model does not have or that are not trainable, for layouts that ``ranks``
+    do not know, and, on all ranks, when these have not chosen the same; ModelError, on all ranks, when nothing is left
+    to compress, a tensor holds NaN or infinities, or what is compressed would not be what the network multiplies by
+    (``refuse_computed``).
     """
+    refuse_flattened(model)
     # named_parameters() yields a tied parameter once, under its first name
     named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     chosen = _chosen_names(model, named, parameters, smallest)
@@ -143,14 +150,16 @@ def select_parameters(
     for name, parameter in named.items():
         if name in chosen and parameter.requires_grad and parameter.numel():
             members.setdefault(_label(name, sharing), []).append(name)
-    if not members:
+    groups = tuple(
+        ParameterGroup(label, tuple(names), tuple(named[name] for name in names)) for label, names in members.items()
+    )
+    device = next((parameter.device for parameter in named.values()), torch.device("cpu"))
+    ranks.check_agreed([(group.label, group.shapes) for group in groups], device)
+    if not groups:
         raise ModelError(
             f"a model must have a trainable weight of at least {smallest} elements to compress, "
             f"got none among {len(named)} parameters: name some with parameters="
         )
-    groups = tuple(
-        ParameterGroup(label, tuple(names), tuple(named[name] for name in names)) for label, names in members.items()
-    )
     _check_values({name: named[name] for group in groups for name in group.names}, ranks)
     return groups
 

@@ -12,7 +12,7 @@ import torch
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import Shard
 
 from sws_compress.errors import SwsError
@@ -27,6 +27,8 @@ from tests.ranks.spawned import STEPS, Network, Run, batch
 
 HALFWAY = 30
 """Steps at which runs are saved and go on elsewhere: in the hard stage."""
+
+_CPU = torch.device("cpu")
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "adam": {},
@@ -92,6 +94,11 @@ def refusals() -> dict[str, str]:
     fully_shard(alone, mesh=mesh)
     said["alone"] = message(alone, ranks=ALONE)
     said["local"] = message(Network(), ranks=ALONE)
+    said["flattened"] = message(FullyShardedDataParallel(Network(), use_orig_params=True, device_id=_CPU))
+    said["inside"] = message(nn.Sequential(FullyShardedDataParallel(Network(), device_id=_CPU)), ranks=ALONE)
+    said["other names"] = message(Network(), parameters=["0.weight"] if rank == 0 else ["2.weight", "4.weight"])
+    said["other shapes"] = message(nn.Linear(30, 20 + rank))
+    said["none"] = message(nn.Linear(30, 20 if rank == 0 else 2))
     broken = Network()
     fully_shard(broken, mesh=mesh)
     if rank == size - 1:

@@ -146,6 +146,14 @@ def test_sharded_training_is_exported_from_the_first_rank(two: Results, tmp_path
 
 
 def test_what_ranks_refuse(tmp_path: Path) -> None:
+    flattened = (
+        "{} must keep its parameters as tensors of rows, got FullyShardedDataParallel, which cuts them anywhere: "
+        "use torch.distributed.fsdp.fully_shard"
+    )
+    unequal = (
+        "compressed parameters must have the same names, shapes and groups on all ranks, got {} weights: "
+        "build the same network and pass the same parameters= on every rank"
+    )
     said = on_ranks(2, scenarios.refusals, tmp_path)
     assert said[0] == said[1]
     assert said[0] == {
@@ -154,6 +162,11 @@ def test_what_ranks_refuse(tmp_path: Path) -> None:
         "alone": "0.weight must be whole here, got a shard on 2 ranks: "
         "use SoftWeightSharing in a loop that all ranks run",
         "local": "accepted",
+        "flattened": flattened.format("model"),
+        "inside": flattened.format("0"),
+        "other names": unequal.format("1 to 2 tensors of 520 to 740"),
+        "other shapes": unequal.format("1 to 1 tensors of 600 to 630"),
+        "none": unequal.format("0 to 1 tensors of 0 to 600"),
         "start": "0.weight must hold finite values, got 1 NaN or infinite of 740: "
         "train the network again or repair the checkpoint",
         "training": "2.weight must stay finite in training, got NaN or infinite weights: "
