@@ -125,10 +125,13 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
             state.log_history[-1].update(values)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
-        if self.prior is None or args.save_only_model or not state.is_world_process_zero:
+        if self.prior is None or args.save_only_model:
+            return
+        prior = self.prior.state_dict()  # by all ranks: sharded, it is gathered
+        if not state.is_world_process_zero:
             return
         buffer = io.BytesIO()
-        torch.save({"global_step": state.global_step, "prior": self.prior.state_dict()}, buffer)
+        torch.save({"global_step": state.global_step, "prior": prior}, buffer)
         write_atomically(_folder(args, state) / STATE_FILE, buffer.getvalue())
 
     def on_train_end(

@@ -6,6 +6,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -113,6 +114,27 @@ def refusals() -> dict[str, str]:
     except SwsError as error:
         said["training"] = str(error)
     return said
+
+
+def saved_by_callbacks(folder: Path) -> bool:
+    """What trainers call for a checkpoint, on all ranks, in the hard stage; whether this rank has anything to write."""
+    from sws_compress.integrations.lightning import SoftWeightSharingCallback as LightningCallback
+    from sws_compress.integrations.transformers import SoftWeightSharingCallback as TransformersCallback
+
+    run = Run("fsdp")
+    run.train(range(HALFWAY))
+    callback = TransformersCallback()
+    callback.prior = run.prior
+    arguments: Any = SimpleNamespace(save_only_model=False, output_dir=str(folder))
+    state: Any = SimpleNamespace(is_world_process_zero=run.prior.ranks.rank == 0, global_step=HALFWAY)
+    if state.is_world_process_zero:
+        (folder / f"checkpoint-{HALFWAY}").mkdir()
+    callback.on_save(arguments, state, None)
+    other = LightningCallback()
+    other.prior = run.prior
+    saved = other.state_dict()
+    run.train(range(HALFWAY, HALFWAY + 5))
+    return bool(saved)
 
 
 def replicated_shards() -> list[list[float]]:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import sws_compress as sws
+from sws_compress.integrations.transformers import STATE_FILE
 from tests.ranks import scenarios
 from tests.ranks.scenarios import OPTIONS, Outcome, outcome
 from tests.ranks.spawned import Network, Run, batch, on_ranks
@@ -188,6 +189,15 @@ def test_lost_rank_ends_the_run_in_one_line_and_the_checkpoint_goes_on(layout: s
     found = outcome("plain", "adam", load=tmp_path / "run.pt")
     assert len(found.coded_bits) == scenarios.STEPS - at // 10 * 10
     assert_equal(found, alone("adam"))
+
+
+def test_trainers_save_sharded_training_on_all_ranks(tmp_path: Path) -> None:
+    assert on_ranks(2, scenarios.saved_by_callbacks, tmp_path, tmp_path) == [True, False]
+    saved = torch.load(tmp_path / f"checkpoint-{scenarios.HALFWAY}" / STATE_FILE, weights_only=True)
+    run = Run("plain")
+    run.prior.load_state_dict(saved["prior"])
+    assert run.prior.steps == scenarios.HALFWAY
+    assert run.prior.coded_bits == pytest.approx(alone("adam").coded_bits[scenarios.HALFWAY - 1])
 
 
 @pytest.mark.slow
