@@ -159,7 +159,7 @@ class _Run:
         self.total_steps = settings.epochs * batches_per_epoch(train)
         distillation = settings.distillation
         self.teacher = frozen_copy(distillation.teacher or model, self.device) if distillation else None
-        self.optimizer = torch.optim.Adam(self.trainable, lr=settings.learning_rate, fused=self.device.type != "mps")
+        self.optimizer = torch.optim.Adam(self.trainable, lr=settings.learning_rate, fused=True)
         self.prior = SoftWeightSharing(
             model,
             self.optimizer,

@@ -136,10 +136,10 @@ def select_parameters(
     ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``. A tied
     parameter may be named by any of its names; it is known here by its first. Names are ``plain_name``s.
 
-    Raises ArgumentError for names that the model does not have or that are not trainable, for layouts that ``ranks``
-    do not know, and, on all ranks, when these have not chosen the same; ModelError, on all ranks, when nothing is left
-    to compress, a tensor holds NaN or infinities, or what is compressed would not be what the network multiplies by
-    (``refuse_computed``).
+    Raises ArgumentError for names that the model does not have or that are not trainable, for devices and layouts that
+    cannot be trained, and, on all ranks, when ``ranks`` have not chosen the same; ModelError, on all ranks, when
+    nothing is left to compress, a tensor holds NaN or infinities, or what is compressed would not be what the network
+    multiplies by (``refuse_computed``).
     """
     refuse_flattened(model)
     # named_parameters() yields a tied parameter once, under its first name
@@ -202,6 +202,8 @@ def _check_values(chosen: dict[str, nn.Parameter], ranks: Ranks) -> None:
     for name, parameter in chosen.items():
         if not parameter.is_floating_point():
             raise ModelError(f"{name} must be floating point to be clustered, got {parameter.dtype}: leave it out")
+        if parameter.device.type == "mps":  # which has no float64, in which ranges and statistics are kept
+            raise ArgumentError(f"{name} must be on the CPU or a CUDA device, got mps: call model.cpu() first")
         ranks.check_layout(name, parameter)
     bad = [
         (~torch.isfinite(local(parameter))).sum().double() * ranks.counts(parameter) for parameter in chosen.values()

@@ -119,3 +119,13 @@ def test_whole_numbers_are_refused() -> None:
     model.table = nn.Parameter(torch.randint(0, 9, (300,)).to(torch.complex64))
     with pytest.raises(ModelError, match="table must be floating point"):
         select_parameters(model, ["table"])
+
+
+def test_devices_without_float64_are_refused() -> None:
+    class OnMps(nn.Parameter):
+        device = torch.device("mps")
+
+    model = nn.Linear(30, 20)
+    model.weight = OnMps(model.weight.detach())
+    with pytest.raises(ArgumentError, match=r"weight must be on the CPU or a CUDA device, got mps: call model.cpu\(\)"):
+        select_parameters(model)
