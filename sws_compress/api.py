@@ -85,7 +85,7 @@ def compress(
     vector          ONNX files: so many consecutive weights, 1, 2, 4 or 8, share an index: ``components`` are rows then
     runtime         None: the smallest file, decoded to float32 at load. "int4" or "int8" (ONNX files): matrices that
                     ONNX Runtime keeps and multiplies in so many bits (com.microsoft.MatMulNBits), one scale and zero
-                    point a block of 32; a larger file, less memory, ``components`` unused
+                    point a block of 32; a larger file, less memory; ``components`` are not used
     load_budget     what loading the file may cost on one thread, beyond what the runtime needs anyway:
                     ``sws_compress.LoadCost(seconds=2, peak_bytes=300e6)``, for example. Encodings that are estimated to
                     take more than their share are not used; where none is left, the fastest is. By default half a
@@ -108,7 +108,8 @@ def compress(
                     weights without data
     loss            ``loss(outputs, targets)``, for example torch.nn.functional.cross_entropy
     evaluate        metric of a module, higher is better, called in evaluation mode: measured before and after, in
-                    training also after every epoch. Measure on data that neither training nor your report uses
+                    training also after every epoch from the hard stage on. Measure on data that neither training nor
+                    your report uses
     parameters      which parameters, ``sharing`` how they share mixtures; see ``train.select``
     prune_units     leave hidden units and channels out of the file that nothing reads or that are always zero, and
                     biases that are all zero: smaller and faster, with the same outputs. False keeps the shapes of all
@@ -120,9 +121,10 @@ def compress(
     target_bytes    or how many bytes it shall have: met within 3 %, else the result has a note;
     max_drop        or by how much the metric may fall: the smallest file that the run finds;
     strength        or the price of a bit itself, for experts: see ``train.steering.Goal``
-    vectors         distinct values, 2..256, for all biases and norms together that ``parameters`` leaves out; batch
-                    norms are folded into their scale and shift first. None keeps them in float32. 254 leaves a byte's
-                    other two values to the means and variances of folded norms, which are zeros and ones
+    vectors         distinct values, 2..256, for the biases and norms that ``parameters`` leaves out, those of one last
+                    name together (``bias``, ``weight``); batch norms are folded into their scale and shift first. None
+                    keeps them in float32. 254 leaves a byte's other two values to the means and variances of folded
+                    norms, which are zeros and ones
     bfloat16        train under torch.autocast: faster where the processor has it; the file is float32 all the same
     epochs          length of the whole run, ``learning_rate`` of Adam at its start, ``schedule`` how it tightens
     distillation    a teacher, by default the float network; see ``Distillation``
@@ -135,12 +137,16 @@ def compress(
 
     The module that is passed in stays as it is; the compressed one is in the result. Nothing is written unless the file
     passes: the ONNX checker and ONNX Runtime take it, every decoded weight equals the snapped one bit for bit, outputs
-    agree on example inputs, and it is smaller than the plain model. ONNX files with more than 256 MB of weights are
+    agree on example inputs, and it is smaller than the plain model. ONNX files with more than 256 MiB of weights are
     streamed: coded by radix words, which load fastest, and checked weight by weight, without running the network.
     Raises SwsError (see ``sws_compress.errors``).
     """
     target = checked_output(output)
     started = time.perf_counter()
+    wanted = Wanted(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop, strength=strength)
+    for_training = {**vars(wanted), "distillation": distillation, "schedule": schedule, "state": state}
+    for_training |= {"log": log, "frames": frames}
+    forms = {"scales": None if scales == "tensor" else scales, "vector": None if vector == 1 else vector}
     form = CodebookForm(components=components, scales=scales, vector=vector)
     packing = Packing(
         load_limit=load_budget,
@@ -149,24 +155,18 @@ def compress(
         prune_units=prune_units,
     )
     if isinstance(model, str | os.PathLike):
-        if any(argument is not None for argument in (train, loss, evaluate, parameters, log, frames)):
-            raise ArgumentError(
-                "train, loss, evaluate, parameters, log, frames must be left out for an ONNX file, got at least one: "
-                "pass the torch module to train it"
-            )
+        only_modules = {"train": train, "loss": loss, "evaluate": evaluate, "parameters": parameters}
+        _refuse("for an ONNX file", "pass the torch module to train it", only_modules | for_training)
         if runtime is not None:
-            if load_budget is not None:
-                raise ArgumentError("load_budget must be left out with runtime, got both: nothing is decoded at load")
-            if packing.packed_rows:
-                raise ArgumentError("embeddings must be left out with runtime, got both: they stay in 8 bits anyway")
+            _refuse("with runtime", "nothing is decoded at load", {"load_budget": load_budget})
+            _refuse("with runtime", "they stay in 8 bits anyway", {"embeddings": packing.packed_rows or None})
+            names_left_out = None if weight_names else weight_names
+            _refuse("with runtime", "it has a form of its own", {**forms, "weight_names": names_left_out})
             return quantize_file(Path(model), target, runtime, example_inputs, seed, on_progress, started)
         return compress_file(Path(model), target, form, example_inputs, seed, on_progress, started, packing=packing)
-    if form != CodebookForm(components=components):
-        raise ArgumentError(
-            "scales and vector must be left out for a torch module, got one: export it and compress the file"
-        )
-    if runtime is not None:
-        raise ArgumentError("runtime must be left out for a torch module, got one: export it and compress the file")
+    _refuse("for a torch module", "export it and compress the file", {**forms, "runtime": runtime})
+    if train is None:
+        _refuse("without train", "pass train= batches", {"loss": loss, **for_training})
     from torch import nn
 
     from sws_compress.train.loop import FineTuning
@@ -188,16 +188,12 @@ def compress(
         bfloat16=bfloat16,
         seed=seed,
     )
-    if train is None and (log is not None or frames is not None):
-        raise ArgumentError(
-            "log and frames must come with train, got one without: pass train= batches, or leave it out"
-        )
     with watching(on_progress, log, frames) as watch:
         return compress_module(
             model,
             target,
             settings,
-            Wanted(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop, strength=strength),
+            wanted,
             train=train,
             loss=loss,
             evaluate=evaluate,
@@ -207,6 +203,14 @@ def compress(
             watch=watch,
             packing=packing,
         )
+
+
+def _refuse(case: str, cure: str, arguments: Mapping[str, Any]) -> None:
+    """ArgumentError that names those of ``arguments`` that are given: not None."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        number = "it" if len(given) == 1 else "them"
+        raise ArgumentError(f"{', '.join(given)} must be left out {case}, got {number}: {cure}")
 
 
 def export(

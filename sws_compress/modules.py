@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +40,9 @@ class Wanted:
     max_drop: float | None = None
     strength: float | None = None
 
-    def goal(self, dense_bytes: int) -> Goal:
-        """For a network that is ``dense_bytes`` long as a plain file. Raises ArgumentError for several, or for one out
-        of range."""
+    def goal(self, dense_bytes: int, least_bytes: int) -> Goal:
+        """For a network that is ``dense_bytes`` long as a plain file and ``least_bytes`` with nothing but zeros in the
+        weights to compress. Raises ArgumentError for several, or for one out of range."""
         from sws_compress.train.steering import Goal
 
         given = [name for name, value in vars(self).items() if value is not None]
@@ -56,13 +56,19 @@ class Wanted:
                     f"target_bytes must be below the {dense_bytes} of the plain file, got {self.target_bytes}: "
                     "ask for fewer"
                 )
+            if self.target_bytes <= least_bytes:
+                raise ArgumentError(
+                    f"target_bytes must be above the {least_bytes} of its graph alone, got {self.target_bytes}: "
+                    "ask for more"
+                )
             return Goal(target_bytes=self.target_bytes)
         ratio = 20.0 if self.ratio is None else self.ratio
-        if not 1 < ratio < dense_bytes:
+        if not ratio > 1:
+            raise ArgumentError(f"ratio must be > 1, got {ratio}: it is how many times smaller the file becomes")
+        if not ratio * least_bytes < dense_bytes:
             raise ArgumentError(
-                f"ratio must be > 1, got {ratio}: it is how many times smaller the file becomes"
-                if not ratio > 1
-                else f"ratio must leave a byte of {dense_bytes}, got {ratio}: ask for less"
+                f"ratio must be below {dense_bytes / least_bytes:.2f} for this network, got {ratio}: of its "
+                f"{dense_bytes} bytes the graph alone takes {least_bytes}"
             )
         return Goal(target_bytes=round(dense_bytes / ratio))
 
@@ -98,14 +104,15 @@ def compress_module(
     before = None if measured is None else measured(model)
     notes: tuple[str, ...] = ()
     if train is None:
-        mixtures = _cluster(network, settings, loss)
+        mixtures = _cluster(network, settings)
     else:
-        settings = replace(settings, goal=wanted.goal(template.dense_bytes))
-        mixtures = _fine_tune(network, template, settings, train, loss, measured, vectors, target, state, watch)
+        scale = _Scale(network, template, settings, vectors)
+        settings = replace(settings, goal=wanted.goal(template.dense_bytes, scale.least_bytes()))
+        mixtures = _fine_tune(network, scale, settings, train, loss, measured, target, state, watch)
     shipped = ship_module(network, target, examples, dense_bytes=template.dense_bytes, packing=packing)
     after = None if measured is None else measured(network)
     if train is not None:
-        notes = tuple(_missed(settings.goal, shipped.file_bytes, before, after))
+        notes = (*_missed(settings.goal, shipped.file_bytes, before, after), *_emptied(network, scale.chosen))
     return CompressionResult(
         **{**vars(shipped), "notes": (*shipped.notes, *notes)},
         seconds=time.perf_counter() - started,
@@ -135,11 +142,20 @@ def _missed(goal: Goal, file_bytes: int, before: float | None, after: float | No
             + ("graph and codebooks take much of it; " if file_bytes > wanted else "")
             + "train for more epochs to come closer"
         )
-    if goal.max_drop is not None and before is not None and after is not None and before - after > goal.max_drop:
+    if goal.max_drop is not None and before is not None and after is not None and not before - after <= goal.max_drop:
         yield (
             f"the metric fell by {before - after:.4g}, {goal.max_drop:g} were allowed: "
             "train for more epochs, or with more components"
         )
+
+
+def _emptied(network: nn.Module, chosen: Collection[str]) -> Iterable[str]:
+    """A line for every compressed parameter that holds nothing but zeros."""
+    from sws_compress.train.select import plain_name
+
+    for name, parameter in network.named_parameters():
+        if plain_name(name) in chosen and not parameter.any():
+            yield f"{plain_name(name)} holds nothing but zeros: ask for a larger file, or train for more epochs"
 
 
 def _in_evaluation_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module], float]:
@@ -150,11 +166,9 @@ def _in_evaluation_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.
     return measured
 
 
-def _cluster(network: nn.Module, settings: FineTuning, loss: Loss | None) -> dict[str, Mixture]:
+def _cluster(network: nn.Module, settings: FineTuning) -> dict[str, Mixture]:
     from sws_compress.train.data_free import cluster_parameters
 
-    if loss is not None:
-        raise ArgumentError("loss must come with train, got a loss alone: pass train= batches, or leave loss out")
     return cluster_parameters(
         network,
         components=settings.components,
@@ -164,31 +178,60 @@ def _cluster(network: nn.Module, settings: FineTuning, loss: Loss | None) -> dic
     )
 
 
+class _Scale:
+    """Weighs the network as it is: the bytes of its file.
+
+    With a copy that is made before the run: a module that keeps an activation cannot be copied after a step.
+    """
+
+    def __init__(self, network: nn.Module, template: Template, settings: FineTuning, vectors: int | None) -> None:
+        from sws_compress.train.select import select_parameters
+
+        self._network, self._template, self._vectors, self._seed = network, template, vectors, settings.seed
+        self._copy = copy.deepcopy(network)
+        groups = select_parameters(network, settings.parameters, sharing=settings.sharing)
+        self.chosen = frozenset(name for group in groups for name in group.names)
+
+    def settle(self, module: nn.Module) -> None:
+        """What the loop leaves in float32 becomes small, too."""
+        from sws_compress.train.norms import cluster_vectors, fold_batch_norm_statistics
+
+        if self._vectors is not None:
+            fold_batch_norm_statistics(module)
+            cluster_vectors(module, self._vectors, besides=self.chosen, seed=self._seed)
+
+    def file_bytes(self) -> int:
+        """Of the network with its present weights, settled."""
+        self._copy.load_state_dict(self._network.state_dict())
+        self.settle(self._copy)
+        return self._template.packed_bytes(self._copy)
+
+    def least_bytes(self) -> int:
+        """With nothing but zeros in the weights that are compressed: no file of this network is smaller."""
+        import torch
+
+        from sws_compress.train.select import plain_name
+
+        with torch.no_grad():
+            for name, parameter in self._copy.named_parameters():
+                if plain_name(name) in self.chosen:
+                    parameter.zero_()
+        self.settle(self._copy)
+        return self._template.packed_bytes(self._copy)
+
+
 def _fine_tune(
     network: nn.Module,
-    template: Template,
+    scale: _Scale,
     settings: FineTuning,
     train: Iterable[Any],
     loss: Loss | None,
     evaluate: Callable[[nn.Module], float] | None,
-    vectors: int | None,
     target: Path,
     state: Path | None,
     watch: Watch,
 ) -> dict[str, Mixture]:
     from sws_compress.train.loop import fine_tune
-    from sws_compress.train.norms import cluster_vectors, fold_batch_norm_statistics
-    from sws_compress.train.select import select_parameters
-
-    groups = select_parameters(network, settings.parameters, sharing=settings.sharing)
-    chosen = [name for group in groups for name in group.names]
-
-    def settle(module: nn.Module) -> nn.Module:
-        """What the loop leaves in float32 becomes small, too."""
-        if vectors is not None:
-            fold_batch_norm_statistics(module)
-            cluster_vectors(module, vectors, besides=chosen, seed=settings.seed)
-        return module
 
     tuned = fine_tune(
         network,
@@ -200,9 +243,9 @@ def _fine_tune(
         on_progress=watch.on_progress,
         on_step=watch.on_step,
         validate=None if evaluate is None else lambda: evaluate(network),
-        file_bytes=lambda: template.packed_bytes(settle(copy.deepcopy(network))),
+        file_bytes=scale.file_bytes,
     )
-    settle(network)
+    scale.settle(network)
     return tuned.mixtures
 
 

@@ -275,8 +275,8 @@ def test_export_wants_the_values_of_the_palettes(tmp_path: Path) -> None:
         ({"vectors": 1}, sws.ArgumentError, r"components must be >= 2, got 1"),
         ({"ratio": 1.0}, sws.ArgumentError, r"ratio must be > 1, got 1"),
         ({"learning_rate": 0.0}, sws.ArgumentError, r"learning_rate must be > 0"),
-        ({"train": None}, sws.ArgumentError, r"example_inputs must be given"),
-        ({"train": None, "example_inputs": torch.zeros(2, 20)}, sws.ArgumentError, r"loss must come with train"),
+        ({"train": None, "loss": None, "ratio": None}, sws.ArgumentError, r"example_inputs must be given"),
+        ({"train": None}, sws.ArgumentError, r"loss, ratio must be left out without train, got them: pass train="),
         ({"train": []}, sws.DataError, r"train must yield at least one batch"),
         ({"train": iter(batches())}, sws.DataError, r"train must have a length"),
         ({"train": [x for x, _ in batches()]}, sws.DataError, r"train must yield \(inputs, targets\) pairs"),
@@ -291,6 +291,59 @@ def test_bad_arguments(tmp_path: Path, changes: dict[str, Any], error: type[Exce
         trained(tmp_path, **changes)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [{"ratio": 1e4}, {"ratio": None}, {"ratio": None, "target_bytes": 100}])
+def test_sizes_below_that_of_the_graph_are_refused_before_the_work(tmp_path: Path, size: dict[str, Any]) -> None:
+    """Also the ratio that nobody asked for: steered there, a small network would end as nothing but zeros."""
+    rule = r"(ratio must be below \d+\.\d\d|target_bytes must be above the \d+ of its graph)"
+    with pytest.raises(sws.ArgumentError, match=rule):
+        sws.compress(
+            torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.Linear(16, 4)),
+            tmp_path / "s.onnx",
+            train=batches(),
+            loss=cross_entropy,
+            on_progress=lambda *_: pytest.fail("trained"),
+            **size,
+        )
+
+
+def test_weights_that_are_all_zero_are_told(tmp_path: Path) -> None:
+    class HalfUsed(Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + 0 * self.fc1.weight.sum()
+
+    model = HalfUsed()
+    torch.nn.init.zeros_(model.fc2.weight)
+    model.fc2.weight.register_hook(torch.zeros_like)
+    result = sws.compress(
+        model, tmp_path / "s.onnx", train=batches(), loss=cross_entropy, components=4, ratio=3, epochs=2
+    )
+    assert any(note.startswith("fc2.weight holds nothing but zeros") for note in result.notes)
+
+
+def test_modules_may_keep_activations(tmp_path: Path) -> None:
+    class Keeping(Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.kept = super().forward(x)
+            return self.kept
+
+    result = sws.compress(
+        Keeping(), tmp_path / "s.onnx", train=batches(), loss=cross_entropy, components=4, ratio=6, epochs=4
+    )
+    assert result.file_bytes == pytest.approx(result.dense_bytes / 6, rel=0.1)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_a_teacher_alone_needs_classes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """Softmax over one output is 1, whatever it is: nothing would be learned."""
+
+    class Regression(Mlp):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)[:, :1].reshape(shape)
+
+    with pytest.raises(sws.ArgumentError, match=r"two classes or more, got \(.*\): give a loss"):
+        sws.compress(Regression(), tmp_path / "s.onnx", train=[x for x, _ in batches()], ratio=3, epochs=2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

@@ -1,14 +1,14 @@
 """The alternating loop beside its ancestors: one float LeNet-300-100, three ways to compress it, files of one packer.
 
-    python -m benchmarks.records.baselines                     # every point, then the table, JSON and picture
+    python -m benchmarks.records.baselines                     # every run, then the table, JSON and picture
     python -m benchmarks.records.baselines --method loop       # only its points
-    python -m benchmarks.records.baselines --table             # only the table, of the points that are there
+    python -m benchmarks.records.baselines --table             # only the table, of the runs that are there
 
 All three start from the same network, see the same batches (shifted by up to a pixel) and the same teacher, and train
-for the same number of epochs. Every point becomes an ONNX file and a JSON in ``--folder``; points that are there are
-not run again. Of the points of a method those on the front of bytes against validation error are kept, and only they
-are measured on the test images. Writes ``baselines.json`` beside the folder and, with ``--commit``, into this one,
-with the picture in ``docs/images``.
+for the same number of epochs, once with every seed. Every run becomes an ONNX file and a JSON in ``--folder``; runs
+that are there are not repeated. Of the points of a method those on the front of mean bytes against mean validation
+error are kept, and only they are measured on the test images. Writes ``baselines.json`` beside the folder and, with
+``--commit``, into this one, with the picture in ``docs/images``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import argparse
 import dataclasses
 import itertools
 import json
+import statistics
 import time
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,13 @@ from benchmarks.records.deep_compression import DeepCompression, train_deep_comp
 from benchmarks.records.float_nets import FOLDER
 from benchmarks.records.gradient_mixture import GradientMixture, train_gradient_mixture
 from benchmarks.records.nets import error_percent
-from benchmarks.records.run import LENET, MNIST, file_error_percent, payload_bytes
+from benchmarks.records.run import LENET, MNIST, file_error_percent, packed_as, payload_bytes
 from benchmarks.records.taught import TaughtBatches, taught_batches, taught_loss, write_file
 from sws_compress.api import compress
 from sws_compress.demo.lenet import LeNet300100, load_lenet
 from sws_compress.demo.mnist import Split, load_mnist
+from sws_compress.graph.from_torch import from_torch
+from sws_compress.shipping import Packing
 from sws_compress.train.select import Sharing
 
 HERE = Path(__file__).resolve().parent
@@ -96,7 +100,7 @@ def rounds(methods: Sequence[str]) -> list[tuple[str, Settings]]:
     return [pair for pairs in every for pair in pairs if pair is not None]
 
 
-def run_point(method: str, settings: Settings, task: Task, output: Path, *, epochs: int, seed: int) -> dict[str, Any]:
+def run_once(method: str, settings: Settings, task: Task, output: Path, *, epochs: int, seed: int) -> dict[str, Any]:
     """Compress to ``output``; figures without those of the test images."""
     started = time.process_time()
     torch.manual_seed(seed)
@@ -134,7 +138,7 @@ def run_point(method: str, settings: Settings, task: Task, output: Path, *, epoc
         "seed": seed,
         "file": output.name,
         "file_bytes": output.stat().st_size,
-        "payload_bytes": payload_bytes(network, task.example),
+        "payload_bytes": payload_bytes(*packed_as(from_torch(network, (task.example,)), Packing())),
         "zeros": sum(int((p == 0).sum()) for p in parameters) / sum(p.numel() for p in parameters),
         "distinct_values": [int(p.unique().numel()) for p in parameters],
         "validation_error_percent": file_error_percent(output, task.validation),
@@ -151,45 +155,66 @@ def front(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return kept
 
 
-def summary(points: Sequence[Mapping[str, Any]], task: Task, folder: Path, seed: int) -> dict[str, Any]:
-    """All points, those on a front with their test error, the float network's errors, and the environment."""
+OF_A_POINT = ("method", "settings", "epochs", "batch_size")
+AVERAGED = ("file_bytes", "payload_bytes", "zeros", "validation_error_percent")
+
+
+def averaged(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Points: the runs of equal settings, whatever their seeds, with means of their figures."""
+    points = []
+    for setting in dict.fromkeys(json.dumps([run[key] for key in OF_A_POINT]) for run in runs):
+        own = [run for run in runs if json.dumps([run[key] for key in OF_A_POINT]) == setting]
+        point: dict[str, Any] = {key: own[0][key] for key in OF_A_POINT}
+        point |= {key: statistics.mean(run[key] for run in own) for key in AVERAGED}
+        rest = [{key: value for key, value in run.items() if key not in OF_A_POINT} for run in own]
+        points.append({**point, "runs": sorted(rest, key=itemgetter("seed"))})
+    return points
+
+
+def summary(runs: Sequence[Mapping[str, Any]], task: Task, folder: Path) -> dict[str, Any]:
+    """All points, those on a front with their test errors, the float network's errors, and the environment."""
     parameters = sum(parameter.numel() for parameter in task.network.parameters())
-    measured = []
+    points = sorted(averaged(runs), key=lambda point: list(NAMES).index(point["method"]))
     for method in NAMES:
         own = [point for point in points if point["method"] == method]
         best = front(own)
         for point in own:
-            on_front = any(point is other for other in best)
-            extra = {"file_ratio": 4 * parameters / point["file_bytes"], "on_front": on_front}
-            if on_front:
-                extra["test_error_percent"] = file_error_percent(folder / point["file"], task.test)
-            measured.append({**point, **extra})
+            point["file_ratio"] = 4 * parameters / point["file_bytes"]
+            point["on_front"] = any(point is other for other in best)
+            for run in point["runs"] if point["on_front"] else []:
+                run["test_error_percent"] = file_error_percent(folder / run["file"], task.test)
     return {
         "parameters": parameters,
         "float_validation_error_percent": error_percent(task.network, task.validation),
         "float_test_error_percent": error_percent(task.network, task.test),
-        "points": measured,
-        "seed": seed,
+        "points": points,
         "environment": environment(),
     }
 
 
+def mean_test_error(point: Mapping[str, Any]) -> float:
+    return statistics.mean(run["test_error_percent"] for run in point["runs"])
+
+
 def table(figures: Mapping[str, Any]) -> str:
-    """The points on the fronts, as Markdown."""
-    rows = ["| method | file bytes | ratio | payload bytes | zeros | validation error | test error |"]
-    rows.append("|---|---|---|---|---|---|---|")
+    """The points on the fronts, as Markdown: what every seed gave, and the mean of the test errors."""
+    rows = ["| method | file bytes | ratio | payload bytes | zeros | validation error % | test error % | mean |"]
+    rows.append("|---|---|---|---|---|---|---|---|")
     best = [point for point in figures["points"] if point["on_front"]]
     for point in sorted(best, key=lambda p: (list(NAMES).index(p["method"]), p["file_bytes"])):
-        rows.append(
-            f"| {NAMES[point['method']]} | {point['file_bytes']:,} | {point['file_ratio']:.1f}x "
-            f"| {point['payload_bytes']:,} | {100 * point['zeros']:.1f} % "
-            f"| {point['validation_error_percent']:.2f} % | {point['test_error_percent']:.2f} % |"
-        )
+        cells = [NAMES[point["method"]], each(point, "file_bytes", ",.0f"), f"{point['file_ratio']:.1f}x"]
+        cells += [each(point, "payload_bytes", ",.0f"), f"{100 * point['zeros']:.1f} %"]
+        cells += [each(point, f"{split}_error_percent", ".2f") for split in ("validation", "test")]
+        rows.append(f"| {' | '.join(cells)} | {mean_test_error(point):.2f} |")
     return "\n".join(rows)
 
 
+def each(point: Mapping[str, Any], key: str, form: str) -> str:
+    return " / ".join(format(run[key], form) for run in point["runs"])
+
+
 def picture(figures: Mapping[str, Any], path: Path) -> None:
-    """Bytes of the file against test error, one curve per method."""
+    """Bytes of the file against test error, one curve per method through the means of the seeds, a dot per file."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -197,8 +222,10 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
     axes = sheet.subplots()
     for (method, name), colour, marker in zip(NAMES.items(), ("#c2410c", "#1d4ed8", "#4b5563"), "osD", strict=True):
         best = [point for point in figures["points"] if point["method"] == method and point["on_front"]]
-        pairs = sorted((point["file_bytes"], point["test_error_percent"]) for point in best)
-        axes.plot(*zip(*pairs, strict=True), marker=marker, color=colour, label=name, linewidth=1.6)
+        pairs = sorted((point["file_bytes"], mean_test_error(point)) for point in best)
+        axes.plot(*zip(*pairs, strict=True), color=colour, linewidth=1.6)
+        files = [(run["file_bytes"], run["test_error_percent"]) for point in best for run in point["runs"]]
+        axes.plot(*zip(*files, strict=True), linestyle="", marker=marker, markersize=5, color=colour, label=name)
     axes.axhline(figures["float_test_error_percent"], color="#8a8f98", linestyle=":", linewidth=1)
     axes.annotate(
         "float network, 1,066 kB", (0.01, figures["float_test_error_percent"] - 0.05), va="top",
@@ -223,7 +250,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--images", type=int, help="train on so many of the 55,000")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=2, help="how many, from 0 on")
     parser.add_argument("--folder", type=Path, default=FOLDER / "baselines")
     return parser.parse_args(arguments)
 
@@ -234,18 +261,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     options.folder.mkdir(parents=True, exist_ok=True)
     task = load_task(options.batch_size, options.images)
-    for method, settings in [] if options.table else rounds(options.method or list(POINTS)):
+    planned = itertools.product(range(options.seeds), rounds(options.method or list(POINTS)))
+    for seed, (method, settings) in [] if options.table else planned:
         name = "_".join([method, *(f"{value:g}" for value in list(dataclasses.asdict(settings).values())[:2])])
-        note = options.folder / f"{name}.json"
+        note = options.folder / f"{name}_seed{seed}.json"
         if not note.exists():
             output = note.with_suffix(".onnx")
-            point = run_point(method, settings, task, output, epochs=options.epochs, seed=options.seed)
-            note.write_text(json.dumps(point, indent=2) + "\n")
-            print(json.dumps(point), flush=True)
-    points = [json.loads(note.read_text()) for note in sorted(options.folder.glob("*.json"))]
-    if {point["method"] for point in points} != set(NAMES):
+            run = run_once(method, settings, task, output, epochs=options.epochs, seed=seed)
+            note.write_text(json.dumps(run, indent=2) + "\n")
+            print(json.dumps(run), flush=True)
+    runs = [json.loads(note.read_text()) for note in sorted(options.folder.glob("*.json"))]
+    if {run["method"] for run in runs} != set(NAMES):
         return  # nothing to compare yet
-    figures = summary(points, task, options.folder, options.seed)
+    figures = summary(runs, task, options.folder)
     print(table(figures))
     text = json.dumps(figures, indent=2) + "\n"
     (options.folder.parent / "baselines.json").write_text(text)

@@ -16,14 +16,17 @@ ZERO_WEIGHT = 0.9
 
 
 def even_mixture(data: WeightHistogram, components: int, *, variance: float) -> Mixture:
-    """Component 0 at zero, the others evenly on both sides out to the 0.998 quantile of |w|.
+    """Component 0 at zero, the others evenly on both sides out to the 0.998 quantile of |w|, of the weights away from
+    zero where no more than the rest are.
 
     With an even number of components the side with the heavier tail gets the odd one. All have ``variance``; zero
     starts with 90 % of the weight, the prior belief that made the loop prune from the first EM step on.
     """
     bins = data.occupied
     order = np.argsort(np.abs(bins.points))
-    share = np.cumsum(bins.counts[order]) / bins.counts.sum()
+    if len(order) > 1 and bins.counts[order[0]] >= REACH_SHARE * bins.counts.sum():
+        order = order[1:]
+    share = np.cumsum(bins.counts[order]) / bins.counts[order].sum()
     last = min(int(np.searchsorted(share, REACH_SHARE)), len(order) - 1)
     reach = float(np.abs(bins.points[order[last]]))
     heavy_side = 1.0 if (bins.counts * bins.points**3).sum() >= 0 else -1.0

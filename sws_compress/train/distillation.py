@@ -43,11 +43,19 @@ def frozen_copy(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def distillation_loss(outputs: Any, wanted: Any, temperature: float) -> torch.Tensor:
-    """temperature * KL(teacher || student) of softened classes on dimension 1, mean over all other dimensions."""
+    """temperature * KL(teacher || student) of softened classes on dimension 1, mean over all other dimensions.
+
+    Raises ArgumentError for outputs without classes.
+    """
     if not isinstance(outputs, torch.Tensor):
         raise ArgumentError(
             f"distillation must have a model of one output tensor, got {type(outputs).__name__}: "
             "leave distillation out and give a loss"
+        )
+    if outputs.dim() < 2 or outputs.shape[1] < 2:
+        raise ArgumentError(
+            f"distillation must have outputs (batch, classes, ...) of two classes or more, got {tuple(outputs.shape)}: "
+            "give a loss, and leave distillation out"
         )
     student = functional.log_softmax(outputs / temperature, dim=1)
     teacher = functional.log_softmax(wanted / temperature, dim=1)

@@ -11,7 +11,7 @@ import torch
 from sws_compress.mixture.params import Mixture
 from sws_compress.train import hard
 from sws_compress.train.group_state import GroupState
-from sws_compress.train.optimizers import groups_by_parameter, rate_of, second_moment_of
+from sws_compress.train.optimizers import gradient_of, groups_by_parameter, rate_of, second_moment_of
 from sws_compress.train.ranks import ALONE, Ranks, local
 from sws_compress.train.select import ParameterGroup
 from sws_compress.train.sensitivities import sensitivities
@@ -72,8 +72,9 @@ class HardStage:
         for group, state, written in zip(self.groups, self.states, self._written, strict=True):
             for i, (parameter, latent, snapped) in enumerate(zip(group.parameters, state.latent, written, strict=True)):
                 own, shard = settings[id(parameter)], local(parameter)
-                if parameter.grad is not None and second_moment_of(optimizer, own, parameter) is None:
-                    state.add_square(i, local(parameter.grad))
+                gradient = gradient_of(own, parameter)
+                if gradient is not None and second_moment_of(optimizer, own, parameter) is None:
+                    state.add_square(i, gradient)
                 force = pull * rate_of(optimizer, own)
                 mean = snapped.float()
                 latent.add_(shard.float() - mean)
@@ -88,16 +89,18 @@ class HardStage:
         settings = groups_by_parameter(optimizer)
         gradients = []
         for group, state in zip(self.groups, self.states, strict=True):
-            gradient = torch.zeros_like(state.codebook, dtype=torch.float64)
+            total = torch.zeros_like(state.codebook, dtype=torch.float64)
             for i, parameter in enumerate(group.parameters):
-                if parameter.grad is not None and state.counted[i]:
-                    gradient += hard.member_sums(local(parameter.grad), state.assignment[i], len(gradient))
-            gradients.append(gradient)
-        gradients = self.ranks.sums(gradients)
+                gradient = gradient_of(settings[id(parameter)], parameter)
+                if gradient is not None and state.counted[i]:
+                    total += hard.member_sums(gradient, state.assignment[i], len(total))
+            gradients.append(total)
         optimized = self._codebook_optimizer.param_groups
-        for group, state, gradient, own in zip(self.groups, self.states, gradients, optimized, strict=True):
-            gradient[0] = 0
-            state.codebook.grad = gradient.float()
+        for group, state, total, own in zip(
+            self.groups, self.states, self.ranks.sums(gradients), optimized, strict=True
+        ):
+            total[0] = 0
+            state.codebook.grad = total.float()
             own["lr"] = codebook_rate * float(settings[id(group.parameters[0])]["lr"])
         self._codebook_optimizer.step()
         self.write_snapped()
@@ -126,6 +129,7 @@ class HardStage:
             return
         error = math.log(self._coded_bits / target_bits)
         self.rate *= math.exp(min(max(RATE_GAIN * error, -0.3), 0.3))
+        self.rate = min(max(self.rate, START_RATE), GREATEST_RATE)  # beyond, bits would not answer for many EM steps
 
     def _update_sensitivities(self, optimizer: torch.optim.Optimizer) -> None:
         """Move them towards the present ones by the share that is left of the learning rate.

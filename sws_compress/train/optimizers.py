@@ -98,6 +98,20 @@ def second_moment_of(
     return local(moment)
 
 
+@torch.no_grad()
+def gradient_of(group: dict[str, Any], parameter: torch.Tensor) -> torch.Tensor | None:
+    """Of what the optimiser's ``group`` minimises, where it maximises of its negative; dense; None if there is none.
+
+    Of a sharded parameter, the part that is on this rank.
+    """
+    if parameter.grad is None:
+        return None
+    gradient = local(parameter.grad)
+    if gradient.is_sparse:  # of embeddings with sparse=True
+        gradient = gradient.to_dense()
+    return -gradient if group.get("maximize") else gradient
+
+
 def metric_of(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor) -> Metric | None:
     """The metric after the last step; None when there is nothing to pull in (rate 0, or no step taken yet)."""
     rate = rate_of(optimizer, group)

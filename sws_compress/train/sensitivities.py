@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from sws_compress.train import hard
-from sws_compress.train.optimizers import groups_by_parameter, second_moment_of
-from sws_compress.train.ranks import Ranks, is_sharded, local
+from sws_compress.train.optimizers import gradient_of, groups_by_parameter, second_moment_of
+from sws_compress.train.ranks import Ranks, is_sharded
 from sws_compress.train.select import ParameterGroup
 
 Members = list[torch.Tensor]
@@ -58,8 +58,9 @@ def _moments(
         moment = second_moment_of(optimizer, settings[id(parameter)], parameter)
         if moment is None:
             moment = square
-        if moment is None and parameter.grad is not None:
-            moment = local(parameter.grad).square()
+        if moment is None:
+            gradient = gradient_of(settings[id(parameter)], parameter)
+            moment = None if gradient is None else gradient.square()
         moments.append(torch.zeros_like(latent) if moment is None else moment.float())
     return moments
 

@@ -15,7 +15,7 @@ from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.pull import PullTable, pull_table
 from sws_compress.train import hard
 from sws_compress.train.histogram import moment_table, value_range
-from sws_compress.train.optimizers import groups_by_parameter, metric_of
+from sws_compress.train.optimizers import gradient_of, groups_by_parameter, metric_of
 from sws_compress.train.pull import DeviceTable, pull_
 from sws_compress.train.ranks import ALONE, Ranks, local
 from sws_compress.train.select import ParameterGroup
@@ -65,13 +65,20 @@ def _histogram(grid: Grid, table: torch.Tensor) -> WeightHistogram:
     return WeightHistogram.of_moments(*grid, table.cpu().numpy())
 
 
+def _start(histogram: WeightHistogram, components: int, variance_floor: float) -> tuple[float, Mixture]:
+    """A group's scale, and the mixture that EM starts from."""
+    scale = histogram.standard_deviation
+    return scale, even_mixture(histogram, components, variance=max(variance_floor * scale**2, TINY_VARIANCE))
+
+
 class SoftStage:
     """Mixtures, their look-up tables and the force of the pull, one of each per group.
 
-    Spreads are measured in the standard deviation that a group had at the start (``scales``), so that one schedule
-    serves all layers. The strength of the pull is ``strength * scale * rms gradient``: at a distance d from the mean
-    of a component with spread s, the pull equals ``strength * scale * d / s^2`` typical gradients. A penalty is
-    taken as it is, without scale and gradients: a regulariser must not fade as the training loss does.
+    Spreads are measured in the standard deviation that a group had at the start, or as soon as its weights differ
+    (``scales``), so that one schedule serves all layers. The strength of the pull is ``strength * scale * rms
+    gradient``: at a distance d from the mean of a component with spread s, the pull equals ``strength * scale * d /
+    s^2`` typical gradients. A penalty is taken as it is, without scale and gradients: a regulariser must not fade as
+    the training loss does.
     """
 
     def __init__(
@@ -80,27 +87,31 @@ class SoftStage:
         self.groups = groups
         self.ranks = ranks
         histograms = group_histograms(groups, ranks)
-        self.scales = [histogram.standard_deviation for histogram in histograms]
-        self.mixtures = [
-            even_mixture(histogram, components, variance=max(variance_floor * scale**2, TINY_VARIANCE))
-            for histogram, scale in zip(histograms, self.scales, strict=True)
-        ]
+        starts = [_start(histogram, components, variance_floor) for histogram in histograms]
+        self.scales = [scale for scale, _ in starts]
+        self.mixtures = [mixture for _, mixture in starts]
+        self._components = components
         self.gradient_rms = [0.0 for _ in groups]
+        self._squares: list[torch.Tensor | None] = [None for _ in groups]  # of the gradients of the last step
         self._ranges: list[Grid | None] = [None for _ in groups]  # of the tables
         self._tables: list[PullTable | DeviceTable | None] = [None for _ in groups]
 
     def update(self, optimizer: torch.optim.Optimizer, variance_floor: float) -> None:
         """EM steps from the present mixture; ``variance_floor`` in squared scales. Two reductions over the ranks.
 
+        The strength of the pull follows the gradients of the last step, whether they have been cleared since or not.
         Raises TrainingError when a weight is NaN or infinite.
         """
         grids = agreed_grids(self.groups, [group.shards() for group in self.groups], self.ranks)
         tables = [group_table(group, grid, self.ranks) for group, grid in zip(self.groups, grids, strict=True)]
-        squares = [_squared_gradients(optimizer, group, self.ranks) for group in self.groups]
+        self._note_gradients(optimizer)
+        squares = [tables[i].new_zeros(()) if own is None else own for i, own in enumerate(self._squares)]
         totals = self.ranks.sums([*tables, *squares])
         for i, group in enumerate(self.groups):
-            prior = Prior(variance_floor=variance_floor * self.scales[i] ** 2)
             histogram = _histogram(grids[i], totals[i])
+            if self.scales[i] ** 2 <= TINY_VARIANCE:  # all weights were equal, as in a layer that starts at zero
+                self.scales[i], self.mixtures[i] = _start(histogram, self._components, variance_floor)
+            prior = Prior(variance_floor=variance_floor * self.scales[i] ** 2)
             self.mixtures[i] = fit(histogram, self.mixtures[i], prior, max_iterations=EM_ITERATIONS).mixture
             self.gradient_rms[i] = float(np.sqrt(float(totals[len(grids) + i]) / group.elements))
             self._ranges[i] = grids[i]
@@ -112,6 +123,8 @@ class SoftStage:
 
         ``penalty``: ``strength`` is the weight of -log p in the loss, not relative to scale and gradients.
         """
+        if isinstance(optimizer, torch.optim.SGD):  # others keep squares that are there when they are asked for
+            self._note_gradients(optimizer)
         settings = groups_by_parameter(optimizer)
         for group, table, scale, rms in zip(self.groups, self._tables, self.scales, self.gradient_rms, strict=True):
             if table is None:
@@ -120,6 +133,17 @@ class SoftStage:
                 metric = metric_of(optimizer, settings[id(parameter)], parameter)
                 if metric is not None:
                     pull_(local(parameter), metric, table, strength if penalty else strength * scale * rms)
+
+    @torch.no_grad()
+    def _note_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Sums of squared gradients, float64 (), of what is counted on this rank; those of last time where none are."""
+        settings = groups_by_parameter(optimizer)
+        for i, group in enumerate(self.groups):
+            counted = [parameter for parameter in group.parameters if self.ranks.counts(parameter)]
+            squares = [_squares(optimizer, settings[id(parameter)], parameter) for parameter in counted]
+            found = [square for square in squares if square is not None]
+            if found:
+                self._squares[i] = torch.stack(found).sum()
 
     @torch.no_grad()
     def snap(self) -> None:
@@ -175,20 +199,10 @@ class SoftStage:
         self._tables = [self._table(i) for i in range(len(self.groups))]
 
 
-@torch.no_grad()
-def _squared_gradients(optimizer: torch.optim.Optimizer, group: ParameterGroup, ranks: Ranks) -> torch.Tensor:
-    """Sum of a group's squared gradients that are counted on this rank, float64 (), on the device of the group.
-
-    From the optimiser's second moments where it keeps them.
-    """
-    total = torch.zeros((), dtype=torch.float64, device=group.parameters[0].device)
-    settings = groups_by_parameter(optimizer)
-    for parameter in group.parameters:
-        if not ranks.counts(parameter):
-            continue
-        metric = metric_of(optimizer, settings[id(parameter)], parameter)
-        if metric is not None and metric.second_moment is not None:
-            total += metric.second_moment.double().sum() / metric.bias_correction2
-        elif parameter.grad is not None:
-            total += local(parameter.grad).double().square().sum()
-    return total
+def _squares(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor) -> torch.Tensor | None:
+    """Sum of the squared gradient, float64 (), from the optimiser's second moments where it keeps them."""
+    metric = metric_of(optimizer, group, parameter)
+    if metric is not None and metric.second_moment is not None:
+        return metric.second_moment.sum(dtype=torch.float64) / metric.bias_correction2
+    gradient = gradient_of(group, parameter)
+    return None if gradient is None else torch.linalg.vector_norm(gradient, dtype=torch.float32).double().square()

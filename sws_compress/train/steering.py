@@ -151,6 +151,11 @@ class Steering:
         """The metric of the float network, which ``max_drop`` counts from."""
         if self._goal.max_drop is not None and self._validate is not None and self._before is None:
             self._before = self._validate()
+            if not math.isfinite(self._before):
+                raise ArgumentError(
+                    f"the metric of the float network must be a finite number, got {self._before}: "
+                    "max_drop counts from it"
+                )
 
     def after_step(self) -> None:
         """Measures the file when it is time, and corrects the coded bits that the prior aims for."""
@@ -207,7 +212,7 @@ class Steering:
         self.metric = self._validate()
         if self._goal.max_drop is None or self._before is None:
             return
-        drop = (self._before - self.metric) / self._goal.max_drop
+        drop = self._drop(self.metric)
         if drop <= 1 and (self._kept is None or prior.coded_bits < self._kept.coded_bits):
             state = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
             self._kept = Kept(prior.coded_bits, self.metric, state)
@@ -219,13 +224,22 @@ class Steering:
             prior.hold_bits(prior.coded_bits * math.exp(-speed * min(max(1 - drop, -1.0), 1.0)))
 
     def finish(self) -> None:
-        """With ``max_drop``: should the last network lose too much, the smallest that did not comes back."""
+        """With ``max_drop``: the smallest network that lost no more comes back, if it is not the last one."""
         if self._goal.max_drop is None or self._before is None or self._validate is None:
             return
         self.metric = self._validate()
-        if self._before - self.metric > self._goal.max_drop and self._kept is not None:
+        bits = self._prior.coded_bits
+        if self._kept is None or bits is None:
+            return
+        if self._drop(self.metric) > 1 or self._kept.coded_bits < bits:
             self._model.load_state_dict(self._kept.model)
             self.metric = self._kept.metric
+
+    def _drop(self, metric: float) -> float:
+        """By how many ``max_drop`` it lies below the float network's; infinite if it is no number."""
+        assert self._before is not None
+        assert self._goal.max_drop is not None
+        return (self._before - metric) / self._goal.max_drop if math.isfinite(metric) else math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers, lists and dicts."""

@@ -47,3 +47,13 @@ def test_it_scales_with_the_weights() -> None:
     scaled = even_mixture(histogram_of(values * np.float32(8)), 5, variance=0.64)
     np.testing.assert_allclose(scaled.means, 8 * plain.means, rtol=1e-6)
     np.testing.assert_array_equal(scaled.weights, plain.weights)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6])
+def test_weights_at_zero_do_not_hide_the_others(spread: float) -> None:
+    rng = np.random.default_rng(6)
+    values = (spread * rng.standard_normal(100_000)).astype(np.float32)
+    values[:150] = rng.standard_normal(150)
+    means = even_mixture(histogram_of(values), 7, variance=1e-4).means
+    assert np.abs(means).max() == pytest.approx(np.abs(values[:150]).max(), rel=0.2)
+    assert means.min() < 0 < means.max()

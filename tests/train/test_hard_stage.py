@@ -13,7 +13,7 @@ from torch import nn
 from sws_compress.errors import TrainingError
 from sws_compress.mixture.params import Mixture
 from sws_compress.train import hard
-from sws_compress.train.hard_stage import HardStage
+from sws_compress.train.hard_stage import GREATEST_RATE, SENSITIVITY_EVERY, START_RATE, HardStage
 from sws_compress.train.select import ParameterGroup, Sharing, select_parameters
 from tests import reference
 
@@ -143,6 +143,32 @@ def test_sensitivities_are_scaled_over_all_groups() -> None:
     assert weighted[0] / latents[0].numel() != pytest.approx(1, rel=0.05)
 
 
+def test_sensitivities_come_to_rest_with_the_learning_rate() -> None:
+    """Gradients that grow on a few weights, late in a run, must not change what all others are worth."""
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(3))
+    stage.update(optimizer, None)
+    first = [state.sensitivity[0].clone() for state in stage.states]
+
+    def updated(learning_rate: float) -> list[torch.Tensor]:
+        own = copy.deepcopy((stage, optimizer, model))
+        stage_, optimizer_, model_ = own
+        optimizer_.param_groups[0]["lr"] = learning_rate
+        stage_.updates = SENSITIVITY_EVERY
+        for parameter in model_.parameters():
+            optimizer_.state[parameter]["exp_avg_sq"][:3] *= 1e4
+        stage_.update(optimizer_, None)
+        return [state.sensitivity[0] for state in stage_.states]
+
+    at_rest, halfway, anew = updated(0.0), updated(1e-3), updated(4e-3)
+    for before, still, between, after in zip(first, at_rest, halfway, anew, strict=True):
+        assert torch.equal(before, still)
+        torch.testing.assert_close(between, (before + after) / 2)
+        assert float((after / before).max()) > 2
+
+
 @pytest.mark.parametrize("sharing", [Sharing.TENSOR, Sharing.MODEL])
 def test_parameters_hold_codebook_values_and_zero_stays_zero(sharing: Sharing) -> None:
     model = network()
@@ -192,6 +218,17 @@ def test_rate_brings_the_size_to_its_target(ratio: float) -> None:
     assert stage.coded_bits() == pytest.approx(target, rel=0.04)
 
 
+@pytest.mark.parametrize(("wanted", "limit"), [(1e9, START_RATE), (1.0, GREATEST_RATE)])
+def test_rate_stays_where_it_has_an_effect(wanted: float, limit: float) -> None:
+    """A size out of reach must not wind the rate up: it would take as long to come back."""
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    for _ in range(80):
+        stage.update(optimizer, wanted)
+    assert stage.rate == limit
+
+
 def test_a_rate_is_found_without_components_that_died() -> None:
     model = network()
     stage = staged(model)
@@ -239,6 +276,24 @@ def test_tuning_moves_the_codebook_only_and_down_the_gradient() -> None:
         for old, new, total in zip(before, stage.states, sums, strict=True)
     )
     assert loss_change < 0
+
+
+def test_tuning_follows_an_optimizer_that_maximises() -> None:
+    found = []
+    for sign in (1, -1):
+        model = network()
+        stage = staged(model)
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, maximize=sign < 0)
+        stage.update(optimizer, None)
+        for step in range(4):
+            set_gradients(model, step)
+            for parameter in model.parameters():
+                parameter.grad *= sign
+            optimizer.step()
+            stage.tune_step(optimizer, 1.0)
+        found.append([state.codebook.clone() for state in stage.states])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_tuning_goes_on_after_another_em_step() -> None:
@@ -311,6 +366,26 @@ def test_state_goes_on_bit_for_bit(name: str, tuned: bool) -> None:
         assert torch.equal(one, two)
     assert stage.coded_bits() == other_stage.coded_bits()
     assert stage.rate == other_stage.rate
+
+
+def test_sparse_gradients_of_embeddings_are_followed_like_dense_ones() -> None:
+    found = []
+    for sparse in (False, True):
+        torch.manual_seed(3)
+        model = nn.Embedding(40, 16, sparse=sparse)
+        stage = staged(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for step in range(6):
+            optimizer.zero_grad()
+            (model(torch.arange(step, step + 9)) ** 2).sum().backward()
+            optimizer.step()
+            if step < 4:
+                stage.step(optimizer, 0.7)
+                stage.update(optimizer, 1e3)
+            else:
+                stage.tune_step(optimizer, 0.3)
+        found.append(model.weight.detach().clone())
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_state_without_sensitivities() -> None:

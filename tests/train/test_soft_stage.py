@@ -137,6 +137,42 @@ def test_gradients_are_measured_from_adams_moments(steps: int) -> None:
         assert rms == pytest.approx(float(layer.weight.grad.square().mean().sqrt()), rel=1e-4)
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+def test_gradients_may_be_cleared_before_the_em_step(make: type[torch.optim.Optimizer]) -> None:
+    found = []
+    for clear in (False, True):
+        model = network()
+        stage = SoftStage(select_parameters(model), 8, FLOOR)
+        optimizer = make(model.parameters(), lr=1e-3)
+        with_gradients(model)
+        optimizer.step()
+        stage.pull(optimizer, 1.0)
+        if clear:
+            optimizer.zero_grad()
+        stage.update(optimizer, FLOOR)
+        found.append(stage.gradient_rms)
+    assert found[0] == found[1]
+    assert min(found[0]) > 0
+
+
+def test_a_layer_that_starts_at_zero_gets_means_where_its_weights_go() -> None:
+    model = network()
+    nn.init.zeros_(model[1].weight)
+    stage = SoftStage(select_parameters(model), 8, FLOOR)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with_gradients(model)
+    stage.update(optimizer, FLOOR)
+    assert np.abs(stage.mixtures[1].means).max() < 1e-30
+    with torch.no_grad():
+        model[1].weight.copy_(lopsided(10, 30, seed=1))
+    stage.update(optimizer, FLOOR)
+    fresh = SoftStage(stage.groups, 8, FLOOR)
+    fresh.update(optimizer, FLOOR)
+    np.testing.assert_array_equal(stage.mixtures[1].means, fresh.mixtures[1].means)
+    assert stage.scales == fresh.scales
+    assert stage.mixtures[1].means.min() < 0 < stage.mixtures[1].means.max()
+
+
 def test_members_of_a_group_share_the_codebook_when_snapped() -> None:
     model = network()
     stage = SoftStage(select_parameters(model, sharing=Sharing.MODEL), 5, FLOOR)

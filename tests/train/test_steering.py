@@ -47,7 +47,7 @@ def run(model: nn.Module, goal: Goal, settings: FineTuning = SETTINGS, **options
         loss=functional.cross_entropy,
         on_progress=seen.append,
         file_bytes=lambda: file_bytes(model),
-        validate=lambda: accuracy(model),
+        validate=options.pop("validate", lambda: accuracy(model)),
         **options,
     )
     return seen
@@ -76,6 +76,24 @@ def test_files_may_lose_other_bytes_than_their_weights_do(slope: float) -> None:
         file_bytes=lambda: round(300 + slope * entropy_bytes(model)),
     )
     assert 300 + slope * entropy_bytes(model) == pytest.approx(wanted, rel=0.01)
+
+
+def test_a_file_below_its_entropy_is_taken_to_shrink_in_proportion() -> None:
+    """Its other bytes, fewer than none, cannot stay as they are: the first guess would be twice too large."""
+    model = trained()
+    guesses: list[float] = []
+
+    def look(prior: SoftWeightSharing) -> None:
+        if prior.coded_bits is not None and prior.stage is Stage.HARD:
+            guesses.append(prior.final_bits)
+
+    def size() -> int:
+        return round(0.7 * entropy_bytes(model))
+
+    settings = replace(SETTINGS, goal=Goal(target_bytes=400))
+    fine_tune(model, Batches(TRAINING, 50), settings, loss=functional.cross_entropy, file_bytes=size, on_step=look)
+    assert guesses[0] == pytest.approx(8 * 400 / 0.7, rel=0.05)
+    assert max(guesses) < 1.2 * min(guesses)
 
 
 def test_of_sizes_that_jump_the_closest_one_stays() -> None:
@@ -139,6 +157,52 @@ def test_a_last_network_that_lost_too_much_gives_way_to_the_smallest_that_did_no
         validate=validate,
     )
     assert any(all(torch.equal(state[n], v) for n, v in model.state_dict().items()) for state in kept[1:5])
+
+
+def test_a_smaller_network_that_lost_no_more_is_preferred_to_the_last() -> None:
+    """A metric that breaks down for some epochs, in which the network grows again, and comes back at the end."""
+    model = trained()
+    bits: list[float] = []
+    measured: list[float] = []
+
+    def validate() -> float:
+        measured.append(0.0 if 4 <= len(measured) < 8 else 100.0)
+        return measured[-1]
+
+    def look(prior: SoftWeightSharing) -> None:
+        if prior.coded_bits is not None:
+            bits.append(prior.coded_bits)
+
+    settings = replace(SETTINGS, goal=Goal(max_drop=1.0))
+    hooks: dict[str, Any] = {"validate": validate, "on_step": look}
+    fine_tune(model, Batches(TRAINING, 50), settings, loss=functional.cross_entropy, **hooks)
+    assert measured[-1] == 100
+    assert bits[-1] > 1.1 * min(bits)
+    assert 8 * entropy_bytes(model) < 0.95 * bits[-1]
+
+
+def test_a_metric_that_is_no_number_counts_as_a_loss() -> None:
+    model = trained()
+    before = accuracy(model)
+    measured: list[float] = []
+
+    def validate() -> float:
+        measured.append(accuracy(model))
+        return math.nan if len(measured) == 4 else measured[-1]
+
+    rates: list[float] = []
+    fine_tune(
+        model,
+        Batches(TRAINING, 50),
+        replace(SETTINGS, goal=Goal(max_drop=3.0)),
+        loss=functional.cross_entropy,
+        validate=validate,
+        on_progress=lambda progress: rates.append(progress.rate or 1.0),
+    )
+    assert all(math.isfinite(rate) for rate in rates)
+    assert accuracy(model) >= before - 3.0
+    with pytest.raises(ArgumentError, match="metric of the float network must be a finite number, got nan"):
+        run(trained(), Goal(max_drop=3.0), SETTINGS, validate=lambda: math.nan)
 
 
 def test_strength_is_the_price_of_a_bit_at_the_end_of_its_ramp() -> None:
