@@ -142,6 +142,7 @@ def compress(
     Raises SwsError (see ``sws_compress.errors``).
     """
     target = checked_output(output)
+    _check_seed(seed)
     started = time.perf_counter()
     wanted = Wanted(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop, strength=strength)
     for_training = {**vars(wanted), "distillation": distillation, "schedule": schedule, "state": state}
@@ -213,6 +214,11 @@ def _refuse(case: str, cure: str, arguments: Mapping[str, Any]) -> None:
         raise ArgumentError(f"{', '.join(given)} must be left out {case}, got {number}: {cure}")
 
 
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ArgumentError(f"seed must be >= 0, got {seed}: any whole number will do")
+
+
 def export(
     model: nn.Module,
     palettes: Mapping[str, Palette],
@@ -265,6 +271,7 @@ def verify(
     """
     if not tolerance >= 0:
         raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
+    _check_seed(seed)
     first, second = Path(original), Path(compressed)
     for path in (first, second):
         read_model(path)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sws_compress.errors import ArgumentError, SwsError
 from sws_compress.terminal import progress_bar, show, silence_standard_output
@@ -14,7 +14,7 @@ from sws_compress.terminal import progress_bar, show, silence_standard_output
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction["_Parser"]
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -38,11 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
 
 
+class _Parser(argparse.ArgumentParser):
+    """One line for arguments that cannot be read, as for all other bad input."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"sws-compress: error: {message}: see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sws-compress",
         description="Make pretrained networks many times smaller: an ordinary .onnx file out, for stock ONNX Runtime.",
-        epilog="Exit codes: 0 done, 1 verification failed (nothing was replaced), 2 bad input.",
+        epilog="Exit codes: 0 done, 1 verification failed (nothing was replaced), 2 bad input, 130 interrupted.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -333,7 +340,7 @@ def _add_demo(commands: Commands) -> None:
     )
     command.add_argument("--epochs", type=int, default=24, metavar="N", help="length of the run (default %(default)s)")
     command.add_argument(
-        "--ratio", type=float, default=190.0, metavar="R", help="how many times smaller the weights get (default 190)"
+        "--ratio", type=float, default=190.0, metavar="R", help="how many times smaller the file becomes (default 190)"
     )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the run (default 0)")
     command.set_defaults(run=_demo)

@@ -51,7 +51,7 @@ def open_model(path: AnyPath) -> onnxruntime.InferenceSession:
 def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | None, *, seed: int) -> dict[str, Array]:
     """``inputs`` (arrays by input name, or an .npz file of them), or random ones from ``seed``.
 
-    Raises DataError when they are not named like the model's inputs, or when none can be drawn.
+    Raises DataError when they are not named like the model's inputs, hold nothing or NaN, or when none can be drawn.
     """
     if inputs is None:
         try:
@@ -65,6 +65,10 @@ def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | Non
             f"inputs must be arrays named {_listed(names)}, got {_listed(sorted(feeds))}: "
             "name them like the model's inputs"
         )
+    for name, values in ((name, np.asarray(given)) for name, given in feeds.items()):
+        if values.size == 0 or (values.dtype.kind == "f" and np.isnan(values).all()):
+            found = f"shape {values.shape}" if values.size == 0 else "nothing but NaN"
+            raise DataError(f"input {name} must hold numbers, got {found}: any two models would agree on it")
     return feeds
 
 

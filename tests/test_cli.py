@@ -130,11 +130,39 @@ def test_help_of_each_command(name: str, capsys: pytest.CaptureFixture[str], mon
     assert f"\n    {name} " in capsys.readouterr().out
 
 
-def test_exit_codes_of_argparse(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run() == 2
-    assert run("decompress") == 2
-    assert run("compress", "model.onnx") == 2  # no output named
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "COMMAND"),
+        (("decompress",), "invalid choice: 'decompress'"),
+        (("compress", "model.onnx"), "required: -o/--output"),
+        (("compress", "model.onnx", "-o", "small.onnx", "--components", "x"), "--components: invalid int value: 'x'"),
+        (("compress", "model.onnx", "-o", "small.onnx", "--runtime", "int2"), "invalid choice: 'int2'"),
+        (("verify", "model.onnx"), "required: COMPRESSED"),
+    ],
+)
+def test_arguments_that_cannot_be_read(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert_one_line(capsys.readouterr(), words, "--help")
+
+
+def test_seeds_are_not_negative(model: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (("compress", model, "-o", output), ("verify", model, model)):
+        assert run(*command, "--seed", "-1") == 2
+        assert_one_line(capsys.readouterr(), "seed must be >= 0, got -1")
+
+
+@pytest.mark.parametrize(("rows", "fill", "found"), [(0, 0.0, "shape (0, "), (2, np.nan, "nothing but NaN")])
+def test_inputs_that_tell_nothing(
+    rows: int, fill: float, found: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = onnx.load(model).graph.input[0]
+    width = entry.type.tensor_type.shape.dim[1].dim_value
+    np.savez(tmp_path / "inputs.npz", **{entry.name: np.full((rows, width), fill, np.float32)})
+    assert run("verify", model, model, "--inputs", tmp_path / "inputs.npz") == 2
+    assert_one_line(capsys.readouterr(), f"input {entry.name} must hold numbers, got {found}")
 
 
 def test_module_and_version() -> None:

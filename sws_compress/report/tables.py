@@ -176,9 +176,11 @@ def verification_table(verification: Verification) -> RenderableType:
     for output in verification.outputs:
         table.add_row(Text(output.name), f"{output.largest_absolute:.3g}", f"{output.largest_relative:.3g}")
     original, compressed = verification.original_bytes, verification.compressed_bytes
+    smaller = original >= compressed
+    change = f"{original / compressed:.1f}x smaller" if smaller else f"{compressed / original:.1f}x larger"
     lines = [
         ("original", f"{original:,} bytes"),
-        ("compressed", f"{compressed:,} bytes ({original / compressed:.1f}x smaller)"),
+        ("compressed", f"{compressed:,} bytes ({change})"),
         ("verdict", f"{'passed' if verification.passed else 'FAILED'} at tolerance {verification.tolerance:g}"),
     ]
     return Group(table, _summary(lines))
