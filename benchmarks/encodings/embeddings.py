@@ -34,6 +34,7 @@ from sws_compress.graph import rewrite
 from sws_compress.graph.lookups import find_embeddings
 from sws_compress.mixture.snap import Palette
 from sws_compress.packing import pack, packed_model, row_code
+from sws_compress.shipping import Embeddings
 
 SHAPES = ((30_000, 384), (128_000, 1024))
 COMPONENTS = (16, 256)
@@ -74,7 +75,8 @@ Feeds = dict[str, dict[str, npt.NDArray[np.int64]]]
 def measure(path: Path, feeds: Feeds, runs: int) -> tuple[dict[str, float], list[npt.NDArray[np.float32]]]:
     """The fastest of a few loads and runs, the most memory at the peak and the least after; outputs."""
     arrays = path.with_suffix(".npz")
-    np.savez(arrays, **{f"{name}@{kind}": array for kind, feed in feeds.items() for name, array in feed.items()})
+    named: dict[str, Any] = {f"{name}@{kind}": array for kind, feed in feeds.items() for name, array in feed.items()}
+    np.savez(arrays, **named)
     found = []
     for _ in range(RUNS):
         command = [sys.executable, "-c", LOAD, str(path), str(arrays), str(runs)]
@@ -144,11 +146,13 @@ def of_model(source: Path, path: Path) -> Iterator[Row]:
     feed = {entry.name: np.ones((1, TOKENS), np.int64) for entry in inputs}
     feed[inputs[0].name][0] = np.random.default_rng(1).integers(0, 1000, TOKENS)
     outputs = []
-    for name in ("dense", "decoded", "packed"):
-        if name == "dense":
+    ways: tuple[Embeddings | None, ...] = (None, "decoded", "packed")
+    for embeddings in ways:
+        name = embeddings or "dense"
+        if embeddings is None:
             path.write_bytes(source.read_bytes())
         else:
-            compress(source, path, embeddings=name, example_inputs=feed)
+            compress(source, path, embeddings=embeddings, example_inputs=feed)
         found, answers = measure(path, {f"{TOKENS} tokens": feed}, 31)
         outputs.append(answers)
         yield {"table": source.stem, "file": name, **found}

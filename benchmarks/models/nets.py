@@ -132,9 +132,11 @@ class MiniLM(nn.Module):
         bias = (1.0 - mask[:, None, None].float()) * -1e4
         for layer in range(self.layers):
             name = f"encoder.layer.{layer}"
-            parts = (_by_head(self._linear(states, f"{name}.attention.self.{part}"), self.heads)
-                     for part in ("query", "key", "value"))  # fmt: skip
-            merged = _attention(*parts, bias).transpose(1, 2).flatten(2)
+            query, key, value = (
+                _by_head(self._linear(states, f"{name}.attention.self.{part}"), self.heads)
+                for part in ("query", "key", "value")
+            )
+            merged = _attention(query, key, value, bias).transpose(1, 2).flatten(2)
             merged = self._linear(merged, f"{name}.attention.output.dense")
             states = self._norm(states + merged, f"{name}.attention.output.LayerNorm")
             wide = functional.gelu(self._linear(states, f"{name}.intermediate.dense"))

@@ -201,7 +201,7 @@ def _audio_task() -> Task:
     sound += 0.001 * random.standard_normal(len(sound)).astype(np.float32)
     starts = range(CONTEXT, len(sound) - CHUNK, CHUNK)
     state, rate = np.zeros((2, 1, 128), np.float32), np.array(RATE, np.int64)
-    batches = [
+    batches: list[Feeds] = [
         {"input": sound[None, start - CONTEXT : start + CHUNK].astype(np.float32), "state": state, "sr": rate}
         for start in starts
     ]

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.environment import environment
 from benchmarks.ranks.shapes import TRANSFORMERS
@@ -126,7 +127,7 @@ def reduced_bytes(function: Callable[[], None]) -> int:
 def checked() -> dict[str, dict[str, int]]:
     """The counted bytes; an error if they are not those of the formula."""
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(process, (Path(folder),), nprocs=RANKS)
+        spawn(process, (Path(folder),), nprocs=RANKS)
         found = json.loads((Path(folder) / "counted.json").read_text())
     wanted = {
         name: computed([(rows, columns) for columns, rows in itertools.pairwise(widths)], sharded=sharded)

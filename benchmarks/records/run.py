@@ -158,7 +158,8 @@ def main() -> None:
     example = _pixels(data.validation.images[:8])
     options.folder.mkdir(parents=True, exist_ok=True)
     output = options.folder / ("_".join(filter(None, (options.net, options.name))) + ".onnx")
-    schedule = dataclasses.replace(Schedule(), **{k: float(v) for k, v in (s.split("=") for s in options.schedule)})
+    changes: dict[str, Any] = {name: float(value) for name, value in (text.split("=") for text in options.schedule)}
+    schedule = dataclasses.replace(Schedule(), **changes)
     teacher = None
     if options.distillation and not options.plain:
         teacher = Distillation(

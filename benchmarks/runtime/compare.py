@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -283,7 +284,8 @@ def measure(subject: Subject, forms: list[AffineFormat], folder: Path) -> list[d
         rows[f"{label} ours"]["fit_seconds"] = seconds
     expected = answers(open_session(str(files["float"])), subject)
     feeds_file = folder / "feeds.npz"
-    np.savez(feeds_file, **subject.latency_feed)
+    latency_feed: dict[str, Any] = dict(subject.latency_feed)
+    np.savez(feeds_file, **latency_feed)
     ratios = latencies(files, subject.latency_feed)
     for name, path in files.items():
         load, run = memory(path, feeds_file)

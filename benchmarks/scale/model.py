@@ -12,6 +12,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -88,7 +89,7 @@ def _graph(size: Size, initializers: list[TensorProto]) -> onnx.ModelProto:
     nodes, value = [helper.make_node("Gather", ["embedding", "tokens"], ["x"])], "x"
     names = (f"t{i}" for i in range(100_000))
 
-    def emit(operator: str, *inputs: str, **attributes: object) -> str:
+    def emit(operator: str, *inputs: str, **attributes: Any) -> str:
         output = next(names)
         nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
