@@ -120,8 +120,16 @@ class SoftWeightSharing:
 
     @property
     def stage(self) -> Stage:
-        """Where the run is; always SOFT without ``total_steps``."""
-        return Stage.SOFT if self.total_steps is None else self.schedule.stage(self.progress)
+        """Where the run is; always SOFT without ``total_steps``.
+
+        If the schedule tunes at all, the last step of a run does, however short the run: it assigns the weights for
+        the size that was asked for.
+        """
+        if self.total_steps is None:
+            return Stage.SOFT
+        tunes = self.schedule.soft_until < 1 and self.schedule.tune_from < 1
+        last = self.steps >= self.total_steps - 1
+        return Stage.TUNE if tunes and last else self.schedule.stage(self.progress)
 
     @property
     def tuning(self) -> bool:
@@ -206,6 +214,9 @@ class SoftWeightSharing:
         stage = self.stage
         self.steps += 1
         due = self.total_steps is not None and self.steps % self.schedule.update_every(stage) == 0
+        last = self.steps == self.total_steps
+        if stage is Stage.TUNE and self._hard is None and last:
+            self.update()  # in a run too short for a step in the hard stage
         if stage is Stage.SOFT:
             strength = self.schedule.pull_strength(self.progress)
             self._soft.pull(self.optimizer, strength, penalty=self.schedule.penalty is not None)
@@ -214,8 +225,10 @@ class SoftWeightSharing:
         elif stage is Stage.HARD:
             self._hard.step(self.optimizer, self.schedule.hard_pull)
         else:
-            if not self.tuning and self.strength is None:
+            if self.strength is None and not self.tuning:
                 self.meet_bits(self.final_bits if self._held_bits is None else self._held_bits)
+            elif self.strength is not None and last and not self.tuning and self.rate != self.strength:
+                self.meet_rate(self.strength)  # EM steps were too few to get there
             self._hard.tune_step(self.optimizer, self.schedule.codebook_rate)
             due = False
         if due:

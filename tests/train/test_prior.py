@@ -94,6 +94,33 @@ def test_a_run_too_short_for_its_stages_does_not_zero_the_network(total_steps: i
     assert all(len(palette.codebook) > 3 for palette in palettes.values())
 
 
+@pytest.mark.parametrize("total_steps", [1, 2, 3, 9, 14])
+def test_a_run_too_short_for_its_schedule_has_the_size_asked_for(total_steps: int) -> None:
+    """The last step tunes: weights are assigned for the ratio, or at the price of a bit."""
+    for options in ({"ratio": 14}, {"strength": 0.1}):
+        torch.manual_seed(0)
+        model = trained()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        prior = SoftWeightSharing(model, optimizer, components=8, total_steps=total_steps, **options)
+        stages = run(model, prior, optimizer, total_steps)
+        assert stages.index(Stage.TUNE) == total_steps - 1
+        assert prior.tuning
+        assert prior.stage is Stage.TUNE
+        if "ratio" in options:
+            assert prior.coded_ratio == pytest.approx(14, rel=0.03)
+        else:
+            assert prior.rate == 0.1
+        prior.snap()
+
+
+def test_schedules_without_tuning_have_none() -> None:
+    for schedule, last in ((Schedule(tune_from=1.0), Stage.HARD), (Schedule(soft_until=1.0), Stage.SOFT)):
+        model = trained()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        prior = SoftWeightSharing(model, optimizer, components=8, total_steps=6, schedule=schedule)
+        assert run(model, prior, optimizer, 6)[-1] is last
+
+
 def test_tied_parameters_stay_tied() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
