@@ -52,8 +52,9 @@ class SoftWeightSharing:
     ranks         the processes that train ``model`` together; None for all of torch.distributed, if it is in use
 
     Under DistributedDataParallel and ``fully_shard`` every rank makes a prior of its own and calls the same methods in
-    the same order; ``update``, ``step`` where it is due to update, ``mixtures`` and ``state_dict`` communicate, and so
-    does ``snap`` where parameters are sharded. See docs/distributed.md.
+    the same order. These communicate: making a prior, ``step`` where it is due to update and in the tuning stage,
+    ``update``, ``meet_bits``, ``meet_rate`` and ``mixtures`` from the hard stage on, ``histograms``, ``snap``; where
+    parameters are sharded also ``palettes``, and ``state_dict`` from the hard stage on. See docs/distributed.md.
     """
 
     def __init__(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from sws_compress.errors import ArgumentError
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.ranks import Ranks
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Sharing
 from tests.train.digits import TRAINING, Batches, trained
@@ -161,6 +163,43 @@ def test_half_precision(steps: int) -> None:
         assert parameter.dtype == torch.bfloat16
         np.testing.assert_array_equal(palette.expand(), parameter.detach().float().numpy())
         assert 2 <= len(palette.codebook) <= 8
+
+
+def test_calls_that_communicate_are_those_that_the_class_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two ranks, the other one weighs nothing."""
+    reductions: list[int] = []
+
+    def counted(self: Ranks, tensors: Sequence[torch.Tensor], operation: object) -> list[torch.Tensor]:
+        reductions.append(len(tensors))
+        return list(tensors)
+
+    def communicates(call: Callable[[], object]) -> bool:
+        reductions.clear()
+        call()
+        return bool(reductions)
+
+    monkeypatch.setattr(Ranks, "_reduced", counted)
+    schedule = Schedule(soft_until=0.3, target_at=0.6, tune_from=0.8, soft_every=2, hard_every=2)
+    model = trained()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    priors = []
+
+    def make() -> None:
+        priors.append(
+            SoftWeightSharing(model, optimizer, components=8, total_steps=20, schedule=schedule, ranks=Ranks(0, 2))
+        )
+
+    assert communicates(make)
+    (prior,) = priors
+    stepping = [communicates(lambda: run(model, prior, optimizer, 1)) for _ in range(8)]
+    assert stepping == [False, True] * 4  # the hard stage begins with the sixth
+    before = {name: communicates(getattr(prior, name)) for name in ("histograms", "update", "state_dict", "palettes")}
+    assert before == {"histograms": True, "update": True, "state_dict": False, "palettes": False}
+    assert communicates(lambda: prior.meet_bits(9000.0))
+    assert communicates(lambda: prior.meet_rate(0.01))
+    assert communicates(lambda: prior.mixtures)
+    stepping = [communicates(lambda: run(model, prior, optimizer, 1)) for _ in range(12)]
+    assert stepping == [False, True] * 3 + [False] * 2 + [True] * 4  # no EM step on the way to tuning
 
 
 def test_state_of_another_run_is_refused_untouched() -> None:
