@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,10 +23,12 @@ from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import ALONE
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import Selection, Sharing
+from sws_compress.train.select import DivergedError, Selection, Sharing
 from sws_compress.train.steering import Goal, Measures, Steering
 
 Loss = Callable[[Any, Any], torch.Tensor]
+
+START_AGAIN = "lower learning_rate and start again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +110,8 @@ def fine_tune(
     state_path    the run's state is saved here after every epoch, and a run that finds one goes on from it: with the
                   same settings the result is the same as without the interruption, provided that ``train`` draws
                   its randomness from torch's global generator, which is seeded per epoch from ``settings.seed``
-    rescue_path   where the last good state goes when the loss breaks down (default: ``state_path``); it is a state
-                  like those in ``state_path``
+    rescue_path   where the last good state goes when the loss or weights break down (default: ``state_path``); it is a
+                  state like those in ``state_path``
     validate      metric of ``model`` as it is, higher is better: measured after every epoch of the hard stage; needed
                   for ``max_drop``, which measures it at the start and at the end as well
     file_bytes    bytes that the file of ``model`` as it is would have: measured a few times in the hard stage; needed
@@ -118,8 +120,8 @@ def fine_tune(
 
     ``train`` may leave the global generators of torch as it likes: the caller's are put back.
 
-    Raises DataError when ``train`` yields nothing or has no length, TrainingError when the loss or a gradient is not
-    finite, ArgumentError when the file at ``state_path`` is not the state of such a run.
+    Raises DataError when ``train`` yields nothing or has no length, TrainingError when the loss, a gradient or a
+    weight is not finite, ArgumentError when the file at ``state_path`` is not the state of such a run.
     """
     distillation = settings.distillation
     if loss is None:
@@ -181,15 +183,7 @@ class _Run:
         self.optimizer.zero_grad()  # the caller's gradients are none of this run's
         try:
             self.steering.start()
-            good = self._state(first_epoch)
-            self.on_step(self.prior)
-            for epoch in range(first_epoch, self.settings.epochs):
-                with seeded(self.settings.seed, epoch, self.device):
-                    self._epoch(good)
-                    self.steering.after_epoch(self.settings.epochs)
-                good = self._state(epoch + 1)
-                if self.state_path is not None:
-                    write_atomically(self.state_path, good)
+            self._epochs(first_epoch)
             self.prior.snap()
             with seeded(self.settings.seed, self.settings.epochs, self.device), self._precision():
                 reestimate_batch_norms(self.model, self.train, self.device)
@@ -200,7 +194,27 @@ class _Run:
                 module.training = training
         return FineTuned(palettes, self.prior.mixtures, self.prior.steps)
 
-    def _epoch(self, good: bytes) -> None:
+    def _epochs(self, first: int) -> None:
+        """Saves the state after every one; should a loss or weights break down, the last good one is saved, too."""
+        good = self._state(first)
+        try:
+            self.on_step(self.prior)
+            for epoch in range(first, self.settings.epochs):
+                with seeded(self.settings.seed, epoch, self.device):
+                    self._epoch()
+                    self._check_weights()
+                    self.steering.after_epoch(self.settings.epochs)
+                good = self._state(epoch + 1)
+                if self.state_path is not None:
+                    write_atomically(self.state_path, good)
+        except DivergedError as error:
+            cure = START_AGAIN
+            if self.rescue_path is not None:
+                write_atomically(self.rescue_path, good)
+                cure = f"lower learning_rate and go on from the last good state, saved in {self.rescue_path}"
+            raise TrainingError(f"{error.found}: {cure}") from error
+
+    def _epoch(self) -> None:
         batches = 0
         for batch in self.train:
             batches += 1
@@ -209,7 +223,7 @@ class _Run:
                 group["lr"] = self.settings.learning_rate * rate
             loss = self._loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
-            value = self._checked(loss, good)
+            value = self._checked(loss)
             self.optimizer.step()
             self.prior.step()
             self.optimizer.zero_grad()
@@ -220,18 +234,29 @@ class _Run:
         if batches == 0:
             raise no_batches()
 
-    def _checked(self, loss: torch.Tensor, good: bytes) -> float:
-        """The loss; TrainingError if it or a gradient is not finite, before a step can carry that into the weights."""
-        value = float(loss.detach())
+    def _checked(self, loss: torch.Tensor) -> float:
+        """The loss; DivergedError if it or a gradient is not finite, before a step can carry that into the weights."""
+        value, step = float(loss.detach()), self.prior.steps + 1
         if not math.isfinite(value):
-            self._rescue("loss", value, good)
+            raise self._diverged("loss", value, step)
         gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
         # The Euclidean norm takes a thirtieth of the time of the largest gradient, but overflows earlier.
         if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
             largest = float(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf))
             if not math.isfinite(largest):
-                self._rescue("gradients", largest, good)
+                raise self._diverged("gradients", largest, step)
         return value
+
+    @torch.no_grad()
+    def _check_weights(self) -> None:
+        """DivergedError if a weight, or one behind a snapped one, is not finite: the state would not be a good one."""
+        self.prior.check_finite()
+        largest = float(torch.nn.utils.get_total_norm(self.trainable, norm_type=math.inf))
+        if not math.isfinite(largest):
+            raise self._diverged("weights", largest, self.prior.steps)
+
+    def _diverged(self, thing: str, value: float, step: int) -> DivergedError:
+        return DivergedError(f"{thing} must stay finite, got {value} at step {step} of {self.total_steps}", START_AGAIN)
 
     def _progress(self, loss: float) -> Progress:
         prior, steering = self.prior, self.steering
@@ -302,15 +327,6 @@ class _Run:
                 f"{self.state_path} must be a state that this run saved, got {type(error).__name__}: "
                 "delete it to start anew"
             ) from error
-
-    def _rescue(self, thing: str, value: float, good: bytes) -> NoReturn:
-        cure = "lower learning_rate and start again"
-        if self.rescue_path is not None:
-            write_atomically(self.rescue_path, good)
-            cure = f"lower learning_rate and go on from the last good state, saved in {self.rescue_path}"
-        raise TrainingError(
-            f"{thing} must stay finite, got {value} at step {self.prior.steps + 1} of {self.total_steps}: {cure}"
-        )
 
 
 def _float32(outputs: Any) -> Any:

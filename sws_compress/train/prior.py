@@ -20,7 +20,7 @@ from sws_compress.train.histogram import moment_table
 from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
 from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, local, undistributed
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import ParameterGroup, Selection, Sharing, select_parameters
+from sws_compress.train.select import Selection, Sharing, select_parameters
 from sws_compress.train.soft_stage import SoftStage, agreed_grids
 
 FLOAT_BITS = 32
@@ -53,8 +53,9 @@ class SoftWeightSharing:
 
     Under DistributedDataParallel and ``fully_shard`` every rank makes a prior of its own and calls the same methods in
     the same order. These communicate: making a prior, ``step`` where it is due to update and in the tuning stage,
-    ``update``, ``meet_bits``, ``meet_rate`` and ``mixtures`` from the hard stage on, ``histograms``, ``snap``; where
-    parameters are sharded also ``palettes``, and ``state_dict`` from the hard stage on. See docs/distributed.md.
+    ``update``, ``meet_bits``, ``meet_rate`` and ``mixtures`` from the hard stage on, ``histograms``, ``check_finite``,
+    ``snap``; where parameters are sharded also ``palettes``, and ``state_dict`` from the hard stage on. See
+    docs/distributed.md.
     """
 
     def __init__(
@@ -181,13 +182,9 @@ class SoftWeightSharing:
         greatest. Of the weights on all ranks: one reduction, or two without ``ranges``. Raises TrainingError when a
         weight is NaN or infinite.
         """
-        owners: list[ParameterGroup] = []
-        names: list[str] = []
-        parts: list[torch.Tensor] = []
-        for i, group in enumerate(self.groups):
-            owners += [group] * len(group.names)
-            names += group.names
-            parts += group.shards() if self._hard is None else self._hard.states[i].latent
+        owners = [group for group in self.groups for _ in group.names]
+        names = [name for group in self.groups for name in group.names]
+        parts = [part for members in self._latents() for part in members]
         if ranges is None:
             grids = agreed_grids(owners, [[part] for part in parts], self.ranks)
         else:
@@ -203,6 +200,16 @@ class SoftWeightSharing:
                 raise owner.diverged()
             histograms[name] = WeightHistogram.of_moments(*grid, table.cpu().numpy())
         return histograms
+
+    def check_finite(self) -> None:
+        """Raise TrainingError, on all ranks, when a latent weight is NaN or infinite; one reduction."""
+        agreed_grids(self.groups, self._latents(), self.ranks)
+
+    def _latents(self) -> list[list[torch.Tensor]]:
+        """What this rank holds of the latent weights, by group and member."""
+        if self._hard is None:
+            return [group.shards() for group in self.groups]
+        return [state.latent for state in self._hard.states]
 
     def step(self) -> None:
         """After ``optimizer.step()``, before ``zero_grad()``: pull, and whatever the schedule says is due.

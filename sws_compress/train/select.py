@@ -47,6 +47,17 @@ class Sharing(enum.Enum):
     MODEL = "model"
 
 
+class DivergedError(TrainingError):
+    """What is not finite any more, and the cure apart: whoever saves states knows it better than who finds it out."""
+
+    def __init__(self, found: str, cure: str) -> None:
+        super().__init__(found, cure)
+        self.found = found
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
+
+
 @dataclass(frozen=True)
 class ParameterGroup:
     """Parameters that share one mixture; ``names[i]`` is the qualified name of ``parameters[i]``."""
@@ -83,11 +94,11 @@ class ParameterGroup:
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.copy_(part.view(parameter.shape))
 
-    def diverged(self) -> TrainingError:
+    def diverged(self) -> DivergedError:
         """What to raise when training has made a member NaN or infinite."""
-        return TrainingError(
-            f"{', '.join(self.names)} must stay finite in training, got NaN or infinite weights: "
-            "lower the learning rate and go on from the last saved state"
+        return DivergedError(
+            f"{', '.join(self.names)} must stay finite in training, got NaN or infinite weights",
+            "lower the learning rate and go on from the last saved state",
         )
 
     def standard_deviation(self) -> float:

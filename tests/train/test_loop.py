@@ -18,6 +18,7 @@ from sws_compress.mixture.snap import Palette
 from sws_compress.train.batches import inputs_and_targets
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.loop import FineTuning, Progress, fine_tune
+from sws_compress.train.prior import SoftWeightSharing
 from tests import reference
 from tests.train.digits import TRAINING, Batches, accuracy, data, trained
 from tests.train.runs import SHORT, Dropping, Failing, assert_same, tune
@@ -50,6 +51,45 @@ def test_nan_gradient_is_caught_before_it_reaches_the_weights() -> None:
     ):
         tune(model, Batches(400, 50), loss=loss)
     assert_same(model, trained())
+
+
+@pytest.mark.parametrize("step", [50, 56])  # of the hard stage; the latter at the end of an epoch
+def test_nan_weight_that_an_update_finds_leaves_a_good_state(step: int, tmp_path: Path) -> None:
+    def poison(prior: SoftWeightSharing) -> None:
+        if prior.steps == step:
+            assert prior._hard is not None
+            prior._hard.states[0].latent[0][2, 3] = torch.nan
+
+    with pytest.raises(
+        TrainingError, match=r"^0.weight must stay finite in training, got NaN or infinite .* start again"
+    ):
+        tune(trained(), Batches(400, 50), on_step=poison)
+    path = tmp_path / "run.state"
+    with pytest.raises(
+        TrainingError, match=r"^0.weight must stay finite in training, got NaN .*, saved in .*run.state"
+    ):
+        tune(trained(), Batches(400, 50), rescue_path=path, on_step=poison)
+    resumed, whole = trained(), trained()
+    stages: list[Progress] = []
+    tune(resumed, Batches(400, 50), state_path=path, on_progress=stages.append)
+    assert stages[0].step == 1 + (step - 1) // 8 * 8
+    tune(whole, Batches(400, 50))
+    assert_same(whole, resumed)
+
+
+def test_weight_that_no_loss_tells_of_is_no_good_state(tmp_path: Path) -> None:
+    """A bias becomes infinite with the last step of an epoch."""
+    model = trained()
+
+    def poison(prior: SoftWeightSharing) -> None:
+        if prior.steps == 16:
+            model[2].bias.data[3] = -torch.inf
+
+    with pytest.raises(
+        TrainingError, match=r"^weights must stay finite, got inf at step 16 of 80: .* saved in .*x.state"
+    ):
+        tune(model, Batches(400, 50), state_path=tmp_path / "x.state", on_step=poison)
+    assert torch.load(tmp_path / "x.state", weights_only=True)["epoch"] == 1
 
 
 class Empty:
