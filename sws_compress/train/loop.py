@@ -19,6 +19,7 @@ from sws_compress.mixture.params import Mixture
 from sws_compress.mixture.snap import Palette
 from sws_compress.train.batches import batches_per_epoch, inputs_and_targets, moved, no_batches, seeded
 from sws_compress.train.distillation import Distillation, distillation_loss, frozen_copy
+from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import ALONE
@@ -107,11 +108,12 @@ def fine_tune(
 
     train         sized iterable of batches: (inputs, targets) with ``loss``, else inputs alone (targets are ignored)
     loss          ``loss(outputs, targets)``; None trains on the teacher alone (Distillation with weight 1)
-    state_path    the run's state is saved here after every epoch, and a run that finds one goes on from it: with the
-                  same settings the result is the same as without the interruption, provided that ``train`` draws
-                  its randomness from torch's global generator, which is seeded per epoch from ``settings.seed``
+    state_path    the run's state is saved here after every epoch, and a run that finds one goes on from it, or has its
+                  result if it was finished: the same as without the interruption, provided that ``train`` draws its
+                  randomness from torch's global generator, which is seeded per epoch from ``settings.seed``. A state
+                  of other settings, or of a network that began with other weights, is refused
     rescue_path   where the last good state goes when the loss or weights break down (default: ``state_path``); it is a
-                  state like those in ``state_path``
+                  state like those in ``state_path``, from which a run goes on with any learning rate
     validate      metric of ``model`` as it is, higher is better: measured after every epoch of the hard stage; needed
                   for ``max_drop``, which measures it at the start and at the end as well
     file_bytes    bytes that the file of ``model`` as it is would have: measured a few times in the hard stage; needed
@@ -121,7 +123,7 @@ def fine_tune(
     ``train`` may leave the global generators of torch as it likes: the caller's are put back.
 
     Raises DataError when ``train`` yields nothing or has no length, TrainingError when the loss, a gradient or a
-    weight is not finite, ArgumentError when the file at ``state_path`` is not the state of such a run.
+    weight is not finite, ArgumentError when the file at ``state_path`` is not the state of this run.
     """
     distillation = settings.distillation
     if loss is None:
@@ -131,7 +133,7 @@ def fine_tune(
                 f"distillation weight must be 1 without a loss, got {distillation.weight}: "
                 "give loss= or set the weight to 1"
             )
-    settings = replace(settings, distillation=distillation)
+    settings = replace(settings, distillation=distillation, learning_rate=float(settings.learning_rate))
     paths = state_path, rescue_path or state_path
     return _Run(model, train, settings, loss, *paths, on_progress, on_step, Measures(file_bytes, validate)).go()
 
@@ -175,6 +177,9 @@ class _Run:
             ranks=ALONE,
         )
         self.steering = Steering(settings.goal, model, self.prior, settings.schedule, measures)
+        self.identity = {}
+        if self.rescue_path is not None:
+            self.identity = run_identity(settings, model, distillation.teacher if distillation else None)
 
     def go(self) -> FineTuned:
         first_epoch = self._resume()
@@ -210,7 +215,8 @@ class _Run:
         except DivergedError as error:
             cure = START_AGAIN
             if self.rescue_path is not None:
-                write_atomically(self.rescue_path, good)
+                saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
+                write_atomically(self.rescue_path, _packed({**saved, "run": at_any_rate(saved["run"])}))
                 cure = f"lower learning_rate and go on from the last good state, saved in {self.rescue_path}"
             raise TrainingError(f"{error.found}: {cure}") from error
 
@@ -295,8 +301,8 @@ class _Run:
         """Everything that the epochs from ``epoch`` on depend on; empty where nobody would write it."""
         if self.rescue_path is None:
             return b""
-        buffer = io.BytesIO()
         state = {
+            "run": self.identity,
             "epoch": epoch,
             "prior": self.prior.state_dict(),
             "model": self.model.state_dict(),
@@ -304,8 +310,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "steering": self.steering.state_dict(),
         }
-        torch.save(state, buffer)
-        return buffer.getvalue()
+        return _packed(state)
 
     def _resume(self) -> int:
         if self.state_path is None or not os.path.exists(self.state_path):
@@ -313,7 +318,8 @@ class _Run:
         try:
             # To the CPU first: parts of the state belong there, the others are moved to their parameters.
             saved = torch.load(self.state_path, map_location="cpu", weights_only=True)
-            self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run
+            refuse_other_run(saved["run"], self.identity)
+            self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run, too
             self.model.load_state_dict(saved["model"])
             if self.teacher is not None:
                 self.teacher.load_state_dict(saved["teacher"])
@@ -327,6 +333,12 @@ class _Run:
                 f"{self.state_path} must be a state that this run saved, got {type(error).__name__}: "
                 "delete it to start anew"
             ) from error
+
+
+def _packed(state: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def _float32(outputs: Any) -> Any:

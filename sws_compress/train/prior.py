@@ -17,6 +17,7 @@ from sws_compress.mixture.snap import Palette, palette_of
 from sws_compress.train.group_state import CODEBOOK_ENTRY_BITS
 from sws_compress.train.hard_stage import START_RATE, HardStage
 from sws_compress.train.histogram import moment_table
+from sws_compress.train.identity import refuse_other, settings_by_name
 from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
 from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, local, undistributed
 from sws_compress.train.schedule import Schedule, Stage
@@ -82,8 +83,8 @@ class SoftWeightSharing:
         self.optimizer = unwrapped(optimizer)
         check_optimizer(self.optimizer)
         self.schedule = schedule or Schedule()
-        self.ratio = ratio
-        self.strength = strength
+        self.ratio = float(ratio)  # Python's own numbers: a state that holds NumPy's cannot be read again
+        self.strength = None if strength is None else float(strength)
         self._components = components
         self.total_steps = total_steps
         self.steps = 0
@@ -95,7 +96,7 @@ class SoftWeightSharing:
         self._hard: HardStage | None = None
         self._first_bits: float | None = None
         self._held_bits: float | None = None
-        self.final_bits = FLOAT_BITS * self._elements / ratio
+        self.final_bits = FLOAT_BITS * self._elements / self.ratio
         """Coded bits that the hard stage ends at; whoever steers the run may change it."""
         self._watch = StepWatch(self.optimizer)
 
@@ -319,9 +320,8 @@ class SoftWeightSharing:
         """
         state = {
             "steps": self.steps,
-            "total_steps": self.total_steps,
+            "settings": self._settings(),
             "shapes": self._shapes(),
-            "components": self._components,
             "first_bits": self._first_bits,
             "final_bits": self.final_bits,
             "held_bits": self._held_bits,
@@ -334,14 +334,9 @@ class SoftWeightSharing:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from ``state_dict``, of any number of ranks; model and optimiser are restored by the caller.
 
-        Raises ArgumentError when the state is of other parameters, components or total_steps.
+        Raises ArgumentError when the state is of other parameters or settings.
         """
-        for name, value in (("total_steps", self.total_steps), ("components", self._components)):
-            if saved[name] != value:
-                raise ArgumentError(
-                    f"{name} must be {saved[name]} as in the saved run, got {value}: "
-                    "use the same data and settings, or start anew"
-                )
+        refuse_other(saved["settings"], self._settings(), "use the same data and settings, or start anew")
         if saved["shapes"] != self._shapes():
             raise ArgumentError(
                 "compressed parameters must be those of the saved run, got other names, shapes or groups: "
@@ -356,6 +351,16 @@ class SoftWeightSharing:
         if saved["hard"] is not None:
             self._hard = HardStage(self.groups, self._soft.mixtures, self.schedule.sensitivity_power, self.ranks)
             self._hard.load_state_dict(saved["hard"])
+
+    def _settings(self) -> dict[str, Any]:
+        """What a run that goes on must have in common with the saved one, by name."""
+        own = {
+            "total_steps": self.total_steps,
+            "components": self._components,
+            "ratio": self.ratio,
+            "strength": self.strength,
+        }
+        return own | {f"schedule.{name}": value for name, value in settings_by_name(self.schedule).items()}
 
     def _shapes(self) -> list[dict[str, list[int]]]:
         """Names and shapes of the parameters, group by group."""

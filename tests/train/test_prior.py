@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,16 +205,19 @@ def test_calls_that_communicate_are_those_that_the_class_lists(monkeypatch: pyte
 
 
 def test_state_of_another_run_is_refused_untouched() -> None:
-    def prior_of(components: int = 8, total_steps: int = 60, hidden: int = 32) -> SoftWeightSharing:
+    def prior_of(hidden: int = 32, **options: Any) -> SoftWeightSharing:
         model = nn.Sequential(nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
         optimizer = torch.optim.Adam(model.parameters())
-        return SoftWeightSharing(model, optimizer, components=components, total_steps=total_steps)
+        return SoftWeightSharing(model, optimizer, **{"components": 8, "total_steps": 60, **options})
 
     torch.manual_seed(0)
     saved = prior_of().state_dict()
     for other, message in (
         (prior_of(components=9), "components must be 8 as in the saved run, got 9"),
         (prior_of(total_steps=50), "total_steps must be 60 as in the saved run, got 50"),
+        (prior_of(ratio=21), "ratio must be 20.0 as in the saved run, got 21.0"),
+        (prior_of(strength=0.5), "strength must be None as in the saved run, got 0.5"),
+        (prior_of(schedule=Schedule(hard_every=5)), "schedule.hard_every must be 10 as in the saved run, got 5"),
         (prior_of(hidden=33), "compressed parameters must be those of the saved run"),
     ):
         before = copy.deepcopy(other.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from sws_compress.errors import ArgumentError
+from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.loop import Progress
 from sws_compress.train.schedule import Stage
+from sws_compress.train.steering import Goal
 from tests.train.digits import Batches, trained
 from tests.train.runs import SHORT, Dropping, Failing, KilledError, assert_same, tune
 
@@ -32,9 +33,6 @@ def test_killed_and_resumed_is_the_same_run(epoch: int, distillation: Distillati
     assert state.exists() == (epoch > 0)
     torch.manual_seed(999)  # another process
     resumed = Dropping()
-    if epoch > 0:  # the state holds the network and the teacher
-        for parameter in resumed.parameters():
-            nn.init.normal_(parameter, std=0.1)
     stages: list[Progress] = []
     found = tune(resumed, Batches(400, 50), settings, state_path=state, on_progress=stages.append)
     assert stages[0].step == 8 * epoch + 1
@@ -83,9 +81,23 @@ def test_truncated_state_is_refused_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 11}, "total_steps must be 80 as in the saved run, got 88"),
+        ({"epochs": 11}, "epochs must be 10 as in the saved run, got 11"),
         ({"components": 7}, "components must be 8 as in the saved run, got 7"),
         ({"parameters": ["2.weight"]}, "compressed parameters must be those of the saved run"),
+        ({"ratio": 17}, "ratio must be 16 as in the saved run, got 17"),
+        ({"goal": Goal(strength=0.1)}, "goal.strength must be None as in the saved run, got 0.1"),
+        ({"goal": Goal(max_drop=2)}, "goal.max_drop must be None as in the saved run, got 2"),
+        (
+            {"learning_rate": 2e-3},
+            "learning_rate must be 0.001 as in the saved run, got 0.002: use the same network and",
+        ),
+        (
+            {"schedule": replace(SHORT.schedule, floor=(0.4, 0.1))},
+            r"schedule.floor must be \(0.5, 0.1\) as in the saved",
+        ),
+        ({"seed": 4}, "seed must be 3 as in the saved run, got 4"),
+        ({"bfloat16": True}, "bfloat16 must be False as in the saved run, got True"),
+        ({"distillation": Distillation(weight=0.5)}, "distillation.weight must be None as in the saved run, got 0.5"),
     ],
 )
 def test_state_of_another_run_is_refused_and_kept(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -94,7 +106,55 @@ def test_state_of_another_run_is_refused_and_kept(change: dict[str, Any], messag
         tune(trained(), Failing(at=12), state_path=path)
     content = path.read_bytes()
     model = trained()
+    options: dict[str, Any] = {"state_path": path, "validate": lambda: 1.0}
     with pytest.raises(ArgumentError, match=rf"run.state cannot be resumed: {message}"):
-        tune(model, Batches(400, 50), replace(SHORT, **change), state_path=path)
+        tune(model, Batches(400, 50), replace(SHORT, **change), **options)
     assert path.read_bytes() == content
     assert_same(model, trained())
+
+
+def test_state_is_of_the_weights_that_the_run_began_with(tmp_path: Path) -> None:
+    """Of a run that is finished, too: its result would be taken for another network's."""
+    path = tmp_path / "run.state"
+    settings = replace(SHORT, epochs=3, distillation=Distillation(teacher=trained()))
+    tune(trained(), Batches(400, 50), settings, state_path=path)
+    content = path.read_bytes()
+    message = "digest of the {} must be [0-9a-f]{{16}} as in the saved run, got [0-9a-f]{{16}}: use the same network"
+    other = trained()
+    other[2].bias.data[3] += 1e-3
+    kept = copy.deepcopy(other)
+    with pytest.raises(ArgumentError, match=message.format("weights at the start")):
+        tune(other, Batches(400, 50), settings, state_path=path)
+    assert_same(other, kept)
+    taught = replace(settings, distillation=Distillation(teacher=other))
+    with pytest.raises(ArgumentError, match=message.format("teacher's weights")):
+        tune(trained(), Batches(400, 50), taught, state_path=path)
+    assert path.read_bytes() == content
+
+
+def test_state_of_other_data_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    tune(trained(), Batches(400, 50), replace(SHORT, epochs=2), state_path=path)
+    with pytest.raises(ArgumentError, match=r"run.state cannot be resumed: total_steps must be 16 as .*, got 20"):
+        tune(trained(), Batches(500, 50), replace(SHORT, epochs=2), state_path=path)
+
+
+def test_run_that_broke_down_goes_on_with_another_learning_rate(tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    with pytest.raises(TrainingError, match=r"lower learning_rate and go on from the last good state, saved in"):
+        tune(trained(), Failing(at=37, poison=True), state_path=path)
+    slower = replace(SHORT, learning_rate=5e-4)
+    with pytest.raises(ArgumentError, match="seed must be 3"):
+        tune(trained(), Batches(400, 50), replace(slower, seed=4), state_path=path)
+    with pytest.raises(KilledError):
+        tune(trained(), Failing(at=12), slower, state_path=path)
+    with pytest.raises(ArgumentError, match=r"learning_rate must be 0.0005 as in the saved run, got 0.001"):
+        tune(trained(), Batches(400, 50), state_path=path)
+    assert tune(trained(), Batches(400, 50), slower, state_path=path).steps == 80
+
+
+def test_numbers_of_any_kind_are_the_same_settings(tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    given = replace(SHORT, ratio=np.float32(16), learning_rate=np.float64(1e-3), epochs=2)
+    tune(trained(), Batches(400, 50), given, state_path=path)
+    tune(trained(), Failing(at=1), replace(SHORT, epochs=2), state_path=path)
