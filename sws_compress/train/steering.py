@@ -150,7 +150,7 @@ class Steering:
     def start(self) -> None:
         """The metric of the float network, which ``max_drop`` counts from."""
         if self._goal.max_drop is not None and self._validate is not None and self._before is None:
-            self._before = self._validate()
+            self._before = float(self._validate())
             if not math.isfinite(self._before):
                 raise ArgumentError(
                     f"the metric of the float network must be a finite number, got {self._before}: "
@@ -209,7 +209,7 @@ class Steering:
         prior = self._prior
         if self._validate is None or prior.coded_bits is None:
             return
-        self.metric = self._validate()
+        self.metric = float(self._validate())
         if self._goal.max_drop is None or self._before is None:
             return
         drop = self._drop(self.metric)
@@ -227,7 +227,7 @@ class Steering:
         """With ``max_drop``: the smallest network that lost no more comes back, if it is not the last one."""
         if self._goal.max_drop is None or self._before is None or self._validate is None:
             return
-        self.metric = self._validate()
+        self.metric = float(self._validate())
         bits = self._prior.coded_bits
         if self._kept is None or bits is None:
             return
