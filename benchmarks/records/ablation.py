@@ -42,7 +42,8 @@ def run(label: str, options: tuple[str, ...], arguments: argparse.Namespace, see
     name = f"{list(VARIANTS).index(label)}_{seed}"
     command = [sys.executable, "-m", "benchmarks.records.run", "lenet_300_100", "--validate-only", "--name", name]
     command += ["--folder", str(FOLDER), "--seed", str(seed), "--epochs", str(arguments.epochs)]
-    command += ["--target-bytes", str(arguments.target_bytes), "--learning-rate", "1.2e-3", *options]
+    command += ["--target-bytes", str(arguments.target_bytes), "--learning-rate", "1.2e-3"]
+    command += ["--schedule", "target_at=0.65", *options]
     written = FOLDER / f"lenet_300_100_{name}.json"
     if not written.exists():
         subprocess.run(command, check=True, capture_output=True)

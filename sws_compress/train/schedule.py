@@ -48,7 +48,7 @@ class Schedule:
 
     soft_until: float = 0.15
     tune_from: float = 0.93
-    target_at: float = 0.65
+    target_at: float = 0.45
     strength: tuple[float, float] = (0.01, 0.1)
     penalty: tuple[float, float] | None = None
     floor: tuple[float, float] = (0.5, 0.1)

@@ -33,10 +33,13 @@ SMALLEST_SHARE = 0.05
 """Of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
 
 REACH = math.log(400)
-"""How far sizes may fall, in nats, between the start of the hard stage and ``target_at`` when the metric allows."""
+"""How far sizes may fall, in nats, from the start of the hard stage to ``SEARCHED_UNTIL`` when the metric allows."""
+
+SEARCHED_UNTIL = 0.65
+"""Share of the run in which ``max_drop`` looks for its size: once an epoch, so it needs longer than a known one."""
 
 SETTLING = 0.35
-"""Speed after ``target_at``, where weights should come to rest, as a share of the speed before."""
+"""Speed afterwards, where weights should come to rest, as a share of the speed before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,9 +220,8 @@ class Steering:
             state = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
             self._kept = Kept(prior.coded_bits, self.metric, state)
         if prior.stage is Stage.HARD:
-            schedule = self._schedule
-            speed = REACH / max(1.0, epochs * (schedule.target_at - schedule.soft_until))
-            if prior.progress >= schedule.target_at:
+            speed = REACH / max(1.0, epochs * (SEARCHED_UNTIL - self._schedule.soft_until))
+            if prior.progress >= SEARCHED_UNTIL:
                 speed *= SETTLING
             prior.hold_bits(prior.coded_bits * math.exp(-speed * min(max(1 - drop, -1.0), 1.0)))
 
