@@ -26,18 +26,21 @@ def trained(tmp_path: Path, hidden: int = 50, **changes: Any) -> CompressionResu
 
 @pytest.mark.parametrize("wanted", [2800, 3600])
 def test_the_file_has_the_bytes_asked_for(tmp_path: Path, wanted: int) -> None:
-    result = trained(tmp_path, hidden=400, target_bytes=wanted, components=8)
+    result = trained(tmp_path, hidden=400, target_bytes=wanted, components=8, epochs=8)
     assert os.path.getsize(result.output) == pytest.approx(wanted, rel=0.03)
     assert all(note.endswith("others do nothing") for note in result.notes)
-    same = trained(tmp_path, hidden=400, ratio=result.dense_bytes / wanted, components=8)
+    same = trained(tmp_path, hidden=400, ratio=result.dense_bytes / wanted, components=8, epochs=8)
     assert same.file_bytes == pytest.approx(wanted, rel=0.03)
 
 
 def test_what_cannot_be_reached_is_noted(tmp_path: Path) -> None:
-    result = trained(tmp_path, ratio=100)
-    *pruned, note = result.notes
-    assert all(other.endswith("others do nothing") for other in pruned)
-    assert f"the file has {result.file_bytes} bytes, {round(result.dense_bytes / 100)} were asked for" in note
+    """Barely more than the graph takes: sizes jump where the last weights go."""
+    result = trained(tmp_path, ratio=13)
+    notes = [note for note in result.notes if not note.endswith("others do nothing")]
+    assert notes[0].startswith(
+        f"the file has {result.file_bytes} bytes, {round(result.dense_bytes / 13)} were asked for"
+    )
+    assert notes[1].startswith("fc1.weight holds nothing but zeros")
 
 
 def test_norms_and_biases_share_a_codebook(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def prior_of(setting: Setting, nets: Nets, optimizer: torch.optim.Optimizer, rec
     assert setting.floor is not None
     schedule = Schedule(
         soft_until=0.5 if setting.method == SNAPPED else 1,
+        target_at=0.65,
         penalty=(setting.value, setting.value),
         floor=setting.floor,
         soft_every=max(recipe.steps // recipe.em_steps, 1),

@@ -78,7 +78,7 @@ def test_never_leaves_the_soft_stage() -> None:
 
 
 def test_penalty_runs_geometrically_between_its_ends() -> None:
-    schedule = Schedule(soft_until=0.5, penalty=(1e-4, 1e-2))
+    schedule = Schedule(soft_until=0.5, target_at=0.6, penalty=(1e-4, 1e-2))
     assert [schedule.pull_strength(progress) for progress in (0, 0.25, 0.5, 0.9)] == pytest.approx(
         [1e-4, 1e-3, 1e-2, 1e-2]
     )
