@@ -145,9 +145,10 @@ def compress(
     _check_seed(seed)
     started = time.perf_counter()
     wanted = Wanted(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop, strength=strength)
-    for_training = {**vars(wanted), "distillation": distillation, "schedule": schedule, "state": state}
-    for_training |= {"log": log, "frames": frames}
-    forms = {"scales": None if scales == "tensor" else scales, "vector": None if vector == 1 else vector}
+    for_training = {"loss": loss, **vars(wanted), "distillation": distillation, "schedule": schedule}
+    for_training |= {"state": state, "log": log, "frames": frames}
+    training_given = {name: value is not None for name, value in for_training.items()}
+    forms_given = {"scales": scales != "tensor", "vector": vector != 1}
     form = CodebookForm(components=components, scales=scales, vector=vector)
     packing = Packing(
         load_limit=load_budget,
@@ -156,18 +157,18 @@ def compress(
         prune_units=prune_units,
     )
     if isinstance(model, str | os.PathLike):
-        only_modules = {"train": train, "loss": loss, "evaluate": evaluate, "parameters": parameters}
-        _refuse("for an ONNX file", "pass the torch module to train it", only_modules | for_training)
+        modules = {"train": train, "evaluate": evaluate, "parameters": parameters}
+        modules_given = {name: value is not None for name, value in modules.items()}
+        _refuse("for an ONNX file", "pass the torch module to train it", modules_given | training_given)
         if runtime is not None:
-            _refuse("with runtime", "nothing is decoded at load", {"load_budget": load_budget})
-            _refuse("with runtime", "they stay in 8 bits anyway", {"embeddings": packing.packed_rows or None})
-            names_left_out = None if weight_names else weight_names
-            _refuse("with runtime", "it has a form of its own", {**forms, "weight_names": names_left_out})
+            _refuse("with runtime", "nothing is decoded at load", {"load_budget": load_budget is not None})
+            _refuse("with runtime", "they stay in 8 bits anyway", {"embeddings": packing.packed_rows})
+            _refuse("with runtime", "it has a form of its own", {**forms_given, "weight_names": not weight_names})
             return quantize_file(Path(model), target, runtime, example_inputs, seed, on_progress, started)
         return compress_file(Path(model), target, form, example_inputs, seed, on_progress, started, packing=packing)
-    _refuse("for a torch module", "export it and compress the file", {**forms, "runtime": runtime})
+    _refuse("for a torch module", "export it and compress the file", {**forms_given, "runtime": runtime is not None})
     if train is None:
-        _refuse("without train", "pass train= batches", {"loss": loss, **for_training})
+        _refuse("without train", "pass train= batches", training_given)
     from torch import nn
 
     from sws_compress.train.loop import FineTuning
@@ -206,12 +207,12 @@ def compress(
         )
 
 
-def _refuse(case: str, cure: str, arguments: Mapping[str, Any]) -> None:
-    """ArgumentError that names those of ``arguments`` that are given: not None."""
-    given = [name for name, value in arguments.items() if value is not None]
-    if given:
-        number = "it" if len(given) == 1 else "them"
-        raise ArgumentError(f"{', '.join(given)} must be left out {case}, got {number}: {cure}")
+def _refuse(case: str, cure: str, given: Mapping[str, bool]) -> None:
+    """ArgumentError that names the arguments that are ``given``, if any are."""
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        number = "it" if len(names) == 1 else "them"
+        raise ArgumentError(f"{', '.join(names)} must be left out {case}, got {number}: {cure}")
 
 
 def _check_seed(seed: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sws_compress.mixture.params import Mixture
     from sws_compress.train.loop import FineTuning, Loss
+    from sws_compress.train.select import ParameterGroup
     from sws_compress.train.steering import Goal
     from sws_compress.watching import Watch
 
@@ -40,9 +41,10 @@ class Wanted:
     max_drop: float | None = None
     strength: float | None = None
 
-    def goal(self, dense_bytes: int, least_bytes: int) -> Goal:
-        """For a network that is ``dense_bytes`` long as a plain file and ``least_bytes`` with nothing but zeros in the
-        weights to compress. Raises ArgumentError for several, or for one out of range."""
+    def goal(self, dense_bytes: int, measure_least: Callable[[], int]) -> Goal:
+        """For a network that is ``dense_bytes`` long as a plain file. ``measure_least`` tells how long it is with
+        nothing but zeros in the weights to compress; it is asked where bytes are. Raises ArgumentError for several, or
+        for one out of range."""
         from sws_compress.train.steering import Goal
 
         given = [name for name, value in vars(self).items() if value is not None]
@@ -56,6 +58,7 @@ class Wanted:
                     f"target_bytes must be below the {dense_bytes} of the plain file, got {self.target_bytes}: "
                     "ask for fewer"
                 )
+            least_bytes = measure_least()
             if self.target_bytes <= least_bytes:
                 raise ArgumentError(
                     f"target_bytes must be above the {least_bytes} of its graph alone, got {self.target_bytes}: "
@@ -65,6 +68,7 @@ class Wanted:
         ratio = 20.0 if self.ratio is None else self.ratio
         if not ratio > 1:
             raise ArgumentError(f"ratio must be > 1, got {ratio}: it is how many times smaller the file becomes")
+        least_bytes = measure_least()
         if not ratio * least_bytes < dense_bytes:
             raise ArgumentError(
                 f"ratio must be below {dense_bytes / least_bytes:.2f} for this network, got {ratio}: of its "
@@ -97,7 +101,7 @@ def compress_module(
     if train is None:  # nothing is trained, so that frozen weights are clustered as well
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-    refuse_other_floats(network, settings)
+    groups = float32_groups(network, settings)
     examples = first_inputs(model, train) if example_inputs is None else arguments(example_inputs)
     template = Template(model, examples, packing)  # early: a module that cannot be exported must not cost a run
     measured = None if evaluate is None else _in_evaluation_mode(evaluate)
@@ -106,13 +110,13 @@ def compress_module(
     if train is None:
         mixtures = _cluster(network, settings)
     else:
-        scale = _Scale(network, template, settings, vectors)
-        settings = replace(settings, goal=wanted.goal(template.dense_bytes, scale.least_bytes()))
+        scale = _Scale(network, template, groups, vectors, settings.seed)
+        settings = replace(settings, goal=wanted.goal(template.dense_bytes, scale.least_bytes))
         mixtures = _fine_tune(network, scale, settings, train, loss, measured, target, state, watch)
     shipped = ship_module(network, target, examples, dense_bytes=template.dense_bytes, packing=packing)
     after = None if measured is None else measured(network)
     if train is not None:
-        notes = (*_missed(settings.goal, shipped.file_bytes, before, after), *_emptied(network, scale.chosen))
+        notes = (*_missed(settings.goal, shipped.file_bytes, before, after), *_emptied(groups))
     return CompressionResult(
         **{**vars(shipped), "notes": (*shipped.notes, *notes)},
         seconds=time.perf_counter() - started,
@@ -149,13 +153,12 @@ def _missed(goal: Goal, file_bytes: int, before: float | None, after: float | No
         )
 
 
-def _emptied(network: nn.Module, chosen: Collection[str]) -> Iterable[str]:
+def _emptied(groups: Iterable[ParameterGroup]) -> Iterable[str]:
     """A line for every compressed parameter that holds nothing but zeros."""
-    from sws_compress.train.select import plain_name
-
-    for name, parameter in network.named_parameters():
-        if plain_name(name) in chosen and not parameter.any():
-            yield f"{plain_name(name)} holds nothing but zeros: ask for a larger file, or train for more epochs"
+    for group in groups:
+        for name, parameter in zip(group.names, group.parameters, strict=True):
+            if not parameter.any():
+                yield f"{name} holds nothing but zeros: ask for a larger file, or train for more epochs"
 
 
 def _in_evaluation_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.Module], float]:
@@ -184,13 +187,12 @@ class _Scale:
     With a copy that is made before the run: a module that keeps an activation cannot be copied after a step.
     """
 
-    def __init__(self, network: nn.Module, template: Template, settings: FineTuning, vectors: int | None) -> None:
-        from sws_compress.train.select import select_parameters
-
-        self._network, self._template, self._vectors, self._seed = network, template, vectors, settings.seed
+    def __init__(
+        self, network: nn.Module, template: Template, groups: Iterable[ParameterGroup], vectors: int | None, seed: int
+    ) -> None:
+        self._network, self._template, self._vectors, self._seed = network, template, vectors, seed
         self._copy = copy.deepcopy(network)
-        groups = select_parameters(network, settings.parameters, sharing=settings.sharing)
-        self.chosen = frozenset(name for group in groups for name in group.names)
+        self._chosen = frozenset(name for group in groups for name in group.names)
 
     def settle(self, module: nn.Module) -> None:
         """What the loop leaves in float32 becomes small, too."""
@@ -198,13 +200,12 @@ class _Scale:
 
         if self._vectors is not None:
             fold_batch_norm_statistics(module)
-            cluster_vectors(module, self._vectors, besides=self.chosen, seed=self._seed)
+            cluster_vectors(module, self._vectors, besides=self._chosen, seed=self._seed)
 
     def file_bytes(self) -> int:
         """Of the network with its present weights, settled."""
         self._copy.load_state_dict(self._network.state_dict())
-        self.settle(self._copy)
-        return self._template.packed_bytes(self._copy)
+        return self._bytes_of_copy()
 
     def least_bytes(self) -> int:
         """With nothing but zeros in the weights that are compressed: no file of this network is smaller."""
@@ -214,8 +215,11 @@ class _Scale:
 
         with torch.no_grad():
             for name, parameter in self._copy.named_parameters():
-                if plain_name(name) in self.chosen:
+                if plain_name(name) in self._chosen:
                     parameter.zero_()
+        return self._bytes_of_copy()
+
+    def _bytes_of_copy(self) -> int:
         self.settle(self._copy)
         return self._template.packed_bytes(self._copy)
 
@@ -270,13 +274,15 @@ def first_inputs(model: nn.Module, train: Iterable[Any] | None) -> tuple[Any, ..
     raise no_batches()
 
 
-def refuse_other_floats(model: nn.Module, settings: FineTuning) -> None:
-    """Before the work: something to compress, and all of it float32."""
+def float32_groups(model: nn.Module, settings: FineTuning) -> tuple[ParameterGroup, ...]:
+    """What is to be compressed. Errors, before the work, if that is nothing or not all of it float32."""
     from sws_compress.train.select import select_parameters
 
-    for group in select_parameters(model, settings.parameters, sharing=settings.sharing):
+    groups = select_parameters(model, settings.parameters, sharing=settings.sharing)
+    for group in groups:
         for name, parameter in zip(group.names, group.parameters, strict=True):
             refuse_other_float(name, parameter)
+    return groups
 
 
 def refuse_other_float(name: str, parameter: torch.Tensor) -> None:

@@ -65,7 +65,8 @@ def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | Non
             f"inputs must be arrays named {_listed(names)}, got {_listed(sorted(feeds))}: "
             "name them like the model's inputs"
         )
-    for name, values in ((name, np.asarray(given)) for name, given in feeds.items()):
+    for name, given in feeds.items():
+        values = np.asarray(given)
         if values.size == 0 or (values.dtype.kind == "f" and np.isnan(values).all()):
             found = f"shape {values.shape}" if values.size == 0 else "nothing but NaN"
             raise DataError(f"input {name} must hold numbers, got {found}: any two models would agree on it")

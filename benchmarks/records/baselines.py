@@ -161,9 +161,11 @@ AVERAGED = ("file_bytes", "payload_bytes", "zeros", "validation_error_percent")
 
 def averaged(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Points: the runs of equal settings, whatever their seeds, with means of their figures."""
+    of_a_point: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        of_a_point.setdefault(json.dumps([run[key] for key in OF_A_POINT]), []).append(run)
     points = []
-    for setting in dict.fromkeys(json.dumps([run[key] for key in OF_A_POINT]) for run in runs):
-        own = [run for run in runs if json.dumps([run[key] for key in OF_A_POINT]) == setting]
+    for own in of_a_point.values():
         point: dict[str, Any] = {key: own[0][key] for key in OF_A_POINT}
         point |= {key: statistics.mean(run[key] for run in own) for key in AVERAGED}
         rest = [{key: value for key, value in run.items() if key not in OF_A_POINT} for run in own]

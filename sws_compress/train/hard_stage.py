@@ -72,9 +72,10 @@ class HardStage:
         for group, state, written in zip(self.groups, self.states, self._written, strict=True):
             for i, (parameter, latent, snapped) in enumerate(zip(group.parameters, state.latent, written, strict=True)):
                 own, shard = settings[id(parameter)], local(parameter)
-                gradient = gradient_of(own, parameter)
-                if gradient is not None and second_moment_of(optimizer, own, parameter) is None:
-                    state.add_square(i, gradient)
+                if second_moment_of(optimizer, own, parameter) is None:
+                    gradient = gradient_of(own, parameter)
+                    if gradient is not None:
+                        state.add_square(i, gradient)
                 force = pull * rate_of(optimizer, own)
                 mean = snapped.float()
                 latent.add_(shard.float() - mean)

@@ -234,10 +234,11 @@ class SoftWeightSharing:
         elif stage is Stage.HARD:
             self._hard.step(self.optimizer, self.schedule.hard_pull)
         else:
-            if self.strength is None and not self.tuning:
-                self.meet_bits(self.final_bits if self._held_bits is None else self._held_bits)
-            elif self.strength is not None and last and not self.tuning and self.rate != self.strength:
-                self.meet_rate(self.strength)  # EM steps were too few to get there
+            if not self.tuning:
+                if self.strength is None:
+                    self.meet_bits(self.final_bits if self._held_bits is None else self._held_bits)
+                elif last and self.rate != self.strength:
+                    self.meet_rate(self.strength)  # EM steps were too few to get there
             self._hard.tune_step(self.optimizer, self.schedule.codebook_rate)
             due = False
         if due:

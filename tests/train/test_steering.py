@@ -149,33 +149,21 @@ def test_a_last_network_that_lost_too_much_gives_way_to_the_smallest_that_did_no
         kept.append({name: value.clone() for name, value in model.state_dict().items()})
         return 100.0 if len(kept) < 6 else 0.0
 
-    fine_tune(
-        model,
-        Batches(TRAINING, 50),
-        replace(SETTINGS, goal=Goal(max_drop=1.0)),
-        loss=functional.cross_entropy,
-        validate=validate,
-    )
+    run(model, Goal(max_drop=1.0), validate=validate)
     assert any(all(torch.equal(state[n], v) for n, v in model.state_dict().items()) for state in kept[1:5])
 
 
 def test_a_smaller_network_that_lost_no_more_is_preferred_to_the_last() -> None:
     """A metric that breaks down for some epochs, in which the network grows again, and comes back at the end."""
     model = trained()
-    bits: list[float] = []
     measured: list[float] = []
 
     def validate() -> float:
         measured.append(0.0 if 4 <= len(measured) < 8 else 100.0)
         return measured[-1]
 
-    def look(prior: SoftWeightSharing) -> None:
-        if prior.coded_bits is not None:
-            bits.append(prior.coded_bits)
-
-    settings = replace(SETTINGS, goal=Goal(max_drop=1.0))
-    hooks: dict[str, Any] = {"validate": validate, "on_step": look}
-    fine_tune(model, Batches(TRAINING, 50), settings, loss=functional.cross_entropy, **hooks)
+    seen = run(model, Goal(max_drop=1.0), validate=validate)
+    bits = [progress.coded_bits for progress in seen if progress.coded_bits is not None]
     assert measured[-1] == 100
     assert bits[-1] > 1.1 * min(bits)
     assert 8 * entropy_bytes(model) < 0.95 * bits[-1]
@@ -190,15 +178,8 @@ def test_a_metric_that_is_no_number_counts_as_a_loss() -> None:
         measured.append(accuracy(model))
         return math.nan if len(measured) == 4 else measured[-1]
 
-    rates: list[float] = []
-    fine_tune(
-        model,
-        Batches(TRAINING, 50),
-        replace(SETTINGS, goal=Goal(max_drop=3.0)),
-        loss=functional.cross_entropy,
-        validate=validate,
-        on_progress=lambda progress: rates.append(progress.rate or 1.0),
-    )
+    seen = run(model, Goal(max_drop=3.0), validate=validate)
+    rates = [progress.rate or 1.0 for progress in seen]
     assert all(math.isfinite(rate) for rate in rates)
     assert accuracy(model) >= before - 3.0
     with pytest.raises(ArgumentError, match="metric of the float network must be a finite number, got nan"):
