@@ -26,7 +26,7 @@ test-web: .venv/installed-test .venv/web/installed
 
 # 20,000 damaged models (SWS_FUZZ_CASES of them), three minutes.
 fuzz: .venv/installed-test
-	$(BIN)/pytest -m slow tests/graph/test_fuzz.py
+	$(BIN)/pytest -m slow tests/onnx_io/test_fuzz.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff check

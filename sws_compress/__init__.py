@@ -26,11 +26,11 @@ from sws_compress.errors import (
 
 if TYPE_CHECKING:
     from sws_compress.api import compress, export, inspect, verify
-    from sws_compress.codec.cost import LoadCost
-    from sws_compress.expansion import expand
-    from sws_compress.interpretation import clusters, picture
-    from sws_compress.mixture.params import Mixture
-    from sws_compress.mixture.snap import Palette
+    from sws_compress.codec.load_cost import LoadCost
+    from sws_compress.mixture.mixture import Mixture
+    from sws_compress.pipelines.clusters import clusters, picture
+    from sws_compress.pipelines.expand import expand
+    from sws_compress.quantize.palette import Palette
     from sws_compress.report.frames import WeightFrames
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.distillation import Distillation
@@ -68,19 +68,19 @@ __all__ = [
 
 _HOMES = {
     "Distillation": "sws_compress.train.distillation",
-    "LoadCost": "sws_compress.codec.cost",
-    "Mixture": "sws_compress.mixture.params",
-    "Palette": "sws_compress.mixture.snap",
+    "LoadCost": "sws_compress.codec.load_cost",
+    "Mixture": "sws_compress.mixture.mixture",
+    "Palette": "sws_compress.quantize.palette",
     "SoftWeightSharing": "sws_compress.train.prior",
     "WeightFrames": "sws_compress.report.frames",
-    "clusters": "sws_compress.interpretation",
+    "clusters": "sws_compress.pipelines.clusters",
     "compress": "sws_compress.api",
-    "expand": "sws_compress.expansion",
+    "expand": "sws_compress.pipelines.expand",
     "export": "sws_compress.api",
     "inspect": "sws_compress.api",
     "load_checkpoint": "sws_compress.train.checkpoint",
     "lost_ranks_told": "sws_compress.train.ranks",
-    "picture": "sws_compress.interpretation",
+    "picture": "sws_compress.pipelines.clusters",
     "save_checkpoint": "sws_compress.train.checkpoint",
     "verify": "sws_compress.api",
 }

@@ -10,28 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sws_compress.codec.cost import LoadCost
-from sws_compress.data_free import LowBitRuntime, compress_file, quantize_file
+from sws_compress.codec.load_cost import LoadCost
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.graph.inspect import inspect_model
-from sws_compress.graph.read import read_model
-from sws_compress.graph.verify import difference
-from sws_compress.mixture.forms import CodebookForm, ScalesOf
-from sws_compress.mixture.snap import Palette
-from sws_compress.modules import Wanted, arguments, compress_module, refuse_other_float
+from sws_compress.files import AnyPath, checked_output
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
+from sws_compress.ort.compare import difference
+from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_for, open_model
+from sws_compress.pipelines.fine_tuned import Wanted, arguments, compress_module, refuse_other_float
+from sws_compress.pipelines.inspect import inspect_model
+from sws_compress.pipelines.low_bit import LowBitRuntime, quantize_file
+from sws_compress.pipelines.publish import Embeddings, Packing, dense_onnx, packed_rows, ship_module
+from sws_compress.pipelines.watch import Log, OnProgress, watching
+from sws_compress.pipelines.weights_only import compress_file
+from sws_compress.quantize.granularity import CodebookForm, ScalesOf
+from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult, Inspection, Verification
-from sws_compress.sessions import (
-    AnyPath,
-    Feeds,
-    answers,
-    bytes_on_disk,
-    check_same_interface,
-    feeds_for,
-    open_model,
-    whole_file,
-)
-from sws_compress.shipping import Embeddings, Packing, checked_output, dense_onnx, packed_rows, ship_module
-from sws_compress.watching import Log, OnProgress, watching
 
 if TYPE_CHECKING:
     from torch import nn

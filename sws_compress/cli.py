@@ -147,7 +147,7 @@ def _add_compress(commands: Commands) -> None:
 
 def _compress(options: argparse.Namespace) -> int:
     from sws_compress.api import compress
-    from sws_compress.codec.cost import load_budget
+    from sws_compress.codec.load_cost import load_budget
     from sws_compress.report.tables import compression_table
 
     budget = None if options.load_budget is None else load_budget(options.load_budget)
@@ -209,7 +209,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _clusters(options: argparse.Namespace) -> int:
-    from sws_compress.interpretation import clusters
+    from sws_compress.pipelines.clusters import clusters
     from sws_compress.report.tables import clusters_table
 
     report = clusters(options.model, original=options.original)
@@ -241,7 +241,7 @@ def _add_picture(commands: Commands) -> None:
 
 
 def _picture(options: argparse.Namespace) -> int:
-    from sws_compress.interpretation import picture
+    from sws_compress.pipelines.clusters import picture
     from sws_compress.report.tables import picture_table
 
     result = picture(options.model, options.output, tensors=options.tensor)
@@ -306,7 +306,7 @@ def _add_expand(commands: Commands) -> None:
 
 
 def _expand(options: argparse.Namespace) -> int:
-    from sws_compress.expansion import expand
+    from sws_compress.pipelines.expand import expand
     from sws_compress.report.tables import expansion_table
 
     result = expand(options.model, options.output)

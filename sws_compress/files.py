@@ -12,6 +12,29 @@ from typing import Any, BinaryIO
 
 from sws_compress.errors import OutputError
 
+AnyPath = str | os.PathLike[str]
+
+
+def checked_output(output: AnyPath, thing: str = "output") -> Path:
+    """The path, if a file could be written there: found out before the work, not after it. Else OutputError."""
+    target = Path(output)
+    try:
+        if target.is_dir():
+            raise OutputError(f"{thing} {target} must be a file, got a directory: name the file to write")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{thing} {target} must be an ordinary file, got a device or pipe: choose another path")
+        if not target.parent.is_dir():
+            raise OutputError(f"{thing} folder {target.parent} must exist, got no such folder: create it first")
+    except (OSError, ValueError) as error:  # a name that is too long, or that no file can have
+        if isinstance(error, OutputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{thing} must be a path that can be written, got '{reason}': choose another") from error
+    if not os.access(target.parent, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise OutputError(f"{thing} {target} must be writable, got a read-only place: choose another path")
+    return target
+
+
 _UNFINISHED = ".unfinished"
 
 

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from sws_compress.sessions import run_model
+from sws_compress.ort.user_models import run_model
 
 
 def gaussian(*shape: int, seed: int = 0, offset: float = 0.02) -> np.ndarray:

@@ -15,9 +15,9 @@ from onnx import numpy_helper
 from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
-from sws_compress.graph.verify import decoded_weights, unfolded_nodes
+from sws_compress.ort.decode import decoded_weights, unfolded_nodes
+from sws_compress.ort.user_models import run_model
 from sws_compress.report.result import CompressionResult
-from sws_compress.sessions import run_model
 from sws_compress.train.distillation import Distillation
 from tests.models import Mlp, answers, batches, gaussian, make, torch_answers, write_mlp
 

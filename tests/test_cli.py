@@ -226,7 +226,7 @@ def test_interrupt(model: Path, output: Path, capsys: pytest.CaptureFixture[str]
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sws_compress.mixture.forms.cluster", stop)
+    monkeypatch.setattr("sws_compress.quantize.granularity.cluster", stop)
     assert run("compress", model, "-o", output) == cli.INTERRUPTED
     assert "nothing was replaced" in capsys.readouterr().err
     assert_nothing_happened(output)
@@ -392,7 +392,7 @@ def test_full_disk_leaves_the_old_result(
 def test_a_wrong_decoder_is_a_failed_verification(
     model: Path, output: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sws_compress import shipping
+    from sws_compress.pipelines import publish as shipping
 
     right = shipping.decoded_weights
 
@@ -414,7 +414,7 @@ def test_a_packer_that_changes_a_weight_is_caught(
     """The same from the other end: the file itself is wrong, by the last bit of one codebook entry."""
     import dataclasses
 
-    from sws_compress import shipping
+    from sws_compress.pipelines import publish as shipping
 
     right = shipping.pack
 

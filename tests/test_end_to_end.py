@@ -11,8 +11,8 @@ import sws_compress as sws
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.demo.run import error_percent
-from sws_compress.graph.verify import unfolded_nodes
-from sws_compress.shipping import dense_onnx
+from sws_compress.ort.decode import unfolded_nodes
+from sws_compress.pipelines.publish import dense_onnx
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.select import Sharing
 

@@ -29,12 +29,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.environment import environment
 from sws_compress.api import compress
-from sws_compress.codec.widths import radix_of_any_type
-from sws_compress.graph import rewrite
-from sws_compress.graph.lookups import find_embeddings
-from sws_compress.mixture.snap import Palette
-from sws_compress.packing import pack, packed_model, row_code
-from sws_compress.shipping import Embeddings
+from sws_compress.codec.transforms.dtypes import radix_of_any_type
+from sws_compress.onnx_io.analyse.embeddings import find_embeddings
+from sws_compress.onnx_io.write import rewrite
+from sws_compress.packing.pack import pack, packed_model, row_code
+from sws_compress.pipelines.publish import Embeddings
+from sws_compress.quantize.palette import Palette
 
 SHAPES = ((30_000, 384), (128_000, 1024))
 COMPONENTS = (16, 256)

@@ -10,12 +10,12 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress.codec.choose import HalfCodebook, candidates
-from sws_compress.codec.code import Code
-from sws_compress.codec.strides import Strides
-from sws_compress.codec.tensors import unpack
-from sws_compress.graph import rewrite
-from sws_compress.graph.ops import OnnxOps
+from sws_compress.codec.candidates import HalfCodebook, candidates
+from sws_compress.codec.encodings.strides import Strides
+from sws_compress.codec.program import Code
+from sws_compress.codec.transforms.unpack import unpack
+from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.onnx_ops import OnnxOps
 
 FEW_DEPTHS = 5
 BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)

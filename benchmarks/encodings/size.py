@@ -18,11 +18,11 @@ import onnx_ir as ir
 
 from benchmarks.encodings.files import SHARES, codes, drawn, packed_model
 from benchmarks.environment import environment
-from sws_compress.graph import rewrite
-from sws_compress.graph.read import read_model
-from sws_compress.graph.weights import find_weights
-from sws_compress.mixture.cluster import cluster
-from sws_compress.packing import find_palettes, pack
+from sws_compress.onnx_io.analyse.weights import find_weights
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.write import rewrite
+from sws_compress.packing.pack import find_palettes, pack
+from sws_compress.quantize.scalar import cluster
 
 SHAPE = (1000, 1000)
 

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from benchmarks.environment import environment
 from sws_compress.mixture.em import EMResult, Prior, fit
 from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
-from sws_compress.mixture.init import initial_mixture
-from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.quantize.initial import initial_mixture
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -27,12 +27,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.environment import environment
 from benchmarks.micro.em import best_seconds, lopsided_weights
-from sws_compress.mixture.grid import even_mixture
 from sws_compress.mixture.histogram import weight_histogram, weight_range
-from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.pull import pull_table
+from sws_compress.mixture.majoriser import pull_table
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.quantize.initial import even_mixture
+from sws_compress.train.device_pull import pull_, pull_on_device
 from sws_compress.train.optimizers import metric_of
-from sws_compress.train.pull import pull_, pull_on_device
 
 WEIGHTS = 5_000_000
 AUTOGRAD_WEIGHTS = 500_000

@@ -24,9 +24,10 @@ from benchmarks.models.measure import session
 from benchmarks.models.places import add_arguments
 from benchmarks.models.tasks import task_of
 from sws_compress.api import compress
-from sws_compress.graph.read import read_model
-from sws_compress.graph.weights import Weight, find_weights
-from sws_compress.mixture.forms import CodebookForm, merit_bits
+from sws_compress.onnx_io.analyse.weights import Weight, find_weights
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.quantize.rate_distortion import merit_bits
 
 GROUPS = 4
 FILES: tuple[dict[str, Any], ...] = (

@@ -26,11 +26,11 @@ import onnx_ir as ir
 from benchmarks.environment import environment
 from benchmarks.models.places import add_arguments
 from benchmarks.models.tasks import task_of
-from sws_compress.graph import rewrite
-from sws_compress.graph.read import read_model
-from sws_compress.graph.verify import session
-from sws_compress.graph.weights import find_weights
-from sws_compress.mixture.cluster import cluster
+from sws_compress.onnx_io.analyse.weights import find_weights
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.write import rewrite
+from sws_compress.ort.session import session
+from sws_compress.quantize.scalar import cluster
 
 Array = npt.NDArray[np.float64]
 EXACT_UP_TO = 100_000

@@ -28,10 +28,10 @@ from torch.multiprocessing.spawn import spawn
 
 from benchmarks.environment import environment
 from benchmarks.ranks.shapes import TRANSFORMERS
-from sws_compress.train.hard_stage import SENSITIVITY_EVERY
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.soft_stage import BINS
+from sws_compress.train.stages.hard import SENSITIVITY_EVERY
+from sws_compress.train.stages.soft import BINS
 
 COMPONENTS = 16
 RANKS = 2

@@ -34,11 +34,11 @@ from benchmarks.records.nets import error_percent
 from sws_compress.api import compress
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
-from sws_compress.graph.from_torch import from_torch
-from sws_compress.mixture.snap import Palette
-from sws_compress.packing import PackedModel, find_palettes
-from sws_compress.sessions import open_model
-from sws_compress.shipping import Packing
+from sws_compress.onnx_io.from_torch import from_torch
+from sws_compress.ort.user_models import open_model
+from sws_compress.packing.pack import PackedModel, find_palettes
+from sws_compress.pipelines.publish import Packing
+from sws_compress.quantize.palette import Palette
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.schedule import Schedule
 from sws_compress.train.select import Sharing

@@ -36,9 +36,9 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from benchmarks.environment import environment
-from sws_compress.graph.verify import sample_inputs
-from sws_compress.mixture.affine import affine_cluster
-from sws_compress.runtime import AffineFormat, pack_affine, verify_affine
+from sws_compress.ort.compare import sample_inputs
+from sws_compress.pipelines.low_bit import AffineFormat, pack_affine, verify_affine
+from sws_compress.quantize.affine import affine_cluster
 
 Feeds = dict[str, npt.NDArray[np.generic]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ def lenet(rows: int) -> Subject:
     import torch
 
     from sws_compress.demo.lenet import load_lenet
-    from sws_compress.shipping import dense_onnx
+    from sws_compress.pipelines.publish import dense_onnx
 
     network = load_lenet(ROOT / "benchmarks/data/lenet_300_100.npz")
     model = onnx.load_from_string(dense_onnx(network, (torch.zeros(2, 784),)))
@@ -100,7 +100,7 @@ def minilm(folder: Path, rows: int) -> Subject:
     import torch
 
     from benchmarks.runtime.minilm import load_minilm, tokens_of
-    from sws_compress.shipping import dense_onnx
+    from sws_compress.pipelines.publish import dense_onnx
 
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", folder / "README.md"))
     tokens = tokens_of(text, folder / "vocab.txt", length=64)[:rows]

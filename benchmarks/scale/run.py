@@ -24,9 +24,9 @@ COMPONENTS = 16
 WORKER = """
 import json, resource, sys, time
 from pathlib import Path
-from sws_compress.data_free import compress_file
-from sws_compress.mixture.forms import CodebookForm
-from sws_compress.streaming import Limits
+from sws_compress.pipelines.weights_only import compress_file
+from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.pipelines.streamed import Limits
 phases, last = {}, [None, 0.0]
 def show(description, done, total):
     now, phase = time.perf_counter(), description.split()[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.codec.ops import A, Array, ArrayOps
+from sws_compress.codec.interpreter import A, Array, ArrayOps
 
 FLAT = np.array([-1], np.int64)
 

@@ -19,10 +19,14 @@ import numpy.typing as npt
 _BIN_BITS = 20
 """What one more bin costs in the file: its k and its base."""
 
+
 _ALL_PAIRS_UP_TO = 20
 """Tables up to which every pair may be merged; of more only neighbours, by mean gap."""
 
+
 _FINE = 64
+
+
 _COARSER = 8
 
 

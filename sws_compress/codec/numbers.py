@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, digits
-from sws_compress.codec.ops import A, ArrayOps
+from sws_compress.codec.interpreter import A, ArrayOps
 
 _BYTE = 8
+
+
 _ROWS = {4: 1, 6: 3, 7: 7}
 """Bytes whose high bits make a number, by the width of numbers."""
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 _SECTIONS, _SECTIONINGS = 32, 8
 """The multiplier is found to 2^-40 of where it may lie."""
 
+
 _GAPS = ((1, 1, 2), (1, 2, 2), (1, 2, 3), (2, 2, 2), (2, 2, 3), (2, 3, 3), (1, 1, 2, 3), (1, 2, 2, 3), (2, 2, 2, 3))
 """Differences of lengths that are tried."""
 

@@ -20,12 +20,12 @@ from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.errors import OutputError
 from sws_compress.files import write_atomically
-from sws_compress.interpretation import picture
+from sws_compress.ort.user_models import run_model
+from sws_compress.pipelines.clusters import picture
+from sws_compress.pipelines.publish import dense_onnx
 from sws_compress.report.drawing import drawing
 from sws_compress.report.result import CompressionResult
 from sws_compress.report.tables import compression_table
-from sws_compress.sessions import run_model
-from sws_compress.shipping import dense_onnx
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.select import Sharing
 

@@ -12,7 +12,7 @@ import torch
 from sws_compress.errors import ArgumentError
 from sws_compress.files import write_atomically
 from sws_compress.integrations.settings import PriorSettings, numbers
-from sws_compress.mixture.snap import Palette
+from sws_compress.quantize.palette import Palette
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule
 from sws_compress.train.select import Selection, Sharing

@@ -10,13 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.mixture.histogram import OccupiedBins, WeightHistogram, as_float32, weight_histogram, weight_range
-from sws_compress.mixture.params import AnyArray
+from sws_compress.mixture.mixture import AnyArray
 
 BINS = 1 << 14
 """Of each grid. Up to so many weights are a point each."""
 
+
 CROWDED_SHARE = 1 / 1024
 """Share of the tensor's weights above which a bin is divided; the fullest bin of a Gaussian has a quarter of that."""
+
 
 MAX_DEPTH = 6
 """Grids within grids; the crowd is mostly a hundred times narrower than the grid it is found in."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.params import AnyArray, Array, Mixture, as_points, log_joint, soft_max
+from sws_compress.mixture.mixture import AnyArray, Array, Mixture, as_points, log_joint, soft_max
 from sws_compress.mixture.statistics import EMData, ExpectedStatistics, smallest_variance
 
 SMALLEST_MASS = 1e-100

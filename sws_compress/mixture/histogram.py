@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.mixture._threads import over_pieces
-from sws_compress.mixture.params import AnyArray, Array, Mixture, log_joint, soft_max
+from sws_compress.mixture.mixture import AnyArray, Array, Mixture, log_joint, soft_max
 from sws_compress.mixture.statistics import ExpectedStatistics
+from sws_compress.threads import over_pieces
 
 PIECE_WEIGHTS = 1 << 21
 """Weights one thread takes at a time; each piece has a table of its own, added in order of the pieces."""
+
 
 RANGE_CHUNK = 1 << 16
 """Weights whose minimum and maximum are taken while they are in the cache: one pass over memory, not two."""
@@ -226,7 +227,7 @@ def moment_table(flat: AnyArray, sensitivities: AnyArray | None = None, *, low: 
 
     What `weight_histogram` is made of: tables over one grid add up. ``flat`` (n,), ``sensitivities`` (n,) or None.
     """
-    from sws_compress.mixture import _kernels
+    from sws_compress.mixture import kernels
 
     low, step = float(low), (high - low) / bins
 
@@ -234,7 +235,7 @@ def moment_table(flat: AnyArray, sensitivities: AnyArray | None = None, *, low: 
         values = as_float32(flat[part])
         if sensitivities is None:
             table = np.zeros((bins, 3))
-            _kernels.histogram(values, low, step, table)
+            kernels.histogram(values, low, step, table)
             return table
         weights = as_float32(sensitivities[part])
         if not (weights.min() >= 0 and weights.max() < np.inf):
@@ -242,7 +243,7 @@ def moment_table(flat: AnyArray, sensitivities: AnyArray | None = None, *, low: 
                 f"sensitivities must be finite and >= 0, got {weights.min()} .. {weights.max()}: clip them"
             )
         table = np.zeros((bins, 4))
-        _kernels.weighted_histogram(values, weights, low, step, table)
+        kernels.weighted_histogram(values, weights, low, step, table)
         return table
 
     total = np.zeros((bins, 3 if sensitivities is None else 4))

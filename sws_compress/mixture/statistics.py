@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from sws_compress.mixture.params import Array, Mixture
+from sws_compress.mixture.mixture import Array, Mixture
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sws_compress.files import write_atomically
-from sws_compress.mixture.params import Array, Mixture, log_joint
+from sws_compress.mixture.mixture import Array, Mixture, log_joint
 from sws_compress.report.colours import cluster_colours
 from sws_compress.report.frames import Snapshot
 

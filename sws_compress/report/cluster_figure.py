@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sws_compress.files import write_atomically
-from sws_compress.report.clusters import ClusteredTensor, axis_names
+from sws_compress.report.clustered import ClusteredTensor, axis_names
 from sws_compress.report.colours import cluster_colours, cluster_strengths, diverging
 
 Floats = npt.NDArray[np.float64]

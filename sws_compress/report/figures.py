@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.mixture import Mixture
 
 BEFORE, AFTER, PRIOR = "#8a8f98", "#c2410c", "#1d4ed8"
 BINS = 200

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.mixture.histogram import WeightHistogram
-from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.mixture import Mixture
 from sws_compress.report.drawing import drawing
 
 BINS = 240

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.graph import inspect as graph_inspect
-from sws_compress.graph.inspect import TensorRow
-from sws_compress.graph.verify import OutputDifference
+from sws_compress.ort.compare import OutputDifference
+from sws_compress.report.inspection import ModelParts, TensorRow
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from sws_compress.mixture.params import Mixture
+    from sws_compress.mixture.mixture import Mixture
 
 DENSE = "dense"
 
@@ -30,7 +29,7 @@ class Inspection:
 
     path: Path
     disk_bytes: int
-    parts: graph_inspect.Inspection
+    parts: ModelParts
 
     def to_json(self) -> dict[str, Any]:
         return {

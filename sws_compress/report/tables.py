@@ -11,9 +11,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from sws_compress.graph.inspect import TensorRow
-from sws_compress.graph.verify import Decoding
-from sws_compress.report.clusters import ClusteredTensor, ClusterReport, Picture, Where
+from sws_compress.ort.decode import Decoding
+from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, Where
+from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
 
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.files import write_atomically
-from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.snap import Palette
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.quantize.palette import Palette
 from sws_compress.train.batches import batches_per_epoch, inputs_and_targets, moved, no_batches, seeded
 from sws_compress.train.distillation import Distillation, distillation_loss, frozen_copy
 from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity

@@ -11,18 +11,17 @@ from torch import nn
 
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.histogram import WeightHistogram
-from sws_compress.mixture.init import check_components
-from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.snap import Palette, palette_of
-from sws_compress.train.group_state import CODEBOOK_ENTRY_BITS
-from sws_compress.train.hard_stage import START_RATE, HardStage
-from sws_compress.train.histogram import moment_table
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.quantize.palette import Palette, check_components, palette_of
+from sws_compress.train.device_histogram import moment_table
 from sws_compress.train.identity import refuse_other, settings_by_name
 from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
 from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, local, undistributed
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection, Sharing, select_parameters
-from sws_compress.train.soft_stage import SoftStage, agreed_grids
+from sws_compress.train.stages.group_state import CODEBOOK_ENTRY_BITS
+from sws_compress.train.stages.hard import START_RATE, HardStage
+from sws_compress.train.stages.soft import SoftStage, agreed_grids
 
 FLOAT_BITS = 32
 FIRST_CUT = 0.9

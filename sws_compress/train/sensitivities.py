@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from sws_compress.train import hard
 from sws_compress.train.optimizers import gradient_of, groups_by_parameter, second_moment_of
 from sws_compress.train.ranks import Ranks, is_sharded
 from sws_compress.train.select import ParameterGroup
+from sws_compress.train.stages import hard_em as hard
 
 Members = list[torch.Tensor]
 """One tensor per member of a group, of what this rank holds of it."""

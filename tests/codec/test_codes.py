@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sws_compress.codec import NumpyOps, candidates
-from sws_compress.codec.blocks import Blocks, encode_blocks
-from sws_compress.codec.classes import encode_classes
-from sws_compress.codec.huffman import encode_huffman
+from sws_compress.codec.encodings.blocks import Blocks, encode_blocks
+from sws_compress.codec.encodings.classes import encode_classes
+from sws_compress.codec.encodings.huffman import encode_huffman
+from sws_compress.codec.encodings.radix import Radix, RadixTable, digits_that_fit, encode_radix
+from sws_compress.codec.encodings.strides import encode_strides
+from sws_compress.codec.encodings.tunstall import WORD_BITS, encode_tunstall
 from sws_compress.codec.numbers import decode_head, encode_head
 from sws_compress.codec.prefix import code_lengths, few_lengths, restricted_lengths
-from sws_compress.codec.radix import Radix, RadixTable, digits_that_fit, encode_radix
-from sws_compress.codec.strides import encode_strides
-from sws_compress.codec.tensors import unpack
-from sws_compress.codec.tunstall import WORD_BITS, encode_tunstall
+from sws_compress.codec.transforms.unpack import unpack
 from sws_compress.errors import ArgumentError
 from tests.codec import reference
 

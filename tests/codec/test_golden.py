@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from sws_compress.codec import NumpyOps, candidates
-from sws_compress.codec.choose import HalfCodebook
-from sws_compress.codec.radix import encode_radix
-from sws_compress.codec.strides import encode_strides
-from sws_compress.codec.tunstall import WORD_BITS, encode_tunstall
+from sws_compress.codec.candidates import HalfCodebook
+from sws_compress.codec.encodings.radix import encode_radix
+from sws_compress.codec.encodings.strides import encode_strides
+from sws_compress.codec.encodings.tunstall import WORD_BITS, encode_tunstall
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "codes.json"
 SYMBOLS = np.array([3, 3, 0, 3, 4, 3, 3, 2, 3, 1, 3, 3, 3, 0, 3, 3, 4, 3, 3, 3, 3, 3, 4, 3, 3, 2, 3], np.uint8)

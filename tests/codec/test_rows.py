@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sws_compress.codec.ops import NumpyOps
-from sws_compress.codec.rows import encode_rows
+from sws_compress.codec.encodings.rows import encode_rows
+from sws_compress.codec.interpreter import NumpyOps
 
 POSITIONS = [
     np.array(3),

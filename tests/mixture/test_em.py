@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.em import EMResult, Prior, em_step, fit, log_responsibilities
 from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
-from sws_compress.mixture.init import initial_mixture
-from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.mixture import Mixture
 from sws_compress.mixture.statistics import EMData
-from sws_compress.mixture.vector import VectorData
+from sws_compress.mixture.vector_data import VectorData
+from sws_compress.quantize.initial import initial_mixture
 from tests import reference
 
 PRIOR = Prior(concentration=2.5, precision_shape=3.0, precision_rate=0.02, variance_floor=1e-4)
@@ -65,7 +65,7 @@ def test_step_on_a_bin_per_weight_is_the_loop(prior: Prior, weighted: bool) -> N
 @pytest.mark.parametrize("prior", [PRIOR, OFF], ids=["priors", "off"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_step_on_vectors_is_the_loop(prior: Prior, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sws_compress.mixture.vector.CHUNK_VALUES", 5)  # 17 rows: three chunks and a short one
+    monkeypatch.setattr("sws_compress.mixture.vector_data.CHUNK_VALUES", 5)  # 17 rows: three chunks and a short one
     rng = np.random.default_rng(2)
     values = rng.normal([0.1, -0.5, 1.0], [1.0, 0.2, 0.5], (17, 3))
     h = rng.uniform(0.2, 3, (17, 3)) if weighted else np.ones((17, 3))

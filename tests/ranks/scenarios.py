@@ -18,8 +18,8 @@ from torch.distributed.tensor import Shard
 
 from sws_compress.errors import SwsError
 from sws_compress.mixture.histogram import WeightHistogram
-from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.snap import Palette
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.quantize.palette import Palette
 from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import ALONE, local, lost_ranks_told

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from sws_compress.graph.inspect import TensorRow
-from sws_compress.graph.verify import OutputDifference
-from sws_compress.mixture.params import Mixture
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.ort.compare import OutputDifference
 from sws_compress.report.figures import _curve, weights_figure
+from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult, Verification
 from sws_compress.report.tables import TensorsTable, compression_table, verification_table
 

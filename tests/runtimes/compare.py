@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from sws_compress.graph.verify import session
+from sws_compress.ort.session import session
 from tests.runtimes.files import ModelFile
 
 Outputs = dict[str, npt.NDArray[np.generic]]

@@ -13,14 +13,14 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress import packing
-from sws_compress.codec.code import Code
-from sws_compress.codec.tensors import tensor_candidates, unpack
-from sws_compress.graph import rewrite
-from sws_compress.graph.lookups import find_embeddings
-from sws_compress.graph.ops import OnnxOps
-from sws_compress.mixture.snap import palette_of
-from tests.graph.models import few_values, lenet
+from sws_compress.codec.program import Code
+from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
+from sws_compress.onnx_io.analyse.embeddings import find_embeddings
+from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.onnx_ops import OnnxOps
+from sws_compress.packing import pack as packing
+from sws_compress.quantize.palette import palette_of
+from tests.onnx_io.models import few_values, lenet
 
 Values = npt.NDArray[np.generic]
 Feeds = dict[str, Values]

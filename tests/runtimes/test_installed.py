@@ -6,7 +6,8 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from sws_compress.graph.verify import session, unfolded_nodes
+from sws_compress.ort.decode import unfolded_nodes
+from sws_compress.ort.session import session
 from tests.runtimes.compare import assert_agrees, assert_stays_packed
 from tests.runtimes.files import EMBEDDINGS, SOURCES, STREAMS, codes_of, files_of
 

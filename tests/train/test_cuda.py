@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sws_compress.train.histogram import moment_table
+from sws_compress.train.device_histogram import moment_table
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Stage
 from tests.train.digits import TRAINING, Batches, accuracy, trained

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sws_compress.errors import ArgumentError, DataError, ModelError, TrainingError
-from sws_compress.mixture.cluster import cluster
-from sws_compress.mixture.snap import Palette
+from sws_compress.quantize.palette import Palette
+from sws_compress.quantize.scalar import cluster
 from sws_compress.train.batches import inputs_and_targets
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.loop import FineTuning, Progress, fine_tune

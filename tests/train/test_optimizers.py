@@ -13,10 +13,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.pull import pull_table
+from sws_compress.mixture.majoriser import pull_table
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.train.device_pull import DeviceTable, pull_, pull_on_device
 from sws_compress.train.optimizers import check_optimizer, groups_by_parameter, metric_of, rate_of
-from sws_compress.train.pull import DeviceTable, pull_, pull_on_device
 from tests import reference
 
 MIXTURE = Mixture(np.array([0.6, 0.3, 0.1]), np.array([0.0, 0.3, -0.5]), np.array([0.01, 0.02, 0.04]))

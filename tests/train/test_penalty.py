@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.pull import quadratic_majoriser
+from sws_compress.mixture.majoriser import quadratic_majoriser
+from sws_compress.mixture.mixture import Mixture
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
 

@@ -11,10 +11,10 @@ from torch import nn
 
 from sws_compress.errors import TrainingError
 from sws_compress.mixture.em import Prior, fit
-from sws_compress.mixture.params import Mixture
-from sws_compress.mixture.snap import snap
+from sws_compress.mixture.mixture import Mixture
+from sws_compress.quantize.assign import snap
 from sws_compress.train.select import Sharing, select_parameters
-from sws_compress.train.soft_stage import SoftStage, group_histograms
+from sws_compress.train.stages.soft import SoftStage, group_histograms
 
 FLOOR = 0.3**2
 

@@ -1,0 +1,155 @@
+"""Most symbols are one fill value: store where the others are, class by class, as gaps.
+
+A *class* is the ascending positions p_0 < p_1 < ... of one symbol in a stretch of the stream; its gaps are coded by a
+table of bins (`gap_tables`): gap = base_h + r with h >= 1 and 0 <= r < 2^(k_h). The first of a class has h = 1, r = 0.
+
+Over all numbers i of all classes end to end: the h are unary, a one at bit u_i = h_0 + ... + h_i. The tables lie end to
+end as well, after one entry that is not used; with t_c the entry in front of the table of class c, and e_i = t_c + h_i,
+
+    p_i = (base_(e_0) + r_0 + ... + base_(e_i) + r_i) - B_c
+
+B_c being one constant a class, made by the encoder. Class c is how many of the classes but the first have begun: a
+running sum of ones written at their first numbers. Everything lies in one stream of bits: the unary ones from its
+start, the r from its end. ``TopK`` finds as many ones as there are numbers, which are the first; bit j of r_i is bit
+``j - (k_(e_0) + ... + k_(e_i))`` counted from the end.
+
+Golomb 1966, with a table instead of one modulus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.bits import FLAT, pack_bits
+from sws_compress.codec.gap_tables import gap_tables
+from sws_compress.codec.interpreter import A, Array, ArrayOps
+from sws_compress.codec.program import Code
+
+_CLASS_BITS = 96
+"""What the constants of one more class cost in the file."""
+
+
+_LEAST_FILL = 0.3
+"""Share of the fill value below which other codes are always better."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Positions of all classes, written into the fill value.
+
+    Arrays: the bits; number of numbers (1,); of every class but the first its first number and a one (of one class
+    0 and 0); of every class t and B; of every entry of the tables k and base; 0 .. kmax as (kmax + 1, 1);
+    2^0 .. 2^kmax; the fill value (1,) if it is not zero.
+    """
+
+    filled: bool
+    encoding = "classes"
+    shareable = True
+    bit_stream = 0
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        bits, numbers, starts, steps, tables, constants, low_bits, bases, lanes, powers, *fill = arrays
+        flat, none = ops.constant(FLAT), ops.constant(np.array([0], np.int64))
+        unary = ops.positions_of_ones(bits, numbers)
+        of_class = ops.cumulative_sum(ops.scatter(ops.subtract(unary, unary), starts, steps))
+        highs = ops.subtract(unary, ops.concat([none, ops.first(unary, flat)]))
+        entries = ops.add(ops.gather(tables, of_class), highs)
+        width = ops.gather(low_bits, entries)
+        windows = ops.gather(bits, ops.subtract(lanes, ops.cumulative_sum(width)))
+        remainders = ops.modulo(ops.matmul(powers, windows), ops.gather(powers, width))
+        reached = ops.cumulative_sum(ops.add(ops.gather(bases, entries), remainders))
+        positions = ops.subtract(reached, ops.gather(constants, of_class))
+        background = ops.expand(fill[0], count) if self.filled else ops.zeros(count)
+        return ops.scatter(background, positions, ops.gather(codebook, of_class))
+
+
+@dataclass(frozen=True, eq=False)
+class _Class:
+    symbol: int
+    positions: npt.NDArray[np.int64]
+    bits: int
+
+
+def encode_classes(
+    symbols: npt.NDArray[np.uint8], codebook: Array, *, fill: int, cuts: Sequence[int] = ()
+) -> Code | None:
+    """Encode symbols uint8 (n,) whose background is the symbol ``fill``; scalar codebook.
+
+    ``cuts`` are positions where statistics change, such as those where another tensor begins. None where the code
+    cannot pay.
+    """
+    where = np.flatnonzero(symbols != fill)
+    if where.size == 0 or where.size > (1 - _LEAST_FILL) * symbols.size:
+        return None
+    classes = list(_classes(symbols, where, cuts))
+    sizes = np.array([one.positions.size for one in classes])
+    starts = np.cumsum(sizes) - sizes
+    tables, table_of = gap_tables([np.diff(one.positions) for one in classes])
+    low_bits = np.array([0, *(low for table in tables for low in table.low_bits)], np.int64)
+    bases = np.concatenate([[1], *(table.bases for table in tables)])
+    before = np.cumsum([0, *(len(table.low_bits) for table in tables)])[table_of]
+    highs = np.concatenate(
+        [
+            np.searchsorted(tables[table].bases, np.diff(one.positions, prepend=one.positions[0] - 1), side="right")
+            for one, table in zip(classes, table_of, strict=True)
+        ]
+    )
+    positions = np.concatenate([one.positions for one in classes])
+    entries = np.repeat(before, sizes) + highs
+    remainders = np.diff(positions, prepend=0) - bases[entries]
+    remainders[starts] = 0
+    unary, width = np.cumsum(highs), low_bits[entries]
+    constants = (np.cumsum(bases[entries] + remainders) - positions)[starts]
+    constants[constants < 0] += symbols.size  # positions then count from the end of the tensor
+    begun, steps = (starts[1:], np.ones(len(classes) - 1, np.int64)) if len(classes) > 1 else (starts, starts)
+    lanes = np.arange(1 + int(low_bits.max()), dtype=np.int64)
+    of_class = (begun, steps, before, constants)
+    numbers, fills = np.array([where.size], np.int64), codebook[[fill]]
+    arrays = (_stream(unary, remainders, width), numbers, *of_class, low_bits, bases, lanes[:, None], 1 << lanes)
+    filled = not _is_zero(codebook[fill])
+    values = codebook[[one.symbol for one in classes]]
+    return Code(Classes(filled), symbols.size, values, (*arrays, fills) if filled else arrays, (0,))
+
+
+def _stream(
+    unary: npt.NDArray[np.int64], remainders: npt.NDArray[np.int64], low_bits: npt.NDArray[np.int64]
+) -> npt.NDArray[np.uint8]:
+    """Ones at ``unary`` from the start, bit j of remainder i at ``j - (k_0 + ... + k_i)`` from the end; whole bytes."""
+    ends = np.cumsum(low_bits)
+    bits = np.zeros(-(-(int(unary[-1]) + 1 + int(ends[-1])) // 8) * 8, np.uint8)
+    bits[unary] = 1
+    for lane in range(int(low_bits.max(initial=0))):
+        held = low_bits > lane
+        bits[lane - ends[held]] = remainders[held] >> lane & 1
+    return pack_bits(bits)
+
+
+def _classes(symbols: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], cuts: Sequence[int]) -> Iterator[_Class]:
+    """Of every symbol one class for each stretch between ``cuts``, neighbours joined where that takes fewer bits."""
+    order = where[np.argsort(symbols[where], kind="stable")]
+    found, first = np.unique(symbols[order], return_index=True)
+    for symbol, positions in zip(found.tolist(), np.split(order, first[1:]), strict=True):
+        pieces = [piece for piece in np.split(positions, np.searchsorted(positions, list(cuts))) if piece.size]
+        known = [_class(symbol, pieces[0])]
+        for piece in map(_class, [symbol] * len(pieces), pieces[1:]):
+            joined = _class(symbol, np.concatenate([known[-1].positions, piece.positions]))
+            if joined.bits < known[-1].bits + piece.bits:
+                known[-1] = joined
+            else:
+                known.append(piece)
+        yield from known
+
+
+def _class(symbol: int, positions: npt.NDArray[np.int64]) -> _Class:
+    """The class with the bits its gaps take in the best table with all k alike (Rice & Plaunt 1971)."""
+    gaps = np.diff(positions)
+    widths = range(1 + int(gaps.max(initial=1)).bit_length())
+    return _Class(symbol, positions, _CLASS_BITS + min(int(np.sum(-(-gaps >> k))) + k * gaps.size for k in widths))
+
+
+def _is_zero(value: np.floating) -> bool:
+    return bool(value == 0) and not np.signbit(value)

@@ -1,0 +1,116 @@
+"""Canonical Huffman code, stored as level planes so that whole arrays decode at once.
+
+Plane l holds the l-th code bit of every symbol whose code is longer than l bits, in order of position. The codes are
+canonical with the shorter ones first, so all a decoder keeps for an unfinished symbol is the *rank* s of its node
+among the leaves passed so far and the nodes of this level. With t leaves down to this level, a node with s < t is a
+leaf and s is its symbol's rank in code order; any other is inner, and bit b leads to the node of rank 2 s - t + b one
+level deeper.
+Position and rank travel as one integer z = K position + s, K being the number of symbols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.bits import bits_as_bytes, pack_bits
+from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
+from sws_compress.codec.prefix import canonical_codes, code_lengths
+from sws_compress.codec.program import Code
+
+
+@dataclass(frozen=True)
+class Level:
+    """``leaves``: cumulative number of leaves down to this level; ``finished`` and ``unfinished``: symbols after it."""
+
+    leaves: int
+    finished: int
+    unfinished: int
+
+
+@dataclass(frozen=True)
+class Huffman:
+    """Walks all unfinished symbols down one level at a time. Arrays: planes as bytes (b, 1); sizes of the planes."""
+
+    levels: tuple[Level, ...]
+    wide: bool
+    planes: int
+    encoding = "huffman"
+    shareable = False
+    bit_stream = None
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        integer: type[np.generic] = np.int64 if self.wide else np.int32
+        symbols, total = self.levels[-1].leaves, self.levels[0].finished + self.levels[0].unfinished
+        ranks = ops.constant(np.array(symbols, integer))
+        origin, end = (ops.constant(np.array(number, integer)) for number in (0, symbols * total))
+        start = ops.arange(origin, end, ranks)
+        (bits,) = ops.call(bits_as_bytes, arrays[0])
+        planes = ops.split(bits, arrays[1], self.planes)
+        nodes, before, finished = start, 0, list[A]()
+        for level, plane in zip(self.levels, planes, strict=False):
+            passed = ops.constant(np.array(before, integer))
+            if level.leaves == before or not level.unfinished:
+                (nodes,) = ops.call(_Deeper(integer), nodes, plane, ranks, passed)
+            else:
+                leaves = ops.constant(np.array(level.leaves, integer))
+                vectors = (Vector(level.finished, integer), Vector(level.unfinished, integer))
+                done, nodes = ops.call(_Level(integer), nodes, plane, ranks, passed, leaves, vectors=vectors)
+                finished.append(done)
+            before = level.leaves
+        finished.append(nodes)
+        every = ops.concat(finished) if len(finished) > 1 else nodes
+        return ops.call(_look_up, start, every, ranks, codebook)[0]
+
+
+@dataclass(frozen=True)
+class _Deeper:
+    """From rank s to 2 s - t + b."""
+
+    integer: type[np.generic]
+
+    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, ranks: A, passed: A) -> A:
+        doubled = ops.add(nodes, ops.modulo(nodes, ranks))
+        return ops.add(doubled, ops.subtract(ops.cast(plane, self.integer), passed))
+
+
+@dataclass(frozen=True)
+class _Level:
+    """One level down, parted into finished symbols and the rest."""
+
+    integer: type[np.generic]
+
+    def __call__(self, ops: ArrayOps[A], nodes: A, plane: A, ranks: A, passed: A, leaves: A) -> tuple[A, A]:
+        (deeper,) = ops.call(_Deeper(self.integer), nodes, plane, ranks, passed)
+        leaf = ops.less(ops.modulo(deeper, ranks), leaves)
+        return ops.compress(deeper, leaf), ops.compress(deeper, ops.logical_not(leaf))
+
+
+def _look_up(ops: ArrayOps[A], start: A, every: A, ranks: A, codebook: A) -> A:
+    """Ranks back to their positions (``start`` only lends its length), then to codebook rows."""
+    return ops.gather(codebook, ops.scatter(start, ops.divide(every, ranks), ops.modulo(every, ranks)))
+
+
+def encode_huffman(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) -> Code:
+    """Encode n >= 1 symbols, uint8 or uint16 (n,), two or more distinct; the codebook is re-ordered and cut to them."""
+    counts = np.bincount(symbols, minlength=len(codebook))
+    lengths = code_lengths(counts)
+    order = np.lexsort((np.arange(counts.size), lengths))[np.count_nonzero(lengths == 0) :]
+    codes = canonical_codes(lengths[order])
+    rank_of = np.zeros(counts.size, symbols.dtype)
+    rank_of[order] = np.arange(order.size)
+    ranks, depth = rank_of[symbols], lengths[order].astype(np.int64)
+    levels, planes = [], []
+    for level in range(1, int(depth.max()) + 1):
+        planes.append(((codes >> np.maximum(depth - level, 0)) & 1).astype(np.uint8)[ranks])
+        ranks = ranks[(depth > level)[ranks]]
+        levels.append(Level(int(np.sum(depth <= level)), planes[-1].size - ranks.size, ranks.size))
+    sizes = [plane.size for plane in planes]
+    packed = pack_bits(np.concatenate(planes))
+    if padding := -sum(sizes) % 8:
+        sizes.append(padding)
+    wide = order.size * symbols.size >= 1 << 31
+    program = Huffman(tuple(levels), wide, len(sizes))
+    return Code(program, symbols.size, codebook[order], (packed, np.array(sizes, np.int64)), (0,))

@@ -1,0 +1,247 @@
+"""Variable-to-fixed code: every word has 8 or 12 bits and stands for a run of symbols. Tunstall 1967.
+
+The decoder looks the runs up as rows of one length, and drops what fills them up: few steps for each weight, so that
+loading takes less memory than prefix codes do, for more bytes. Two kinds of *dictionaries* are tried, both trees of
+runs. In Tunstall's every node has all children or none, and runs are its leaves, the most probable one being split
+until the words are used up. In the other one runs are the nodes, the most probable ones, and the stream is cut
+greedily: with many symbols that is shorter, because hardly any words are spent on rare ones.
+
+A node other than the root is the pair (parent, last symbol). Parents are numbered, and so one bit for each pair of
+them with a symbol tells the runs, in the order of their words.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.bits import FLAT, digits, flat_bits, pack_bits
+from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
+from sws_compress.codec.program import Code
+
+WORD_BITS = (8, 12)
+
+
+_PADDING = 2
+"""Times the symbols that the rows may hold, all words taken together."""
+
+
+_DIGITS_BELOW = 1 << 62
+"""K to the longest run: runs are stored as numbers, which int64 holds."""
+
+
+_PIECE = 1 << 14
+"""Symbols that are cut into runs at once, in arrays that stay in the cache."""
+
+
+_SAMPLE = 1 << 16
+"""Symbols on which dictionaries are compared."""
+
+
+@dataclass(frozen=True)
+class Tunstall:
+    """Rows of a table of runs, without what lies behind their ends. ``runs``: in the table; ``count``: of symbols.
+
+    Arrays: words of 8 bits (w,), or of words of 12 bits the high eight (2, w / 2) and the low four (1, w / 2), those of
+    the first row in the low bits; of every pair of a parent and a symbol whether it is a run, as bits (b, 1); of every
+    parent its symbols as number ``sum_j symbol_j K^j``, and how many they are; K; K^0 .. K^(longest - 1).
+    """
+
+    bits: int
+    runs: int
+    count: int
+    encoding = "tunstall"
+    shareable = False
+    bit_stream = None
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        stored, dictionary = arrays[:-5], arrays[-5:]
+        words = ops.cast(stored[0], np.int32) if self.bits == 8 else ops.call(_twelve_bits, *stored)[0]
+        rows, inside = self._table(ops, codebook, *dictionary)
+        mask = ops.reshape(ops.gather(inside, words), ops.constant(FLAT))
+        return ops.call(_kept, ops.gather(rows, words), mask, vectors=(Vector(self.count, np.float32),))[0]
+
+    def _table(self, ops: ArrayOps[A], codebook: A, pairs: A, numbers: A, depths: A, base: A, powers: A) -> tuple[A, A]:
+        """Codebook values of every run (runs, longest), and which of them lie before its end."""
+        column = ops.constant(np.array([-1, 1], np.int64))
+        runs = ops.positions_of_ones(flat_bits(ops, pairs), ops.constant(np.array([self.runs], np.int64)))
+        parents, last = ops.divide(runs, base), ops.modulo(runs, base)
+        before = ops.gather(depths, parents)
+        whole = ops.add(ops.gather(numbers, parents), ops.multiply(ops.gather(powers, before), last))
+        symbols = digits(ops, ops.reshape(whole, column), powers, base)
+        beyond = ops.less(ops.reshape(ops.gather(powers, before), column), powers)
+        return ops.gather(codebook, symbols), ops.logical_not(beyond)
+
+
+def _twelve_bits(ops: ArrayOps[A], high: A, low: A) -> A:
+    """Numbers of 12 bits, int32 (w,)."""
+    lows = [
+        ops.modulo(low, ops.constant(np.array(16, np.uint8))),
+        ops.shift_right(low, ops.constant(np.array(4, np.uint8))),
+    ]
+    row = ops.constant(np.array([1, -1], np.int64))
+    parts = [ops.reshape(high, row), ops.reshape(ops.concat(lows), row)]
+    return ops.reshape(
+        ops.matmul_bytes(ops.constant(np.array([[16, 1]], np.uint8)), ops.concat(parts)), ops.constant(FLAT)
+    )
+
+
+def _kept(ops: ArrayOps[A], values: A, mask: A) -> A:
+    return ops.compress(values, mask)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tree:
+    """Nodes of a dictionary, parents first, node 0 being the root; ``children`` int32 (nodes, K), 0 where is none."""
+
+    children: npt.NDArray[np.int32]
+    parents: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    depths: npt.NDArray[np.int64]
+
+
+def _tree(pairs: Sequence[tuple[int, int]], base: int) -> _Tree:
+    """The tree whose node i + 1 is the i-th pair of a parent and a symbol."""
+    children = np.zeros((len(pairs) + 1, base), np.int32)
+    depths = np.zeros(len(pairs) + 1, np.int64)
+    parents, last = np.array([(0, 0), *pairs], np.int64).T
+    for node, (parent, symbol) in enumerate(pairs, start=1):
+        children[parent, symbol] = node
+        depths[node] = depths[parent] + 1
+    return _Tree(children, parents, last, depths)
+
+
+def _split_leaves(shares: Sequence[float], words: int, longest: int) -> list[tuple[int, int]]:
+    """Nodes of Tunstall's tree with at most ``words`` leaves."""
+    pairs, leaves = list[tuple[int, int]](), 1
+    heap = [(-1.0, 0, 0)]
+    while heap and leaves + len(shares) - 1 <= words:
+        share, node, depth = heapq.heappop(heap)
+        if depth == longest:
+            continue
+        for symbol, part in enumerate(shares):
+            pairs.append((node, symbol))
+            heapq.heappush(heap, (share * part, len(pairs), depth + 1))
+        leaves += len(shares) - 1
+    return pairs
+
+
+def _most_probable(shares: Sequence[float], words: int, longest: int) -> list[tuple[int, int]]:
+    """The ``words`` most probable nodes, all lone symbols among them."""
+    pairs = list[tuple[int, int]]()
+    heap = [(-1.0 - share, 0, symbol, 1) for symbol, share in enumerate(shares)]
+    heapq.heapify(heap)
+    while heap and len(pairs) < words:
+        share, parent, last, depth = heapq.heappop(heap)
+        pairs.append((parent, last))
+        if depth < longest:
+            own = share + 1.0 if depth == 1 else share
+            for symbol, part in enumerate(shares):
+                heapq.heappush(heap, (own * part, len(pairs), symbol, depth + 1))
+    return pairs
+
+
+def _nodes(symbols: npt.NDArray[np.uint8], tree: _Tree) -> npt.NDArray[np.int64]:
+    """The nodes of the longest runs into which symbols (n,) are cut, in order; the last one may be an inner node."""
+    found, start = list[npt.NDArray[np.int64]](), 0
+    while start < symbols.size:
+        nodes, length = _nodes_of_piece(symbols[start : start + _PIECE + int(tree.depths.max())], tree)
+        found.append(nodes)
+        start += length
+    return np.concatenate(found)
+
+
+def _nodes_of_piece(symbols: npt.NDArray[np.uint8], tree: _Tree) -> tuple[npt.NDArray[np.int64], int]:
+    """Of the runs that begin in the first `_PIECE` symbols, and how many symbols they are."""
+    size = min(_PIECE, symbols.size)
+    node = np.zeros(size, np.int32)
+    going, depth = np.arange(size), 0
+    while going.size:
+        reached = tree.children[node[going], symbols[going + depth]]
+        going, reached = going[reached > 0], reached[reached > 0]
+        node[going] = reached
+        depth += 1
+        going = going[: np.searchsorted(going, symbols.size - depth)]
+    ends = np.arange(size) + tree.depths[node]
+    jump = np.append(np.minimum(ends, size), size)
+    starts = np.zeros(1, np.int64)
+    while starts[-1] < size:  # jump leads as many runs on as there are starts
+        starts = np.concatenate([starts, jump[starts]])
+        jump = jump[jump]
+    starts = starts[starts < size]
+    return node[starts].astype(np.int64), int(ends[starts[-1]])
+
+
+def encode_tunstall(symbols: npt.NDArray[np.uint8], codebook: Array, bits: int) -> Code | None:
+    """Encode n symbols, uint8 (n,), below K = len(codebook) >= 2, scalar, in words of 8 or 12 bits.
+
+    None where words are too few for most pairs of symbols, or no run of two is found.
+    """
+    base = len(codebook)
+    if base * base > 1 << bits:
+        return None
+    tree = _best_tree(symbols, base, bits)
+    nodes = _nodes(symbols, tree)
+    if bits == 12 and nodes.size % 2:  # a byte holds the low bits of two words
+        longer = np.flatnonzero(tree.depths[nodes] > 1)
+        if not longer.size:
+            return None
+        cut = nodes[longer[-1]]
+        halves = [tree.parents[cut], tree.children[0, tree.last[cut]]]
+        nodes = np.concatenate([nodes[: longer[-1]], halves, nodes[longer[-1] + 1 :]])
+    return _code(symbols.size, codebook, bits, tree, nodes)
+
+
+def _best_tree(symbols: npt.NDArray[np.uint8], base: int, bits: int) -> _Tree:
+    """Of both kinds the one with fewest words for the first symbols, its runs short enough for little padding."""
+    sample = symbols[:_SAMPLE]
+    shares = (np.bincount(symbols, minlength=base) / symbols.size).tolist()
+    # One word for a rest that ends at an inner node, and one for a run cut in two.
+    words = (1 << bits) - 2
+    best: tuple[int, _Tree] | None = None
+    makers: tuple[Callable[..., list[tuple[int, int]]], ...] = (_split_leaves, _most_probable)
+    for make in makers:
+        longest = 1
+        while base ** (longest + 1) < _DIGITS_BELOW:
+            longest += 1
+        tree = _tree(make(shares, words, longest), base)
+        found = _nodes(sample, tree).size
+        if (longest := _PADDING * sample.size // found) < tree.depths.max():
+            tree = _tree(make(shares, words, longest), base)
+            found = _nodes(sample, tree).size
+        if best is None or found < best[0]:
+            best = found, tree
+    assert best is not None
+    return best[1]
+
+
+def _code(count: int, codebook: Array, bits: int, tree: _Tree, nodes: npt.NDArray[np.int64]) -> Code:
+    """Only runs that occur get a word, and only their parents a number."""
+    base = len(codebook)
+    used = np.unique(nodes)
+    parents, number_of = np.unique(tree.parents[used], return_inverse=True)
+    pairs = number_of.reshape(-1) * base + tree.last[used]
+    word_of = np.zeros(len(tree.depths), np.int64)
+    word_of[used[np.argsort(pairs)]] = np.arange(used.size)
+    flags = np.zeros(parents.size * base, np.uint8)
+    flags[pairs] = 1
+    powers = base ** np.arange(int(tree.depths[used].max()), dtype=np.int64)
+    numbers = np.zeros(len(tree.depths), np.int64)
+    for node in range(1, len(numbers)):
+        above = tree.parents[node]
+        numbers[node] = numbers[above] + tree.last[node] * base ** int(tree.depths[above])
+    dictionary = (pack_bits(flags), numbers[parents], tree.depths[parents], np.array(base, np.int64), powers)
+    words = _stored(word_of[nodes], bits)
+    program = Tunstall(bits, used.size, count)
+    return Code(program, count, codebook, (*words, *dictionary), tuple(range(len(words) + 1)))
+
+
+def _stored(words: npt.NDArray[np.int64], bits: int) -> tuple[npt.NDArray[np.uint8], ...]:
+    if bits == 8:
+        return (words.astype(np.uint8),)
+    low = words.reshape(2, -1) & 15
+    return (words >> 4).astype(np.uint8).reshape(2, -1), (low[0] | low[1] << 4).astype(np.uint8)[None]

@@ -1,0 +1,1 @@
+"""What happens to symbols or decoded tensors around an encoding."""

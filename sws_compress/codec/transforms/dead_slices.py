@@ -1,0 +1,122 @@
+"""Rows and columns without information are left out: dead input pixels, dead units, unused channels.
+
+A *slice* of a tensor along an axis (a row of a matrix is one along axis 0) is dead where all its symbols are the most
+frequent symbol. The code then holds a compact tensor: of every masked axis the first dead slice, then all live ones.
+One bit a slice says which are live; with l_i these bits, slice i of the tensor is slice ``l_i (l_0 + ... + l_i)``
+of the compact one. The bits of all masks of a stream lie end to end; tensors may share a mask, such as the rows of one
+layer and the columns of the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.codec.interpreter import A, ArrayOps
+
+_LEAST_SAVED_BYTES = 100
+"""What masks must save by estimate: about the bytes of the nodes that undo them."""
+
+
+_SHARED_BYTES = 30
+"""What a mask takes that another tensor of the stream has anyway: the node that applies it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """The live slices of a tensor: a boolean vector for every masked axis, in ascending order of axes."""
+
+    live: tuple[tuple[int, npt.NDArray[np.bool_]], ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        return tuple(axis for axis, _ in self.live)
+
+    def compact(self, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        for axis, live in self.live:
+            kept = np.concatenate([np.flatnonzero(~live)[:1], np.flatnonzero(live)])
+            symbols = symbols.take(kept, axis)
+        return symbols
+
+    def replaced(self, axis: int, live: npt.NDArray[np.bool_]) -> Masks:
+        return Masks(tuple((other, live if other == axis else old) for other, old in self.live))
+
+    def compact_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        kept = {axis: 1 + int(np.count_nonzero(live)) for axis, live in self.live}
+        return tuple(kept.get(axis, size) for axis, size in enumerate(shape))
+
+
+def worthwhile_masks(symbols: npt.NDArray[np.uint8], known: Collection[bytes] = ()) -> Masks | None:
+    """The masks of ``symbols``, uint8 of any shape, that save most by the order-0 entropy; None if that is little.
+
+    ``known``: the bytes of masks that are stored in any case.
+    """
+    if symbols.ndim < 2 or symbols.size == 0:
+        return None
+    idle = symbols != np.bincount(symbols.reshape(-1)).argmax()
+    axes = []
+    for axis in range(symbols.ndim):
+        live = idle.any(axis=tuple(other for other in range(symbols.ndim) if other != axis))
+        if live.any() and np.count_nonzero(~live) > 1:
+            axes.append((axis, live))
+    best, least = None, _coded_bytes(symbols)
+    for masks in _subsets(axes):
+        stored = [live.size / 8 for _, live in masks.live if live.tobytes() not in known]
+        cost = _coded_bytes(masks.compact(symbols)) + sum(stored) + _SHARED_BYTES * (len(masks.live) - len(stored))
+        if stored:
+            cost += _LEAST_SAVED_BYTES
+        if cost < least:
+            best, least = masks, cost
+    return best
+
+
+def _subsets(axes: list[tuple[int, npt.NDArray[np.bool_]]]) -> Iterator[Masks]:
+    for count in range(1, len(axes) + 1):
+        yield from (Masks(chosen) for chosen in itertools.combinations(axes, count))
+
+
+def _coded_bytes(symbols: npt.NDArray[np.uint8]) -> float:
+    counts = np.bincount(symbols.reshape(-1)).astype(np.float64)
+    counts = counts[counts > 0]
+    return float(np.sum(counts * np.log2(symbols.size / counts))) / 8
+
+
+def numbered_masks(
+    masks: Sequence[Masks | None],
+) -> tuple[list[npt.NDArray[np.bool_]], tuple[tuple[tuple[int, int], ...], ...]]:
+    """The different masks; and for every tensor its masked axes, each with the number of its mask."""
+    different: dict[bytes, npt.NDArray[np.bool_]] = {}
+    for mask in masks:
+        for _, live in mask.live if mask else ():
+            different.setdefault(live.tobytes(), live)
+    order = list(different)
+    numbers = tuple(
+        tuple((axis, order.index(live.tobytes())) for axis, live in mask.live) if mask else () for mask in masks
+    )
+    return list(different.values()), numbers
+
+
+def shared_masks(members: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Masks | None]) -> list[Masks | None]:
+    """The same masks, pairs of equal length replaced by their union where that saves more than it costs."""
+    found = {index: mask for index, mask in enumerate(masks) if mask}
+    places = [(index, axis) for index, mask in found.items() for axis in mask.axes]
+    for pair in itertools.combinations(places, 2):
+        one, other = (dict(found[index].live)[axis] for index, axis in pair)
+        if pair[0][0] == pair[1][0] or one.size != other.size or np.array_equal(one, other) or (one | other).all():
+            continue
+        joined = {index: found[index].replaced(axis, one | other) for index, axis in pair}
+        before, after = (
+            sum(_coded_bytes(those[index].compact(members[index])) for index in joined) for those in (found, joined)
+        )
+        if after - before < one.size / 8:
+            found |= joined
+    return [found.get(index) for index in range(len(masks))]
+
+
+def slice_numbers(ops: ArrayOps[A], live: A) -> A:
+    """For every slice of a tensor the slice of the compact tensor that it is; int64, as is ``live``."""
+    return ops.multiply(live, ops.cumulative_sum(live))

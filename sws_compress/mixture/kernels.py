@@ -1,0 +1,134 @@
+"""Compiled loops (numba) over float32 weights; imported only where the first of them is needed.
+
+They release the interpreter lock and are run on pieces by plain threads (`_threads.py`): unlike numba's own thread
+pool, these may be started from any thread and survive a fork.
+
+The pull works in blocks that stay in the first-level cache: only the table look-up in the middle is a scalar loop, the
+arithmetic around it vectorises. One plain loop is three times slower, because its stores might alias the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+BLOCK = 512
+
+
+def _jit(function: Callable[..., None], *, cache: bool) -> Any:
+    return numba.njit(nogil=True, cache=cache, error_model="numpy", fastmath={"contract"})(function)
+
+
+def compiled(function: Callable[..., None]) -> Any:
+    """Compiled on first call, and kept on disk where the installation or the user's cache folder can be written."""
+    try:
+        return _jit(function, cache=True)
+    except RuntimeError:  # nowhere to write, which numba refuses: compile anew in each process
+        return _jit(function, cache=False)
+
+
+@compiled
+def _look_up(weights: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, a: Any, t: Any) -> None:
+    """Both tables at the grid point nearest to each of ``weights``, into ``a`` and ``t``; NaN reads entry 0.
+
+    Interpolating instead reads twice as much and takes twice as long; a finer table costs nothing.
+    """
+    position = np.empty(BLOCK, np.int32)
+    last = np.float32(len(curvature) - 1)
+    for i in range(len(weights)):
+        x = (weights[i] - low) * inverse_step + np.float32(0.5)
+        x = x if x > np.float32(0) else np.float32(0)
+        position[i] = np.int32(min(x, last))
+    for i in range(len(weights)):
+        nearest = np.uint64(position[i])  # unsigned: no test for Python's negative indices
+        a[i] = curvature[nearest]
+        t[i] = target[nearest]
+
+
+@compiled
+def pull_scalar(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
+    a = np.empty(BLOCK, np.float32)
+    t = np.empty(BLOCK, np.float32)
+    for start in range(0, len(weights), BLOCK):
+        w = weights[start : start + BLOCK]
+        _look_up(w, low, inverse_step, curvature, target, a, t)
+        for i in range(len(w)):
+            w[i] += tau * (t[i] - a[i] * w[i]) / (metric + tau * a[i])
+
+
+@compiled
+def pull_array(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
+    a = np.empty(BLOCK, np.float32)
+    t = np.empty(BLOCK, np.float32)
+    for start in range(0, len(weights), BLOCK):
+        w = weights[start : start + BLOCK]
+        h = metric[start : start + BLOCK]
+        _look_up(w, low, inverse_step, curvature, target, a, t)
+        for i in range(len(w)):
+            w[i] += tau * (t[i] - a[i] * w[i]) / (h[i] + tau * a[i])
+
+
+@compiled
+def pull_adam(
+    weights: Any, second_moment: Any, inverse_correction: Any, eps: Any, inverse_lr: Any,
+    low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any,
+) -> None:  # fmt: skip
+    a = np.empty(BLOCK, np.float32)
+    t = np.empty(BLOCK, np.float32)
+    for start in range(0, len(weights), BLOCK):
+        w = weights[start : start + BLOCK]
+        v = second_moment[start : start + BLOCK]
+        _look_up(w, low, inverse_step, curvature, target, a, t)
+        for i in range(len(w)):
+            h = (np.sqrt(v[i] * inverse_correction) + eps) * inverse_lr
+            w[i] += tau * (t[i] - a[i] * w[i]) / (h + tau * a[i])
+
+
+@compiled
+def _locate(values: Any, low: Any, step: Any, bins: Any, position: Any, offset: Any) -> None:
+    """Bin of each value, clamped to the grid (NaN: bin 0), and its distance from that bin's centre."""
+    inverse_step = 1 / step
+    top = np.float64(bins - 1)
+    for i in range(len(values)):
+        x = np.float64(values[i])
+        p = (x - low) * inverse_step
+        p = p if p > 0.0 else 0.0
+        p = p if p < top else top
+        j = np.int32(p)
+        position[i] = j
+        offset[i] = x - (low + (np.float64(j) + 0.5) * step)
+
+
+@compiled
+def histogram(values: Any, low: Any, step: Any, table: Any) -> None:
+    """Add to ``table`` (bins, 3) float64: count, sum of w - c and of (w - c)^2, side by side in one cache line."""
+    position = np.empty(BLOCK, np.int32)
+    offset = np.empty(BLOCK, np.float64)
+    for start in range(0, len(values), BLOCK):
+        w = values[start : start + BLOCK]
+        _locate(w, low, step, len(table), position, offset)
+        for i in range(len(w)):
+            row = np.uint64(position[i])
+            table[row, 0] += 1.0
+            table[row, 1] += offset[i]
+            table[row, 2] += offset[i] * offset[i]
+
+
+@compiled
+def weighted_histogram(values: Any, sensitivities: Any, low: Any, step: Any, table: Any) -> None:
+    """Add to ``table`` (bins, 4) float64: count, sum of h (w - c), of h (w - c)^2 and of h."""
+    position = np.empty(BLOCK, np.int32)
+    offset = np.empty(BLOCK, np.float64)
+    for start in range(0, len(values), BLOCK):
+        w = values[start : start + BLOCK]
+        _locate(w, low, step, len(table), position, offset)
+        for i in range(len(w)):
+            row = np.uint64(position[i])
+            h = np.float64(sensitivities[start + i])
+            table[row, 0] += 1.0
+            table[row, 1] += h * offset[i]
+            table[row, 2] += h * (offset[i] * offset[i])
+            table[row, 3] += h

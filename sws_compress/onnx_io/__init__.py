@@ -1,0 +1,1 @@
+"""ONNX in, ONNX out; nothing here runs a model."""

@@ -1,0 +1,1 @@
+"""What the graph says about its weights."""

@@ -1,0 +1,16 @@
+"""Shapes of the inputs of a model."""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+
+
+def input_shapes(data: bytes) -> tuple[tuple[int, ...], ...]:
+    """Shapes of one sample of every input: all known dimensions after the first; () where one is not known."""
+    shapes = []
+    for entry in onnx.load_from_string(data).graph.input:
+        dims = [dim.dim_value for dim in entry.type.tensor_type.shape.dim][1:]
+        shapes.append(tuple(dims) if math.prod(dims) > 0 else ())
+    return tuple(shapes)

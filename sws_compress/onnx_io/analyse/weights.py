@@ -1,0 +1,208 @@
+"""Which initialisers are weights worth compressing, and which values they hold.
+
+An initialiser is a weight if an operator of `WEIGHT_INPUTS` reads it as one, directly or through operators that only
+move values (`MOVES`), in the main graph, a body of it, or a function that it is handed to. Its values must not be those
+of a computed table (`tables.table_kind`).
+
+A learned position embedding is a weight where it is looked up by Gather: that is how a token embedding is used. Where
+it is only added it is left alone, like all that is only an operand of Add, Sub, Mul or Where: from the graph it cannot
+be told from a bias, a mask, an anchor grid or a mean image, an error in it goes to activations undiminished, and in the
+models we know it is less than 1 % of the file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.analyse.computed_tables import table_kind
+from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.format.mark import refuse_compressed
+from sws_compress.onnx_io.mapped import forget
+
+WEIGHT_INPUTS: Mapping[str, Collection[int]] = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "DeformConv": (1,),
+    "Einsum": range(64),
+    "FusedConv": (1,),
+    "FusedGemm": (0, 1),
+    "FusedMatMul": (0, 1),
+    "GRU": (1, 2),
+    "Gather": (0,),
+    "Gemm": (0, 1),
+    "LSTM": (1, 2),
+    "MatMul": (0, 1),
+    "RNN": (1, 2),
+    "Attention": (0, 1, 2),
+    "MultiHeadAttention": (0, 1, 2),
+    "EmbedLayerNormalization": (2, 3, 4),
+}
+"""Operators (of the default domain and of com.microsoft) and which of their inputs are weights.
+
+Not biases, masks and initial states. The integer weights of QLinearConv, MatMulInteger and the like are no floats.
+"""
+
+
+MOVES = (
+    "Cast", "Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
+    "Unsqueeze",
+)  # fmt: skip
+"""Operators whose outputs hold values of their input."""
+
+
+_DOMAINS = ("", "com.microsoft")
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """A floating-point initialiser of the main graph, the operators that read it, and its values in its own type.
+
+    ``channel_axis``: along which the output channels of the first of them lie, as far as the graph tells.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    operators: tuple[str, ...]
+    values: npt.NDArray[Any]
+    channel_axis: int = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A floating-point initialiser that stays as it is, and why."""
+
+    name: str
+    shape: tuple[int, ...]
+    reason: str
+
+
+def find_weights(
+    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+) -> tuple[Weight, ...]:
+    """Weights of one of ``types`` with at least ``smallest`` elements.
+
+    Each once, however many nodes share it, in the order of the graph. Raises ModelError where a weight holds NaN or
+    infinity, or where the model is compressed already.
+    """
+    return tuple(each_weight(model, smallest=smallest, types=types))
+
+
+def each_weight(
+    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+) -> Iterator[Weight]:
+    """`find_weights` one after the other: what was read of a weight in a file is let go of before the next."""
+    refuse_compressed(model)
+    for name, value in model.graph.initializers.items():
+        if _reason_to_skip(value, model, smallest, types) is None:
+            yield Weight(name, _shape(value), _operators(value, model), finite_values(value), _channel_axis(value))
+        forget(value)
+
+
+def skipped_weights(
+    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+) -> tuple[Skipped, ...]:
+    """The floating-point initialisers that `find_weights` leaves out."""
+    reasons = ((value, _reason_to_skip(value, model, smallest, types)) for value in model.graph.initializers.values())
+    return tuple(
+        Skipped(str(value.name), _shape(value), reason)
+        for value, reason in reasons
+        if reason is not None and value.const_value is not None and value.const_value.dtype.is_floating_point()
+    )
+
+
+def finite_values(value: ir.Value) -> npt.NDArray[Any]:
+    """The elements of an initialiser; ModelError names it if one is NaN or infinite."""
+    assert value.const_value is not None
+    values: npt.NDArray[Any] = value.const_value.numpy()
+    wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
+    if wrong:
+        raise ModelError(
+            f"weights of {value.name} must be finite, got {wrong} NaN or infinite of {values.size}: "
+            "export the network from before it diverged"
+        )
+    return values
+
+
+def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
+    """The nodes that compute with the values of ``value``, each with the number of the input that has them.
+
+    Followed are operators that only move values, calls of functions, and the inputs of Loop and Scan bodies.
+    """
+    pending, seen = [value], {value}
+    while pending:
+        for node, number in pending.pop().uses():
+            onward = tuple(_onward(node, number, model))
+            if not onward:
+                yield node, number
+            pending += [inner for inner in onward if inner not in seen]
+            seen.update(onward)
+
+
+def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
+    """The values that are made of the input with that number, or are it inside of the node."""
+    if (function := model.functions.get(node.op_identifier())) is not None:
+        yield function.inputs[number]
+    elif node.domain == "" and node.op_type in ("Loop", "Scan"):
+        body = node.attributes.get("body")
+        if body is not None and body.type == ir.AttributeType.GRAPH:
+            yield from body.as_graph().inputs[number : number + 1]
+    elif node.domain == "" and node.op_type in MOVES and (number == 0 or node.op_type == "Concat"):
+        yield from node.outputs
+
+
+def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Collection[ir.DataType]) -> str | None:
+    tensor = value.const_value
+    if tensor is None:
+        return "has no data"
+    if tensor.dtype not in types:
+        return f"is {tensor.dtype.name.lower()}, not {', '.join(entry.name.lower() for entry in types)}"
+    if value.is_graph_output():
+        return "is an output of the model"
+    if not any(_is_weight_input(node, number) for node, number in readers(value, model)):
+        return "is not read as a weight by " + (", ".join(_operators(value, model)) or "any operator")
+    if tensor.size < max(smallest, 1):
+        return f"has {tensor.size} elements, fewer than {smallest}"
+    if kind := table_kind(tensor.numpy()):
+        return f"is {kind}, not learned"
+    return None
+
+
+def _is_weight_input(node: ir.Node, number: int) -> bool:
+    return node.domain in _DOMAINS and number in WEIGHT_INPUTS.get(node.op_type, ())
+
+
+def _channel_axis(value: ir.Value) -> int:
+    """Of the first node that reads the value itself; 0 where that only moves it, or has its channels in rows."""
+    rank = len(_shape(value))
+    node, number = next(iter(value.uses()), (None, 0))
+    if node is None or rank < 2:
+        return 0
+    if node.op_type in ("ConvTranspose", "LSTM", "GRU", "RNN"):
+        return 1
+    if node.op_type in ("MatMul", "FusedMatMul"):
+        return rank - 1 if number else rank - 2
+    if node.op_type in ("Gemm", "FusedGemm"):
+        flipped = node.attributes.get("transB" if number else "transA")
+        transposed = flipped is not None and not flipped.is_ref() and bool(flipped.as_int())
+        return int(transposed != bool(number))
+    return 0
+
+
+def _operators(value: ir.Value, model: ir.Model) -> tuple[str, ...]:
+    return tuple(sorted({node.op_type for node, _ in readers(value, model)}))
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    return () if value.const_value is None else tuple(value.const_value.shape.numpy())

@@ -1,0 +1,1 @@
+"""What a compressed file looks like, for whoever writes, reads, expands or inspects one."""

@@ -1,0 +1,188 @@
+"""A torch module as an ordinary dense ONNX model, by torch's ``torch.export``-based exporter."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from sws_compress.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+EXPORTER_OPSET = 18
+
+
+FOLD_BYTES = 1 << 31
+
+
+def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int = EXPORTER_OPSET) -> ir.Model:
+    """The module in evaluation mode, its parameters as initialisers under their torch names, ``torch.compile`` undone.
+
+    ``example_inputs`` are the positional arguments of one call. Their first dimension stays free where the module
+    allows it: an example of at least two rows leaves the batch dimension dynamic. Outputs are named ``output`` (or
+    ``output_0``, ``output_1``, ...). Raises ModelError when torch cannot export the module.
+
+    Weights that the exporter puts together, like the gates of recurrent layers, carry the name of the first of them.
+    Constants are folded, but batch normalisation is kept apart from convolutions (torch's own ``optimize=True`` merges
+    them): merging multiplies each row of a weight by its own factor and destroys the codebook.
+    """
+    import torch
+
+    model = getattr(model, "_orig_mod", model)  # inside torch.compile's wrapper
+    try:
+        with evaluating(model), _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                model,
+                example_inputs,
+                dynamo=True,
+                optimize=False,
+                opset_version=opset,
+                dynamic_shapes=_free_sizes(example_inputs),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises many kinds; all mean that this module does not go through it
+        raise ModelError(
+            f"{type(model).__name__} must be exportable by torch.onnx.export, got '{_reason(error)}': "
+            "check example_inputs, or export it yourself and compress the .onnx file"
+        ) from error
+    assert program is not None
+    for name, value in list(program.model.graph.initializers.items()):
+        value.name = name.replace("_orig_mod.", "")  # of parts that torch.compile wrapped
+    with _quiet():
+        _simplify(program.model)
+    outputs = program.model.graph.outputs
+    for i, value in enumerate(outputs):
+        value.name = "output" if len(outputs) == 1 else f"output_{i}"
+    return program.model
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode; afterwards every part of it is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _simplify(model: ir.Model) -> None:
+    """Torch's default optimisation without its rewrite rules, among which is the merging of batch norms."""
+    from onnxscript import optimizer
+    from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
+
+    optimizer.inline(model)
+    origins = _origins(model)
+    # Gates of recurrent weights are put in order by operators on constants: fold them, whatever their size.
+    optimizer.fold_constants_ir(
+        model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES, should_fold=_should_fold
+    )
+    materialize_reshape_shape_rule.apply_to_model(model)  # the sizes of a batch need not be computed to keep them
+    _flatten(model.graph)
+    ir.passes.Sequential(
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        passes.RemoveUnusedOpsetsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    )(model)
+    _name_after(model, origins)
+
+
+def _flatten(graph: ir.Graph) -> None:
+    """Flatten for a Reshape that does just that: it needs no shape, which depends on the number of channels."""
+    for node in graph:
+        if node.op_type != "Reshape" or node.domain != "":
+            continue
+        source, shape = node.inputs[:2]
+        target = None if shape is None else ir.convenience.get_const_tensor(shape)
+        if source is None or source.shape is None or target is None or target.size != 2:
+            continue
+        batch, width = target.numpy().tolist()
+        sizes = source.shape.dims[1:]
+        if batch != -1 or not sizes or not all(isinstance(size, int) for size in sizes) or math.prod(sizes) != width:
+            continue
+        flat = ir.Node("", "Flatten", [source], num_outputs=1)
+        flat.outputs[0].shape, flat.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+        ir.convenience.replace_nodes_and_values(graph, node, [node], [flat], node.outputs, flat.outputs)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Not the transposition of a weight that others read as it is, like the table of tied embeddings: folded, it would
+    be in the file twice. None leaves the rest to the optimiser."""
+    source = node.inputs[0] if node.inputs else None
+    if node.op_type == "Transpose" and source is not None and source.is_initializer():
+        return False if any(user.op_type != "Transpose" for user, _ in source.uses()) else None
+    return None
+
+
+def _origins(model: ir.Model) -> dict[str, tuple[str, int]]:
+    """For every value that a parameter goes into, the first such parameter and its number of elements."""
+    origins = {
+        name: (name, value.const_value.size)
+        for name, value in model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    for node in model.graph:
+        first = next((origins[name] for value in node.inputs if value and (name := value.name) in origins), None)
+        if first is not None:
+            origins.update({name: first for output in node.outputs if (name := output.name)})
+    return origins
+
+
+def _name_after(model: ir.Model, origins: dict[str, tuple[str, int]]) -> None:
+    """Give weights that folding made of parameters the name of the first parameter in them."""
+    for name, (origin, elements) in origins.items():
+        value = model.graph.initializers.get(name)
+        if value is None or value.const_value is None or origin in model.graph.initializers:
+            continue
+        if value.const_value.dtype.is_floating_point() and value.const_value.size >= elements:
+            value.name = origin
+
+
+def _free_sizes(value: Any) -> Any:
+    """The first dimension of every tensor marked as free; torch.export fixes it where the module does."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return {0: torch.export.Dim.AUTO} if value.dim() else None
+    if isinstance(value, list | tuple):
+        return type(value)(_free_sizes(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _free_sizes(item) for key, item in value.items()}
+    return None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks: what is wrong comes as an exception."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _reason(error: BaseException) -> str:
+    """One line: the exporter wraps what is wrong into paragraphs of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

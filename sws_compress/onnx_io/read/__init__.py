@@ -1,0 +1,1 @@
+"""ONNX files that may be anything, read and checked."""

@@ -1,0 +1,43 @@
+"""Models of older operator sets, converted to the oldest in which decoders can be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import version_converter
+from onnx.external_data_helper import load_external_data_for_model
+
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.messages import first_line
+
+CONVERTED_FROM = "sws_compress.converted_from"
+"""Key of ``ir.Model.meta`` that holds the opset which a converted model had in its file."""
+
+
+def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """``proto``, read from ``file`` and checked, in operators of version ``opset``; its external data is loaded.
+
+    onnx's converter makes mistakes: whoever writes what it made compares the outputs of both (`ort.conversion`).
+    Raises ModelError where there is no conversion.
+    """
+    try:
+        load_external_data_for_model(proto, str(file.parent))
+        new = version_converter.convert_version(proto, opset)
+        onnx.checker.check_model(new)
+    except Exception as error:  # the converter is C++ and raises whatever its steps do
+        raise refused_conversion(file, default_opset(proto), opset, f"'{first_line(error)}'") from error
+    return new
+
+
+def default_opset(proto: onnx.ModelProto) -> int:
+    """The version of the default operators that ``proto`` states."""
+    return max(int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def refused_conversion(file: Path, stated: int, opset: int, found: str) -> ModelError:
+    """What to raise where the model in ``file``, of opset ``stated``, does not convert to ``opset``."""
+    return ModelError(
+        f"opset of {file} must be >= {opset} or convert to it, got {stated} and {found}: "
+        f"export it again with opset {opset} or newer"
+    )

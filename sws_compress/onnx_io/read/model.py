@@ -1,0 +1,130 @@
+"""Reading ONNX files that may be anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
+from onnx.external_data_helper import load_external_data_for_tensor
+
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.messages import first_line
+from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted
+from sws_compress.onnx_io.read.lift import lift_constants
+from sws_compress.onnx_io.read.untrusted import attribute_tensors, check_untrusted, nodes, tensors
+
+OLDEST_OPSET = 13
+"""Decoders are written with the operators of this version."""
+
+
+_INPUTS_APART = 4
+"""First IR version in which initialisers need not be inputs too."""
+
+
+def read_model(path: str | os.PathLike[str]) -> ir.Model:
+    """The model at ``path``, checked, with all its weights as initialisers of the main graph (`lift.lift_constants`).
+
+    External data stays on disk until it is used. Models of opsets below 13 are converted, and their ``meta``
+    says from what (``CONVERTED_FROM``). In files of IR versions below 4 every initialiser is an input; here only inputs
+    without a value are.
+
+    Raises ModelError with one line for everything that is not a sound ONNX model.
+    """
+    file = Path(path)
+    proto = _parse(file)
+    if not proto.graph.node:
+        raise ModelError(f"model {file} must have nodes, got an empty graph: export the network itself")
+    check_untrusted(file, proto)
+    opset = _default_opset(file, proto)
+    _check(file, proto)
+    old = opset < OLDEST_OPSET
+    if old:
+        proto = converted(file, proto, OLDEST_OPSET)
+    for tensor in attribute_tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            load_external_data_for_tensor(tensor, str(file.parent))
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+    model = _model(file, proto)
+    lift_constants(model)
+    if old:
+        model.meta[CONVERTED_FROM] = opset
+    return model
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    try:
+        if file.is_dir():
+            raise ModelError(f"model {file} must be a file, got a directory: name the .onnx file in it")
+        if file.exists() and not file.is_file():
+            raise ModelError(f"model {file} must be an ordinary file, got a device or pipe: save it first")
+        data = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"model {file} must be readable, got '{error.strerror}': check the path") from error
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelError(
+            f"model {file} must be an ONNX file, got bytes that do not parse: it is cut off or of another format"
+        ) from error
+    if not proto.ir_version or not proto.HasField("graph"):
+        raise ModelError(
+            f"model {file} must be an ONNX file, got one without version or graph: it is empty or of another format"
+        )
+    return proto
+
+
+def _default_opset(file: Path, proto: onnx.ModelProto) -> int:
+    """The version of the default operators, which go by two names: one of them, "", is left."""
+    for node in nodes(proto):
+        if node.domain == "ai.onnx":
+            node.domain = ""
+    for owner in (proto, *proto.functions):
+        for entry in owner.opset_import:
+            if entry.domain == "ai.onnx":
+                entry.domain = ""
+    versions = {entry.version for entry in proto.opset_import if not entry.domain}
+    if len(versions) != 1:
+        found = " and ".join(map(str, sorted(versions))) or "none"
+        raise ModelError(f"model {file} must state one opset of the default domain, got {found}: export it again")
+    version, newest = versions.pop(), onnx.defs.onnx_opset_version()
+    if version > newest or proto.ir_version > onnx.IR_VERSION:
+        raise ModelError(
+            f"model {file} must be of opset <= {newest} and IR version <= {onnx.IR_VERSION}, got {version} and "
+            f"{proto.ir_version}: install a newer onnx"
+        )
+    return int(version)
+
+
+def _check(file: Path, proto: onnx.ModelProto) -> None:
+    external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(proto))
+    try:
+        onnx.checker.check_model(str(file) if external else proto)  # the checker looks for external data beside a file
+    except Exception as error:  # bytes of unknown origin: the checker raises a dozen unrelated classes
+        raise _unsound(file, error) from error
+
+
+def _model(file: Path, proto: onnx.ModelProto) -> ir.Model:
+    if proto.ir_version < _INPUTS_APART:
+        stored = {tensor.name for tensor in proto.graph.initializer}
+        inputs = [entry for entry in proto.graph.input if entry.name not in stored]
+        del proto.graph.input[:]
+        proto.graph.input.extend(inputs)
+        proto.ir_version = _INPUTS_APART
+    try:
+        model = ir.from_proto(proto)
+    except Exception as error:  # as for the checker
+        raise _unsound(file, error) from error
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value.base_dir = file.parent
+    return model
+
+
+def _unsound(file: Path, error: Exception) -> ModelError:
+    return ModelError(f"model {file} must pass the ONNX checker, got '{first_line(error)}': export it again")

@@ -1,0 +1,1 @@
+"""Graphs rewritten, and files written."""

@@ -1,0 +1,180 @@
+"""Weights of a compressed model as ONNX Runtime decodes them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper, numpy_helper
+
+from sws_compress.errors import ArgumentError, VerificationError
+from sws_compress.onnx_io.format.decoders import ancestors, constant_nodes, reads
+from sws_compress.onnx_io.format.look_ups import all_rows, look_ups
+from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.ort.session import Array, session
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What decoding took: seconds on this machine, and the bytes of all that was computed.
+
+    A runtime that decodes at load keeps all of that until it is done.
+    """
+
+    seconds: float
+    computed_bytes: int
+
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+NOTHING_DECODED = Decoding(0.0, 0)
+
+
+def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
+    """The values of ``names``, each an initialiser, or computed from initialisers alone, as ONNX Runtime decodes them;
+    of a table of packed rows all rows, decoded.
+
+    Raises ArgumentError for a name that is none of these.
+    """
+    return measured_decoding(model, names)[0]
+
+
+def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Array], Decoding]:
+    """`decoded_weights`, and what decoding took of that which a runtime does at load: rows are not decoded then."""
+    proto = onnx.load_from_string(model)
+    constants, tables = constant_nodes(proto), look_ups(proto)
+    computed = {name for node in constants for name in node.output}
+    dense = {tensor.name: tensor for tensor in proto.graph.initializer}
+    wanted = list(names)
+    for name in wanted:
+        if name not in computed and name not in dense:
+            raise ArgumentError(f"weight {name} must be constant in the model, got none of that name: check the name")
+    packed = {name: tables[name][0] for name in wanted if name in tables}
+    asked = [name for name in wanted if name in computed and name not in packed]
+    found = {name: numpy_helper.to_array(dense[name]) for name in wanted if name in dense and name not in packed}
+    found |= {name: _decoded_rows(_row_part(proto, name, call), name) for name, call in packed.items()}
+    decoding = NOTHING_DECODED
+    if asked:
+        decoded, decoding = _computed(_constant_part(proto, constants, asked), asked)
+        found |= decoded
+    return {name: found[name] for name in wanted}, decoding
+
+
+def decoded_apart(
+    proto: onnx.ModelProto, names: Sequence[str], load: Callable[[onnx.TensorProto], bytes]
+) -> dict[str, Array]:
+    """As `decoded_weights`, for names of computed values, or of packed rows, of a model with external tensors, whose
+    bytes ``load`` gives: no more of the model is loaded than these values need."""
+    tables = look_ups(proto)
+    packed = {name: tables[name][0] for name in names if name in tables}
+    found = {}
+    for name, call in packed.items():
+        part = _row_part(proto, name, call)
+        _load(part, load)
+        found[name] = _decoded_rows(part, name)
+    if computed := [name for name in names if name not in packed]:
+        part = _constant_part(proto, constant_nodes(proto), computed)
+        _load(part, load)
+        found |= _computed(part, computed)[0]
+    return found
+
+
+def _load(part: onnx.ModelProto, load: Callable[[onnx.TensorProto], bytes]) -> None:
+    for tensor in part.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.raw_data = load(tensor)
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+
+
+def _row_part(proto: onnx.ModelProto, table: str, call: onnx.NodeProto) -> onnx.ModelProto:
+    """A model without inputs that looks up all rows of ``table`` as ``call`` does."""
+    part = _constant_part(proto, (), call.input[1:])
+    part.graph.node.extend(all_rows(call, f"{table}\0rows"))
+    _set_outputs(part, [f"{table}\0rows"])
+    return part
+
+
+def _decoded_rows(part: onnx.ModelProto, table: str) -> Array:
+    output = f"{table}\0rows"
+    rows = _computed(part, [output])[0][output]
+    stored = next(tuple(tensor.dims) for tensor in part.graph.initializer if tensor.name == table)
+    if rows.dtype.name not in _FLOATS or rows.ndim < 2 or rows.shape[:1] != stored[:1]:
+        raise VerificationError(
+            f"packed rows of {shown(table)} must decode to as many rows of floating-point numbers, got "
+            f"{rows.dtype} {rows.shape} of {stored}: the file is damaged"
+        )
+    return rows
+
+
+def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Array], Decoding]:
+    """Outputs of a model without inputs. NumPy gets no bfloat16 from ONNX Runtime: it is widened, and narrowed here."""
+    types = {entry.name: entry.type for entry in session(part.SerializeToString(), optimize=False).get_outputs()}
+    wide = {name: f"{name}\0float" for name in names if types[name] == "tensor(bfloat16)"}
+    if wide:
+        for name, widened in wide.items():
+            part.graph.node.append(helper.make_node("Cast", [name], [widened], to=onnx.TensorProto.FLOAT))
+        for entry in part.graph.output:
+            entry.name = wide.get(entry.name, entry.name)
+    with tempfile.TemporaryDirectory() as folder:
+        runtime = session(part.SerializeToString(), optimize=False, profile=Path(folder) / "decoding")
+        try:
+            values = runtime.run([wide.get(name, name) for name in names], {})
+        except Exception as error:  # as for loading
+            raise VerificationError(f"decode nodes must run, got '{first_line(error)}': the file is damaged") from error
+        finally:
+            events = json.loads(Path(runtime.end_profiling()).read_text())
+    bfloat16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+    found = {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
+    return found, _decoding(events)
+
+
+def _decoding(events: Sequence[Mapping[str, Any]]) -> Decoding:
+    """Of the runtime's profile: its kernels are the events with an output, times are in microseconds."""
+    kernels = [event for event in events if "output_size" in event.get("args", {})]
+    computed_bytes = sum(int(event["args"]["output_size"]) for event in kernels)
+    return Decoding(sum(event["dur"] for event in kernels) / 1e6, computed_bytes)
+
+
+def _constant_part(
+    proto: onnx.ModelProto, constants: Sequence[onnx.NodeProto], names: Collection[str]
+) -> onnx.ModelProto:
+    """A model without inputs whose outputs are the constant values ``names``."""
+    nodes, needed = ancestors(constants, names)
+    part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
+    part.graph.name = "weights"
+    part.graph.node.extend(nodes)
+    part.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in needed)
+    part.graph.value_info.extend(value for value in proto.graph.value_info if value.name in needed - set(names))
+    _set_outputs(part, names)
+    return part
+
+
+def _set_outputs(part: onnx.ModelProto, names: Collection[str]) -> None:
+    """In place; the runtime infers the types."""
+    del part.graph.output[:]
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+
+
+def unfolded_nodes(model: bytes) -> tuple[str, ...]:
+    """Operators of decode nodes that ONNX Runtime would run at every inference, () if it folds them all at load."""
+    weights = _weights_computed(onnx.load_from_string(model))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "folded.onnx"
+        session(model, optimized_path=path)
+        folded = onnx.load(path)
+    left, _ = ancestors(constant_nodes(folded), weights)
+    return tuple(node.op_type for node in left)
+
+
+def _weights_computed(proto: onnx.ModelProto) -> set[str]:
+    """Values made by constant nodes and read by others."""
+    constants = constant_nodes(proto)
+    made = {name for node in constants for name in node.output}
+    return made & {name for node in proto.graph.node if not made.issuperset(node.output) for name in reads(node)}

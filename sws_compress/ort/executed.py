@@ -1,0 +1,42 @@
+"""What ONNX Runtime multiplies by: low-bit weights read back from the kernel that uses them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from sws_compress.onnx_io.write.matmul_nbits import DOMAIN, PRODUCT, Floats
+from sws_compress.ort.session import session
+
+_PROBED_COLUMNS = 256
+"""Columns that are read back per weight."""
+
+
+def executed_columns(model: bytes, name: str) -> tuple[npt.NDArray[np.intp], Floats] | None:
+    """Columns (inputs) of a weight as ONNX Runtime multiplies them: which, and their values (columns asked, rows).
+
+    A one-hot input in float32 arithmetic picks a column exactly. None if no MatMulNBits of the main graph reads it.
+    """
+    proto = onnx.load_from_string(model)
+    node = next((n for n in proto.graph.node if n.op_type == PRODUCT and f"{name}.indices" in n.input), None)
+    if node is None:
+        return None
+    attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attributes.pop("accuracy_level", None)
+    product = helper.make_node(PRODUCT, ["x", *node.input[1:]], ["y"], domain=DOMAIN, **attributes)
+    float32 = TensorProto.FLOAT
+    graph = helper.make_graph(
+        [product],
+        "weights",
+        [helper.make_tensor_value_info("x", float32, ["n", attributes["K"]])],
+        [helper.make_tensor_value_info("y", float32, ["n", attributes["N"]])],
+        [tensor for tensor in proto.graph.initializer if tensor.name in node.input],
+    )
+    probe = helper.make_model(graph, opset_imports=list(proto.opset_import), ir_version=proto.ir_version)
+    asked = np.unique(np.linspace(0, attributes["K"] - 1, _PROBED_COLUMNS).astype(np.intp))
+    feed = np.zeros((len(asked), attributes["K"]), np.float32)
+    feed[np.arange(len(asked)), asked] = 1
+    values: Floats = session(probe.SerializeToString()).run(["y"], {"x": feed})[0]
+    return asked, values

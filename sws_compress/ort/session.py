@@ -1,0 +1,71 @@
+"""ONNX Runtime sessions on the CPU, and whether a written model loads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+import onnx
+
+from sws_compress.errors import VerificationError
+from sws_compress.onnx_io.messages import first_line
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+Array = npt.NDArray[Any]
+
+
+Model = bytes | str | os.PathLike[str]
+
+
+def check_runs(model: Model) -> None:
+    """The model passes the full ONNX check and ONNX Runtime loads it on the CPU; else VerificationError."""
+    _check(model)
+    session(model)
+
+
+def check_loads(path: Path) -> None:
+    """`check_runs` of a file, without computing or optimising anything at load: takes little memory for its size."""
+    _check(path)
+    session(path, optimize=False)
+
+
+def _check(model: Model) -> None:
+    try:
+        onnx.checker.check_model(model if isinstance(model, bytes) else os.fspath(model), full_check=True)
+    except Exception as error:  # the checker raises its own errors, type inference those of C++
+        raise VerificationError(
+            f"written model must pass the ONNX checker, got '{first_line(error)}': report this"
+        ) from error
+
+
+def session(
+    model: Model, *, optimized_path: Path | None = None, optimize: bool = True, profile: Path | None = None
+) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, without warnings; VerificationError if the model does not load.
+
+    With ``optimized_path`` the graph is only constant-folded and simplified, and written there. Without ``optimize``
+    it stays as it is. ``profile``: how the name of a file begins that says what the runtime has done.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if optimized_path is not None:
+        options.optimized_model_filepath = str(optimized_path)
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime raises a dozen unrelated classes
+        raise VerificationError(
+            f"written model must load in ONNX Runtime, got '{first_line(error)}': report this"
+        ) from error

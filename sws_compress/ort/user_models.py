@@ -1,0 +1,144 @@
+"""The caller's own models in ONNX Runtime: whether they load, what they are fed, what they answer.
+
+What goes wrong here is bad input (ModelError, DataError); `graph.verify` speaks of files that this package wrote.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.errors import DataError, ModelError, VerificationError
+from sws_compress.files import AnyPath
+from sws_compress.ort.compare import sample_inputs
+from sws_compress.ort.session import session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+Array = npt.NDArray[Any]
+
+
+Feeds = Mapping[str, Array]
+
+
+SAMPLE_BATCH = 2
+"""Size of free dimensions of random inputs."""
+
+
+LONGEST_REASON = 240
+"""Characters of somebody else's message that go into one of ours."""
+
+
+_SOURCE_LINE = re.compile(r"/\S+:\d+ .*?\)(?: const)? (?=[A-Z])")
+
+
+_STATUS = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+
+
+def open_model(path: AnyPath) -> onnxruntime.InferenceSession:
+    """A session of the model at ``path``; ModelError if ONNX Runtime does not take it."""
+    try:
+        return session(path)
+    except VerificationError as error:
+        raise ModelError(
+            f"model {os.fspath(path)} must load in ONNX Runtime, got '{_reason(error.__cause__ or error)}': "
+            "export it for this runtime, or install a newer one"
+        ) from error
+
+
+def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | None, *, seed: int) -> dict[str, Array]:
+    """``inputs`` (arrays by input name, or an .npz file of them), or random ones from ``seed``.
+
+    Raises DataError when they are not named like the model's inputs, hold nothing or NaN, or when none can be drawn.
+    """
+    if inputs is None:
+        try:
+            return sample_inputs(model, seed=seed, batch=SAMPLE_BATCH)
+        except VerificationError as error:
+            raise DataError(str(error)) from error
+    feeds = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else dict(inputs)
+    names = [entry.name for entry in model.get_inputs()]
+    if set(feeds) != set(names):
+        raise DataError(
+            f"inputs must be arrays named {_listed(names)}, got {_listed(sorted(feeds))}: "
+            "name them like the model's inputs"
+        )
+    for name, given in feeds.items():
+        values = np.asarray(given)
+        if values.size == 0 or (values.dtype.kind == "f" and np.isnan(values).all()):
+            found = f"shape {values.shape}" if values.size == 0 else "nothing but NaN"
+            raise DataError(f"input {name} must hold numbers, got {found}: any two models would agree on it")
+    return feeds
+
+
+def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *, given: bool) -> list[Array]:
+    """The outputs of the model, in its order; ``given`` tells whether the caller chose the inputs.
+
+    Raises DataError when the model does not run on ``feeds``, ModelError when an output is no tensor of numbers.
+    """
+    names = [output.name for output in model.get_outputs()]
+    try:
+        outputs = model.run(names, dict(feeds))
+    except Exception as error:  # the runtime raises a dozen unrelated classes
+        kind, cure = (
+            ("the given", "check their shapes and types")
+            if given
+            else ("random", "give inputs that fit, as an .npz file")
+        )
+        raise DataError(f"model {os.fspath(path)} must run on {kind} inputs, got '{_reason(error)}': {cure}") from error
+    for name, values in zip(names, outputs, strict=True):
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            found = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+            raise ModelError(f"output {name} must be a tensor of numbers, got {found}: export the model without it")
+    return list(outputs)
+
+
+def run_model(model: AnyPath, feeds: Feeds) -> dict[str, Array]:
+    """Outputs of an ONNX file by name, from ONNX Runtime on the CPU. Errors as for ``answers``."""
+    runtime = open_model(model)
+    names = [output.name for output in runtime.get_outputs()]
+    return dict(zip(names, answers(runtime, model, feeds, given=True), strict=True))
+
+
+def check_same_interface(first: onnxruntime.InferenceSession, second: onnxruntime.InferenceSession) -> None:
+    """ModelError unless both have inputs and outputs of the same names."""
+    for kind, left, right in (
+        ("inputs", first.get_inputs(), second.get_inputs()),
+        ("outputs", first.get_outputs(), second.get_outputs()),
+    ):
+        wanted, found = [entry.name for entry in left], [entry.name for entry in right]
+        if wanted != found:
+            raise ModelError(
+                f"{kind} of the second model must be {_listed(wanted)} as in the first, got {_listed(found)}: "
+                "compare a model with its own compressed file"
+            )
+
+
+def _load_feeds(path: AnyPath) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except OSError as error:
+        raise DataError(f"inputs {path} must be readable, got '{error.strerror or error}': check the path") from error
+    except Exception as error:  # whatever a broken archive makes of NumPy and zipfile
+        raise DataError(
+            f"inputs {path} must be an .npz of arrays named like the model's inputs, got {type(error).__name__}: "
+            "write it with numpy.savez"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """One line of the runtime's message, without its status codes and lines of C++."""
+    line = _SOURCE_LINE.sub("", _STATUS.sub("", " ".join(str(error).split()))) or type(error).__name__
+    return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON].rstrip() + "..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"

@@ -1,0 +1,85 @@
+"""The way back: decode nodes and look-ups out, dense initialisers and Gathers in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import numpy_helper
+
+from sws_compress.errors import ModelError, OutputError
+from sws_compress.files import checked_output, write_atomically
+from sws_compress.onnx_io.format.decoders import decoded_names, decoding_nodes, mark_of_proto, reads
+from sws_compress.onnx_io.format.look_ups import gather_dense, look_ups
+from sws_compress.onnx_io.format.mark import DOMAIN, FORMAT_KEY
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.ort.decode import decoded_weights
+from sws_compress.ort.session import check_runs
+from sws_compress.report.result import ExpansionResult
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """A plain model, and the weights that were decoded for it."""
+
+    data: bytes
+    expanded: tuple[str, ...]
+
+
+def expand_model(data: bytes) -> Expansion:
+    """The compressed model with its weights as plain initialisers of the same names, bit for bit.
+
+    Of the decoders nothing stays: no nodes, tables, functions, shapes or mark, so that the result can be compressed
+    again. Raises ModelError for a model that is not compressed, VerificationError where ONNX Runtime does not decode.
+    """
+    proto = onnx.load_from_string(data)
+    mark = mark_of_proto(proto)
+    if mark is None:
+        raise ModelError("model must be compressed to be expanded, got a plain one: it can be used as it is")
+    nodes = decoding_nodes(proto, mark)
+    tables = look_ups(proto)
+    names = [*decoded_names(proto, nodes), *tables]
+    weights = decoded_weights(data, names)
+    for calls in tables.values():
+        gather_dense(calls)
+    graph, made = proto.graph, {name for node in nodes for name in node.output}
+    _remove(graph.node, lambda node: bool(node.output) and made.issuperset(node.output))
+    read = {name for node in graph.node for name in reads(node)} | {
+        value.name for value in (*graph.output, *graph.input)
+    }
+    _remove(graph.initializer, lambda tensor: tensor.name not in read or tensor.name in tables)
+    _remove(graph.value_info, lambda entry: entry.name in made)
+    for field in (proto.functions, proto.opset_import):
+        _remove(field, lambda entry: entry.domain == DOMAIN)
+    _remove(proto.metadata_props, lambda entry: entry.key == FORMAT_KEY)
+    graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in names)
+    return Expansion(proto.SerializeToString(deterministic=True), tuple(names))
+
+
+def _remove(field: Any, unwanted: Callable[[Any], bool]) -> None:
+    """Drop entries of a repeated field, in place."""
+    for index in reversed(range(len(field))):
+        if unwanted(field[index]):
+            del field[index]
+
+
+def expand(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> ExpansionResult:
+    """Write the compressed model at ``path`` as a plain dense ONNX file to ``output``.
+
+    Weights are initialisers again, of the same names and bit for bit those that the compressed file decodes to; the
+    result can be compressed again. Raises ModelError where ``path`` is no compressed model, OutputError where
+    ``output`` cannot be written or is the input; nothing is written then.
+    """
+    source, target = Path(path), checked_output(output)
+    read_model(source)
+    if target.exists() and target.samefile(source):
+        raise OutputError(f"output {target} must not be the input, got the same file: choose another path")
+    data = source.read_bytes()
+    expansion = expand_model(data)
+    check_runs(expansion.data)
+    write_atomically(target, expansion.data)
+    return ExpansionResult(target, len(data), len(expansion.data), expansion.expanded)

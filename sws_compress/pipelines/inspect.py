@@ -1,0 +1,87 @@
+"""What a model file holds, tensor by tensor; works on plain and on compressed models."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from sws_compress.onnx_io.analyse.weights import skipped_weights
+from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.format.decoders import decoder_parts, find_decoders, mark_of_proto, own_bytes
+from sws_compress.onnx_io.format.mark import Mark
+from sws_compress.onnx_io.format.sizes import framed
+from sws_compress.onnx_io.read.lift import lift_constants
+from sws_compress.ort.decode import measured_decoding
+from sws_compress.ort.session import Array
+from sws_compress.report.inspection import ModelParts, TensorRow
+
+_SMALLEST_ROW = 2
+"""Elements from which a constant is listed; single numbers belong to the graph."""
+
+
+def inspect_model(data: bytes) -> ModelParts:
+    """Take a model file apart. Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``."""
+    proto = onnx.load_from_string(data)
+    mark = mark_of_proto(proto)
+    return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark)
+
+
+def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
+    """Rows of all weights and other floating-point constants, in bodies and functions too; equal ones are one row."""
+    model = ir.from_proto(proto)
+    lift_constants(model)
+    rows = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.dtype in FLOAT_TYPES and tensor.size >= _SMALLEST_ROW:
+            own = framed(ir.to_proto(tensor).ByteSize())
+            rows.append(_row(name, tensor.numpy(), "dense", own, total))
+    graph = total - sum(row.file_bytes for row in rows)
+    return ModelParts(tuple(rows), total, 0, graph, None, skipped_weights(model, smallest=_SMALLEST_ROW))
+
+
+def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> ModelParts:
+    decoders = find_decoders(proto, mark)
+    decoding = {name for part in decoders.values() for name in part.values}
+    dense = {
+        tensor.name: framed(tensor.ByteSize())
+        for tensor in proto.graph.initializer
+        if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) >= _SMALLEST_ROW and tensor.name not in decoding
+    }
+    unscaled = {name: part.unscaled for name, part in decoders.items() if part.unscaled is not None}
+    values, measured = measured_decoding(data, dict.fromkeys([*decoders, *dense, *unscaled.values()]))
+    units = {name: values[unit] for name, unit in unscaled.items()}
+    symbols = {name: unit for name, unit in units.items() if unit.dtype == np.float32 and unit.size}
+    symbols = {name: unit for name, unit in symbols.items() if unit.shape == values[name].shape}
+    own = dense | own_bytes(proto, decoders, {name: values[name].size for name in decoders})
+    encodings = {name: part.encoding for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
+    lengths = {name: part.vector_length for name, part in decoders.items()}
+    rows = tuple(
+        _row(name, symbols.get(name, values[name]), encoding, own[name], len(data), lengths.get(name, 1))
+        for name, encoding in encodings.items()
+    )
+    every = sum(size for size, _ in decoder_parts(proto, decoders))
+    shared = every - sum(own[name] for name in decoders)
+    graph = len(data) - shared - sum(own.values())
+    return ModelParts(rows, len(data), shared, graph, mark.version, decoding=measured)
+
+
+def _row(name: str, values: Array, encoding: str, own: int, total: int, vector_length: int = 1) -> TensorRow:
+    counts = _counts(values, vector_length)
+    shares = counts / max(counts.sum(), 1)
+    entropy = float(-(shares * np.log2(shares)).sum()) * counts.sum() / max(values.size, 1) + 0.0
+    zeros = float(np.count_nonzero(values == 0)) / max(values.size, 1)
+    return TensorRow(name, values.shape, encoding, counts.size, zeros, entropy, own, own / total)
+
+
+def _counts(values: Array, vector_length: int) -> Array:
+    """How often each bit pattern of ``vector_length`` consecutive values occurs."""
+    patterns = values.reshape(-1).view(f"u{values.dtype.itemsize}")
+    if vector_length > 1 and patterns.size % vector_length == 0:
+        rows = np.ascontiguousarray(patterns).view(np.dtype((np.void, vector_length * values.dtype.itemsize)))
+        return np.unique(rows, return_counts=True)[1]
+    patterns = np.sort(patterns)
+    return np.diff(np.flatnonzero(np.diff(patterns, prepend=~patterns[:1])), append=patterns.size)

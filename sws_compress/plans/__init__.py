@@ -1,1 +1,0 @@
-"""Which tensors share a stream of symbols, and which code every stream gets."""

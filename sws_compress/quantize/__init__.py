@@ -1,0 +1,1 @@
+"""Arrays only: weights in, palettes out."""

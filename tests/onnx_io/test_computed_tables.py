@@ -1,0 +1,180 @@
+"""Computed tables are told from weights, as models really hold them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sws_compress.onnx_io.analyse.computed_tables import table_kind
+from sws_compress.onnx_io.analyse.weights import find_weights, skipped_weights
+from sws_compress.quantize.scalar import cluster
+from tests.onnx_io.models import as_ir
+
+
+def rotary(length=256, width=64, *, repeated=True):
+    frequencies = 10000.0 ** (-np.arange(0, width, 2) / width)
+    angles = np.outer(np.arange(length), frequencies)
+    return np.cos(np.concatenate([angles, angles], axis=1) if repeated else angles).astype(np.float32)
+
+
+def sinusoidal(length=300, width=96):
+    """Vaswani et al. 2017: sine and cosine in turn."""
+    angles = np.outer(np.arange(length), 10000.0 ** (-np.arange(0, width, 2) / width))
+    return np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(length, width).astype(np.float32)
+
+
+def stft(size=256, *, window=True):
+    """Convolution kernels (2 (n / 2 + 1), 1, n), real parts before imaginary ones, as in voice detectors."""
+    angles = 2 * np.pi * np.outer(np.arange(size // 2 + 1), np.arange(size)) / size
+    shape = np.hanning(size + 1)[:-1] if window else 1.0
+    return (np.concatenate([np.cos(angles), -np.sin(angles)]) * shape).astype(np.float32)[:, None]
+
+
+def constant_q(lines=60, size=512):
+    """Windowed tones at frequencies in geometric steps."""
+    frequencies = 8 * 2 ** (np.arange(lines) / 12)
+    return (np.hanning(size) * np.cos(np.outer(frequencies, 2 * np.pi * np.arange(size) / size))).astype(np.float32)
+
+
+def mel(bands=40, bins=201):
+    """Triangles, evenly spaced in mel."""
+    points = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), bands + 2) / 2595) - 1)
+    frequencies = np.linspace(0, 8000, bins)
+    up = (frequencies - points[:-2, None]) / np.diff(points)[:-1, None]
+    down = (points[2:, None] - frequencies) / np.diff(points)[1:, None]
+    return np.maximum(0, np.minimum(up, down)).astype(np.float32)
+
+
+def causal_mask(value):
+    return np.where(np.triu(np.ones((128, 128), bool), 1), np.float32(value), np.float32(0))[None, None]
+
+
+def dct(size=64):
+    return np.cos(np.pi / size * np.outer(np.arange(size), np.arange(size) + 0.5)).astype(np.float32)
+
+
+TABLES = {
+    "rotary cosines": (rotary(), "a table of sinusoids"),
+    "half rotary sines": (np.sin(np.arccos(rotary(repeated=False)))[None, None], "a table of sinusoids"),
+    "rotary in half precision": (rotary().astype(np.float16), "a table of sinusoids"),
+    "transposed rotary": (rotary(2048, 32).T, "a table of sinusoids"),
+    "sinusoidal positions": (sinusoidal()[None], "a table of sinusoids"),
+    "windowed stft": (stft(), "a table of sinusoids"),
+    "dft": (stft(64, window=False), "a table of sinusoids"),
+    "dct": (dct(), "a table of sinusoids"),
+    "constant q": (constant_q(), "a spectral basis"),
+    "mel": (mel(), "a filter bank"),
+    "transposed mel": (mel(80, 257).T, "a filter bank"),
+    "infinite causal mask": (causal_mask(-np.inf), "a mask"),
+    "largest negative mask": (causal_mask(np.finfo(np.float32).min), "a mask"),
+    "lower triangle of ones": (np.tril(np.ones((64, 64), np.float32)), "a mask"),
+    "decays": (np.exp(-np.arange(200) / 30).astype(np.float32), "a monotone table"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_computed_tables(name):
+    values, kind = TABLES[name]
+    found = table_kind(values)
+    if kind == "a monotone table":  # an exponential is one, and nearly a ramp
+        assert found is not None
+    else:
+        assert found == kind
+
+
+def learned(kind):
+    random = np.random.default_rng(3)
+    if kind == "gaussian":
+        return random.standard_normal((300, 200))
+    if kind == "laplacian convolution":
+        return random.laplace(size=(64, 32, 5, 5))
+    if kind == "pruned":
+        return random.standard_normal((300, 200)) * (random.random((300, 200)) < 0.05)
+    if kind == "low rank":
+        return random.standard_normal((200, 3)) @ random.standard_normal((3, 300))
+    if kind == "smooth positions":  # as those of trained transformers: waves under noise of a few per cent
+        return sinusoidal(512, 64) * 0.1 + 0.01 * random.standard_normal((512, 64))
+    if kind == "band-pass filters":  # learned front ends: windowed tones under noise
+        return constant_q(60, 251) + 0.15 * random.standard_normal((60, 251))
+    if kind == "positive":
+        return np.abs(random.standard_normal((100, 90)))
+    if kind == "ternary":
+        return random.integers(-1, 2, (200, 64)) * 0.07
+    if kind == "moving average":
+        return np.convolve(random.standard_normal(5000), np.ones(8) / 8, "same").reshape(50, 100)
+    if kind == "sixteen clusters":
+        return cluster(random.standard_normal((100, 90)).astype(np.float32), 16, seed=0).palette.expand()
+    if kind == "embedding with unused rows":
+        return random.standard_normal((400, 32)) * (np.arange(400)[:, None] < 80)
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["gaussian", "laplacian convolution", "pruned", "low rank", "smooth positions", "band-pass filters", "positive",
+     "ternary", "moving average", "sixteen clusters", "embedding with unused rows"],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_learned_weights_are_no_tables(kind, dtype):
+    assert table_kind(learned(kind).astype(dtype)) is None
+    assert table_kind(learned(kind).T.astype(dtype)) is None
+
+
+def test_nothing_is_said_of_empty_constant_and_broken_tensors():
+    assert table_kind(np.zeros((0, 5), np.float32)) is None
+    assert table_kind(np.full((40, 50), 0.3, np.float32)) is None
+    assert table_kind(np.full((40, 50), np.nan, np.float32)) is None
+    assert table_kind(np.array(1.5, np.float32)) is None
+
+
+def model_reading(values, operator, *, through=()):
+    """A model in which ``operator`` reads the tensor T, behind other operators."""
+    name, nodes = "T", []
+    for number, kind in enumerate(through):
+        attributes = {"perm": [1, 0]} if kind == "Transpose" else {"to": TensorProto.FLOAT} if kind == "Cast" else {}
+        nodes.append(helper.make_node(kind, [name], [f"t{number}"], **attributes))
+        name = f"t{number}"
+    inputs = [name, "i"] if operator == "Gather" else ["x", name]
+    nodes.append(helper.make_node(operator, inputs, ["y"]))
+    entry = ("i", TensorProto.INT64) if operator == "Gather" else ("x", TensorProto.FLOAT)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(*entry, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(values, "T")],
+    )
+    return as_ir(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
+
+
+@pytest.mark.parametrize(
+    ("values", "operator", "reason"),
+    [
+        (rotary(), "Gather", "is a table of sinusoids, not learned"),
+        (stft(), "Conv", "is a table of sinusoids, not learned"),
+        (mel(), "MatMul", "is a filter bank, not learned"),
+        (causal_mask(-np.inf), "Add", "is not read as a weight"),
+        (rotary(), "Mul", "is not read as a weight"),
+        (learned("gaussian").astype(np.float32), "Add", "is not read as a weight"),
+    ],
+)
+def test_what_is_left_alone_and_why(values, operator, reason):
+    model = model_reading(values, operator)
+    assert find_weights(model) == ()
+    (skipped,) = skipped_weights(model)
+    assert reason in skipped.reason
+    assert skipped.shape == values.shape
+
+
+def test_a_learned_position_embedding_is_a_weight_where_it_is_looked_up():
+    positions = learned("smooth positions").astype(np.float32)
+    assert [weight.name for weight in find_weights(model_reading(positions, "Gather"))] == ["T"]
+    assert find_weights(model_reading(positions, "Add")) == ()
+
+
+def test_weights_are_found_behind_operators_that_move_values():
+    values = learned("gaussian").astype(np.float16)
+    (weight,) = find_weights(model_reading(values, "MatMul", through=("Identity", "Transpose", "Cast")))
+    assert (weight.name, weight.operators, weight.values.dtype) == ("T", ("MatMul",), np.float16)
+    assert find_weights(model_reading(values, "MatMul", through=("Relu",))) == ()

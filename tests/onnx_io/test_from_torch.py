@@ -1,0 +1,113 @@
+"""Torch modules become dense ONNX models that compute the same, with their parameters under their own names."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.from_torch import evaluating, from_torch
+from sws_compress.ort.session import session
+from tests.models import Mlp, make
+
+
+def initialisers(model: ir.Model) -> dict[str, np.ndarray]:
+    return {str(name): value.const_value.numpy() for name, value in model.graph.initializers.items()}
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "gru", "tied", "two"])
+def test_the_model_computes_what_the_module_computes(kind: str) -> None:
+    module, inputs = make(kind)
+    runtime = session(ir.to_proto(from_torch(module, inputs(3))).SerializeToString())
+    names = [value.name for value in runtime.get_inputs()]
+    for rows in (1, 2, 7):
+        feeds = inputs(rows)
+        with evaluating(module), torch.no_grad():
+            wanted = module(*feeds)
+        actual = runtime.run(None, {name: value.numpy() for name, value in zip(names, feeds, strict=True)})
+        for left, right in zip(actual, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
+            np.testing.assert_allclose(left, right.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_parameters_keep_names_and_bits() -> None:
+    module, inputs = make("cnn")
+    stored = initialisers(from_torch(module, inputs(2)))
+    for name, parameter in module.named_parameters():
+        assert stored[name].tobytes() == parameter.detach().numpy().tobytes(), name
+
+
+def test_outputs_have_names_of_their_own() -> None:
+    for kind, names in (("mlp", ["output"]), ("two", ["output_0", "output_1"])):
+        module, inputs = make(kind)
+        assert [value.name for value in from_torch(module, inputs(2)).graph.outputs] == names
+
+
+def test_recurrent_weights_in_the_order_of_onnx_carry_the_parameter_s_name() -> None:
+    """ONNX wants the gates as i, o, f, g, torch has i, f, g, o: folded, not left to the runtime."""
+    module, inputs = make("lstm")
+    model = from_torch(module, inputs(2))
+    stored = initialisers(model)
+    i, f, g, o = module.cell.weight_hh_l0.detach().numpy().reshape(4, 20, 20)
+    np.testing.assert_array_equal(stored["cell.weight_hh_l0"].reshape(4, 20, 20), [i, o, f, g])
+    assert stored["cell.weight_ih_l0"].size == module.cell.weight_ih_l0.numel()
+    (lstm,) = [node for node in model.graph if node.op_type == "LSTM"]
+    assert all(value.is_initializer() for value in lstm.inputs[1:4])
+
+
+def test_tied_table_is_stored_once() -> None:
+    module, inputs = make("tied")
+    stored = initialisers(from_torch(module, inputs(2)))
+    assert sum(array.size == 3200 for array in stored.values()) == 1
+
+
+def test_modes_come_back_part_by_part() -> None:
+    module, inputs = make("cnn")
+    module.norm1.eval()
+    before = [part.training for part in module.modules()]
+    from_torch(module, inputs(2))
+    assert [part.training for part in module.modules()] == before
+    assert True in before
+    assert False in before
+
+
+def test_the_exporter_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    module, inputs = make("mlp")
+    level = logging.root.manager.disable
+    from_torch(module, inputs(2))
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert logging.root.manager.disable == level
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "reason"),
+    [
+        (Branch(), (torch.ones(2, 3),), "data-dependent"),
+        (Mlp(), (torch.ones(2, 3),), "20"),  # the shapes that do not match
+        (Mlp(), (), "missing a required argument: 'x'"),
+    ],
+)
+def test_what_torch_refuses_is_told_in_one_line(module: nn.Module, inputs: tuple[Tensor, ...], reason: str) -> None:
+    with pytest.raises(ModelError, match=reason) as error:
+        from_torch(module, inputs)
+    assert "\n" not in str(error.value)
+    assert str(error.value).startswith(f"{type(module).__name__} must be exportable by torch.onnx.export, got '")
+
+
+def test_flattening_needs_no_shapes() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 4 * 4, 3))
+    model = from_torch(module, (torch.rand(2, 1, 6, 6),))
+    assert [node.op_type for node in model.graph] == ["Conv", "Flatten", "Gemm"]
+    runtime = session(ir.to_proto(model).SerializeToString())
+    (logits,) = runtime.run(None, {runtime.get_inputs()[0].name: np.zeros((5, 1, 6, 6), np.float32)})
+    assert logits.shape == (5, 3)

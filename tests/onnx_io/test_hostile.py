@@ -1,0 +1,314 @@
+"""Files made to hurt: one clear line each, nothing written, no crash, bounded memory."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sws_compress.errors import ModelError, VerificationError
+from sws_compress.onnx_io.analyse.weights import find_weights
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.packing.pack import find_palettes, pack
+from sws_compress.pipelines.expand import expand_model
+from sws_compress.pipelines.inspect import inspect_model
+from tests.onnx_io.models import as_ir, few_values, matmul_model
+from tests.onnx_io.test_lift import in_branches, in_functions
+
+WEIGHTS = few_values((64, 64), [0, 1, 2], [8, 1, 1])
+TERABYTES = [1 << 20, 1 << 22]
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A folder with a model whose weight lies in w.bin, and a secret beside the folder."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    onnx.save(
+        matmul_model(WEIGHTS), folder / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    (tmp_path / "secret.bin").write_bytes(bytes(WEIGHTS.nbytes))
+    return folder
+
+
+def refused(path):
+    """The message; it is one line in the form of all, and nothing was written or read into memory for it."""
+    before = sorted(os.listdir(path.parent)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelError) as caught:
+        find_weights(read_model(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert " must " in message
+    assert ", got " in message
+    assert len(message) < 1000
+    assert sorted(os.listdir(path.parent)) == before[0]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before[1] + 200_000  # KiB
+    return message
+
+
+def saved(model, tmp_path):
+    (tmp_path / "net.onnx").write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return tmp_path / "net.onnx"
+
+
+def with_external(home, **fields):
+    model = onnx.load(home / "net.onnx", load_external_data=False)
+    tensor = model.graph.initializer[0]
+    known = {entry.key: entry.value for entry in tensor.external_data} | fields
+    del tensor.external_data[:]
+    for key, value in known.items():
+        if value is not None:
+            tensor.external_data.add(key=key, value=str(value))
+    return saved(model, home)
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["../secret.bin", "/etc/passwd", "", ".", "..", "sub/../../secret.bin", "link.bin", "folder/secret.bin", "w\0.bin",
+     "x" * 5000, "circle"],
+)  # fmt: skip
+def test_external_data_out_of_the_folder(home, location):
+    (home / "link.bin").symlink_to(home.parent / "secret.bin")
+    (home / "folder").symlink_to(home.parent)
+    (home / "circle").symlink_to(home / "circle")
+    assert "model's folder" in refused(with_external(home, location=location))
+
+
+def test_external_data_by_links_within_the_folder_is_read(home):
+    (home / "link.bin").symlink_to(home / "w.bin")
+    (weight,) = find_weights(read_model(with_external(home, location="w.bin", checksum="0")))
+    assert weight.values.tobytes() == WEIGHTS.tobytes()
+
+
+def test_hard_links_pipes_and_folders_are_no_external_data(home):
+    os.link(home.parent / "secret.bin", home / "hard.bin")
+    assert "hard link" in refused(with_external(home, location="hard.bin"))
+    os.mkfifo(home / "pipe")
+    assert "must exist" in refused(with_external(home, location="pipe"))
+    (home / "sub").mkdir()
+    assert "must exist" in refused(with_external(home, location="sub"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"offset": -4}, "number >= 0, got '-4'"),
+        ({"offset": "ten"}, "number >= 0"),
+        ({"offset": "9" * 400}, "number >= 0"),
+        ({"length": 4}, "must hold 16384 bytes, got 4"),
+        ({"length": 1 << 60}, "must hold 16384 bytes"),
+        ({"offset": 8}, "must end within the"),
+        ({"offset": 1 << 62}, "must end within the"),
+        ({"offset": 1 << 62, "length": None}, "must end within the"),
+    ],
+)
+def test_external_offsets_and_lengths(home, fields, message):
+    assert message in refused(with_external(home, **fields))
+
+
+def test_external_data_that_is_cut_off(home):
+    data = (home / "w.bin").read_bytes()
+    (home / "w.bin").write_bytes(data[:-1])
+    assert "must end within the" in refused(home / "net.onnx")
+
+
+def test_external_data_of_constants_is_checked_and_read(home):
+    model = onnx.load(home / "net.onnx", load_external_data=False)
+    tensor = model.graph.initializer[0]
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["W"], value=tensor))
+    del model.graph.initializer[:]
+    (weight,) = find_weights(read_model(saved(model, home)))
+    assert weight.values.tobytes() == WEIGHTS.tobytes()
+    next(entry for entry in model.graph.node[0].attribute[0].t.external_data).value = "../secret.bin"
+    assert "model's folder" in refused(saved(model, home))
+
+
+@pytest.mark.parametrize("dims", [TERABYTES, [1 << 62, 1 << 62, 1 << 62], [3, 3], [-1, 4096], [-64, -64]])
+@pytest.mark.parametrize("where", ["initializer", "constant", "branch", "function", "external", "typed"])
+def test_shapes_that_the_data_does_not_fill(tmp_path, dims, where):
+    if where == "branch":
+        model = in_branches()
+        tensor = model.graph.node[0].attribute[0].g.initializer or model.graph.node[0].attribute[1].g.initializer
+        tensor = tensor[0]
+    elif where == "function":
+        model = in_functions()
+        tensor = model.functions[0].node[0].attribute[0].t
+    else:
+        model = matmul_model(WEIGHTS)
+        tensor = model.graph.initializer[0]
+        if where == "constant":
+            model.graph.node.insert(0, helper.make_node("Constant", [], ["W"], value=tensor))
+            del model.graph.initializer[:]
+            tensor = model.graph.node[0].attribute[0].t
+        if where == "typed":
+            tensor.ClearField("raw_data")
+            tensor.float_data.extend(WEIGHTS.reshape(-1).tolist())
+        if where == "external":
+            (tmp_path / "w.bin").write_bytes(tensor.raw_data)
+            tensor.ClearField("raw_data")
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value="w.bin")
+    del tensor.dims[:]
+    tensor.dims.extend(dims)
+    path = saved(model, tmp_path)
+    if where == "external" and dims == [3, 3]:
+        return  # a part of the file is its right
+    message = refused(path)
+    assert "must hold" in message or "must not be negative" in message or "must end within" in message
+
+
+@pytest.mark.parametrize("size", [0, 1, WEIGHTS.nbytes - 1, WEIGHTS.nbytes + 1])
+def test_raw_data_of_the_wrong_length(tmp_path, size):
+    model = matmul_model(WEIGHTS)
+    model.graph.initializer[0].raw_data = bytes(size)
+    assert f"must hold {WEIGHTS.nbytes} bytes, got {size}" in refused(saved(model, tmp_path))
+
+
+@pytest.mark.parametrize("number", [0, 99, -1, 1 << 30])
+def test_types_that_do_not_exist(tmp_path, number):
+    model = matmul_model(WEIGHTS)
+    model.graph.initializer[0].data_type = number
+    refused(saved(model, tmp_path))
+
+
+def test_every_type_that_exists_is_measured_right(tmp_path):
+    """Tensors written by onnx itself are never refused."""
+    tensors = []
+    for name, number in TensorProto.DataType.items():
+        if name in ("UNDEFINED", "STRING") or number not in set(ir.DataType):  # an older onnx-ir knows fewer
+            continue
+        for raw in (True, False):
+            dtype = helper.tensor_dtype_to_np_dtype(number)
+            values = np.ones((3, 5), dtype)
+            tensor = numpy_helper.from_array(values, f"{name}.{raw}")
+            if not raw:
+                try:
+                    tensor = helper.make_tensor(f"{name}.{raw}", number, (3, 5), values.reshape(-1).tolist())
+                except (TypeError, ValueError):  # NumPy cannot make lists of some
+                    continue
+            tensors.append(tensor)
+    tensors.append(helper.make_tensor("text", TensorProto.STRING, (2,), [b"a", b"b"]))
+    tensors.append(numpy_helper.from_array(np.zeros((0, 4), np.float32), "empty"))
+    model = matmul_model(WEIGHTS)
+    model.graph.initializer.extend(tensors)
+    model.ir_version, model.opset_import[0].version = onnx.IR_VERSION, 21
+    read_model(saved(model, tmp_path))
+
+
+def test_zero_size_tensors(tmp_path):
+    model = matmul_model(np.zeros((0, 5), np.float32))
+    assert find_weights(read_model(saved(model, tmp_path)), smallest=0) == ()
+    model.graph.initializer[0].raw_data = b"1234"
+    assert "must hold 0 bytes" in refused(saved(model, tmp_path))
+
+
+def test_duplicate_names(tmp_path):
+    model = matmul_model(WEIGHTS)
+    model.graph.initializer.append(model.graph.initializer[0])
+    assert "unique" in refused(saved(model, tmp_path))
+    model = matmul_model(WEIGHTS)
+    model.graph.node.append(model.graph.node[0])
+    refused(saved(model, tmp_path))
+    model = in_functions()
+    model.functions.append(model.functions[0])
+    refused(saved(model, tmp_path))
+
+
+def test_functions_that_call_themselves(tmp_path):
+    model = in_functions()
+    opsets = model.functions[0].opset_import
+    for entry in model.functions:
+        del entry.opset_import[:]
+        entry.opset_import.extend([helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)])
+    inner = next(entry for entry in model.functions if entry.name == "Inner")
+    inner.node.append(helper.make_node("Outer", ["b"], ["c"], domain="mine"))
+    assert opsets
+    assert "functions must not call themselves" in refused(saved(model, tmp_path))
+    inner.node[-1].op_type = "Inner"
+    assert "functions must not call themselves" in refused(saved(model, tmp_path))
+
+
+def test_calls_with_more_inputs_than_the_function_has(tmp_path):
+    model = in_functions()
+    model.graph.node[0].input.append("x")
+    assert "must have at most 1 inputs and 1 outputs, got 2 and 1" in refused(saved(model, tmp_path))
+
+
+def test_functions_that_read_what_nobody_makes(tmp_path):
+    model = in_functions()
+    model.functions[0].node[-1].input[0] = "x"
+    assert "must define what its nodes read, got 'x'" in refused(saved(model, tmp_path))
+
+
+def test_names_that_are_no_text(tmp_path):
+    data = matmul_model(WEIGHTS).SerializeToString()
+    assert "must be text" in refused(saved(data.replace(b"the matmul", b"the \xff\xfe\xfdmul"), tmp_path))
+
+
+def test_compressed_files_whose_decoders_fail(tmp_path):
+    model = as_ir(matmul_model(few_values((64, 64), np.arange(16), np.ones(16))))
+    broken = onnx.load_from_string(pack(model, find_palettes(model)).data)
+    tensor = next(tensor for tensor in broken.graph.initializer if tensor.data_type == TensorProto.UINT8)
+    tensor.dims[0] -= 1
+    tensor.raw_data = tensor.raw_data[: int(np.prod(tensor.dims))]
+    for work in (inspect_model, expand_model):
+        with pytest.raises(VerificationError, match="decode nodes must run"):
+            work(broken.SerializeToString())
+
+
+def test_graphs_in_a_circle(tmp_path):
+    model = matmul_model(WEIGHTS)
+    model.graph.node.insert(0, helper.make_node("MatMul", ["y", "W"], ["x2"]))
+    model.graph.node[1].input[0] = "x2"
+    assert "ONNX checker" in refused(saved(model, tmp_path))
+
+
+@pytest.mark.parametrize("depth", [20, 60, 3000])
+def test_bodies_in_bodies(tmp_path, depth):
+    """Deeper than parsers go, written byte by byte."""
+    model = matmul_model(WEIGHTS)
+    node = helper.make_node("Identity", ["x"], ["t"]).SerializeToString()
+    output = helper.make_tensor_value_info("t", TensorProto.FLOAT, None).SerializeToString()
+    for _ in range(depth):
+        graph = field(1, node) + field(2, b"g") + field(12, output)
+        branches = b"".join(
+            field(5, field(1, name) + field(6, graph) + b"\xa0\x01\x05")
+            for name in (b"then_branch", b"else_branch")[:1]
+        )
+        node = field(1, b"c") + field(2, b"t") + field(4, b"If") + branches
+    data = model.SerializeToString()
+    path = saved(data + field(7, field(1, node)), tmp_path)
+    with pytest.raises(ModelError):
+        read_model(path)
+
+
+def field(number, data):
+    length, size = bytearray(), len(data)
+    while size > 127:
+        length.append(size & 127 | 128)
+        size >>= 7
+    return bytes([number << 3 | 2, *length, size]) + data
+
+
+def test_sparse_initializers_are_refused_not_lost(tmp_path):
+    model = matmul_model(WEIGHTS)
+    values = helper.make_tensor("S", TensorProto.FLOAT, [1], [2.0])
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [3])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [1 << 40]))
+    assert "must be dense" in refused(saved(model, tmp_path))
+
+
+def test_devices_and_pipes_are_no_models(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "ordinary file" in refused(tmp_path / "pipe.onnx")
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 100, 2000, 15000])
+def test_truncated_files(tmp_path, size):
+    data = matmul_model(WEIGHTS).SerializeToString()
+    refused(saved(data[:size], tmp_path))

@@ -1,0 +1,204 @@
+"""Bad files: one line that names the thing, the rule, the value and the cure."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.analyse.weights import find_weights, skipped_weights
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.write import rewrite
+from sws_compress.ort.compare import compare_outputs
+from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model
+
+WEIGHTS = few_values((64, 64), [0, 1, 2], [8, 1, 1])
+
+
+def refused(path):
+    with pytest.raises(ModelError) as caught:
+        read_model(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert " must " in message
+    assert ", got " in message
+    assert ": " in message
+    return message
+
+
+def test_a_sound_model_is_read(tmp_path):
+    onnx.save(lenet(), tmp_path / "net.onnx")
+    model = read_model(tmp_path / "net.onnx")
+    assert len(model.graph.initializers) == 6
+
+
+def test_missing_file_directory_and_other_formats(tmp_path):
+    assert "must be readable" in refused(tmp_path / "none.onnx")
+    assert "a directory" in refused(tmp_path)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    assert "without version or graph" in refused(tmp_path / "empty.onnx")
+    (tmp_path / "text.onnx").write_bytes(b"this is not a model\n" * 10)
+    assert "must be an ONNX file" in refused(tmp_path / "text.onnx")
+    np.save(tmp_path / "array.npy", WEIGHTS)
+    assert "must be an ONNX file" in refused(tmp_path / "array.npy")
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.99])
+def test_truncated_files(tmp_path, share):
+    data = lenet().SerializeToString()
+    (tmp_path / "cut.onnx").write_bytes(data[: int(len(data) * share)])
+    refused(tmp_path / "cut.onnx")
+
+
+def test_flipped_bytes_never_cause_a_traceback(tmp_path):
+    data = bytearray(matmul_model(few_values((8, 8), [0, 1], [1, 1])).SerializeToString())
+    random = np.random.default_rng(0)
+    path = tmp_path / "flipped.onnx"
+    for _ in range(300):
+        broken = bytearray(data)
+        for index in random.integers(0, len(data), 3):
+            broken[index] = random.integers(0, 256)
+        path.write_bytes(broken)
+        with contextlib.suppress(ModelError):  # any other error fails the test
+            read_model(path)
+
+
+def test_an_empty_graph(tmp_path):
+    model = matmul_model(WEIGHTS)
+    del model.graph.node[:]
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "an empty graph" in refused(tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize("opset", [9, 12, 13])
+def test_older_opsets_are_converted(tmp_path, opset):
+    model = matmul_model(WEIGHTS, opset=opset)
+    original = model.SerializeToString()
+    onnx.save(model, tmp_path / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    read = read_model(tmp_path / "net.onnx")
+    assert read.opset_imports[""] == 13
+    (weight,) = find_weights(read)
+    assert weight.values.tobytes() == WEIGHTS.tobytes()
+    (difference,) = compare_outputs(original, rewrite.write(read))
+    assert difference.largest_absolute == 0
+
+
+def test_conversion_handles_changed_operators(tmp_path):
+    """Softmax changed its meaning in version 13; Squeeze took its axes as an attribute before."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["b"]),
+        helper.make_node("Unsqueeze", ["b"], ["c"], axes=[0]),
+        helper.make_node("Squeeze", ["c"], ["y"], axes=[0]),
+    ]
+    model = matmul_model(WEIGHTS, opset=11)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, tmp_path / "net.onnx")
+    (difference,) = compare_outputs(model.SerializeToString(), rewrite.write(read_model(tmp_path / "net.onnx")))
+    assert difference.largest_relative < 1e-6
+
+
+def test_opsets_that_cannot_be_converted_or_are_unknown(tmp_path):
+    model = matmul_model(WEIGHTS, opset=12)
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Unheard", "somebody"
+    model.opset_import.add(domain="somebody", version=1)
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "opset of" in refused(tmp_path / "net.onnx")
+    model.opset_import[0].version = 999
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "install a newer onnx" in refused(tmp_path / "net.onnx")
+    del model.opset_import[:]
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "one opset of the default domain, got none" in refused(tmp_path / "net.onnx")
+    model = matmul_model(WEIGHTS)
+    model.ir_version = 99
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "IR version" in refused(tmp_path / "net.onnx")
+
+
+def test_the_default_domain_by_its_long_name(tmp_path):
+    model = matmul_model(WEIGHTS)
+    model.opset_import[0].domain = model.graph.node[0].domain = "ai.onnx"
+    onnx.save(model, tmp_path / "net.onnx")
+    read = read_model(tmp_path / "net.onnx")
+    assert read.opset_imports == {"": 18}
+    assert [weight.name for weight in find_weights(read)] == ["W"]
+
+
+def test_weights_are_inputs_in_old_files(tmp_path):
+    model = matmul_model(WEIGHTS, opset=13)
+    model.ir_version = 3
+    model.graph.input.append(helper.make_tensor_value_info("W", onnx.TensorProto.FLOAT, WEIGHTS.shape))
+    onnx.save(model, tmp_path / "net.onnx")
+    read = read_model(tmp_path / "net.onnx")
+    assert [value.name for value in read.graph.inputs] == ["x"]
+    assert [weight.name for weight in find_weights(read)] == ["W"]
+
+
+def test_a_graph_that_the_checker_refuses(tmp_path):
+    model = matmul_model(WEIGHTS)
+    model.graph.node[0].input[1] = "nothing"
+    onnx.save(model, tmp_path / "net.onnx")
+    assert "ONNX checker" in refused(tmp_path / "net.onnx")
+
+
+def test_external_data_beside_the_model_is_read_and_elsewhere_refused(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    onnx.save(
+        matmul_model(WEIGHTS), folder / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    (weight,) = find_weights(read_model(folder / "net.onnx"))
+    assert weight.values.tobytes() == WEIGHTS.tobytes()
+    (folder / "w.bin").rename(tmp_path / "w.bin")
+    assert "must exist" in refused(folder / "net.onnx")
+    model = onnx.load(folder / "net.onnx", load_external_data=False)
+    for location in ("../w.bin", str(tmp_path / "w.bin")):
+        model.graph.initializer[0].external_data[0].value = location
+        (folder / "net.onnx").write_bytes(model.SerializeToString())
+        assert "model's folder" in refused(folder / "net.onnx")
+
+
+def test_weights_that_are_found_and_those_that_are_not():
+    model = as_ir(lenet())
+    assert [(weight.name, weight.shape) for weight in find_weights(model)] == [
+        ("0.weight", (300, 784)),
+        ("2.weight", (100, 300)),
+    ]
+    reasons = {entry.name: entry.reason for entry in skipped_weights(model)}
+    assert reasons["4.weight"] == "has 1000 elements, fewer than 1024"
+    assert reasons["0.bias"] == "is not read as a weight by Gemm"
+    assert [weight.name for weight in find_weights(model, smallest=1000)] == ["0.weight", "2.weight", "4.weight"]
+
+
+def test_weights_shared_by_two_nodes_are_found_once():
+    model = matmul_model(WEIGHTS)
+    model.graph.node.insert(0, helper.make_node("MatMul", ["W", "W"], ["V"]))
+    model.graph.node[1].input[1] = "V"
+    (weight,) = find_weights(as_ir(model))
+    assert (weight.name, weight.operators) == ("W", ("MatMul",))
+
+
+def test_weights_of_other_operators_and_types_are_left_out():
+    model = matmul_model(WEIGHTS)
+    model.graph.node[0].op_type = "Add"
+    assert find_weights(as_ir(model)) == ()
+    assert "is not read as a weight by" in skipped_weights(as_ir(model))[0].reason
+    half = matmul_model(WEIGHTS.astype(np.float16))
+    assert find_weights(as_ir(half))[0].values.dtype == np.float16
+    only = {"types": (ir.DataType.FLOAT,)}
+    assert find_weights(as_ir(half), **only) == ()
+    assert skipped_weights(as_ir(half), **only)[0].reason == "is float16, not float"
+
+
+def test_nan_and_infinity_name_their_tensor():
+    weights = WEIGHTS.copy()
+    weights[0, 0], weights[3, 1] = np.nan, -np.inf
+    with pytest.raises(ModelError, match="weights of W must be finite, got 2 NaN or infinite of 4096"):
+        find_weights(as_ir(matmul_model(weights)))

@@ -1,0 +1,51 @@
+"""A converted model is compared with its file before anything is made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from sws_compress.api import compress
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.ort.conversion import check_conversion
+from tests.onnx_io.models import matmul_model
+
+WEIGHTS = np.random.default_rng(0).normal(0.1, 1, (48, 40)).astype(np.float32)
+
+
+def test_a_sound_conversion_passes_and_new_models_are_not_compared(tmp_path, monkeypatch):
+    onnx.save(matmul_model(WEIGHTS, opset=12), tmp_path / "old.onnx")
+    check_conversion(tmp_path / "old.onnx", read_model(tmp_path / "old.onnx"))
+    onnx.save(matmul_model(WEIGHTS), tmp_path / "new.onnx")
+    model = read_model(tmp_path / "new.onnx")
+    monkeypatch.setattr("sws_compress.ort.conversion.compare_outputs", pytest.fail)
+    check_conversion(tmp_path / "new.onnx", model)
+
+
+def test_a_wrong_conversion_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
+    onnx.save(matmul_model(WEIGHTS, opset=12), tmp_path / "net.onnx")
+    wrong = matmul_model(WEIGHTS * 2, opset=13)
+    monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: wrong)
+    with pytest.raises(ModelError, match=r"opset of .* got 12 and outputs that differ by"):
+        check_conversion(tmp_path / "net.onnx", read_model(tmp_path / "net.onnx"))
+    with pytest.raises(ModelError, match="outputs that differ by"):
+        compress(tmp_path / "net.onnx", tmp_path / "small.onnx")
+    assert not (tmp_path / "small.onnx").exists()
+
+
+def test_versions_that_do_not_run_cannot_be_compared(tmp_path):
+    """A Reshape to a fixed size runs on no other batch than that."""
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "m"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([7, 48]), "shape"), numpy_helper.from_array(WEIGHTS, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7), tmp_path / "n.onnx")
+    with pytest.raises(ModelError, match="two versions that cannot be compared"):
+        check_conversion(tmp_path / "n.onnx", read_model(tmp_path / "n.onnx"))

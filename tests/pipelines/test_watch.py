@@ -1,0 +1,100 @@
+"""A run can be watched: a line for the bar, a log that resumption continues, an animation."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import cross_entropy
+
+import sws_compress as sws
+from sws_compress.pipelines.watch import description
+from sws_compress.train.loop import Progress
+from sws_compress.train.schedule import Stage
+from tests.models import Mlp, write_mlp
+from tests.test_api import batches
+
+STEPS = 24
+
+
+def run(tmp_path: Path, **options: Any) -> None:
+    settings = {"train": batches(), "loss": cross_entropy, "components": 4, "ratio": 4, "epochs": 4, **options}
+    torch.manual_seed(0)
+    sws.compress(Mlp(), tmp_path / "small.onnx", **settings)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def kill(description: str, done: int, total: int) -> None:
+    if done == 21:
+        raise KeyboardInterrupt
+
+
+def test_log_function_and_animation_tell_of_the_run(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    run(tmp_path, log=seen.append, frames=tmp_path / "weights.gif", evaluate=lambda network: 90.0)
+    assert [progress.step for progress in seen] == [1, 10, 20, STEPS]
+    assert seen[0].ratio is None
+    assert seen[-1].ratio is not None
+    assert seen[-1].metric == 90.0
+    assert seen[-1].projected_bytes is not None
+    with Image.open(tmp_path / "weights.gif") as picture:
+        assert picture.n_frames == STEPS + 1  # type: ignore[attr-defined]
+
+    run(tmp_path, log=tmp_path / "run.csv", evaluate=lambda network: 90.0)
+    rows = read(tmp_path / "run.csv")
+    assert [int(row["step"]) for row in rows] == [1, 10, 20, STEPS]
+    assert [float(row["loss"]) for row in rows] == [progress.loss for progress in seen]
+    assert [row["stage"] for row in rows] == [progress.stage.value for progress in seen]
+    assert rows[-1]["projected_bytes"] == str(seen[-1].projected_bytes)
+
+
+def test_killed_and_resumed_run_leaves_the_log_of_a_whole_one(tmp_path: Path) -> None:
+    run(tmp_path, log=tmp_path / "whole.csv", state=tmp_path / "whole.state")
+    log, state = tmp_path / "run.csv", tmp_path / "run.state"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, log=log, state=state, on_progress=kill)
+    assert [int(row["step"]) for row in read(log)] == [1, 10, 20]  # of which 20 is done again, from 18 on
+    run(tmp_path, log=log, state=state)
+    assert log.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"log": "run.txt"}, r"log must end in \.csv or \.jsonl, or be a folder"),
+        ({"log": "none/run.csv"}, "log folder .* must exist"),
+        ({"log": "other.csv"}, "must be the log of a training run"),
+        ({"frames": "weights.mp4"}, r"frames must end in \.gif"),
+        ({"frames": "none/weights.gif"}, "frames folder .* must exist"),
+        ({"log": "run.csv", "train": None, "loss": None}, "log must be left out without train"),
+    ],
+)
+def test_wrong_places_are_found_before_the_run(
+    options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.csv").write_text("day,price\n1,2\n")
+    with pytest.raises(sws.SwsError, match=message) as error:
+        run(tmp_path, on_progress=lambda *_: pytest.fail("trained"), **options)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]
+
+
+def test_onnx_files_are_not_trained(tmp_path: Path) -> None:
+    with pytest.raises(sws.ArgumentError, match="log must be left out for an ONNX file"):
+        sws.compress(write_mlp(tmp_path / "model.onnx"), tmp_path / "small.onnx", log=tmp_path / "run.csv")
+
+
+def test_line_for_the_bar() -> None:
+    soft = Progress(5, 100, Stage.SOFT, 0.25, None, None)
+    assert description(soft) == "soft  loss 0.250"
+    hard = Progress(50, 100, Stage.HARD, 0.25, 1e4, 190.46, 98.512, 5601, 0.1)
+    assert description(hard) == "hard  loss 0.250  metric 98.51  5,601 bytes  190.5x"
