@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sws_compress.entropy import entropy_bits
+
 _SECTIONS, _SECTIONINGS = 32, 8
 """The multiplier is found to 2^-40 of where it may lie."""
 
@@ -84,8 +86,7 @@ def few_lengths(counts: npt.NDArray[np.integer], longest_first: int, near: float
     The shortest is at most ``longest_first``. Of the codes tried the one in which fewest symbols are longer than each
     of its lengths, taken together, those longer than the shortest counted half as much again: they are kept apart.
     """
-    occurring = counts[counts > 0]
-    bits = float(-(occurring * np.log2(occurring / occurring.sum())).sum())
+    bits = entropy_bits(counts)
     optimal = code_lengths(counts)
     shortest = int(optimal[optimal > 0].min())
     best: tuple[float, npt.NDArray[np.int64]] | None = None

@@ -14,7 +14,7 @@ from sws_compress.codec.encodings.rows import RowCode, encode_rows
 from sws_compress.codec.load_cost import LoadCost, default_limit, load_cost
 from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.onnx_io.analyse.embeddings import SMALLEST_TABLE, Embedding, find_embeddings
+from sws_compress.onnx_io.analyse.embeddings import Embedding, find_embeddings
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.mapped import forget
@@ -22,9 +22,7 @@ from sws_compress.onnx_io.write import rewrite
 from sws_compress.packing.search import Plan, best_plan, emit
 from sws_compress.packing.streams import Stream, stream_plans
 from sws_compress.quantize.palette import Palette, palette_of
-
-_SMALLEST_VECTOR = 8
-"""Elements from which a vector is looked at: by itself it would not pay, in one stream with others it may."""
+from sws_compress.thresholds import SMALLEST_EXACT_TENSOR, SMALLEST_EXACT_VECTOR, SMALLEST_PACKED_TABLE
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,9 @@ class PackedModel:
     notes: tuple[str, ...] = ()
 
 
-def find_palettes(model: ir.Model, *, smallest: int = 64, besides: Collection[str] = ()) -> Mapping[str, Palette]:
+def find_palettes(
+    model: ir.Model, *, smallest: int = SMALLEST_EXACT_TENSOR, besides: Collection[str] = ()
+) -> Mapping[str, Palette]:
     """Palettes of the floating-point initialisers of ``smallest`` elements or more (of vectors, also smaller ones) with
     at most 256 distinct values.
 
@@ -68,7 +68,7 @@ def find_palettes(model: ir.Model, *, smallest: int = 64, besides: Collection[st
         tensor = value.const_value
         if name in besides or tensor is None:
             continue
-        if tensor.size < (smallest if len(tensor.shape) != 1 else min(smallest, _SMALLEST_VECTOR)):
+        if tensor.size < (smallest if len(tensor.shape) != 1 else min(smallest, SMALLEST_EXACT_VECTOR)):
             continue
         if tensor.dtype not in FLOAT_TYPES or value.is_graph_output():
             continue
@@ -123,7 +123,7 @@ def row_code(embedding: Embedding, palette: Palette) -> RowCode | None:
 def embedding_notes(embeddings: Sequence[Embedding], coded: Collection[str]) -> Iterator[str]:
     """What is told to somebody who asked for embeddings that stay packed."""
     if not embeddings:
-        yield f"no embedding stays packed: no table of {SMALLEST_TABLE:,} elements or more is looked up by Gather"
+        yield f"no embedding stays packed: Gather reads no table of {SMALLEST_PACKED_TABLE:,} elements or more"
     for embedding in embeddings:
         if embedding.hindrance is not None:
             yield f"{embedding.name} does not stay packed: it {embedding.hindrance}, which needs it decoded as a whole"

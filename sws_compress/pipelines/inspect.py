@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.entropy import entropy_bits
 from sws_compress.onnx_io.analyse.weights import skipped_weights
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.decoders import decoder_parts, find_decoders, mark_of_proto, own_bytes
@@ -17,9 +18,7 @@ from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.ort.decode import measured_decoding
 from sws_compress.ort.session import Array
 from sws_compress.report.inspection import ModelParts, TensorRow
-
-_SMALLEST_ROW = 2
-"""Elements from which a constant is listed; single numbers belong to the graph."""
+from sws_compress.thresholds import SMALLEST_LISTED_TENSOR
 
 
 def inspect_model(data: bytes) -> ModelParts:
@@ -36,11 +35,11 @@ def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
     rows = []
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is not None and tensor.dtype in FLOAT_TYPES and tensor.size >= _SMALLEST_ROW:
+        if tensor is not None and tensor.dtype in FLOAT_TYPES and tensor.size >= SMALLEST_LISTED_TENSOR:
             own = framed(ir.to_proto(tensor).ByteSize())
             rows.append(_row(name, tensor.numpy(), "dense", own, total))
     graph = total - sum(row.file_bytes for row in rows)
-    return ModelParts(tuple(rows), total, 0, graph, None, skipped_weights(model, smallest=_SMALLEST_ROW))
+    return ModelParts(tuple(rows), total, 0, graph, None, skipped_weights(model, smallest=SMALLEST_LISTED_TENSOR))
 
 
 def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> ModelParts:
@@ -49,7 +48,9 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Mode
     dense = {
         tensor.name: framed(tensor.ByteSize())
         for tensor in proto.graph.initializer
-        if tensor.data_type in FLOAT_TYPES and math.prod(tensor.dims) >= _SMALLEST_ROW and tensor.name not in decoding
+        if tensor.data_type in FLOAT_TYPES
+        and math.prod(tensor.dims) >= SMALLEST_LISTED_TENSOR
+        and tensor.name not in decoding
     }
     unscaled = {name: part.unscaled for name, part in decoders.items() if part.unscaled is not None}
     values, measured = measured_decoding(data, dict.fromkeys([*decoders, *dense, *unscaled.values()]))
@@ -71,8 +72,7 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Mode
 
 def _row(name: str, values: Array, encoding: str, own: int, total: int, vector_length: int = 1) -> TensorRow:
     counts = _counts(values, vector_length)
-    shares = counts / max(counts.sum(), 1)
-    entropy = float(-(shares * np.log2(shares)).sum()) * counts.sum() / max(values.size, 1) + 0.0
+    entropy = entropy_bits(counts) / max(values.size, 1)
     zeros = float(np.count_nonzero(values == 0)) / max(values.size, 1)
     return TensorRow(name, values.shape, encoding, counts.size, zeros, entropy, own, own / total)
 

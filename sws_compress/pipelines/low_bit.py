@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.affine_weights import affine_weights, input_second_moments, weights_left_dense
@@ -29,10 +30,11 @@ from sws_compress.ort.executed import executed_columns
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.publish import refuse_no_gain
-from sws_compress.pipelines.source import SMALLEST_WEIGHT, checked_feeds, open_source, refuse_nothing_to_do
+from sws_compress.pipelines.source import checked_feeds, open_source, refuse_nothing_to_do
 from sws_compress.quantize.affine import BITS, AffinePalette, affine_cluster
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
+from sws_compress.thresholds import SMALLEST_WEIGHT
 
 EMBEDDING_BITS = 8
 """A look-up reads few rows, whatever their bits: the memory is what counts, and a quarter of it costs no accuracy. An
@@ -164,15 +166,14 @@ def affine_rows(packed: AffineModel) -> tuple[TensorRow, ...]:
     for tensor in packed.tensors:
         palette = packed.palettes[tensor.name]
         counts = np.bincount(palette.indices.reshape(-1), minlength=1 << palette.bits)
-        shares = counts[counts > 0] / counts.sum()
         rows.append(
             TensorRow(
                 name=tensor.name,
                 shape=tensor.shape,
                 encoding=tensor.encoding,
-                distinct_values=len(shares),
+                distinct_values=int(np.count_nonzero(counts)),
                 zeros=float(np.mean(palette.expand() == 0)),
-                entropy_bits=float(-(shares * np.log2(shares)).sum()),
+                entropy_bits=entropy_bits(counts) / palette.indices.size,
                 file_bytes=tensor.payload_bytes,
                 file_share=tensor.payload_bytes / len(packed.data),
             )

@@ -17,13 +17,10 @@ from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import external_files
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
+from sws_compress.thresholds import SMALLEST_WEIGHT
 
 OnProgress = Callable[[str, int, int], None]
 """Called as ``on_progress(description, done, total)``."""
-
-
-SMALLEST_WEIGHT = 256
-"""Elements below which a tensor is not clustered: its codebook would cost what it saves."""
 
 
 def silent(description: str, done: int, total: int) -> None:

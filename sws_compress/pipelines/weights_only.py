@@ -21,7 +21,6 @@ from sws_compress.ort.compare import compare_outputs
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.publish import PACKING, Packing, ship
 from sws_compress.pipelines.source import (
-    SMALLEST_WEIGHT,
     OnProgress,
     checked_feeds,
     open_source,
@@ -32,6 +31,7 @@ from sws_compress.pipelines.streamed import CodedWeights, Limits, data_files, sh
 from sws_compress.quantize.granularity import CodebookForm
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
+from sws_compress.thresholds import SMALLEST_WEIGHT
 
 if TYPE_CHECKING:
     from sws_compress.mixture.mixture import Mixture

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import AnyArray
 
@@ -146,9 +147,7 @@ class Palette:
     @property
     def entropy_bits(self) -> float:
         """Order-0 entropy of the indices, in bits per symbol (one symbol stands for d weights)."""
-        counts = self.counts
-        shares = counts[counts > 0] / max(self.indices.size, 1)
-        return float(-(shares * np.log2(shares)).sum()) + 0.0
+        return entropy_bits(self.counts) / max(self.indices.size, 1)
 
     @property
     def zeros(self) -> float:

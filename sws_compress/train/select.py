@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
+from sws_compress.thresholds import SMALLEST_WEIGHT
 from sws_compress.train.computed import originals, refuse_computed
 from sws_compress.train.ranks import ALONE, Ranks, local, refuse_flattened
 
@@ -139,7 +140,7 @@ def select_parameters(
     parameters: Selection | None = None,
     *,
     sharing: Sharing = Sharing.TENSOR,
-    smallest: int = 256,
+    smallest: int = SMALLEST_WEIGHT,
     ranks: Ranks = ALONE,
 ) -> tuple[ParameterGroup, ...]:
     """Groups of trainable float parameters, tied parameters once, in the order of ``model.named_parameters()``.

@@ -43,7 +43,7 @@ def test_versions_that_do_not_run_cannot_be_compared(tmp_path):
         nodes,
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "m"])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [7, 40])],
         [numpy_helper.from_array(np.array([7, 48]), "shape"), numpy_helper.from_array(WEIGHTS, "w")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7), tmp_path / "n.onnx")

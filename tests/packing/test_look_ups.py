@@ -148,7 +148,11 @@ TIED = [gather("T", "e"), helper.make_node("Transpose", ["T"], ["h"]), helper.ma
         ([gather("T", "y", axis=1)], 3, "is read by Gather along axis 1"),
         ([gather("T", "y", "P")], 2, "is read by Gather at constant positions"),
         ([helper.make_node("Identity", ["T"], ["i"]), gather("i", "y")], 3, "is read by Identity"),
-        ([helper.make_node("MatMul", ["T", "H"], ["y"])], 2, "no embedding stays packed: no table of 65,536 elements"),
+        (
+            [helper.make_node("MatMul", ["T", "H"], ["y"])],
+            2,
+            "no embedding stays packed: Gather reads no table of 65,536 elements",
+        ),
     ],
 )
 def test_tables_that_cannot_stay_packed_are_decoded_and_told(nodes, rank, told):

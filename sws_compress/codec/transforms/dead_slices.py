@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.interpreter import A, ArrayOps
+from sws_compress.entropy import entropy_bits
 
 _LEAST_SAVED_BYTES = 100
 """What masks must save by estimate: about the bytes of the nodes that undo them."""
@@ -80,9 +81,7 @@ def _subsets(axes: list[tuple[int, npt.NDArray[np.bool_]]]) -> Iterator[Masks]:
 
 
 def _coded_bytes(symbols: npt.NDArray[np.uint8]) -> float:
-    counts = np.bincount(symbols.reshape(-1)).astype(np.float64)
-    counts = counts[counts > 0]
-    return float(np.sum(counts * np.log2(symbols.size / counts))) / 8
+    return entropy_bits(np.bincount(symbols.reshape(-1))) / 8
 
 
 def numbered_masks(

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
+from sws_compress.thresholds import SMALLEST_LOW_BIT_WEIGHT
 
 
-def affine_weights(model: ir.Model, *, smallest: int = 1024) -> tuple[tuple[Weight, int], ...]:
+def affine_weights(model: ir.Model, *, smallest: int = SMALLEST_LOW_BIT_WEIGHT) -> tuple[tuple[Weight, int], ...]:
     """The weights that can stay in few bits, each with the axis along which blocks run.
 
     Rank 2, at least ``smallest`` elements, read by MatMul (as its second input), by a plain Gemm or by Gather along its
@@ -24,7 +25,7 @@ def _float32_weights(model: ir.Model, smallest: int) -> tuple[Weight, ...]:
     return find_weights(model, smallest=smallest, types=(ir.DataType.FLOAT,))
 
 
-def weights_left_dense(model: ir.Model, *, smallest: int = 1024) -> tuple[Skipped, ...]:
+def weights_left_dense(model: ir.Model, *, smallest: int = SMALLEST_LOW_BIT_WEIGHT) -> tuple[Skipped, ...]:
     """The weights that `affine_weights` leaves out, and why."""
     taken = {weight.name for weight, _ in affine_weights(model, smallest=smallest)}
     return tuple(

@@ -8,9 +8,7 @@ import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.weights import readers
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
-
-SMALLEST_TABLE = 1 << 16
-"""Elements from which a table is worth the work at every look-up: a quarter of a megabyte, decoded."""
+from sws_compress.thresholds import SMALLEST_PACKED_TABLE
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Embedding:
     hindrance: str | None
 
 
-def find_embeddings(model: ir.Model, *, smallest: int = SMALLEST_TABLE) -> tuple[Embedding, ...]:
+def find_embeddings(model: ir.Model, *, smallest: int = SMALLEST_PACKED_TABLE) -> tuple[Embedding, ...]:
     """The embeddings of at least ``smallest`` elements, in the order of the graph."""
     found = []
     for name, value in model.graph.initializers.items():

@@ -26,6 +26,7 @@ from sws_compress.onnx_io.analyse.computed_tables import table_kind
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.mapped import forget
+from sws_compress.thresholds import SMALLEST_WEIGHT
 
 WEIGHT_INPUTS: Mapping[str, Collection[int]] = {
     "Conv": (1,),
@@ -89,7 +90,7 @@ class Skipped:
 
 
 def find_weights(
-    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+    model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
 ) -> tuple[Weight, ...]:
     """Weights of one of ``types`` with at least ``smallest`` elements.
 
@@ -100,7 +101,7 @@ def find_weights(
 
 
 def each_weight(
-    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+    model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
 ) -> Iterator[Weight]:
     """`find_weights` one after the other: what was read of a weight in a file is let go of before the next."""
     refuse_compressed(model)
@@ -111,7 +112,7 @@ def each_weight(
 
 
 def skipped_weights(
-    model: ir.Model, *, smallest: int = 1024, types: Collection[ir.DataType] = FLOAT_TYPES
+    model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
 ) -> tuple[Skipped, ...]:
     """The floating-point initialisers that `find_weights` leaves out."""
     reasons = ((value, _reason_to_skip(value, model, smallest, types)) for value in model.graph.initializers.values())

@@ -19,11 +19,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.onnx_io.mapped import forget
-
-FROM_BODIES = 64
-"""Elements from which a floating-point tensor is taken out of a body or function. Smaller ones and integers stay:
-runtimes infer shapes in a body from what stands in it, and an input more costs every call its name."""
-
+from sws_compress.thresholds import SMALLEST_BODY_CONSTANT
 
 _SAMPLE = 1024
 """Elements that tell most different tensors apart before all are read."""
@@ -45,7 +41,7 @@ def lift_constants(model: ir.Model) -> None:
     names, initializers = _Names(bodies), _Initializers(model.graph)
     for graph in bodies:
         inner = graph is not model.graph
-        _lift(graph, names, initializers, smallest=FROM_BODIES if inner else 0, inner=inner)
+        _lift(graph, names, initializers, smallest=SMALLEST_BODY_CONSTANT if inner else 0, inner=inner)
     _pass_on(bodies, needed, names, initializers)
     _merge_equal(model.graph)
 
@@ -171,7 +167,7 @@ def _lift_from_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, _Inputs
         bodies = [function.graph, *function.subgraphs()]
         names, inputs = _Names(bodies), _Inputs(function)
         for graph in bodies:
-            _lift(graph, names, inputs, smallest=FROM_BODIES, inner=True)
+            _lift(graph, names, inputs, smallest=SMALLEST_BODY_CONSTANT, inner=True)
         _pass_on(bodies, needed, names, inputs)
         needed[function.identifier()] = inputs
     return needed

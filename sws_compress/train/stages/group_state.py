@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sws_compress.entropy import entropy_bits
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.train.ranks import ALONE, Ranks, rows_here
 from sws_compress.train.select import ParameterGroup
@@ -109,7 +110,7 @@ class GroupState:
 
     def coded_bits(self) -> float:
         """Order-0 entropy of the assignments plus the codebook entries in use, as of the last EM step."""
-        return hard.entropy_bits(self.occupancy) + CODEBOOK_ENTRY_BITS * int((self.occupancy > 0).sum())
+        return entropy_bits(self.occupancy.cpu().numpy()) + CODEBOOK_ENTRY_BITS * int((self.occupancy > 0).sum())
 
     def _counted_members(self) -> list[int]:
         """The members that statistics count on this rank."""

@@ -72,12 +72,6 @@ def expanded(codebook: torch.Tensor, assignment: torch.Tensor) -> torch.Tensor:
     return codebook.index_select(0, assignment.reshape(-1).int()).view(assignment.shape)
 
 
-def entropy_bits(occupancy: torch.Tensor) -> float:
-    """Order-0 entropy of all symbols together, in bits, from their counts (k,)."""
-    occupied = occupancy[occupancy > 0]
-    return float(-(occupied * torch.log2(occupied / occupied.sum())).sum())
-
-
 def best_merge(
     occupancy: torch.Tensor, mass: torch.Tensor, means: torch.Tensor, rate: float, entry_bits: float
 ) -> tuple[int, int] | None:
