@@ -21,19 +21,21 @@ from sws_compress.pipelines.fine_tuned import Wanted, arguments, compress_module
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.low_bit import LowBitRuntime, quantize_file
 from sws_compress.pipelines.publish import Embeddings, Packing, dense_onnx, packed_rows, ship_module
-from sws_compress.pipelines.watch import Log, OnProgress, watching
+from sws_compress.pipelines.watch import OnProgress, watching
 from sws_compress.pipelines.weights_only import compress_file
 from sws_compress.quantize.granularity import CodebookForm, ScalesOf
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult, Inspection, Verification
+from sws_compress.train.request import Log
 
 if TYPE_CHECKING:
     from torch import nn
 
     from sws_compress.train.distillation import Distillation
-    from sws_compress.train.loop import Loss
+    from sws_compress.train.request import Loss
     from sws_compress.train.schedule import Schedule
-    from sws_compress.train.select import Selection, Sharing
+    from sws_compress.train.select import Selection
+    from sws_compress.train.sharing import Sharing
 
 
 def compress(
@@ -167,7 +169,7 @@ def compress(
 
     from sws_compress.train.loop import FineTuning
     from sws_compress.train.schedule import Schedule
-    from sws_compress.train.select import Sharing
+    from sws_compress.train.sharing import Sharing
 
     if not isinstance(model, nn.Module):
         raise ArgumentError(

@@ -14,7 +14,7 @@ from sws_compress.demo.run import error_percent
 from sws_compress.ort.decode import unfolded_nodes
 from sws_compress.pipelines.publish import dense_onnx
 from sws_compress.train.distillation import Distillation
-from sws_compress.train.select import Sharing
+from sws_compress.train.sharing import Sharing
 
 
 def test_lenet_is_35_times_smaller_and_as_good(repository: Path, tmp_path: Path) -> None:

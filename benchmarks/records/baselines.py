@@ -38,7 +38,7 @@ from sws_compress.demo.lenet import LeNet300100, load_lenet
 from sws_compress.demo.mnist import Split, load_mnist
 from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.pipelines.publish import Packing
-from sws_compress.train.select import Sharing
+from sws_compress.train.sharing import Sharing
 
 HERE = Path(__file__).resolve().parent
 PICTURE = HERE.parent.parent / "docs" / "images" / "baselines.png"

@@ -41,7 +41,7 @@ from sws_compress.pipelines.publish import Packing
 from sws_compress.quantize.palette import Palette
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.schedule import Schedule
-from sws_compress.train.select import Sharing
+from sws_compress.train.sharing import Sharing
 
 NETS = ("lenet_300_100", "lenet_5", "cifar_resnet20", "cifar_resnet56")
 LENET = MNIST.with_name("lenet_300_100.npz")

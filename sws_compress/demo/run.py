@@ -27,7 +27,7 @@ from sws_compress.report.drawing import drawing
 from sws_compress.report.result import CompressionResult
 from sws_compress.report.tables import compression_table
 from sws_compress.train.distillation import Distillation
-from sws_compress.train.select import Sharing
+from sws_compress.train.sharing import Sharing
 
 # Chosen on the last 5,000 training images.
 BATCH_SIZE = 64

@@ -11,7 +11,8 @@ from sws_compress.integrations.settings import PriorSettings, numbers
 from sws_compress.quantize.palette import Palette
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule
-from sws_compress.train.select import Selection, Sharing
+from sws_compress.train.select import Selection
+from sws_compress.train.sharing import Sharing
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer

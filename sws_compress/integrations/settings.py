@@ -9,7 +9,8 @@ from torch import nn
 
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import Selection, Sharing
+from sws_compress.train.select import Selection
+from sws_compress.train.sharing import Sharing
 
 
 @dataclass(frozen=True, kw_only=True)

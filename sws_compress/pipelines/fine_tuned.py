@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from sws_compress.mixture.mixture import Mixture
     from sws_compress.pipelines.watch import Watch
-    from sws_compress.train.loop import FineTuning, Loss
+    from sws_compress.train.loop import FineTuning
+    from sws_compress.train.request import Loss
     from sws_compress.train.select import ParameterGroup
     from sws_compress.train.steering import Goal
 
@@ -267,7 +268,8 @@ def first_inputs(model: nn.Module, train: Iterable[Any] | None) -> tuple[Any, ..
         raise ArgumentError("example_inputs must be given without train, got none: pass the arguments of one call")
     from torch import Tensor
 
-    from sws_compress.train.batches import inputs_and_targets, moved, no_batches
+    from sws_compress.train.batches import inputs_and_targets, moved
+    from sws_compress.train.request import no_batches
 
     device = next(model.parameters()).device
     for batch in train:

@@ -15,18 +15,15 @@ from sws_compress.pipelines.publish import AnyPath
 from sws_compress.report.drawing import drawing
 from sws_compress.report.frames import WeightFrames
 from sws_compress.report.log import COLUMNS, TrainingLog, open_log
+from sws_compress.train.request import Log
 
 if TYPE_CHECKING:
-    from sws_compress.train.loop import Progress
     from sws_compress.train.prior import SoftWeightSharing
+    from sws_compress.train.progress import Progress
 
 
 OnProgress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``on_progress(description, done, total)``."""
-
-
-Log: TypeAlias = "AnyPath | Callable[[Progress], None]"
-"""Where to write a log, or what to call for every row of it."""
 
 
 LOG_EVERY = 10

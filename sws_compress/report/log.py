@@ -24,7 +24,7 @@ COLUMNS = (
     "projected_bytes",
     "coded_bits",
     "ratio",
-    "rate",
+    "bit_price",
     "components",
     "mergers",
 )

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from sws_compress.errors import DataError
-
-
-def batches_per_epoch(train: Iterable[Any]) -> int:
-    """``len(train)``. Raises DataError when it has no length, or is empty."""
-    try:
-        length = len(train) if isinstance(train, Sized) else None
-    except TypeError:  # a torch DataLoader over an iterable dataset has __len__ but no length
-        length = None
-    if length is None:
-        raise DataError(
-            f"train must have a length, got {type(train).__name__}: the schedule needs the number of batches; "
-            "use a list or a loader over a map-style dataset"
-        )
-    if length == 0:
-        raise no_batches()
-    return length
-
-
-def no_batches() -> DataError:
-    return DataError("train must yield at least one batch per epoch, got none: check the loader")
 
 
 def inputs_and_targets(batch: Any, *, labelled: bool) -> tuple[tuple[Any, ...], Any]:

@@ -17,17 +17,18 @@ from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.files import write_atomically
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.palette import Palette
-from sws_compress.train.batches import batches_per_epoch, inputs_and_targets, moved, no_batches, seeded
+from sws_compress.train.batches import inputs_and_targets, moved, seeded
 from sws_compress.train.distillation import Distillation, distillation_loss, frozen_copy
 from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.progress import Progress
 from sws_compress.train.ranks import ALONE
-from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import DivergedError, Selection, Sharing
+from sws_compress.train.request import Loss, batches_per_epoch, no_batches
+from sws_compress.train.schedule import Schedule
+from sws_compress.train.select import DivergedError, Selection
+from sws_compress.train.sharing import Sharing
 from sws_compress.train.steering import Goal, Measures, Steering
-
-Loss = Callable[[Any, Any], torch.Tensor]
 
 START_AGAIN = "lower learning_rate and start again"
 
@@ -60,30 +61,7 @@ class FineTuning:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Handed to ``on_progress`` after every optimiser step.
-
-    ``coded_bits`` of the compressed parameters and ``ratio`` (float32 bits over coded bits) are None in the soft stage.
-    ``metric`` is the caller's, of the snapped network after the last epoch of the hard stage; ``projected_bytes`` are
-    those of the file that the present weights would make; ``rate`` is the price of a bit; ``components`` of all groups
-    together have members, ``mergers`` were merged into a neighbour. All are None until known.
-    """
-
-    step: int
-    total_steps: int
-    stage: Stage
-    loss: float
-    coded_bits: float | None
-    ratio: float | None
-    metric: float | None = None
-    projected_bytes: int | None = None
-    rate: float | None = None
-    components: int | None = None
-    mergers: int | None = None
-
-
-@dataclass(frozen=True)
-class FineTuned:
+class FineTuneResult:
     """``palettes`` and ``mixtures`` by parameter name; the model's parameters hold the palettes' values."""
 
     palettes: dict[str, Palette]
@@ -103,7 +81,7 @@ def fine_tune(
     validate: Callable[[], float] | None = None,
     file_bytes: Callable[[], int] | None = None,
     on_step: Callable[[SoftWeightSharing], None] | None = None,
-) -> FineTuned:
+) -> FineTuneResult:
     """Run the alternating loop on ``model`` in place: soft stage, hard stage, codebook tuning, snap.
 
     train         sized iterable of batches: (inputs, targets) with ``loss``, else inputs alone (targets are ignored)
@@ -181,7 +159,7 @@ class _Run:
         if self.rescue_path is not None:
             self.identity = run_identity(settings, model, distillation.teacher if distillation else None)
 
-    def go(self) -> FineTuned:
+    def go(self) -> FineTuneResult:
         first_epoch = self._resume()
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.train()
@@ -197,7 +175,7 @@ class _Run:
         finally:
             for module, training in modes:
                 module.training = training
-        return FineTuned(palettes, self.prior.mixtures, self.prior.steps)
+        return FineTuneResult(palettes, self.prior.mixtures, self.prior.steps)
 
     def _epochs(self, first: int) -> None:
         """Saves the state after every one; should a loss or weights break down, the last good one is saved, too."""
@@ -267,14 +245,19 @@ class _Run:
     def _progress(self, loss: float) -> Progress:
         prior, steering = self.prior, self.steering
         living = prior.living_components
-        known = (
-            steering.metric,
-            steering.projected_bytes,
-            prior.rate,
-            sum(living.values()) if living else None,
-            prior.mergers if living else None,
+        return Progress(
+            step=prior.steps,
+            total_steps=self.total_steps,
+            stage=prior.stage,
+            loss=loss,
+            coded_bits=prior.coded_bits,
+            ratio=prior.coded_ratio,
+            metric=steering.metric,
+            projected_bytes=steering.projected_bytes,
+            bit_price=prior.rate,
+            components=sum(living.values()) if living else None,
+            mergers=prior.mergers if living else None,
         )
-        return Progress(prior.steps, self.total_steps, prior.stage, loss, prior.coded_bits, prior.coded_ratio, *known)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)

@@ -18,7 +18,8 @@ from sws_compress.train.identity import refuse_other, settings_by_name
 from sws_compress.train.optimizers import StepWatch, check_optimizer, groups_by_parameter, unwrapped
 from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, local, undistributed
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import Selection, Sharing, select_parameters
+from sws_compress.train.select import Selection, select_parameters
+from sws_compress.train.sharing import Sharing
 from sws_compress.train.stages.group_state import CODEBOOK_ENTRY_BITS
 from sws_compress.train.stages.hard import START_RATE, HardStage
 from sws_compress.train.stages.soft import SoftStage, agreed_grids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.thresholds import SMALLEST_WEIGHT
 from sws_compress.train.computed import originals, refuse_computed
 from sws_compress.train.ranks import ALONE, Ranks, local, refuse_flattened
+from sws_compress.train.sharing import Sharing
 
 WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
@@ -38,14 +38,6 @@ NORMS: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.RMSNorm)
 """Whose ``weight`` may have several dimensions and yet is no matrix."""
 
 Selection = Callable[[str, nn.Parameter], bool] | Iterable[str]
-
-
-class Sharing(enum.Enum):
-    """How far one mixture reaches: a tensor, all selected tensors of a module, or the whole network."""
-
-    TENSOR = "tensor"
-    MODULE = "module"
-    MODEL = "model"
 
 
 class DivergedError(TrainingError):

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
 from sws_compress.pipelines.watch import description
-from sws_compress.train.loop import Progress
+from sws_compress.train.progress import Progress
 from sws_compress.train.schedule import Stage
 from tests.models import Mlp, write_mlp
 from tests.test_api import batches
@@ -94,7 +94,9 @@ def test_onnx_files_are_not_trained(tmp_path: Path) -> None:
 
 
 def test_line_for_the_bar() -> None:
-    soft = Progress(5, 100, Stage.SOFT, 0.25, None, None)
+    soft = Progress(step=5, total_steps=100, stage=Stage.SOFT, loss=0.25)
     assert description(soft) == "soft  loss 0.250"
-    hard = Progress(50, 100, Stage.HARD, 0.25, 1e4, 190.46, 98.512, 5601, 0.1)
+    hard = Progress(
+        step=50, total_steps=100, stage=Stage.HARD, loss=0.25, ratio=190.46, metric=98.512, projected_bytes=5601
+    )
     assert description(hard) == "hard  loss 0.250  metric 98.51  5,601 bytes  190.5x"

@@ -23,7 +23,7 @@ from sws_compress.quantize.palette import Palette
 from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import ALONE, local, lost_ranks_told
-from sws_compress.train.select import Sharing
+from sws_compress.train.sharing import Sharing
 from tests.ranks.spawned import STEPS, Network, Run, batch
 
 HALFWAY = 30

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sws_compress.train.loop import FineTuned, FineTuning, fine_tune
+from sws_compress.train.loop import FineTuneResult, FineTuning, fine_tune
 from sws_compress.train.schedule import Schedule
 from tests.train.digits import Batches, trained
 
@@ -59,7 +59,7 @@ class Dropping(nn.Sequential):
         return super().forward(pixels)
 
 
-def tune(model: nn.Module, train: Iterable[Any], settings: FineTuning = SHORT, **options: Any) -> FineTuned:
+def tune(model: nn.Module, train: Iterable[Any], settings: FineTuning = SHORT, **options: Any) -> FineTuneResult:
     return fine_tune(model, train, settings, loss=options.pop("loss", functional.cross_entropy), **options)
 
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from sws_compress.errors import TrainingError
 from sws_compress.mixture.mixture import Mixture
-from sws_compress.train.select import ParameterGroup, Sharing, select_parameters
+from sws_compress.train.select import ParameterGroup, select_parameters
+from sws_compress.train.sharing import Sharing
 from sws_compress.train.stages import hard_em as hard
 from sws_compress.train.stages.hard import GREATEST_RATE, SENSITIVITY_EVERY, START_RATE, HardStage
 from tests import reference

@@ -17,8 +17,9 @@ from sws_compress.quantize.palette import Palette
 from sws_compress.quantize.scalar import cluster
 from sws_compress.train.batches import inputs_and_targets
 from sws_compress.train.distillation import Distillation
-from sws_compress.train.loop import FineTuning, Progress, fine_tune
+from sws_compress.train.loop import FineTuning, fine_tune
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.progress import Progress
 from tests import reference
 from tests.train.digits import TRAINING, Batches, accuracy, data, trained
 from tests.train.runs import SHORT, Dropping, Failing, assert_same, tune

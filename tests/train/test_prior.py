@@ -14,7 +14,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import Ranks
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.select import Sharing
+from sws_compress.train.sharing import Sharing
 from tests.train.digits import TRAINING, Batches, trained
 
 CALLS = ("histograms", "check_finite", "update", "state_dict", "palettes")

@@ -13,7 +13,7 @@ import torch
 
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.train.distillation import Distillation
-from sws_compress.train.loop import Progress
+from sws_compress.train.progress import Progress
 from sws_compress.train.schedule import Stage
 from sws_compress.train.steering import Goal
 from tests.train.digits import Batches, trained

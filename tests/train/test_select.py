@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.train.select import Sharing, select_parameters
+from sws_compress.train.select import select_parameters
+from sws_compress.train.sharing import Sharing
 
 
 class Mixed(nn.Module):

@@ -13,7 +13,8 @@ from sws_compress.errors import TrainingError
 from sws_compress.mixture.em import Prior, fit
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.assign import snap
-from sws_compress.train.select import Sharing, select_parameters
+from sws_compress.train.select import select_parameters
+from sws_compress.train.sharing import Sharing
 from sws_compress.train.stages.soft import SoftStage, group_histograms
 
 FLOOR = 0.3**2

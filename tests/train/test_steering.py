@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional
 
 from sws_compress.errors import ArgumentError
-from sws_compress.train.loop import FineTuning, Progress, fine_tune
+from sws_compress.train.loop import FineTuning, fine_tune
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.progress import Progress
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.steering import LAST_TRIES, Goal
 from tests.train.digits import TRAINING, Batches, accuracy, trained
@@ -179,7 +180,7 @@ def test_a_metric_that_is_no_number_counts_as_a_loss() -> None:
         return math.nan if len(measured) == 4 else measured[-1]
 
     seen = run(model, Goal(max_drop=3.0), validate=validate)
-    rates = [progress.rate or 1.0 for progress in seen]
+    rates = [progress.bit_price or 1.0 for progress in seen]
     assert all(math.isfinite(rate) for rate in rates)
     assert accuracy(model) >= before - 3.0
     with pytest.raises(ArgumentError, match="metric of the float network must be a finite number, got nan"):
@@ -191,7 +192,7 @@ def test_strength_is_the_price_of_a_bit_at_the_end_of_its_ramp() -> None:
     for strength in (0.02, 0.2):
         model = trained()
         seen = run(model, Goal(strength=strength))
-        rates = [progress.rate for progress in seen if progress.rate is not None]
+        rates = [progress.bit_price for progress in seen if progress.bit_price is not None]
         assert rates == sorted(rates)
         assert rates[-1] == pytest.approx(strength)
         sizes.append(entropy_bytes(model))

@@ -1,0 +1,48 @@
+"""What a training run reports after every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sws_compress.train.schedule import Stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """State of a training run after one optimiser step.
+
+    Parameters
+    ----------
+    step, total_steps : int
+        Steps taken so far, and steps of the whole run.
+    stage : Stage
+        Stage of the next step.
+    loss : float
+        Training loss of the batch, before the step.
+    coded_bits : float or None
+        Order-0 entropy of all assignments plus codebooks, at the last EM step; None in the soft stage.
+    ratio : float or None
+        32 bits per compressed weight over ``coded_bits``; None in the soft stage.
+    metric : float or None
+        The caller's metric of the snapped network after the last epoch of the hard stage; None until then.
+    projected_bytes : int or None
+        Size of the file that the present weights would make; None until the file was measured.
+    bit_price : float or None
+        Price of a bit in the hard stage, in units of sensitivity-weighted squared error; None in the soft stage.
+    components : int or None
+        Components that have members, over all groups; None in the soft stage.
+    mergers : int or None
+        Components that were merged into a neighbour so far, over all groups; None in the soft stage.
+    """
+
+    step: int
+    total_steps: int
+    stage: Stage
+    loss: float
+    coded_bits: float | None = None
+    ratio: float | None = None
+    metric: float | None = None
+    projected_bytes: int | None = None
+    bit_price: float | None = None
+    components: int | None = None
+    mergers: int | None = None

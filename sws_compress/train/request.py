@@ -1,0 +1,164 @@
+"""The request for fine-tuning: what a caller asks of a training run, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sws_compress.errors import ArgumentError, DataError
+from sws_compress.files import AnyPath
+from sws_compress.quantize.palette import MAX_CODEBOOK, check_components
+from sws_compress.train.progress import Progress
+from sws_compress.train.schedule import Schedule
+from sws_compress.train.sharing import Sharing
+
+if TYPE_CHECKING:
+    import torch
+
+    from sws_compress.train.distillation import Distillation
+    from sws_compress.train.select import Selection
+
+Loss: TypeAlias = "Callable[[Any, Any], torch.Tensor]"
+"""Called as ``loss(outputs, targets)``; returns a scalar tensor."""
+
+Log: TypeAlias = AnyPath | Callable[[Progress], None]
+"""Where the log of a run goes: a .csv or .jsonl file, a folder for TensorBoard, or a function that gets each row."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FineTuned:
+    """Request to compress a torch module by fine-tuning it under soft weight sharing.
+
+    Parameters
+    ----------
+    train : sized iterable
+        Batches: pairs ``(inputs, targets)`` with ``loss``, inputs alone without. It is iterated once per epoch and must
+        have a length, as a list or a ``DataLoader`` over a map-style dataset has.
+    loss : callable, optional
+        ``loss(outputs, targets)``, for example ``torch.nn.functional.cross_entropy``. Without it the network learns
+        from a teacher alone (see ``distillation``).
+    components : int, default 16
+        Mixture components of each group of weights, 2..256: the distinct values that its weights may take, zero among
+        them.
+    epochs : int, default 20
+        Length of the whole run, in passes over ``train``.
+    learning_rate : float, default 7e-4
+        Learning rate of Adam at the start of the run.
+    distillation : Distillation, optional
+        A teacher in the loss, by default the float network itself. Default: none with ``loss``, all of the loss
+        without.
+    schedule : Schedule, optional
+        How the run tightens.
+    parameters : callable or iterable of str, optional
+        Parameters to compress: a predicate on ``(name, parameter)``, or names. Default: the weights of linear,
+        convolution, embedding, recurrent and attention modules.
+    sharing : Sharing, default Sharing.TENSOR
+        Which of these parameters share one mixture.
+    bias_components : int or None, default 254
+        Distinct values, 2..256, for the biases and norm scales that ``parameters`` leaves out; those of one last name
+        (``bias``, ``weight``) share them. Batch norms are folded into their scale and shift first. None keeps all of
+        them in float32. The default leaves two of a byte's 256 values to the zeros and ones of folded batch norms.
+    bfloat16 : bool, default False
+        Compute under ``torch.autocast`` in bfloat16, which is faster where the processor has it. Weights and losses
+        stay float32.
+    bit_price : float, optional
+        Price of a bit (lambda) at the end of its ramp, in units of sensitivity-weighted squared error per bit, where
+        the mean of h w^2 over all weights is 1. For experts: it takes the place of a size goal, and the run ends at
+        whatever size that price gives.
+    state : str or path, optional
+        File that the state of the run is saved to after every epoch. A run that finds its own state there goes on from
+        it.
+    log : str, path or callable, optional
+        A .csv or .jsonl file or a folder for TensorBoard that gets loss, metric and sizes as the run goes, or a
+        function that is called with each row (a `Progress`).
+    frames : str or path, optional
+        A .gif file that gets an animation of the weights gathering into clusters.
+
+    Raises
+    ------
+    ArgumentError
+        If a value is out of range.
+    DataError
+        If ``train`` has no length or is empty.
+
+    Examples
+    --------
+    >>> batches = [([[0.0, 1.0]], [1]), ([[1.0, 0.0]], [0])]
+    >>> FineTuned(train=batches, epochs=10).total_steps
+    20
+    """
+
+    train: Iterable[Any]
+    loss: Loss | None = None
+    components: int = 16
+    epochs: int = 20
+    learning_rate: float = 7e-4
+    distillation: Distillation | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+    parameters: Selection | None = None
+    sharing: Sharing = Sharing.TENSOR
+    bias_components: int | None = 254
+    bfloat16: bool = False
+    bit_price: float | None = None
+    state: AnyPath | None = None
+    log: Log | None = None
+    frames: AnyPath | None = None
+
+    def __post_init__(self) -> None:
+        check_components(self.components)
+        if self.bias_components is not None and not 2 <= self.bias_components <= MAX_CODEBOOK:
+            raise ArgumentError(
+                f"bias_components must be in 2..{MAX_CODEBOOK}, got {self.bias_components}: "
+                "None keeps biases and norms in float32"
+            )
+        if self.epochs < 1:
+            raise ArgumentError(f"epochs must be >= 1, got {self.epochs}: to compress without training, leave it out")
+        if not 0 < self.learning_rate < math.inf:
+            raise ArgumentError(f"learning_rate must be > 0, got {self.learning_rate}: 1e-4 to 1e-3 is usual for Adam")
+        check_bit_price(self.bit_price)
+        if self.loss is None and self.distillation is not None and self.distillation.weight != 1:
+            raise ArgumentError(
+                f"distillation weight must be 1 without a loss, got {self.distillation.weight}: "
+                "pass loss to learn from labels as well"
+            )
+        batches_per_epoch(self.train)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.epochs * batches_per_epoch(self.train)
+
+
+def check_bit_price(bit_price: float | None) -> None:
+    """Raise ArgumentError unless ``bit_price`` is None or a positive, finite number."""
+    if bit_price is not None and not 0 < bit_price < math.inf:
+        raise ArgumentError(f"bit_price must be > 0, got {bit_price}: leave it out to ask for a size")
+
+
+def batches_per_epoch(train: Iterable[Any]) -> int:
+    """Length of ``train``.
+
+    Raises
+    ------
+    DataError
+        If ``train`` has no length or is empty.
+    """
+    try:
+        length = len(train) if isinstance(train, Sized) else None
+    except TypeError:  # a torch DataLoader over an iterable dataset has __len__ but no length
+        length = None
+    if length is None:
+        raise DataError(
+            f"train must have a length, got {type(train).__name__}: "
+            "pass a list of batches, or a loader over a map-style dataset"
+        )
+    if length == 0:
+        raise no_batches()
+    return length
+
+
+def no_batches() -> DataError:
+    """The error for a loader that yields nothing."""
+    return DataError("train must yield at least one batch per epoch, got none: check the loader")
