@@ -3,15 +3,20 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that share the tests of `make test`; each computes on one thread.
+WORKERS ?= 2
+# Mutants of each file that `make mutation` tries; 0 for all of them.
+MUTANTS ?= 25
 
-.PHONY: demo test fuzz bench-records test-slow test-runtimes test-web check format bench-micro bench-regularisation pretrained clean
+.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web check format bench-micro bench-regularisation pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
 	$(BIN)/sws-compress demo
 
+# Neighbouring tests stay in one process, because they share fixtures, until one of the processes has nothing to do.
 test: .venv/installed-test
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 test-slow: .venv/installed-test
 	$(BIN)/pytest -m slow
@@ -33,6 +38,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python tests/checks/links.py
+	$(BIN)/python tests/checks/words.py
 	$(BIN)/python tests/checks/wheel.py
 
 format: .venv/installed-dev

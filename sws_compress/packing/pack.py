@@ -44,7 +44,8 @@ class PackedTensor:
 @dataclass(frozen=True)
 class PackedModel:
     """The bytes of the file, the tensors that were replaced in it, new names by old ones where names changed, and what
-    else its user should know, a line each."""
+    else its user should know, a line each.
+    """
 
     data: bytes
     tensors: tuple[PackedTensor, ...]

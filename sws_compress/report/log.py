@@ -62,7 +62,8 @@ def open_log(path: Path) -> TrainingLog:
 
 class _FileLog(ABC):
     """One line a row. A line is written at once: what a killed run leaves is whole rows, or half a last one, which the
-    next run drops."""
+    next run drops.
+    """
 
     header = b""
     opening = b""
