@@ -1,4 +1,4 @@
-"""Palettes into a model: every tensor as the code that makes the file smallest."""
+"""Palettes into a model: every tensor gets the code with which the file is smallest."""
 
 from __future__ import annotations
 
@@ -19,17 +19,32 @@ from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.mapped import forget
 from sws_compress.onnx_io.write import rewrite
-from sws_compress.packing.search import Plan, best_plan, emit
-from sws_compress.packing.streams import Stream, stream_plans
+from sws_compress.packing.search import Selection, emit, smallest_selection
+from sws_compress.packing.streams import Stream, stream_partitions
 from sws_compress.quantize.palette import Palette, palette_of
 from sws_compress.thresholds import SMALLEST_EXACT_TENSOR, SMALLEST_EXACT_VECTOR, SMALLEST_PACKED_TABLE
 
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """What became of one tensor. ``members``: all tensors in its stream, itself included; the rest is of that stream.
+    """One tensor that was replaced by a decoder.
 
-    ``table_bytes``: codebook and tables; ``load``: estimate.
+    Parameters
+    ----------
+    name : str
+        The initialiser that it was.
+    shape : tuple of int
+        Its shape.
+    encoding : str
+        Name of the encoding; "+scales" is added where a product with scales follows the decoder.
+    members : tuple of str
+        All tensors in the same stream, this one included.
+    payload_bytes : int
+        Bytes of the stream's symbols.
+    table_bytes : int
+        Bytes of the stream's codebook and tables.
+    load : LoadCost, optional
+        Estimated cost of decoding the stream when the model is loaded; None where there is no estimate.
     """
 
     name: str
@@ -43,8 +58,18 @@ class PackedTensor:
 
 @dataclass(frozen=True)
 class PackedModel:
-    """The bytes of the file, the tensors that were replaced in it, new names by old ones where names changed, and what
-    else its user should know, a line each.
+    """A compressed model.
+
+    Parameters
+    ----------
+    data : bytes
+        The ONNX file.
+    tensors : tuple of PackedTensor
+        The initialisers that were replaced by decoders. All others are in the file as they were.
+    renamed : mapping of str to str
+        New names of initialisers by their old ones, where names changed.
+    notes : tuple of str
+        What the user should know besides, one line each.
     """
 
     data: bytes
@@ -56,13 +81,27 @@ class PackedModel:
 def find_palettes(
     model: ir.Model, *, smallest: int = SMALLEST_EXACT_TENSOR, besides: Collection[str] = ()
 ) -> Mapping[str, Palette]:
-    """Palettes of the floating-point initialisers of ``smallest`` elements or more (of vectors, also smaller ones) with
-    at most 256 distinct values.
+    """Palettes of the initialisers that hold at most 256 distinct values already.
 
-    Those named in ``besides`` are not looked at.
+    This is the lossless seam between training and packing. A dense model exported from snapped weights needs nothing
+    else, and neither does a model that another tool has clustered. It does not matter what a tensor is for (a mask, a
+    table of positions): packed exactly, it only gets smaller.
 
-    This is the lossless seam between training and packing: a dense model exported from snapped weights needs no more.
-    Whatever else a tensor is (a mask, a table): packed exactly, it only gets smaller. Infinities and NaN stay dense.
+    Parameters
+    ----------
+    model : ir.Model
+        A plain model; weights may lie in external files.
+    smallest : int
+        Elements that a tensor must have. Vectors may be smaller, down to `SMALLEST_EXACT_VECTOR`, because they share
+        streams.
+    besides : collection of str
+        Names of initialisers that are not looked at.
+
+    Returns
+    -------
+    mapping of str to Palette
+        Palettes by the names of the floating-point initialisers. Tensors with an infinite value or a NaN and those that
+        are outputs of the model are left out.
     """
     found: dict[str, Palette] = {}
     for name, value in model.graph.initializers.items():
@@ -95,10 +134,32 @@ def pack(
     weight_names: bool = True,
     packed_rows: bool = False,
 ) -> PackedModel:
-    """Replace initialisers by palettes and write the model; ``model`` itself is not changed. As `packed_model`.
+    """Replace initialisers by decoders of their palettes, and write the file.
 
-    Without ``weight_names`` what were initialisers of ``model`` have the shortest names in the file. With
-    ``packed_rows`` embeddings stay packed, and a note tells of every one that cannot.
+    Parameters
+    ----------
+    model : ir.Model
+        A plain model; it is not changed.
+    palettes : mapping of str to Palette
+        The values that initialisers are to have, by their names.
+    load_limit : LoadCost, optional
+        What loading the whole model may cost; by default `default_limit` of the number of weights.
+    weight_names : bool
+        Whether weights keep their names in the file. Otherwise they get the shortest ones.
+    packed_rows : bool
+        Whether embeddings stay packed while the model runs. A note names those that cannot.
+
+    Returns
+    -------
+    PackedModel
+        The bytes of the file, and what became of every tensor.
+
+    Raises
+    ------
+    ArgumentError
+        If a palette does not fit the initialiser of its name.
+    ModelError
+        If the model was compressed before.
     """
     coded: dict[str, Code | RowCode] = {}
     notes: tuple[str, ...] = ()
@@ -115,14 +176,40 @@ def pack(
 
 
 def row_code(embedding: Embedding, palette: Palette) -> RowCode | None:
-    """The embedding as rows that stay packed; None where they cannot, with scales, or where one value needs no rows."""
+    """The code of an embedding whose rows stay packed until they are looked up.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        The table, and whether anything but a look-up reads it.
+    palette : Palette
+        Its values.
+
+    Returns
+    -------
+    RowCode or None
+        None if the table must be decoded as a whole, has scales, or holds a single value.
+    """
     if embedding.hindrance is not None or palette.scales is not None:
         return None
     return encode_rows(palette.indices, palette.codebook, palette.shape)
 
 
 def embedding_notes(embeddings: Sequence[Embedding], coded: Collection[str]) -> Iterator[str]:
-    """What is told to somebody who asked for embeddings that stay packed."""
+    """Why embeddings do not stay packed, for a user who asked for it.
+
+    Parameters
+    ----------
+    embeddings : sequence of Embedding
+        All embeddings of the model.
+    coded : collection of str
+        Names of those that stay packed.
+
+    Yields
+    ------
+    str
+        One line for each of the others, or one that says that there are none at all.
+    """
     if not embeddings:
         yield f"no embedding stays packed: Gather reads no table of {SMALLEST_PACKED_TABLE:,} elements or more"
     for embedding in embeddings:
@@ -139,12 +226,36 @@ def packed_model(
     *,
     load_limit: LoadCost | None = None,
 ) -> tuple[ir.Model, tuple[PackedTensor, ...]]:
-    """A copy of the model in which initialisers are replaced by palettes, or by codes made before.
+    """A copy of a model in which decoders replace initialisers.
 
-    The codes of palettes are those with the smallest file, all in all; a tensor that no code makes smaller stays dense,
-    with the values of its palette. Codes of palettes that would take more than their share of ``load_limit``, by
-    number of weights, are not used (by default that of `default_limit`). Raises ArgumentError for a palette that fits
-    no initialiser, ModelError for a model that was packed before.
+    The codes of palettes are those with which the whole file is smallest. A tensor that no code makes smaller stays
+    dense, with the values of its palette.
+
+    Parameters
+    ----------
+    model : ir.Model
+        A plain model; it is not changed.
+    palettes : mapping of str to Palette
+        The values that initialisers are to have, by their names.
+    coded : mapping of str to Code or RowCode
+        Initialisers that have their codes already, by their names; none of them has a palette.
+    load_limit : LoadCost, optional
+        What loading all palettes may cost; by default `default_limit` of the number of their weights. Each weight has
+        the same share of it.
+
+    Returns
+    -------
+    packed : ir.Model
+        The copy, without anything a runtime does not need.
+    tensors : tuple of PackedTensor
+        The tensors that were replaced.
+
+    Raises
+    ------
+    ArgumentError
+        If a palette does not fit the initialiser of its name.
+    ModelError
+        If the model was compressed before.
     """
     refuse_compressed(model)
     for name, palette in palettes.items():
@@ -157,21 +268,26 @@ def packed_model(
     opset = packed.opset_imports[""]
     taken = rewrite.value_names(packed)
     rows = {name: code for name, code in coded.items() if isinstance(code, RowCode)}
-    large = [_coded_stream(packed, name, code) for name, code in coded.items() if not isinstance(code, RowCode)]
+    fixed = [_coded_stream(packed, name, code) for name, code in coded.items() if not isinstance(code, RowCode)]
     tables = [_describe_rows(packed, name, code) for name, code in rows.items()]
     weights = sum(math.prod(palette.shape) for palette in palettes.values())
-    share = (load_limit or default_limit(weights)).scaled(1 / max(1, weights))
-    plans = stream_plans(packed, palettes, share)
-    chosen = best_plan([[*streams, *large] for streams in plans], opset)
-    emission = emit(chosen, opset, taken, rows)
-    rewrite.insert(packed, emission, [name for stream, _ in chosen for name in stream.names])
-    return packed, (*_describe(chosen), *tables)
+    limit_per_weight = (load_limit or default_limit(weights)).scaled(1 / max(1, weights))
+    partitions = [[*streams, *fixed] for streams in stream_partitions(packed, palettes, limit_per_weight)]
+    selection = smallest_selection(partitions, opset)
+    emission = emit(selection, opset, taken, rows)
+    rewrite.insert(packed, emission, [name for stream, _ in selection for name in stream.names])
+    return packed, (*_describe(selection), *tables)
 
 
 def _coded_stream(model: ir.Model, name: str, code: Code) -> Stream:
+    """A stream with one code; it must not stay dense."""
+    return Stream((name,), (_shape(model, name),), (code,), math.inf)
+
+
+def _shape(model: ir.Model, name: str) -> tuple[int, ...]:
     tensor = model.graph.initializers[name].const_value
     assert tensor is not None
-    return Stream((name,), (tuple(tensor.shape.numpy()),), (code,), math.inf)
+    return tuple(tensor.shape.numpy())
 
 
 def _check_palette(model: ir.Model, name: str, palette: Palette) -> None:
@@ -189,16 +305,15 @@ def _check_palette(model: ir.Model, name: str, palette: Palette) -> None:
         )
 
 
-def _describe(plan: Plan) -> Iterator[PackedTensor]:
-    for stream, code in plan:
+def _describe(selection: Selection) -> Iterator[PackedTensor]:
+    for stream, code in selection:
         for name, shape in zip(stream.names, stream.shapes, strict=True):
-            stored = (code.payload_bytes, code.table_bytes, load_cost(code))
             encoding = code.encoding + ("" if code.scales is None else "+scales")
+            stored = (code.payload_bytes, code.table_bytes, load_cost(code))
             yield PackedTensor(name, shape, encoding, stream.names, *stored)
 
 
 def _describe_rows(model: ir.Model, name: str, code: RowCode) -> PackedTensor:
-    tensor = model.graph.initializers[name].const_value
-    assert tensor is not None
-    shape, load = tuple(tensor.shape.numpy()), LoadCost(0.0, code.payload_bytes)
-    return PackedTensor(name, shape, code.program.encoding, (name,), code.payload_bytes, code.table_bytes, load)
+    load = LoadCost(0.0, code.payload_bytes)
+    stored = (code.payload_bytes, code.table_bytes, load)
+    return PackedTensor(name, _shape(model, name), code.program.encoding, (name,), *stored)

@@ -1,4 +1,10 @@
-"""The code of every stream with which the file is smallest, all in all."""
+"""The smallest file: which partition of the tensors, and which code for every stream of it.
+
+The bytes of a stream are known once it is written out. Those of a file are not their sum: codes with equal programs
+share functions, and the writer puts a function that is called once, or is small, in the place of its call. So each code
+is written once, alone. Every set of encodings gets an estimate from that, in which every function counts in full. Only
+the few selections that promise most are written out as a whole and measured.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from sws_compress.codec.encodings.rows import RowCode
 from sws_compress.codec.program import Code
@@ -16,38 +23,95 @@ from sws_compress.onnx_io.write.onnx_ops import Emission, OnnxOps
 from sws_compress.onnx_io.write.recorded import Handle
 from sws_compress.packing.streams import Stream
 
-Plan = list[tuple[Stream, Code]]
-"""The streams that are coded, each by one of its codes; the others stay dense."""
+Selection = list[tuple[Stream, Code]]
+"""The streams that are coded, each with the code it gets; all other tensors stay dense."""
 
 
-_MEASURED = 3
-"""Plans of each partition that are written out: estimates leave out what is saved on functions called once."""
+MEASURED_PER_PARTITION = 3
+"""Selections of each partition that are written out and measured. The estimates err by what is saved on functions that
+are called once, some hundred bytes, so that the best is among the first few; writing one takes about as long as all
+estimates."""
 
 
-def best_plan(partitions: Sequence[Sequence[Stream]], opset: int) -> Plan:
-    """The plan with the smallest file: of every partition the few that promise most are written out and measured."""
+def smallest_selection(
+    partitions: Sequence[Sequence[Stream]], opset: int, *, measured_per_partition: int = MEASURED_PER_PARTITION
+) -> Selection:
+    """The selection with the smallest file.
+
+    Parameters
+    ----------
+    partitions : sequence of sequences of Stream
+        Ways to divide the same tensors among streams; at least one.
+    opset : int
+        Version of the default operator set in which decoders are written, >= 13.
+    measured_per_partition : int
+        Number of selections that are written out for each partition, >= 1.
+
+    Returns
+    -------
+    list of (Stream, Code)
+        A stream is left out where its tensors are smaller dense.
+    """
     costs = _Costs(opset)
-    plans = [plan for streams in partitions for plan in _promising(streams, costs)]
+    selections = [
+        selection for streams in partitions for selection in _most_promising(streams, costs, measured_per_partition)
+    ]
     dense = {name: stream.dense_bytes for stream in partitions[0] for name in stream.names}
 
-    def file_bytes(plan: Plan) -> float:
-        packed = {name for stream, _ in plan for name in stream.names}
-        left = sum(size for name, size in dense.items() if name not in packed)
-        return left + rewrite.emission_bytes(emit(plan, opset))
+    def file_bytes(selection: Selection) -> float:
+        coded = {name for stream, _ in selection for name in stream.names}
+        return sum(size for name, size in dense.items() if name not in coded) + rewrite.emission_bytes(
+            emit(selection, opset)
+        )
 
-    return min(plans, key=file_bytes)
+    return min(selections, key=file_bytes)
+
+
+def emit(
+    selection: Selection, opset: int, taken: Collection[str] = (), rows: Mapping[str, RowCode] | None = None
+) -> Emission:
+    """Nodes, initialisers and functions that decode a selection.
+
+    Parameters
+    ----------
+    selection : list of (Stream, Code)
+        The streams and their codes.
+    opset : int
+        Version of the default operator set, >= 13.
+    taken : collection of str
+        Names of values of the model, which must not be used again.
+    rows : mapping of str to RowCode, optional
+        Tables whose rows are looked up packed, by name.
+
+    Returns
+    -------
+    Emission
+        The decoded tensors have the names of the stream's tensors.
+    """
+    ops, outputs = _recorded(selection, opset, taken)
+    for name, code in (rows or {}).items():
+        ops.look_up(name, code.program, code.words, *code.arrays)
+    return ops.finish(outputs)
+
+
+def _recorded(selection: Selection, opset: int, taken: Collection[str] = ()) -> tuple[OnnxOps, dict[str, Handle]]:
+    ops = OnnxOps(opset, taken)
+    outputs: dict[str, Handle] = {}
+    for stream, code in selection:
+        outputs.update(zip(stream.names, unpack(ops, code, stream.shapes), strict=True))
+    return ops, outputs
 
 
 @dataclass(frozen=True)
 class _Cost:
-    """Bytes of a stream beside what it shares with others, and the functions it shares."""
+    """What one code of a stream takes in the file: bytes of its own, and the functions that it calls."""
 
-    own: int
+    own_bytes: int
     functions: frozenset[Hashable]
 
 
 class _Costs:
-    """Costs of codes, each written out once however many plans are weighed."""
+    """Costs of codes; each code is written out once, in however many selections it occurs."""
 
     def __init__(self, opset: int) -> None:
         self._opset = opset
@@ -56,58 +120,49 @@ class _Costs:
 
     def of(self, stream: Stream, code: Code) -> _Cost:
         if code not in self._costs:
-            ops, outputs = _record([(stream, code)], self._opset)
+            ops, outputs = _recorded([(stream, code)], self._opset)
             new = [key for key in ops.function_keys if key not in self.function_bytes]
             emission = ops.finish(outputs, settle=False, unwritten=self.function_bytes)
             for key, function in zip(new, emission.functions, strict=True):
                 alone = replace(emission, nodes=(), initializers=(), functions=(function,))
                 self.function_bytes[key] = rewrite.emission_bytes(alone)
-            own = rewrite.emission_bytes(replace(emission, functions=()))
-            self._costs[code] = _Cost(own, frozenset(ops.function_keys))
+            own_bytes = rewrite.emission_bytes(replace(emission, functions=()))
+            self._costs[code] = _Cost(own_bytes, frozenset(ops.function_keys))
         return self._costs[code]
 
 
-def _promising(streams: Sequence[Stream], costs: _Costs) -> list[Plan]:
-    """The plans that cost least by estimate: every stream's own bytes, and every function once.
+def _most_promising(streams: Sequence[Stream], costs: _Costs, count: int) -> list[Selection]:
+    """The ``count`` selections that take the fewest bytes by estimate.
 
-    A plan follows from the set of encodings it may use: the cheapest of them for every stream. However many sets there
-    are, every code is written once, so that time is linear in the number of streams.
+    A selection follows from the set of encodings it may use: every stream gets the cheapest of them, or stays dense.
+    Every set is tried. The estimate is the streams' own bytes, and those of each function once.
     """
     encodings = sorted({code.encoding for stream in streams for code in stream.codes})
-    own = np.full((len(streams), len(encodings)), np.inf)
+    choices, codes = _choices(streams, encodings, costs)
+    estimates: dict[tuple[int, ...], float] = {}
+    for size in range(len(encodings) + 1):
+        for allowed in itertools.combinations(range(1, len(encodings) + 1), size):
+            columns = np.array([0, *allowed])
+            picked = tuple(columns[choices[:, columns].argmin(axis=1)].tolist())  # ties: dense, then the first encoding
+            if picked not in estimates:
+                used = [costs.of(streams[row], codes[row, column]) for row, column in enumerate(picked) if column]
+                functions = frozenset().union(*(cost.functions for cost in used))
+                own_bytes = sum(choices[row, column] for row, column in enumerate(picked))
+                estimates[picked] = float(own_bytes) + sum(costs.function_bytes[key] for key in functions)
+    best = sorted(estimates, key=lambda picked: estimates[picked])[:count]
+    return [[(streams[row], codes[row, column]) for row, column in enumerate(picked) if column] for picked in best]
+
+
+def _choices(
+    streams: Sequence[Stream], encodings: Sequence[str], costs: _Costs
+) -> tuple[npt.NDArray[np.float64], dict[tuple[int, int], Code]]:
+    """Bytes of every stream, dense (column 0) and in its cheapest code of each encoding (inf if none); those codes."""
+    own_bytes = np.full((len(streams), 1 + len(encodings)), np.inf)
     codes: dict[tuple[int, int], Code] = {}
     for row, stream in enumerate(streams):
+        own_bytes[row, 0] = stream.dense_bytes
         for code in stream.codes:
-            column, cost = encodings.index(code.encoding), costs.of(stream, code).own
-            if cost < own[row, column]:
-                own[row, column], codes[row, column] = cost, code
-    dense = np.array([stream.dense_bytes for stream in streams], float).reshape(-1, 1)
-    every = np.hstack([dense, own])  # dense first: it wins ties
-    estimates: dict[tuple[int, ...], float] = {}
-    for count in range(len(encodings) + 1):
-        for allowed in itertools.combinations(range(len(encodings)), count):
-            chosen = every[:, [0, *(column + 1 for column in allowed)]].argmin(axis=1)
-            picked = tuple(-1 if choice == 0 else allowed[choice - 1] for choice in chosen.tolist())
-            if picked not in estimates:
-                used = [costs.of(streams[row], codes[row, column]) for row, column in enumerate(picked) if column >= 0]
-                functions = frozenset().union(*(cost.functions for cost in used))
-                shared = sum(costs.function_bytes[key] for key in functions)
-                estimates[picked] = float(sum(every[row, column + 1] for row, column in enumerate(picked))) + shared
-    best = sorted(estimates, key=lambda picked: estimates[picked])[:_MEASURED]
-    return [[(streams[row], codes[row, column]) for row, column in enumerate(picked) if column >= 0] for picked in best]
-
-
-def _record(plan: Plan, opset: int, taken: Collection[str] = ()) -> tuple[OnnxOps, dict[str, Handle]]:
-    ops = OnnxOps(opset, taken)
-    outputs: dict[str, Handle] = {}
-    for stream, code in plan:
-        outputs.update(zip(stream.names, unpack(ops, code, stream.shapes), strict=True))
-    return ops, outputs
-
-
-def emit(plan: Plan, opset: int, taken: Collection[str] = (), rows: Mapping[str, RowCode] | None = None) -> Emission:
-    """What decodes the tensors of ``plan``, and what looks up the tables in ``rows``."""
-    ops, outputs = _record(plan, opset, taken)
-    for name, code in (rows or {}).items():
-        ops.look_up(name, code.program, code.words, *code.arrays)
-    return ops.finish(outputs)
+            column, cost = 1 + encodings.index(code.encoding), costs.of(stream, code).own_bytes
+            if cost < own_bytes[row, column]:
+                own_bytes[row, column], codes[row, column] = cost, code
+    return own_bytes, codes

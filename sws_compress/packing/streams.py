@@ -1,4 +1,9 @@
-"""Ways to part the tensors of a model into streams of symbols."""
+"""Which tensors share one sequence of symbols.
+
+One code for several tensors needs one decoder, one codebook and one set of tables, which is most of what a small tensor
+costs. Which tensors gain from it depends on their values, so several partitions are proposed and `search` compares the
+files that they lead to.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +20,33 @@ from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import scaled_candidates, tensor_candidates
 from sws_compress.quantize.palette import MAX_CODEBOOK, Palette, bit_patterns
 
-_SMALL = 4096
-"""Elements up to which a tensor may share the stream of another."""
+MAX_COMPANION_ELEMENTS = 4096
+"""Larger tensors do not join the stream of the weight they stand beside: alone, their own tables pay."""
 
 
-_MIDDLING = 1 << 19
-"""Elements up to which a tensor may share one stream with all others."""
+MAX_POOLED_ELEMENTS = 1 << 19
+"""Larger tensors do not share one stream with all others: decoding it takes memory for all of them at once."""
+
+
+HEADER_BYTES = 12
+"""What a dense initialiser takes in the file beside its values and its name, about."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Tensors that share one sequence of symbols, and the ways to code it; dense, they would have ``dense_bytes``."""
+    """Tensors that share one sequence of symbols, and the codes it may get.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The tensors, in the order in which their symbols follow each other.
+    shapes : tuple of tuple of int
+        The shape of each of them.
+    codes : tuple of Code
+        Every way to code the sequence that loads within the limit.
+    dense_bytes : float
+        What the tensors would take in the file as they are; inf if they must not stay dense.
+    """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -33,42 +54,69 @@ class Stream:
     dense_bytes: float
 
 
-def stream_plans(model: ir.Model, palettes: Mapping[str, Palette], limit: LoadCost) -> Iterator[list[Stream]]:
-    """Ways to part the tensors into streams, with the codes that cost at most ``limit`` a weight at load.
+def stream_partitions(
+    model: ir.Model, palettes: Mapping[str, Palette], limit_per_weight: LoadCost
+) -> Iterator[list[Stream]]:
+    """Ways to divide the tensors of a model among streams.
 
-    Each alone; small ones with a larger one that the same node reads (a bias with its weight) if it has all their
-    values; then the vectors still alone all together; all but large ones together; the same, the vectors still alone
-    apart from the others.
+    In this order, leaving out what divides nothing anew:
+
+    1. every tensor alone;
+    2. small tensors with a larger one that the same node reads (a bias with its weight), if it has all their values;
+    3. the same, and the vectors that are still alone in streams of their own;
+    4. all tensors of up to `MAX_POOLED_ELEMENTS` together;
+    5. the same, but the vectors of 3 apart from the others.
+
+    Streams hold tensors of one type with at most 256 values in all, so "together" may mean several streams.
+
+    Parameters
+    ----------
+    model : ir.Model
+        The graph, which says which nodes read a tensor.
+    palettes : mapping of str to Palette
+        The tensors by the names of their initialisers.
+    limit_per_weight : LoadCost
+        What loading one weight may cost. A stream for which no code loads within it keeps the one that loads fastest.
+
+    Yields
+    ------
+    list of Stream
+        A partition: every tensor is in exactly one stream. A stream that several partitions hold is one object.
     """
     known: dict[tuple[str, ...], Stream] = {}
-
-    def streams(groups: Sequence[tuple[str, ...]]) -> list[Stream]:
+    for groups in _groupings(model, palettes):
         for group in groups:
             if group not in known:
-                known[group] = _stream(group, palettes, limit)
-        return [known[group] for group in groups]
+                known[group] = _stream(group, palettes, limit_per_weight)
+        yield [known[group] for group in groups]
 
-    alone = [(name,) for name in palettes]
-    yield streams(alone)
-    joined = _join_companions(model, palettes)
-    if len(joined) < len(alone):
-        yield streams(joined)
-    vectors = [group[0] for group in joined if len(group) == 1 and _is_vector(palettes[group[0]])]
-    vectors.sort(key=lambda name: name.rpartition(".")[2])  # biases by biases: those of a kind share more values
-    every = [name for group in joined for name in group]
-    middling = [name for name in every if _shares(palettes[name]) and palettes[name].indices.size <= _MIDDLING]
-    others = [name for name in middling if name not in vectors]
-    for left, kinds in ((joined, [vectors]), (alone, [middling]), (alone, [others, vectors])):
-        if pools := [pool for kind in kinds for pool in _pools(kind, palettes)]:
-            pooled = {name for pool in pools for name in pool}
-            yield streams([*(group for group in left if pooled.isdisjoint(group)), *pools])
+
+def _groupings(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[list[tuple[str, ...]]]:
+    """The partitions as names."""
+    alone: list[tuple[str, ...]] = [(name,) for name in palettes]
+    yield alone
+    accompanied = _join_companions(model, palettes)
+    if len(accompanied) < len(alone):
+        yield accompanied
+    vectors = [group[0] for group in accompanied if len(group) == 1 and _is_small_vector(palettes[group[0]])]
+    vectors.sort(key=lambda name: name.rpartition(".")[2])  # biases beside biases: those of a kind share more values
+    pooled = [name for group in accompanied for name in group if _may_be_pooled(palettes[name])]
+    others = [name for name in pooled if name not in vectors]
+    for rest, pools in (
+        (accompanied, _pools(vectors, palettes)),
+        (alone, _pools(pooled, palettes)),
+        (alone, [*_pools(others, palettes), *_pools(vectors, palettes)]),
+    ):
+        if pools:
+            taken = {name for pool in pools for name in pool}
+            yield [*(group for group in rest if taken.isdisjoint(group)), *pools]
 
 
 def _pools(names: Sequence[str], palettes: Mapping[str, Palette]) -> list[tuple[str, ...]]:
-    """Tensors of one type, in order, as many together as have at most 256 values in all."""
+    """Groups of two tensors or more: each tensor joins the first of its type that then holds at most 256 values."""
     pools: list[tuple[list[str], npt.NDArray[np.unsignedinteger]]] = []
     for name in names:
-        values = _bits(palettes[name])
+        values = _used_values(palettes[name])
         for index, (pool, known) in enumerate(pools):
             union = np.union1d(known, values)
             if palettes[pool[0]].codebook.dtype == palettes[name].codebook.dtype and len(union) <= MAX_CODEBOOK:
@@ -80,73 +128,79 @@ def _pools(names: Sequence[str], palettes: Mapping[str, Palette]) -> list[tuple[
 
 
 def _join_companions(model: ir.Model, palettes: Mapping[str, Palette]) -> list[tuple[str, ...]]:
-    """Groups in which every small tensor joins the first larger one of the same node that has all its values."""
+    """Groups in which every small tensor follows the first larger one of the same node that has all its values."""
     groups: dict[str, tuple[str, ...]] = {name: (name,) for name in palettes}
-    small = {name: palette for name, palette in palettes.items() if _poolable(palette)}
+    small = {name: palette for name, palette in palettes.items() if _is_small(palette)}
     for name, palette in sorted(small.items(), key=lambda item: item[1].indices.size):
-        values = set(_bits(palette).tolist())
+        values = set(_used_values(palette).tolist())
         for host in _companions(model, name):
-            if host in groups and _holds(palettes[host], palette, values):
+            if host in groups and _has_all_values(palettes[host], palette, values):
                 groups[host] += groups.pop(name)
                 break
     return list(groups.values())
 
 
 def _companions(model: ir.Model, name: str) -> list[str]:
-    """Names of the other values that are read by a node which reads the initialiser ``name``."""
+    """Names of all values that are read by a node which reads the initialiser ``name``."""
     readers = [node for node, _ in model.graph.initializers[name].uses()]
     return [value.name for node in readers for value in node.inputs if value is not None and value.name]
 
 
-def _poolable(palette: Palette) -> bool:
-    return _shares(palette) and palette.indices.size <= _SMALL
-
-
-def _is_vector(palette: Palette) -> bool:
-    return _poolable(palette) and len(palette.shape) == 1
-
-
-def _shares(palette: Palette) -> bool:
-    """Whether the symbols may lie in one stream with others: scalars that are not scaled."""
+def _shares_streams(palette: Palette) -> bool:
+    """Whether the symbols may follow those of other tensors: they stand for single weights, without scales."""
     return palette.dimension == 1 and palette.scales is None
 
 
-def _holds(host: Palette, palette: Palette, values: set[int]) -> bool:
-    """Whether ``palette`` may join the stream of ``host``: smaller, of the same type, with no value of its own."""
-    if host.indices.size <= palette.indices.size or not _shares(host):
+def _is_small(palette: Palette) -> bool:
+    return _shares_streams(palette) and palette.indices.size <= MAX_COMPANION_ELEMENTS
+
+
+def _is_small_vector(palette: Palette) -> bool:
+    return _is_small(palette) and len(palette.shape) == 1
+
+
+def _may_be_pooled(palette: Palette) -> bool:
+    return _shares_streams(palette) and palette.indices.size <= MAX_POOLED_ELEMENTS
+
+
+def _has_all_values(host: Palette, palette: Palette, values: set[int]) -> bool:
+    """Whether ``host`` is larger, of the same type, and has all ``values`` of ``palette``."""
+    if host.indices.size <= palette.indices.size or not _shares_streams(host):
         return False
-    return host.codebook.dtype == palette.codebook.dtype and values <= set(_bits(host).tolist())
+    return host.codebook.dtype == palette.codebook.dtype and values <= set(_used_values(host).tolist())
 
 
-def _bits(palette: Palette) -> npt.NDArray[np.unsignedinteger]:
+def _used_values(palette: Palette) -> npt.NDArray[np.unsignedinteger]:
+    """Bit patterns of the codebook entries that occur."""
     return bit_patterns(palette.codebook[np.flatnonzero(palette.counts)])
 
 
-def _stream(names: Sequence[str], palettes: Mapping[str, Palette], limit: LoadCost) -> Stream:
-    """``limit``: for a weight."""
+def _stream(names: Sequence[str], palettes: Mapping[str, Palette], limit_per_weight: LoadCost) -> Stream:
     members = [palettes[name] for name in names]
-    dtype = members[0].codebook.dtype
-    scales = members[0].scales
-    symbols, codebook = [_shaped(members[0], members[0].indices)], members[0].codebook
-    if len(members) > 1:
-        union = np.unique(np.concatenate([_bits(member) for member in members]))
-        of_union = [np.searchsorted(union, bit_patterns(member.codebook)).astype(np.uint8) for member in members]
-        joined = [number[member.indices] for number, member in zip(of_union, members, strict=True)]
-        symbols, codebook = [_shaped(*pair) for pair in zip(members, joined, strict=True)], union.view(dtype)
     shapes = tuple(member.shape for member in members)
-    limit = limit.scaled(sum(map(math.prod, shapes)))
+    limit = limit_per_weight.scaled(sum(map(math.prod, shapes)))
+    symbols, codebook = _joined(members)
+    scales = members[0].scales
     if scales is None:
         codes = tensor_candidates(symbols, codebook, limit)
     else:
         codes = scaled_candidates(symbols[0], codebook, scales.broadcast(shapes[0]), limit)
-    return Stream(
-        tuple(names),
-        shapes,
-        affordable(codes, limit),
-        sum(dtype.itemsize * math.prod(member.shape) + 12 for member in members),
-    )
+    dense_bytes = sum(codebook.dtype.itemsize * math.prod(shape) + HEADER_BYTES for shape in shapes)
+    return Stream(tuple(names), shapes, affordable(codes, limit), dense_bytes)
+
+
+def _joined(members: Sequence[Palette]) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.floating]]:
+    """The symbols of every member, as indices into one codebook, and that codebook."""
+    if len(members) == 1:
+        return [_shaped(members[0], members[0].indices)], members[0].codebook
+    union = np.unique(np.concatenate([_used_values(member) for member in members]))
+    symbols = []
+    for member in members:
+        index_in_union = np.searchsorted(union, bit_patterns(member.codebook)).astype(np.uint8)
+        symbols.append(_shaped(member, index_in_union[member.indices]))
+    return symbols, union.view(members[0].codebook.dtype)
 
 
 def _shaped(palette: Palette, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Symbols in the shape of their tensor; those of vectors stay a list."""
+    """Symbols in the shape of their tensor; those that stand for several weights stay a list."""
     return symbols.reshape(palette.shape) if palette.dimension == 1 else symbols

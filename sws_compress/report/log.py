@@ -61,7 +61,9 @@ def open_log(path: Path) -> TrainingLog:
 
 
 class _FileLog(ABC):
-    """One line a row. A line is written at once: what a killed run leaves is whole rows, or half a last one, which the
+    """A log with one line per row.
+
+    A line is written at once, so that a run that is killed leaves whole rows and at most half of another one, which the
     next run drops.
     """
 

@@ -142,7 +142,7 @@ def test_names_of_the_model_are_not_taken():
 
 
 def test_biases_share_the_stream_of_their_weight_where_it_has_their_values(monkeypatch):
-    monkeypatch.setattr(streams, "_MIDDLING", 0)
+    monkeypatch.setattr(streams, "MAX_POOLED_ELEMENTS", 0)
     _, packed = packed_lenet()
     assert {tensor.members for tensor in packed.tensors} == {(f"{i}.weight", f"{i}.bias") for i in (0, 2, 4)}
 
@@ -150,7 +150,7 @@ def test_biases_share_the_stream_of_their_weight_where_it_has_their_values(monke
 def test_all_tensors_share_one_stream_where_that_is_smaller(monkeypatch):
     _, packed = packed_lenet()
     assert len({tensor.members for tensor in packed.tensors}) == 1
-    monkeypatch.setattr(streams, "_MIDDLING", 0)
+    monkeypatch.setattr(streams, "MAX_POOLED_ELEMENTS", 0)
     assert len(packed.data) < len(packed_lenet()[1].data)
 
 
