@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from sws_compress.codec.bits import flat_bits
 from sws_compress.codec.interpreter import A, Array, ArrayOps
 from sws_compress.codec.transforms.dead_slices import Masks
+from sws_compress.codec.transforms.scales import Scales
 
 
 class Program(Protocol):
@@ -54,17 +56,6 @@ class Wrapped:
 
 
 @dataclass(frozen=True, eq=False)
-class Scales:
-    """What a lone tensor is multiplied by, in float32, before it is cast to ``dtype``.
-
-    ``factors``: float16 or float32, in a shape that broadcasts to the tensor's.
-    """
-
-    factors: Array
-    dtype: np.dtype[Any]
-
-
-@dataclass(frozen=True, eq=False)
 class Code:
     """One sequence of symbols, encoded.
 
@@ -105,3 +96,21 @@ class Code:
         if (stream := self.program.bit_stream) is not None:
             arrays[stream] = flat_bits(ops, arrays[stream])
         return self.program(ops, count, ops.constant(self.codebook), *arrays)
+
+
+Operators = Counter[str]
+"""How often each ONNX operator occurs among the nodes and functions that decode one tensor."""
+
+
+class Encoding(Protocol):
+    """One way to code symbols: the only type that a list of all encodings needs."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """Name of the encoding if a decoder made of ``operators`` is one of its own, else None.
+
+        Parameters
+        ----------
+        operators : Counter of str
+            Operators of the decoder. Beside those of the program there may be what unpacks its tensors: ``Cast``,
+            ``Reshape``, ``Split``, ``Gather``, ``Mul``, ``CumSum``, ``Div``, ``Mod``, and calls of functions.
+        """

@@ -8,10 +8,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.codec.encodings import recognise
+from sws_compress.codec.transforms.scales import scaled_name
 from sws_compress.entropy import entropy_bits
 from sws_compress.onnx_io.analyse.weights import skipped_weights
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
-from sws_compress.onnx_io.format.decoders import decoder_parts, find_decoders, mark_of_proto, own_bytes
+from sws_compress.onnx_io.format.decoders import Decoder, decoder_parts, find_decoders, mark_of_proto, own_bytes
 from sws_compress.onnx_io.format.mark import Mark
 from sws_compress.onnx_io.format.sizes import framed
 from sws_compress.onnx_io.read.lift import lift_constants
@@ -58,7 +60,7 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Mode
     symbols = {name: unit for name, unit in units.items() if unit.dtype == np.float32 and unit.size}
     symbols = {name: unit for name, unit in symbols.items() if unit.shape == values[name].shape}
     own = dense | own_bytes(proto, decoders, {name: values[name].size for name in decoders})
-    encodings = {name: part.encoding for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
+    encodings = {name: _encoding(part) for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
     lengths = {name: part.vector_length for name, part in decoders.items()}
     rows = tuple(
         _row(name, symbols.get(name, values[name]), encoding, own[name], len(data), lengths.get(name, 1))
@@ -68,6 +70,11 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Mode
     shared = every - sum(own[name] for name in decoders)
     graph = len(data) - shared - sum(own.values())
     return ModelParts(rows, len(data), shared, graph, mark.version, decoding=measured)
+
+
+def _encoding(decoder: Decoder) -> str:
+    name = recognise(decoder.operators)
+    return name if decoder.unscaled is None else scaled_name(name)
 
 
 def _row(name: str, values: Array, encoding: str, own: int, total: int, vector_length: int = 1) -> TensorRow:

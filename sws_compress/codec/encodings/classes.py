@@ -27,7 +27,7 @@ import numpy.typing as npt
 from sws_compress.codec.bits import FLAT, pack_bits
 from sws_compress.codec.gap_tables import gap_tables
 from sws_compress.codec.interpreter import A, Array, ArrayOps
-from sws_compress.codec.program import Code
+from sws_compress.codec.program import Code, Operators
 
 _CLASS_BITS = 96
 """What the constants of one more class cost in the file."""
@@ -153,3 +153,15 @@ def _class(symbol: int, positions: npt.NDArray[np.int64]) -> _Class:
 
 def _is_zero(value: np.floating) -> bool:
     return bool(value == 0) and not np.signbit(value)
+
+
+class ClassesEncoding:
+    """Positions of each symbol apart."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``TopK`` finds the numbers, and two ``ScatterElements`` write where classes begin and where values are.
+
+        `sparse` scatters once. With a prefix code for its values it scatters twice, but that code needs ``Range``.
+        """
+        found = operators["TopK"] and operators["ScatterElements"] == 2 and not operators["Range"]
+        return Classes.encoding if found else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sws_compress.codec.interpreter import A, Array, ArrayOps
-from sws_compress.codec.program import Code
+from sws_compress.codec.program import Code, Operators
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,11 @@ def encode_constant(count: int, codebook: Array) -> Code:
     vector = codebook.ndim > 1
     arrays = (np.array([count, *codebook.shape[1:]], np.int64),) if vector else ()
     return Code(Constant(vector), count, codebook, arrays, ())
+
+
+class ConstantEncoding:
+    """Sequences of a single value."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``Expand`` repeats the value. Only `classes` expands as well, and it looks for ones with ``TopK``."""
+        return Constant.encoding if operators["Expand"] and not operators["TopK"] else None

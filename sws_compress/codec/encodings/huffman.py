@@ -18,7 +18,7 @@ import numpy.typing as npt
 from sws_compress.codec.bits import bits_as_bytes, pack_bits
 from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
 from sws_compress.codec.prefix import canonical_codes, code_lengths
-from sws_compress.codec.program import Code
+from sws_compress.codec.program import Code, Operators
 
 
 @dataclass(frozen=True)
@@ -114,3 +114,15 @@ def encode_huffman(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) ->
     wide = order.size * symbols.size >= 1 << 31
     program = Huffman(tuple(levels), wide, len(sizes))
     return Code(program, symbols.size, codebook[order], (packed, np.array(sizes, np.int64)), (0,))
+
+
+class HuffmanEncoding:
+    """Prefix codes in level planes."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """Finished symbols are scattered, as in `strides`, but one ``Range`` is all the walk needs.
+
+        `sparse` and `classes` scatter, too; they alone use ``TopK``.
+        """
+        found = operators["ScatterElements"] and operators["Range"] == 1 and not operators["TopK"]
+        return Huffman.encoding if found else None

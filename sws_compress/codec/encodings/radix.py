@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import digits, row_shape
 from sws_compress.codec.interpreter import A, Array, ArrayOps
-from sws_compress.codec.program import Code
+from sws_compress.codec.program import Code, Operators
 
 _TABLE_FROM = 1 << 16
 """Symbols from which a table is worth its nodes: one Gather then expands words to weights, three times faster."""
@@ -198,3 +198,15 @@ def table_bytes(arrays: Sequence[Array]) -> float:
     word_bytes = words.shape[1] if words.ndim > 1 else 1
     form = Form(word_bytes, powers.size, parts)
     return float(form.memory * form.digits * words.shape[0])
+
+
+class RadixEncoding:
+    """Words of a fixed number of symbols."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``Gather`` reads a table, and its rows stay in order: every other encoding expands, scatters or compresses.
+
+        Packed rows do neither; they need the ``Shape`` of the positions.
+        """
+        others = ("Expand", "ScatterElements", "TopK", "Shape")
+        return Radix.encoding if operators["Gather"] and not any(operators[name] for name in others) else None

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sws_compress.codec.bits import digits
 from sws_compress.codec.encodings.radix import Form, byte_words, number_type, part_table, word_forms
 from sws_compress.codec.interpreter import A, Array, ArrayOps
+from sws_compress.codec.program import Operators
 
 _NEAR = 7 / 6
 """Times the least memory that words may take which are read in fewer steps: dividing words into two parts takes half as
@@ -135,3 +136,11 @@ def _compact(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[npt.NDArr
         return symbols, codebook
     number = (np.cumsum(present) - 1).astype(np.uint8)
     return number[symbols], codebook[present]
+
+
+class RowsEncoding:
+    """Tables whose rows are looked up while they are packed."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """The ``Shape`` of the positions is the rows' own; `sparse` asks for a shape, too, but only to use ``TopK``."""
+        return RowLookUp.encoding if operators["Shape"] and not operators["TopK"] else None

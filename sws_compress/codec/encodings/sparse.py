@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, bits_as_integers, pack_bits
 from sws_compress.codec.interpreter import A, Array, ArrayOps
-from sws_compress.codec.program import Code, Program
+from sws_compress.codec.program import Code, Encoding, Operators, Program
 
 LEAST_ZEROS = 0.3
 """Share of zeros below which positions cannot pay: even the entropy of the mask is then above half a bit a symbol."""
@@ -156,3 +156,38 @@ def zero_symbol(codebook: Array) -> int | None:
         return None
     found = np.flatnonzero((codebook == 0) & ~np.signbit(codebook))
     return int(found[0]) if found.size else None
+
+
+class SparseEncoding:
+    """Positions and values of the non-zeros in one number."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``TopK`` finds the numbers, one ``ScatterElements`` writes the values, and nothing is cut off.
+
+        Values that are coded apart come after a ``Slice``, which cuts the padding off the positions.
+        """
+        found = operators["TopK"] and operators["ScatterElements"] == 1 and not operators["Slice"]
+        return Sparse.encoding if found else None
+
+
+@dataclass(frozen=True)
+class SparseValuesEncoding:
+    """Positions of the non-zeros, then their values in another encoding.
+
+    Parameters
+    ----------
+    values : tuple of Encoding
+        Encodings that the values may have.
+    """
+
+    values: tuple[Encoding, ...]
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``TopK`` finds the positions, a ``Slice`` cuts off their padding, and a ``ScatterElements`` writes values.
+
+        What is left without these three decodes the values, and is recognised as such.
+        """
+        own = Operators(("TopK", "Slice", "ScatterElements", "Shape"))
+        if not own <= operators:
+            return None
+        return next((f"sparse+{name}" for one in self.values if (name := one.recognise(operators - own))), None)

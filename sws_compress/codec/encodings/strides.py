@@ -23,7 +23,7 @@ from sws_compress.codec.bits import pack_bits
 from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
 from sws_compress.codec.numbers import Bits, Numbers, decode_head, encode_head
 from sws_compress.codec.prefix import canonical_codes, code_lengths, few_lengths
-from sws_compress.codec.program import Code
+from sws_compress.codec.program import Code, Operators
 
 _WIDEST = 8
 """Bits of a number at most."""
@@ -166,3 +166,15 @@ def _depths(lengths: npt.NDArray[np.int64]) -> list[int]:
             depths.append(depths[-1] + _WIDEST)
         depths.append(length)
     return depths[1:]
+
+
+class StridesEncoding:
+    """Prefix codes read several bits at a time."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """Finished symbols are scattered, as in `huffman`, but several tables are made with ``Range``.
+
+        There is one for the positions, one for the bits of a byte, and one for each width of numbers after plane 0.
+        """
+        found = operators["ScatterElements"] and operators["Range"] > 1 and not operators["TopK"]
+        return Strides.encoding if found else None

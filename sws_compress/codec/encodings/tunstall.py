@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, digits, flat_bits, pack_bits
 from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
-from sws_compress.codec.program import Code
+from sws_compress.codec.program import Code, Operators
 
 WORD_BITS = (8, 12)
 
@@ -245,3 +245,11 @@ def _stored(words: npt.NDArray[np.int64], bits: int) -> tuple[npt.NDArray[np.uin
         return (words.astype(np.uint8),)
     low = words.reshape(2, -1) & 15
     return (words >> 4).astype(np.uint8).reshape(2, -1), (low[0] | low[1] << 4).astype(np.uint8)[None]
+
+
+class TunstallEncoding:
+    """Words that stand for runs of symbols."""
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``TopK`` finds the runs and nothing is scattered; all others that use ``TopK`` scatter values."""
+        return Tunstall.encoding if operators["TopK"] and not operators["ScatterElements"] else None

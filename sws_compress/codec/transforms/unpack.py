@@ -14,9 +14,10 @@ import numpy.typing as npt
 from sws_compress.codec.bits import flat_bits, pack_bits
 from sws_compress.codec.interpreter import A, Array, ArrayOps
 from sws_compress.codec.load_cost import LoadCost
-from sws_compress.codec.program import Code, Program, Scales
+from sws_compress.codec.program import Code, Program
 from sws_compress.codec.transforms.dead_slices import numbered_masks, shared_masks, slice_numbers, worthwhile_masks
 from sws_compress.codec.transforms.dtypes import candidates_of_any_type
+from sws_compress.codec.transforms.scales import Scales
 from sws_compress.errors import ArgumentError
 
 _CAST_BYTES = 16

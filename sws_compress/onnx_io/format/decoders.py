@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import onnx
 
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.look_ups import is_look_up, look_ups
-from sws_compress.onnx_io.format.mark import DOMAIN, ROWS, Mark, mark_of
+from sws_compress.onnx_io.format.mark import DOMAIN, Mark, mark_of
 from sws_compress.onnx_io.format.scaled import scaled_names
 from sws_compress.onnx_io.format.sizes import framed, initializer_bytes
 
@@ -50,13 +51,14 @@ def decoder_bytes(proto: onnx.ModelProto, elements: Mapping[str, int]) -> dict[s
 class Decoder:
     """What is on the way to one tensor: nodes (each by the name of its first output), values and functions.
 
+    ``operators``: those of all these nodes and of the functions' nodes, by which its encoding is recognised.
     ``unscaled``: of a tensor with scales, the value that is multiplied by them.
     """
 
     nodes: frozenset[str]
     values: frozenset[str]
     functions: frozenset[str]
-    encoding: str
+    operators: tuple[str, ...]
     vector_length: int = 1
     unscaled: str | None = None
 
@@ -70,19 +72,18 @@ def find_decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, Decoder]:
     for name in names:
         nodes, values = ancestors(decoding, {name})
         functions = frozenset(_functions(nodes, proto))
-        operators = [node.op_type for node in _operators(nodes, functions, proto)]
-        encoding, unscaled, symbols = _encoding(operators), None, values
+        unscaled, symbols = None, values
         if name in products:
-            encoding, unscaled = f"{encoding}+scales", products[name].unscaled
+            unscaled = products[name].unscaled
             symbols = ancestors(decoding, {unscaled})[1]
         outputs = frozenset(node.output[0] for node in nodes)
         length = _vector_length(proto, symbols)
-        found[name] = Decoder(outputs, frozenset(values), functions, encoding, length, unscaled)
+        operators = _operators(nodes, functions, proto)
+        found[name] = Decoder(outputs, frozenset(values), functions, operators, length, unscaled)
     for name, calls in look_ups(proto).items():
         functions = frozenset(_functions(calls, proto))
-        found[name] = Decoder(
-            frozenset(call.output[0] for call in calls), frozenset(calls[0].input[1:]), functions, ROWS
-        )
+        outputs, operators = frozenset(call.output[0] for call in calls), _operators(calls, functions, proto)
+        found[name] = Decoder(outputs, frozenset(calls[0].input[1:]), functions, operators)
     return found
 
 
@@ -100,28 +101,10 @@ def _functions(nodes: Sequence[onnx.NodeProto], proto: onnx.ModelProto) -> Itera
             yield from _functions(bodies[node.op_type].node, proto)
 
 
-def _operators(
-    nodes: Sequence[onnx.NodeProto], functions: frozenset[str], proto: onnx.ModelProto
-) -> Iterator[onnx.NodeProto]:
-    yield from nodes
-    for function in proto.functions:
-        if function.name in functions:
-            yield from function.node
-
-
-def _encoding(operators: Sequence[str]) -> str:
-    """Encodings show in their operators: Expand is a constant, Compress a prefix code, with several Range one of
-    strides, TopK positions; Concat shifts those of classes, a Slice means that values are stored apart, and a Compress
-    without it drops what fills up the runs of a Tunstall code."""
-    prefix = "strides" if operators.count("Range") > 1 else "huffman"
-    dense = prefix if "Compress" in operators else "constant" if "Expand" in operators else "radix"
-    if "TopK" not in operators:
-        return dense
-    if "Concat" in operators and dense != prefix:
-        return "classes"
-    if "Slice" in operators:
-        return f"sparse+{dense}"
-    return "tunstall" if dense == prefix else "sparse"
+def _operators(nodes: Sequence[onnx.NodeProto], functions: frozenset[str], proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Operator names of ``nodes`` and of the functions' nodes, each node's once."""
+    bodies = (function.node for function in proto.functions if function.name in functions)
+    return tuple(node.op_type for node in itertools.chain(nodes, *bodies))
 
 
 def decoder_parts(proto: onnx.ModelProto, decoders: dict[str, Decoder]) -> Iterator[tuple[int, tuple[str, ...]]]:
