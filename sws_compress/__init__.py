@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from sws_compress.api import compress, export, inspect, verify
     from sws_compress.codec.load_cost import LoadCost
     from sws_compress.mixture.mixture import Mixture
+    from sws_compress.mixture.sensitivity import Sensitivity
     from sws_compress.pipelines.clusters import clusters, picture
     from sws_compress.pipelines.expand import expand
+    from sws_compress.quantize.granularity import Best, PerBlock, PerChannel, PerTensor, Vectors
     from sws_compress.quantize.palette import Palette
     from sws_compress.report.frames import WeightFrames
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArgumentError",
+    "Best",
     "DataError",
     "Distillation",
     "LoadCost",
@@ -48,9 +51,14 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Palette",
+    "PerBlock",
+    "PerChannel",
+    "PerTensor",
+    "Sensitivity",
     "SoftWeightSharing",
     "SwsError",
     "TrainingError",
+    "Vectors",
     "VerificationError",
     "WeightFrames",
     "__version__",
@@ -67,11 +75,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Best": "sws_compress.quantize.granularity",
     "Distillation": "sws_compress.train.distillation",
     "LoadCost": "sws_compress.codec.load_cost",
     "Mixture": "sws_compress.mixture.mixture",
     "Palette": "sws_compress.quantize.palette",
+    "PerBlock": "sws_compress.quantize.granularity",
+    "PerChannel": "sws_compress.quantize.granularity",
+    "PerTensor": "sws_compress.quantize.granularity",
+    "Sensitivity": "sws_compress.mixture.sensitivity",
     "SoftWeightSharing": "sws_compress.train.prior",
+    "Vectors": "sws_compress.quantize.granularity",
     "WeightFrames": "sws_compress.report.frames",
     "clusters": "sws_compress.pipelines.clusters",
     "compress": "sws_compress.api",

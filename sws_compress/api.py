@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from sws_compress.pipelines.low_bit import LowBitRuntime, quantize_file
 from sws_compress.pipelines.publish import Embeddings, Packing, dense_onnx, packed_rows, ship_module
 from sws_compress.pipelines.watch import OnProgress, watching
 from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import CodebookForm, ScalesOf
-from sws_compress.quantize.palette import Palette
+from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor, Vectors
+from sws_compress.quantize.palette import Palette, check_components
 from sws_compress.report.result import CompressionResult, Inspection, Verification
 from sws_compress.train.request import Log
 
@@ -43,7 +43,7 @@ def compress(
     output: AnyPath,
     *,
     components: int = 16,
-    scales: ScalesOf = "tensor",
+    scales: Literal["tensor", "channel", "auto"] = "tensor",
     vector: int = 1,
     runtime: LowBitRuntime | None = None,
     load_budget: LoadCost | None = None,
@@ -145,7 +145,8 @@ def compress(
     for_training |= {"state": state, "log": log, "frames": frames}
     training_given = {name: value is not None for name, value in for_training.items()}
     forms_given = {"scales": scales != "tensor", "vector": vector != 1}
-    form = CodebookForm(components=components, scales=scales, vector=vector)
+    check_components(components)
+    granularity = _granularity(scales, vector)
     packing = Packing(
         load_limit=load_budget,
         weight_names=weight_names,
@@ -161,7 +162,9 @@ def compress(
             _refuse("with runtime", "they stay in 8 bits anyway", {"embeddings": packing.packed_rows})
             _refuse("with runtime", "it has a form of its own", {**forms_given, "weight_names": not weight_names})
             return quantize_file(Path(model), target, runtime, example_inputs, seed, on_progress, started)
-        return compress_file(Path(model), target, form, example_inputs, seed, on_progress, started, packing=packing)
+        return compress_file(
+            Path(model), target, components, granularity, example_inputs, seed, on_progress, started, packing=packing
+        )
     _refuse("for a torch module", "export it and compress the file", {**forms_given, "runtime": runtime is not None})
     if train is None:
         _refuse("without train", "pass train= batches", training_given)
@@ -214,6 +217,15 @@ def _refuse(case: str, cure: str, given: Mapping[str, bool]) -> None:
 def _check_seed(seed: int) -> None:
     if seed < 0:
         raise ArgumentError(f"seed must be >= 0, got {seed}: any whole number will do")
+
+
+def _granularity(scales: str, vector: int) -> Granularity:
+    of_scales: dict[str, Granularity] = {"tensor": PerTensor(), "channel": PerChannel(), "auto": Best()}
+    if scales not in of_scales:
+        raise ArgumentError(f"scales must be tensor, channel or auto, got {scales!r}: choose one of them")
+    if vector > 1 and scales != "tensor":
+        raise ArgumentError(f"scales must be tensor with vectors, got {scales!r}: leave one of the two out")
+    return of_scales[scales] if vector == 1 else Vectors(vector)
 
 
 def export(

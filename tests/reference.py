@@ -99,13 +99,13 @@ def pull(w: float, metric: float, strength: float, weights: Row, means: Row, var
     return (metric * w + strength * a * m) / (metric + strength * a)
 
 
-def snap(row: Row, weights: Row, means: Rows, rate_bits: float) -> list[float]:
-    """The cost of every component, |w - mu_k|^2 / 2 - rate_bits log2 pi_k; the least is chosen."""
+def snap(row: Row, weights: Row, means: Rows, bit_price: float) -> list[float]:
+    """The cost of every component, |w - mu_k|^2 - bit_price log2 pi_k; the least is chosen."""
     costs = []
     for weight, mean in zip(weights, means, strict=True):
-        cost = sum((w - mu) ** 2 for w, mu in zip(row, mean, strict=True)) / 2
-        if rate_bits > 0:
-            cost += math.inf if weight == 0 else -rate_bits * math.log2(weight)
+        cost = sum((w - mu) ** 2 for w, mu in zip(row, mean, strict=True))
+        if bit_price > 0:
+            cost += math.inf if weight == 0 else -bit_price * math.log2(weight)
         costs.append(cost)
     return costs
 

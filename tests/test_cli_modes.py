@@ -108,6 +108,6 @@ def test_forms_that_do_not_exist_are_told_in_one_line(
     import torch
 
     assert run("compress", model, "-o", tmp_path / "small.onnx", "--vector", "3") == 2
-    assert_one_line(capsys.readouterr(), "vector must be 1, 2, 4 or 8 weights, got 3")
+    assert_one_line(capsys.readouterr(), "length of vectors must be 2, 4 or 8, got 3")
     with pytest.raises(sws_compress.ArgumentError, match="left out for a torch module"):
         sws_compress.compress(torch.nn.Linear(64, 64), tmp_path / "small.onnx", scales="channel")

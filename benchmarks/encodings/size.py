@@ -22,7 +22,7 @@ from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.write import rewrite
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.quantize.scalar import cluster
+from sws_compress.quantize.cluster import cluster
 
 SHAPE = (1000, 1000)
 

@@ -26,7 +26,8 @@ from benchmarks.models.tasks import task_of
 from sws_compress.api import compress
 from sws_compress.onnx_io.analyse.weights import Weight, find_weights
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.quantize.cluster import cluster
+from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor
 from sws_compress.quantize.rate_distortion import merit_bits
 
 GROUPS = 4
@@ -47,11 +48,11 @@ FILES: tuple[dict[str, Any], ...] = (
 )
 
 
-def merit(weight: Weight, form: CodebookForm, groups: int = 1) -> float:
+def merit(weight: Weight, components: int, granularity: Granularity, groups: int = 1) -> float:
     """Of one tensor, or of its groups, each with a codebook of its own, taken together."""
     parts = np.array_split(weight.values, groups, weight.channel_axis)
     parts = [part for part in parts if part.size >= 16]
-    found = [form.cluster(part, weight.channel_axis, seed=0).palette for part in parts]
+    found = [cluster(part, components, granularity, channel_axis=weight.channel_axis, seed=0).palette for part in parts]
     sizes = np.array([part.size for part in parts])
     errors = [
         float(np.square(palette.expand().astype(np.float64) - part).sum())
@@ -65,17 +66,20 @@ def merit(weight: Weight, form: CodebookForm, groups: int = 1) -> float:
 
 def merits(path: Path, components: int) -> dict[str, float]:
     weights = [weight for weight in find_weights(read_model(path), smallest=256) if weight.values.ndim > 1]
-    forms = {
-        "channel": (CodebookForm(components=components, scales="channel"), 1),
-        "auto": (CodebookForm(components=components, scales="auto"), 1),
-        f"{GROUPS} groups": (CodebookForm(components=components), GROUPS),
+    forms: dict[str, tuple[Granularity, int]] = {
+        "channel": (PerChannel(), 1),
+        "auto": (Best(), 1),
+        f"{GROUPS} groups": (PerTensor(), GROUPS),
     }
     total = sum(weight.size for weight in weights)
-    base = [merit(weight, CodebookForm(components=components)) for weight in weights]
+    base = [merit(weight, components, PerTensor()) for weight in weights]
     return {
-        name: sum(weight.size * (merit(weight, form, groups) - one) for weight, one in zip(weights, base, strict=True))
+        name: sum(
+            weight.size * (merit(weight, components, granularity, groups) - one)
+            for weight, one in zip(weights, base, strict=True)
+        )
         / total
-        for name, (form, groups) in forms.items()
+        for name, (granularity, groups) in forms.items()
     }
 
 

@@ -30,7 +30,7 @@ from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.write import rewrite
 from sws_compress.ort.session import session
-from sws_compress.quantize.scalar import cluster
+from sws_compress.quantize.cluster import cluster
 
 Array = npt.NDArray[np.float64]
 EXACT_UP_TO = 100_000

@@ -39,6 +39,7 @@ from benchmarks.environment import environment
 from sws_compress.ort.compare import sample_inputs
 from sws_compress.pipelines.low_bit import AffineFormat, pack_affine, verify_affine
 from sws_compress.quantize.affine import affine_cluster
+from sws_compress.quantize.granularity import PerBlock
 
 Feeds = dict[str, npt.NDArray[np.generic]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,7 +174,7 @@ def weight_errors(model: onnx.ModelProto, form: AffineFormat, quantised: onnx.Mo
         name = node.input[1].removesuffix(f"_Q{form.bits}")
         matrix = numpy_helper.to_array(weights[name])
         fitted = affine_cluster(
-            matrix, bits=form.bits, block_size=form.block_size, axis=0, symmetric=form.symmetric
+            matrix, bits=form.bits, granularity=PerBlock(form.block_size), axis=0, symmetric=form.symmetric
         ).expand()
         ours += float(((fitted.astype(np.float64) - matrix) ** 2).sum())
         other += float(((dequantised(node, stored, form, matrix.shape[0]).T - matrix) ** 2).sum())

@@ -25,7 +25,7 @@ WORKER = """
 import json, resource, sys, time
 from pathlib import Path
 from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.quantize.granularity import PerTensor
 from sws_compress.pipelines.streamed import Limits
 phases, last = {}, [None, 0.0]
 def show(description, done, total):
@@ -36,8 +36,7 @@ def show(description, done, total):
 started = time.perf_counter()
 last[:] = "reading", started
 source, target, components = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-form = CodebookForm(components=components)
-result = compress_file(source, target, form, None, 0, show, started, limits=Limits(model_bytes=0))
+result = compress_file(source, target, components, PerTensor(), None, 0, show, started, limits=Limits(model_bytes=0))
 phases[last[0]] = phases.get(last[0], 0) + time.perf_counter() - last[1]
 print(json.dumps({
     "seconds": result.seconds,

@@ -18,8 +18,9 @@ import onnx_ir as ir
 from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
 from sws_compress.files import write_atomically
+from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.onnx_io.analyse.affine_weights import affine_weights, input_second_moments, weights_left_dense
-from sws_compress.onnx_io.analyse.weights import Skipped, find_weights
+from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.onnx_io.write import rewrite
@@ -32,6 +33,7 @@ from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.publish import refuse_no_gain
 from sws_compress.pipelines.source import checked_feeds, open_source, refuse_nothing_to_do
 from sws_compress.quantize.affine import BITS, AffinePalette, affine_cluster
+from sws_compress.quantize.granularity import PerBlock
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
 from sws_compress.thresholds import SMALLEST_WEIGHT
@@ -110,10 +112,10 @@ def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress 
         palettes[weight.name] = affine_cluster(
             weight.values,
             bits=EMBEDDING_BITS if weight.operators == ("Gather",) else form.bits,
-            block_size=form.block_size,
+            granularity=PerBlock(form.block_size),
             axis=axis,
             symmetric=form.symmetric,
-            sensitivities=input_second_moments(model, weight.name),
+            sensitivity=_input_sensitivity(model, weight, axis),
         )
     blocked = {name: _blocked(palette) for name, palette in palettes.items()}
     rewritten = model.clone()
@@ -122,6 +124,14 @@ def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress 
     rewrite.strip(rewritten)
     rewrite.insert(rewritten, Emission((), (), ()), ())
     return AffineModel(rewrite.write(rewritten), tensors, palettes, left_dense)
+
+
+def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivity | None:
+    """Second moments of the inputs, one per slice along ``axis``; None where they are not known, or all 0."""
+    moments = input_second_moments(model, weight.name)
+    if moments is None or not moments.any():
+        return None
+    return Sensitivity.along(moments, axis=axis, ndim=weight.values.ndim)
 
 
 def expanded(model: ir.Model, palettes: Mapping[str, AffinePalette]) -> bytes:
@@ -165,7 +175,7 @@ def affine_rows(packed: AffineModel) -> tuple[TensorRow, ...]:
     rows = []
     for tensor in packed.tensors:
         palette = packed.palettes[tensor.name]
-        counts = np.bincount(palette.indices.reshape(-1), minlength=1 << palette.bits)
+        counts = palette.counts
         rows.append(
             TensorRow(
                 name=tensor.name,
@@ -194,7 +204,7 @@ def _refuse_old_runtime(bits: int) -> None:
 
 def _blocked(palette: AffinePalette) -> BlockedWeight:
     zeros = None if palette.symmetric else palette.zeros
-    return BlockedWeight(palette.indices, palette.scales, zeros, palette.bits, palette.block_size)
+    return BlockedWeight(palette.indices, palette.scales.values, zeros, palette.bits, palette.scales.granularity.size)
 
 
 def _describe(name: str, palette: AffinePalette, weight: BlockedWeight) -> PackedTensor:

@@ -28,7 +28,8 @@ from sws_compress.pipelines.source import (
     silent,
 )
 from sws_compress.pipelines.streamed import CodedWeights, Limits, data_files, ship_streamed
-from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.quantize.cluster import cluster
+from sws_compress.quantize.granularity import Granularity
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
 from sws_compress.thresholds import SMALLEST_WEIGHT
@@ -44,7 +45,8 @@ LIMITS = Limits()
 def compress_file(
     source: Path,
     target: Path,
-    form: CodebookForm,
+    components: int,
+    granularity: Granularity,
     inputs: Any,
     seed: int,
     on_progress: OnProgress | None,
@@ -62,7 +64,9 @@ def compress_file(
     model = open_source(source, target, *data_files(target))
     show = on_progress or silent
     if sum(tensor.nbytes for tensor in _floats(model)) > limits.model_bytes:
-        return _compress_streamed(source, model, target, form, inputs, seed, show, started, packing, limits)
+        return _compress_streamed(
+            source, model, target, components, granularity, inputs, seed, show, started, packing, limits
+        )
     model = ir.external_data.load_to_model(model)
     weights = find_weights(model, smallest=SMALLEST_WEIGHT)
     refuse_nothing_to_do(source, model, weights)
@@ -70,7 +74,12 @@ def compress_file(
     palettes: dict[str, Palette] = {}
     elements = sum(weight.size for weight in weights)
     mixtures = _cluster_each(
-        weights, form, seed, palettes.__setitem__, lambda name, done: show(f"clustering {name}", done, elements)
+        weights,
+        components,
+        granularity,
+        seed,
+        palettes.__setitem__,
+        lambda name, done: show(f"clustering {name}", done, elements),
     )
     show("packing and checking", elements, elements)
     for name, palette in palettes.items():
@@ -91,7 +100,8 @@ def _compress_streamed(
     source: Path,
     model: ir.Model,
     target: Path,
-    form: CodebookForm,
+    components: int,
+    granularity: Granularity,
     inputs: Any,
     seed: int,
     show: OnProgress,
@@ -117,7 +127,8 @@ def _compress_streamed(
         coded = CodedWeights(DataFile(file), limits, find_embeddings(model) if packing.packed_rows else None)
         mixtures = _cluster_each(
             each_weight(model, smallest=SMALLEST_WEIGHT),
-            form,
+            components,
+            granularity,
             seed,
             coded.add,
             lambda name, done: show(f"clustering {name}", done, total),
@@ -131,7 +142,8 @@ def _compress_streamed(
 
 def _cluster_each(
     weights: Iterable[Weight],
-    form: CodebookForm,
+    components: int,
+    granularity: Granularity,
     seed: int,
     keep: Callable[[str, Palette], None],
     show: Callable[[str, int], None],
@@ -141,7 +153,7 @@ def _cluster_each(
     done = 0
     for weight in weights:
         show(weight.name, done)
-        found = form.cluster(weight.values, weight.channel_axis, seed=seed)
+        found = cluster(weight.values, components, granularity, channel_axis=weight.channel_axis, seed=seed)
         keep(weight.name, found.palette)
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.mixture import AnyArray, Array
+from sws_compress.mixture.sensitivity import Sensitivity
+from sws_compress.quantize.granularity import PerBlock
 from sws_compress.quantize.palette import check_finite
+from sws_compress.quantize.scales import BlockScales
 from sws_compress.threads import over_pieces
 
 BITS = (4, 8)
@@ -40,59 +44,73 @@ _SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, eq=False)
 class AffinePalette:
-    """A matrix on one grid per row and block: scales[i, b] * (indices[i, j] - zeros[i, b]) with b = j // block_size.
+    """A tensor on one grid per block: ``scale * (index - zero)`` with the block's scale and zero point.
 
-    ``indices`` (rows, columns) uint8 below 2^bits; ``scales`` (rows, blocks) float32, not 0, of either sign; ``zeros``
-    (rows, blocks) uint8 below 2^bits; blocks = ceil(columns / block_size). The tensor has ``shape``; its dimension
-    ``axis`` is the one along which blocks run, all others together are the rows.
+    The tensor is seen as a matrix: its dimension ``axis`` runs along the rows, all others together are the rows.
 
-    Raises ArgumentError where one of these rules is broken.
+    Parameters
+    ----------
+    indices : ndarray, shape (rows, columns), uint8
+        Grid point of each weight, below 2^bits.
+    scales : BlockScales, shape (rows, blocks)
+        Step of the grid of each block, in units of the weights.
+    zeros : ndarray, shape (rows, blocks), uint8
+        Zero point of each block, below 2^bits.
+    bits : {4, 8}
+        Width of an index.
+    axis : int
+        Axis of the tensor along which blocks run.
+    shape : tuple of int
+        Shape of the tensor.
+
+    Raises
+    ------
+    ArgumentError
+        If one of these rules is broken.
     """
 
     indices: npt.NDArray[np.uint8]
-    scales: npt.NDArray[np.float32]
+    scales: BlockScales
     zeros: npt.NDArray[np.uint8]
     bits: int
-    block_size: int
     axis: int
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _check_grid(self.bits, self.block_size)
+        _check_bits(self.bits)
         columns = self.shape[_checked_axis(self.axis, self.shape)]
-        rows = int(np.prod(self.shape)) // max(columns, 1)
-        blocks = -(-columns // self.block_size)
-        wanted = {
-            "indices": ((rows, columns), np.uint8),
-            "scales": ((rows, blocks), np.float32),
-            "zeros": ((rows, blocks), np.uint8),
-        }
-        for name, (shape, dtype) in wanted.items():
+        rows = prod(self.shape) // max(columns, 1)
+        self.scales.check_fit(rows, columns)
+        wanted = {"indices": (rows, columns), "zeros": self.scales.values.shape}
+        for name, shape in wanted.items():
             array = getattr(self, name)
-            if array.shape != shape or array.dtype != dtype:
+            if array.shape != shape or array.dtype != np.uint8:
                 raise ArgumentError(
-                    f"{name} must be {np.dtype(dtype)} of shape {shape}, got {array.dtype} {array.shape}: convert them"
+                    f"{name} must be uint8 of shape {shape}, got {array.dtype} {array.shape}: convert them"
                 )
-            if dtype is np.uint8 and array.size and int(array.max()) >> self.bits:
+            if array.size and int(array.max()) >> self.bits:
                 raise ArgumentError(f"{name} must be < {1 << self.bits}, got {array.max()}: they have {self.bits} bits")
-        if not (np.isfinite(self.scales).all() and self.scales.all()):
-            raise ArgumentError("scales must be finite and not 0, got others: a block of zeros may have any scale")
 
     @property
     def symmetric(self) -> bool:
-        """Whether all zeros lie in the middle, 2^(bits - 1), so that they need not be stored."""
+        """Whether all zero points lie in the middle, 2^(bits - 1), so that they need not be stored."""
         return bool((self.zeros == 1 << (self.bits - 1)).all())
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many weights have each index, shape (2^bits,)."""
+        return np.bincount(self.indices.reshape(-1), minlength=1 << self.bits)
 
     def expand(self) -> npt.NDArray[np.float32]:
         """The tensor, float32 of ``shape``: one float32 product per weight, as runtimes compute it."""
         rows, columns = self.indices.shape
         values = np.empty((rows, columns), np.float32)
-        for block in range(self.scales.shape[1]):
-            part = slice(block * self.block_size, (block + 1) * self.block_size)
+        for block, part in enumerate(self.scales.slices(columns)):
             steps = self.indices[:, part].astype(np.float32) - self.zeros[:, block, None].astype(np.float32)
-            values[:, part] = steps * self.scales[:, block, None]
-        moved = [size for i, size in enumerate(self.shape) if i != _checked_axis(self.axis, self.shape)]
-        return np.ascontiguousarray(np.moveaxis(values.reshape(*moved, columns), -1, self.axis))
+            values[:, part] = steps * self.scales.values[:, block, None]
+        axis = _checked_axis(self.axis, self.shape)
+        others = [size for i, size in enumerate(self.shape) if i != axis]
+        return np.ascontiguousarray(np.moveaxis(values.reshape(*others, columns), -1, axis))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,48 +134,72 @@ def affine_cluster(
     values: AnyArray,
     *,
     bits: int,
-    block_size: int,
+    granularity: PerBlock,
     axis: int = -1,
     symmetric: bool = False,
-    sensitivities: AnyArray | None = None,
+    sensitivity: Sensitivity | None = None,
 ) -> AffinePalette:
-    """The grids and indices of ``values`` (any shape with at least one dimension) with least sum of h (w - w')^2.
+    """Fit one grid per block, with the least sum of h (w - w')^2.
 
-    bits            4 or 8
-    block_size      consecutive weights along ``axis`` that share a grid; at least the length of ``axis`` for one grid
-                    per output channel
-    symmetric       zero stays at 2^(bits - 1)
-    sensitivities   h >= 0, one per position along ``axis``; 1 if None
+    Parameters
+    ----------
+    values : ndarray, any shape with at least one axis, floating point
+        The weights.
+    bits : {4, 8}
+        Width of an index.
+    granularity : PerBlock
+        Weights along ``axis`` that share a grid.
+    axis : int
+        Axis along which blocks run; that of the inputs of a matrix product.
+    symmetric : bool
+        Whether the zero point stays at 2^(bits - 1).
+    sensitivity : Sensitivity, optional
+        h of every weight, by default 1.
 
-    Raises ArgumentError on other arguments, ModelError on NaN or infinite values.
+    Returns
+    -------
+    AffinePalette
+        Indices, scales and zero points.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument breaks one of these rules.
+    ModelError
+        If a value is NaN or infinite.
     """
     values = np.asarray(values)
-    _check_grid(bits, block_size)
+    _check_bits(bits)
     if values.size == 0 or values.ndim == 0:
-        raise ArgumentError(f"values must have a dimension and not be empty, got shape {values.shape}: leave them out")
+        raise ArgumentError(f"values must have an axis and not be empty, got shape {values.shape}: leave them out")
     axis = _checked_axis(axis, values.shape)
     check_finite(values)
-    rows = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
-    weights = None if sensitivities is None else _checked_sensitivities(sensitivities, rows.shape[1])
+    rows = _as_rows(values, axis)
+    weights = None if sensitivity is None else _as_rows(sensitivity.of(values.shape), axis)
     count, columns = rows.shape
-    blocks = -(-columns // block_size)
+    blocks = granularity.blocks(columns)
     indices = np.empty(rows.shape, np.uint8)
     scales = np.empty((count, blocks), np.float32)
     zeros = np.empty((count, blocks), np.uint8)
 
     def fit_rows(piece: slice) -> None:
-        for first, last in _spans(columns, block_size):
-            width = min(block_size, columns - first)
+        for first, last in _spans(columns, granularity.size):
+            width = min(granularity.size, columns - first)
             part = rows[piece, first:last].astype(np.float64).reshape(-1, width)
-            h = None if weights is None else _per_block(weights[first:last], width, len(part))
+            h = None if weights is None else weights[piece, first:last].astype(np.float64).reshape(-1, width)
             fitted = fit_blocks(part, bits=bits, symmetric=symmetric, sensitivities=h)
-            span = slice(first // block_size, -(-last // block_size))
+            span = slice(first // granularity.size, granularity.blocks(last))
             indices[piece, first:last] = fitted.assigned.reshape(-1, last - first)
             scales[piece, span] = fitted.grids.scales.reshape(-1, span.stop - span.start)
             zeros[piece, span] = fitted.grids.zeros.reshape(-1, span.stop - span.start)
 
     list(over_pieces(fit_rows, count, max(1, CHUNK_WEIGHTS // columns)))
-    return AffinePalette(indices, scales, zeros, bits, block_size, axis, values.shape)
+    return AffinePalette(indices, BlockScales(scales, granularity), zeros, bits, axis, values.shape)
+
+
+def _as_rows(tensor: AnyArray, axis: int) -> AnyArray:
+    """The tensor as a matrix whose rows run along ``axis``."""
+    return np.moveaxis(tensor, axis, -1).reshape(-1, tensor.shape[axis])
 
 
 def fit_blocks(blocks: Array, *, bits: int, symmetric: bool, sensitivities: Array | None = None) -> AffineStep:
@@ -284,29 +326,12 @@ def _spans(columns: int, block_size: int) -> Iterator[tuple[int, int]]:
         yield whole, columns
 
 
-def _per_block(sensitivities: Array, width: int, blocks: int) -> Array:
-    """Sensitivities of a span of columns, repeated for as many ``blocks`` (rows x blocks per row)."""
-    per_row = sensitivities.reshape(-1, width)
-    return np.tile(per_row, (blocks // len(per_row), 1))
-
-
-def _check_grid(bits: int, block_size: int) -> None:
+def _check_bits(bits: int) -> None:
     if bits not in BITS:
         raise ArgumentError(f"bits must be 4 or 8, got {bits}: runtimes execute no other widths")
-    if block_size < 1:
-        raise ArgumentError(f"block_size must be >= 1, got {block_size}: it counts weights")
 
 
 def _checked_axis(axis: int, shape: tuple[int, ...]) -> int:
     if not -len(shape) <= axis < len(shape):
-        raise ArgumentError(f"axis must be a dimension of shape {shape}, got {axis}: blocks run along it")
+        raise ArgumentError(f"axis must be an axis of shape {shape}, got {axis}: blocks run along it")
     return axis % len(shape)
-
-
-def _checked_sensitivities(sensitivities: AnyArray, columns: int) -> Array:
-    checked = np.asarray(sensitivities, dtype=np.float64)
-    if checked.shape != (columns,) or not (np.isfinite(checked).all() and (checked >= 0).all()):
-        raise ArgumentError(
-            f"sensitivities must be {columns} finite numbers >= 0, got shape {checked.shape}: one per input"
-        )
-    return checked

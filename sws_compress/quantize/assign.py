@@ -17,14 +17,14 @@ GRID_STEPS = 1 << 12
 """Of the grid in which the cells of scalars are looked up; it stays in the first-level cache."""
 
 
-def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0, recentre: bool = True) -> Palette:
-    """Give every weight the component argmin_k |w - mu_k|^2 / 2 - rate_bits log2 pi_k, then the mean of its members.
+def snap(values: AnyArray, mixture: Mixture, *, bit_price: float = 0.0, recentre: bool = True) -> Palette:
+    """Give every weight the component argmin_k |w - mu_k|^2 - bit_price log2 pi_k, then the mean of its members.
 
     Without ``recentre`` it is the mean of the component instead, which may have been fitted to weights of different
     sensitivities.
 
     ``values`` any shape; for d > 1 their number must be a multiple of d and every d consecutive ones are one symbol.
-    ``rate_bits`` >= 0 is lambda, half the squared error that one bit is worth, in units of the weights squared; 0
+    ``bit_price`` >= 0 is lambda, the squared error that one bit is worth, in units of the weights squared; 0
     means the nearest mean. A component whose mean is exactly 0 stays exactly 0. Components that no weight chose, or
     that round to the same values, leave the codebook, which is sorted. Chou, Lookabaugh & Gray 1989.
 
@@ -37,8 +37,8 @@ def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0, recentre
     values = np.asarray(values)
     if mixture.components > MAX_CODEBOOK:
         raise ArgumentError(f"components must be <= 256, got {mixture.components}: indices are uint8")
-    if not (rate_bits >= 0 and np.isfinite(rate_bits)):
-        raise ArgumentError(f"rate_bits must be finite and >= 0, got {rate_bits}: it is the price of a bit")
+    if not (bit_price >= 0 and np.isfinite(bit_price)):
+        raise ArgumentError(f"bit_price must be finite and >= 0, got {bit_price}: it is the price of a bit")
     if values.size == 0 or values.size % mixture.dimension:
         raise ArgumentError(
             f"number of values must be a positive multiple of {mixture.dimension}, got {values.size}: "
@@ -47,7 +47,7 @@ def snap(values: AnyArray, mixture: Mixture, *, rate_bits: float = 0.0, recentre
     points = values.reshape(-1, mixture.dimension)
     check_finite(points)
     with np.errstate(divide="ignore"):
-        costs = -rate_bits * np.log2(mixture.weights) if rate_bits > 0 else np.zeros(mixture.components)
+        costs = -bit_price * np.log2(mixture.weights) if bit_price > 0 else np.zeros(mixture.components)
     if mixture.dimension == 1:
         members = _scalar_members(points[:, 0], mixture, costs)
     else:
@@ -126,10 +126,10 @@ def _palette_of_members(members: _Members, mixture: Mixture, shape: tuple[int, .
 
 
 def lower_envelope(means: Array, costs: Array) -> tuple[npt.NDArray[np.intp], Array]:
-    """Which component has the least (w - mu)^2 / 2 + cost, from left to right, and the w between neighbours.
+    """Which component has the least (w - mu)^2 + cost, from left to right, and the w between neighbours.
 
     ``means`` and ``costs`` (k,), a cost may be infinite (never chosen); returns winners (m,) and breakpoints (m - 1,),
-    1 <= m <= k. Subtracting w^2 / 2 leaves lines of slope -mu, whose lower envelope a convex-hull scan finds.
+    1 <= m <= k. Subtracting w^2 leaves lines of slope -2 mu, whose lower envelope a convex-hull scan finds.
     """
     winners: list[int] = []
     breakpoints: list[float] = []
@@ -139,7 +139,7 @@ def lower_envelope(means: Array, costs: Array) -> tuple[npt.NDArray[np.intp], Ar
         crossing = -np.inf
         while winners:
             gap = means[k] - means[winners[-1]]
-            crossing = (means[k] + means[winners[-1]]) / 2 + (costs[k] - costs[winners[-1]]) / gap
+            crossing = (means[k] + means[winners[-1]]) / 2 + (costs[k] - costs[winners[-1]]) / (2 * gap)
             if not breakpoints or crossing > breakpoints[-1]:
                 break
             winners.pop()
@@ -151,7 +151,7 @@ def lower_envelope(means: Array, costs: Array) -> tuple[npt.NDArray[np.intp], Ar
 
 
 def assign(chunk: Array, means: Array, costs: Array) -> npt.NDArray[np.intp]:
-    """argmin_k of |w - mu_k|^2 / 2 + cost_k, shape (n,), of rows (n, d), in O(n) memory."""
+    """argmin_k of |w - mu_k|^2 + cost_k, shape (n,), of rows (n, d), in O(n) memory."""
     if chunk.shape[1] == 1:
         winners, breakpoints = lower_envelope(means[:, 0], costs)
         return winners[np.searchsorted(breakpoints, chunk[:, 0])]
@@ -159,7 +159,7 @@ def assign(chunk: Array, means: Array, costs: Array) -> npt.NDArray[np.intp]:
     chosen = np.zeros(len(chunk), np.intp)
     for k, (mean, cost) in enumerate(zip(means, costs, strict=True)):
         deviations = chunk - mean
-        total = np.einsum("nd,nd->n", deviations, deviations) / 2 + cost
+        total = np.einsum("nd,nd->n", deviations, deviations) + cost
         closer = total < best
         best[closer] = total[closer]
         chosen[closer] = k

@@ -15,8 +15,9 @@ from sws_compress.mixture.bins import fine_bins
 from sws_compress.mixture.mixture import AnyArray, Array
 from sws_compress.quantize.assign import snap
 from sws_compress.quantize.initial import mixture_of_bins
-from sws_compress.quantize.palette import FLOATS, ChannelScales, check_components, in_half
-from sws_compress.quantize.scalar import Clustering, hard_em
+from sws_compress.quantize.palette import FLOATS, Clustering, in_half
+from sws_compress.quantize.scalar import hard_em
+from sws_compress.quantize.scales import ChannelScales
 
 TURNS = 3
 """Of codebook and scales."""
@@ -31,8 +32,6 @@ def cluster_by_channel(values: AnyArray, components: int, axis: int) -> Clusteri
 
     None where the tensor has one slice, or where its type cannot hold scales or products. Errors as there.
     """
-    check_components(components)
-    values = np.asarray(values)
     if values.ndim < 2 or values.shape[axis] < 2 or not values.any():
         return None
     fixed_zero = components * (values.size - int(np.count_nonzero(values))) >= values.size

@@ -1,58 +1,137 @@
-"""What the codebooks of a data-free model are like, and which of two is better."""
+"""Granularity: which weights of a tensor share a codebook entry, a scale or a grid."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TypeAlias
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.mixture import AnyArray
-from sws_compress.quantize.channel_scaled import cluster_by_channel
-from sws_compress.quantize.palette import check_components
-from sws_compress.quantize.rate_distortion import merit_bits
-from sws_compress.quantize.scalar import Clustering, cluster
-from sws_compress.quantize.vectors import cluster_vectors
 
-ScalesOf = Literal["tensor", "channel", "auto"]
+VECTOR_LENGTHS = (2, 4, 8)
 
 
-DIMENSIONS = (1, 2, 4, 8)
+@dataclass(frozen=True)
+class PerTensor:
+    """One codebook for all weights of a tensor, and no scales.
 
-
-@dataclass(frozen=True, kw_only=True)
-class CodebookForm:
-    """``components`` 2..256 entries a tensor, each of ``vector`` consecutive weights (1, 2, 4 or 8).
-
-    ``scales``: "tensor", none beside the codebook; "channel", a factor for every output channel; "auto", whichever of
-    the two is better for a tensor by `merit_bits`. Scales are for scalars.
-
-    Raises ArgumentError where one of these rules is broken.
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.PerTensor()
+    PerTensor()
     """
 
-    components: int = 16
-    scales: ScalesOf = "tensor"
-    vector: int = 1
+
+@dataclass(frozen=True)
+class PerChannel:
+    """One codebook for a tensor, and one scale for each of its output channels.
+
+    A weight is the codebook entry times the scale of its channel. A tensor that cannot have scales (fewer than two
+    channels, or scales that float32 does not hold) is clustered as with `PerTensor`.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.PerChannel() == sws.PerChannel()
+    True
+    """
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One codebook whose entries are vectors: ``length`` consecutive weights (C order) share an index.
+
+    A tensor whose number of weights is no multiple of ``length``, or that has too few vectors for the codebook, is
+    clustered as with `PerTensor`.
+
+    Parameters
+    ----------
+    length : {2, 4, 8}
+        Weights in a vector.
+
+    Raises
+    ------
+    ArgumentError
+        If the length is another number.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.Vectors(length=4)
+    Vectors(length=4)
+    """
+
+    length: int = 2
 
     def __post_init__(self) -> None:
-        check_components(self.components)
-        if self.scales not in get_args(ScalesOf):
-            raise ArgumentError(f"scales must be tensor, channel or auto, got {self.scales!r}: choose one of them")
-        if self.vector not in DIMENSIONS:
-            raise ArgumentError(f"vector must be 1, 2, 4 or 8 weights, got {self.vector}: choose one of them")
-        if self.vector > 1 and self.scales != "tensor":
-            raise ArgumentError(f"scales must be tensor with vectors, got {self.scales!r}: leave one of the two out")
+        if self.length not in VECTOR_LENGTHS:
+            raise ArgumentError(
+                f"length of vectors must be 2, 4 or 8, got {self.length}: for single weights take PerTensor"
+            )
 
-    def cluster(self, values: AnyArray, axis: int, *, seed: int) -> Clustering:
-        """A floating-point tensor of any shape clustered so; ``axis`` is that of its output channels.
 
-        Raises ModelError for NaN or infinite values.
-        """
-        if self.vector > 1:
-            return cluster_vectors(values, self.components, self.vector, seed=seed)
-        whole = cluster(values, self.components, seed=seed)
-        if self.scales == "tensor" or whole.mixture is None:
-            return whole
-        scaled = cluster_by_channel(values, self.components, axis)
-        if self.scales == "channel" or scaled is None:
-            return scaled or whole
-        return min(whole, scaled, key=lambda found: merit_bits(found.palette, values))
+@dataclass(frozen=True)
+class PerBlock:
+    """One grid (a scale and a zero point) for each block of consecutive weights along one axis.
+
+    Grids are for weights that stay in 4 or 8 bits while the model runs; codebooks have no blocks.
+
+    Parameters
+    ----------
+    size : int, at least 1
+        Weights in a block. The last block of a row is shorter if the size does not divide the row; a size of at least
+        the length of a row gives one grid per output channel.
+
+    Raises
+    ------
+    ArgumentError
+        If the size is less than 1.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.PerBlock(size=64)
+    PerBlock(size=64)
+    """
+
+    size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ArgumentError(f"size of blocks must be >= 1, got {self.size}: it counts weights")
+
+    def blocks(self, columns: int) -> int:
+        """Number of blocks in a row of ``columns`` weights."""
+        return -(-columns // self.size)
+
+
+@dataclass(frozen=True)
+class Best:
+    """For each tensor, the granularity with the least `merit_bits`: the smallest file at equal error.
+
+    Parameters
+    ----------
+    candidates : tuple of PerTensor, PerChannel or Vectors, at least one
+        What is tried. The first of equals wins.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no candidate.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.Best()
+    Best(candidates=(PerTensor(), PerChannel()))
+    """
+
+    candidates: tuple[PerTensor | PerChannel | Vectors, ...] = (PerTensor(), PerChannel())
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise ArgumentError("candidates must be at least one granularity, got none: leave them out for the default")
+
+
+Granularity: TypeAlias = PerTensor | PerChannel | Vectors | Best
+"""What a codebook can be asked for; `PerBlock` is for grids."""

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.mixture.mixture import AnyArray
+from sws_compress.mixture.mixture import AnyArray, Mixture
+from sws_compress.quantize.scales import ChannelScales
 
 HALF_SHARE = 1e-2
 """Squared error that a codebook of float16 may add, as a share of what clustering itself costs; half a byte a weight
@@ -58,28 +59,6 @@ CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
-class ChannelScales:
-    """One factor for every slice of a tensor along ``axis``: ``values`` (slices,) float32, finite and positive.
-
-    Raises ArgumentError where they are not.
-    """
-
-    values: npt.NDArray[np.float32]
-    axis: int
-
-    def __post_init__(self) -> None:
-        if self.values.dtype != np.float32 or self.values.ndim != 1:
-            found = f"{self.values.dtype} {self.values.shape}"
-            raise ArgumentError(f"scales must be float32 of shape (slices,), got {found}: convert them")
-        if not (np.isfinite(self.values).all() and (self.values > 0).all()):
-            raise ArgumentError(f"scales must be finite and > 0, got {self.values.min()}: use 1 for slices of zeros")
-
-    def broadcast(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """The factors in a shape that broadcasts to ``shape``, of which they are along one axis."""
-        return self.values.reshape([size if axis == self.axis else 1 for axis, size in enumerate(shape)])
-
-
-@dataclass(frozen=True, eq=False)
 class Palette:
     """A tensor of few distinct values (d = 1) or few distinct rows of d consecutive values, slice by slice to scale.
 
@@ -119,11 +98,7 @@ class Palette:
             self._check_scales(self.scales)
 
     def _check_scales(self, scales: ChannelScales) -> None:
-        if not 0 <= scales.axis < len(self.shape) or len(scales.values) != self.shape[scales.axis]:
-            raise ArgumentError(
-                f"scales must be one a slice along an axis of {self.shape}, got {len(scales.values)} along axis "
-                f"{scales.axis}: name the axis they were made for"
-            )
+        scales.check_fit(self.shape)
         with np.errstate(over="ignore"):
             single = self.codebook.astype(np.float32)
         if not np.array_equal(single.astype(self.codebook.dtype), self.codebook):
@@ -164,13 +139,26 @@ class Palette:
         values = self.codebook[self.indices[start // self.dimension : stop // self.dimension]].reshape(-1)
         if self.scales is None or not values.size:
             return values
-        inner = prod(self.shape[self.scales.axis + 1 :])
-        first, last = start // inner, -(-stop // inner)  # runs of one scale; those at the ends are cut
-        runs = self.scales.values[np.arange(first, last) % len(self.scales.values)]
-        factors = np.repeat(runs, inner)[start - first * inner :][: values.size]
+        factors = self.scales.part(self.shape, start, stop)
         with np.errstate(over="ignore"):
             product: npt.NDArray[Any] = np.multiply(values, factors, dtype=np.float32, casting="unsafe")
             return product.astype(values.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """A clustered tensor.
+
+    Parameters
+    ----------
+    palette : Palette
+        The values it has now.
+    mixture : Mixture or None
+        The mixture that the palette came from; None if the tensor had few distinct values before, and kept them.
+    """
+
+    palette: Palette
+    mixture: Mixture | None
 
 
 def palette_of(values: AnyArray) -> Palette | None:

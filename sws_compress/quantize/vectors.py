@@ -9,8 +9,7 @@ from sws_compress.mixture.mixture import AnyArray, Mixture
 from sws_compress.mixture.vector_data import VectorData
 from sws_compress.quantize.assign import snap
 from sws_compress.quantize.initial import SAMPLE_ROWS, initial_mixture
-from sws_compress.quantize.palette import FLOATS, in_half
-from sws_compress.quantize.scalar import Clustering, cluster
+from sws_compress.quantize.palette import Clustering, in_half
 
 EM_STEPS = 10
 """On a sample of the rows."""
@@ -20,28 +19,19 @@ HARD_STEPS = 2
 """Assignments of all rows to their nearest means; the codebook of the last is what is kept."""
 
 
-ROWS_PER_COMPONENT = 8
+VECTORS_PER_COMPONENT = 8
 """Below that many rows of d weights for each component the codebook costs more than it saves."""
 
 
-def cluster_vectors(values: AnyArray, components: int, dimension: int, *, seed: int) -> Clustering:
-    """At most ``components`` distinct rows of ``dimension`` consecutive weights (C order) of a tensor of any shape.
-
-    `cluster`, with as many scalar components, where d does not divide the number of weights, where there are too few
-    rows, where the values are few and distinct already, or of a type that float32 does not hold. ``seed`` drives the
-    sample and the start. Errors as there.
-    """
-    values = np.asarray(values)
-    rows = values.size // dimension
-    if dimension == 1 or values.size % dimension or rows < ROWS_PER_COMPONENT * components:
-        return cluster(values, components, seed=seed)
-    whole = cluster(values, components, seed=seed)
-    if whole.mixture is None or values.dtype.name not in FLOATS:
-        return whole
-    points = values.reshape(-1, dimension)
+def cluster_vectors(values: AnyArray, components: int, length: int, *, seed: int) -> Clustering | None:
+    """`cluster` with one codebook of vectors of ``length`` consecutive weights; None where they are too few."""
+    vectors = values.size // length
+    if values.size % length or vectors < VECTORS_PER_COMPONENT * components:
+        return None
+    points = values.reshape(-1, length)
     chosen: slice | np.ndarray[tuple[int], np.dtype[np.intp]] = slice(None)
-    if rows > SAMPLE_ROWS:
-        chosen = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE_ROWS, replace=False))
+    if vectors > SAMPLE_ROWS:
+        chosen = np.sort(np.random.default_rng(seed).choice(vectors, SAMPLE_ROWS, replace=False))
     data = VectorData(points[chosen])
     mixture = fit(
         data,

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sws_compress.mixture.mixture import Mixture
-from sws_compress.quantize.scalar import cluster
+from sws_compress.quantize.cluster import cluster
 from sws_compress.train.select import Selection, select_parameters
 from sws_compress.train.sharing import Sharing
 

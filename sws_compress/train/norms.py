@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.palette import half_rounded
-from sws_compress.quantize.scalar import cluster
 from sws_compress.train.batches import inputs_and_targets, moved
 from sws_compress.train.select import ParameterGroup, plain_name
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
 from sws_compress.onnx_io.analyse.weights import find_weights, skipped_weights
-from sws_compress.quantize.scalar import cluster
+from sws_compress.quantize.cluster import cluster
 from tests.onnx_io.models import as_ir
 
 

@@ -20,7 +20,8 @@ from sws_compress.ort.session import check_runs
 from sws_compress.packing import pack as packing
 from sws_compress.pipelines.expand import expand_model
 from sws_compress.pipelines.inspect import inspect_model
-from sws_compress.quantize.palette import ChannelScales, Palette
+from sws_compress.quantize.palette import Palette
+from sws_compress.quantize.scales import ChannelScales
 from tests.onnx_io.models import as_ir, matmul_model
 from tests.packing.test_types import model_of
 

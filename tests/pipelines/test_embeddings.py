@@ -21,10 +21,10 @@ from sws_compress.ort.decode import decoded_weights
 from sws_compress.pipelines.publish import Packing
 from sws_compress.pipelines.streamed import Limits
 from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.quantize.granularity import Granularity, PerChannel, PerTensor, Vectors
 from tests.models import gaussian
 
-FORM = CodebookForm()
+PER_TENSOR = PerTensor()
 STREAMED = Limits(model_bytes=0, alone_elements=1000)
 TWO_FILES = Limits(model_bytes=0, alone_elements=1000, file_bytes=0)
 FEEDS = {"ids": np.array([[0, -1, 899], [-900, 7, 7]])}
@@ -69,11 +69,13 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def compressed(source: Path, name: str, limits: Limits | None, *, packed: bool, form: CodebookForm = FORM) -> Any:
+def compressed(
+    source: Path, name: str, limits: Limits | None, *, packed: bool, granularity: Granularity = PER_TENSOR
+) -> Any:
     options: dict[str, Any] = {} if limits is None else {"limits": limits}
     target = source.with_name(name)
     packing = Packing(packed_rows=packed)
-    return compress_file(source, target, form, None, 0, None, 0.0, packing=packing, **options)
+    return compress_file(source, target, 16, granularity, None, 0, None, 0.0, packing=packing, **options)
 
 
 @pytest.mark.parametrize("limits", [None, STREAMED, TWO_FILES], ids=["whole", "streamed", "two files"])
@@ -96,9 +98,9 @@ def test_a_file(source: Path, limits: Limits | None) -> None:
 
 @pytest.mark.parametrize("limits", [None, STREAMED], ids=["whole", "streamed"])
 def test_with_vectors_and_with_scales(source: Path, limits: Limits | None) -> None:
-    vectors = compressed(source, "small.onnx", limits, packed=True, form=CodebookForm(vector=2))
+    vectors = compressed(source, "small.onnx", limits, packed=True, granularity=Vectors(2))
     assert {row.name: row.encoding for row in vectors.tensors}["T"] == "rows"
-    scaled = compressed(source, "scaled.onnx", limits, packed=True, form=CodebookForm(scales="channel"))
+    scaled = compressed(source, "scaled.onnx", limits, packed=True, granularity=PerChannel())
     encoding = {row.name: row.encoding for row in scaled.tensors}["T"]
     assert ("rows" in encoding) is ("T does not stay packed: it has scales" not in " ".join(scaled.notes))
 

@@ -23,11 +23,11 @@ from sws_compress.ort.session import session
 from sws_compress.pipelines import streamed as streaming
 from sws_compress.pipelines.streamed import Limits
 from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.quantize.granularity import Granularity, PerChannel, PerTensor, Vectors
 from sws_compress.report.result import CompressionResult
 
 ALWAYS = Limits(model_bytes=0, alone_elements=1000)
-SCALARS = CodebookForm()
+PER_TENSOR = PerTensor()
 TWO_FILES = Limits(model_bytes=0, alone_elements=1000, file_bytes=0)
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,9 +59,15 @@ def write_net(path: Path, *, dtype: type = np.float32, layers: int = 3, width: i
 
 
 def stream(
-    source: Path, target: Path, limits: Limits = ALWAYS, form: CodebookForm = SCALARS, **arguments
+    source: Path,
+    target: Path,
+    limits: Limits = ALWAYS,
+    components: int = 16,
+    granularity: Granularity = PER_TENSOR,
+    **arguments,
 ) -> CompressionResult:
-    return compress_file(source, target, form, arguments.get("inputs"), 0, arguments.get("show"), 0.0, limits=limits)
+    inputs, show = arguments.get("inputs"), arguments.get("show")
+    return compress_file(source, target, components, granularity, inputs, 0, show, 0.0, limits=limits)
 
 
 def outputs(path: Path) -> np.ndarray:
@@ -80,7 +86,7 @@ def external_names(path: Path) -> set[str]:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, dtype: type) -> None:
     source = write_net(tmp_path / "net.onnx", dtype=dtype)
-    ordinary = compress_file(source, tmp_path / "ordinary.onnx", CodebookForm(), None, 0, None, 0.0)
+    ordinary = compress_file(source, tmp_path / "ordinary.onnx", 16, PER_TENSOR, None, 0, None, 0.0)
     result = stream(source, tmp_path / "small.onnx", limits)
     assert outputs(tmp_path / "small.onnx").tobytes() == outputs(tmp_path / "ordinary.onnx").tobytes()
     rows = {row.name: row for row in result.tensors}
@@ -101,15 +107,15 @@ def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, 
     onnx.checker.check_model(str(tmp_path / "small.onnx"), full_check=True)
 
 
-@pytest.mark.parametrize("form", [CodebookForm(scales="channel"), CodebookForm(components=32, vector=4)])
+@pytest.mark.parametrize(("components", "granularity"), [(16, PerChannel()), (32, Vectors(4))])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_scales_and_vectors_are_streamed(
-    tmp_path: Path, form: CodebookForm, dtype: type, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, components: int, granularity: Granularity, dtype: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "_PIECE", 1 << 10)  # several pieces a weight
     source = write_net(tmp_path / "net.onnx", dtype=dtype)
-    ordinary = compress_file(source, tmp_path / "ordinary.onnx", form, None, 0, None, 0.0)
-    result = stream(source, tmp_path / "small.onnx", form=form)
+    ordinary = compress_file(source, tmp_path / "ordinary.onnx", components, granularity, None, 0, None, 0.0)
+    result = stream(source, tmp_path / "small.onnx", components=components, granularity=granularity)
     first, second = ((tmp_path / name).read_bytes() for name in ("ordinary.onnx", "small.onnx"))
     names = ["w0", "w1", "w2"]
     decoded = decoded_weights(second, names)
@@ -267,13 +273,13 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import CodebookForm
+from sws_compress.quantize.granularity import PerTensor
 from sws_compress.pipelines.streamed import Limits
 def show(description, done, total):
     print(description, flush=True)
     time.sleep(0.02)
 limits = Limits(model_bytes=0, alone_elements=1000, file_bytes=int(sys.argv[3]))
-compress_file(Path(sys.argv[1]), Path(sys.argv[2]), CodebookForm(), None, 0, show, 0.0, limits=limits)
+compress_file(Path(sys.argv[1]), Path(sys.argv[2]), 16, PerTensor(), None, 0, show, 0.0, limits=limits)
 """
 
 

@@ -19,10 +19,10 @@ def lopsided(count: int, seed: int = 0) -> np.ndarray:
     return (np.random.default_rng(seed).gamma(2.0, 0.3, count) - 0.4).astype(np.float32)
 
 
-def costs_of(values: np.ndarray, mixture: Mixture, rate_bits: float) -> np.ndarray:
+def costs_of(values: np.ndarray, mixture: Mixture, bit_price: float) -> np.ndarray:
     means = mixture.means.reshape(mixture.components, -1)
     rows = values.reshape(-1, means.shape[1]).astype(np.float64)
-    return np.array([reference.snap(row, mixture.weights, means, rate_bits) for row in rows])
+    return np.array([reference.snap(row, mixture.weights, means, bit_price) for row in rows])
 
 
 # Snap
@@ -41,7 +41,7 @@ def test_lower_envelope_is_argmin(seed: int, components: int, rate: float) -> No
     assert np.all(np.diff(means[winners]) > 0)
     assert np.all(np.diff(breakpoints) > 0)
     grid = rng.normal(0, 2, 200)
-    all_costs = (grid[:, None] - means) ** 2 / 2 + costs
+    all_costs = (grid[:, None] - means) ** 2 + costs
     chosen = winners[np.searchsorted(breakpoints, grid)]
     np.testing.assert_allclose(all_costs[np.arange(200), chosen], all_costs.min(axis=1), atol=1e-12)
 
@@ -63,9 +63,9 @@ def test_cells_are_exact_where_they_are_narrower_than_the_grid(offset: float, sp
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 4])
-@pytest.mark.parametrize("rate_bits", [0.0, 0.02])
+@pytest.mark.parametrize("bit_price", [0.0, 0.04])
 def test_every_weight_gets_its_cheapest_component(
-    dimension: int, rate_bits: float, monkeypatch: pytest.MonkeyPatch
+    dimension: int, bit_price: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK", 33)
     values = lopsided(400)
@@ -73,9 +73,9 @@ def test_every_weight_gets_its_cheapest_component(
     means = np.concatenate([np.zeros((1, dimension)), rng.normal(0.2, 0.5, (5, dimension))])
     means = means if dimension > 1 else means[:, 0]
     mixture = Mixture(np.array([0.6, 0.3, 0.06, 0.02, 0.015, 0.005]), means, np.full(means.shape, 0.1))
-    palette = snap(values.reshape(20, 20), mixture, rate_bits=rate_bits)
+    palette = snap(values.reshape(20, 20), mixture, bit_price=bit_price)
     assert palette.shape == (20, 20)
-    costs = costs_of(values, mixture, rate_bits)
+    costs = costs_of(values, mixture, bit_price)
     best = costs.argmin(axis=1)
     # Same partition of the weights, and codebook entries at the means of their members (zero stays zero).
     rows = values.reshape(-1, dimension).astype(np.float64)
@@ -98,7 +98,7 @@ def test_codebook_is_sorted_and_zero_exact() -> None:
 
 def test_rate_buys_zeros() -> None:
     mixture = Mixture(np.array([0.9, 0.05, 0.05]), np.array([0.0, 0.4, -0.2]), np.full(3, 0.1))
-    palettes = [snap(lopsided(5001), mixture, rate_bits=rate) for rate in (0.0, 0.005, 0.02)]
+    palettes = [snap(lopsided(5001), mixture, bit_price=price) for price in (0.0, 0.01, 0.04)]
     entropies = [palette.entropy_bits for palette in palettes]
     assert entropies[0] > entropies[1] > entropies[2]
     assert palettes[0].zeros < palettes[1].zeros < palettes[2].zeros
@@ -124,8 +124,8 @@ def test_snap_refuses() -> None:
     mixture = Mixture(np.full(2, 0.5), np.zeros((2, 2)), np.ones((2, 2)))
     with pytest.raises(ArgumentError, match="multiple of 2, got 3"):
         snap(np.zeros(3, np.float32), mixture)
-    with pytest.raises(ArgumentError, match="rate_bits must be finite and >= 0, got -1"):
-        snap(np.zeros(4, np.float32), mixture, rate_bits=-1)
+    with pytest.raises(ArgumentError, match="bit_price must be finite and >= 0, got -1"):
+        snap(np.zeros(4, np.float32), mixture, bit_price=-1)
     with pytest.raises(ModelError, match="got 1 NaN or infinite of 4"):
         snap(np.array([0, 0, np.nan, 1], np.float32), mixture)
     with pytest.raises(ArgumentError, match="components must be <= 256, got 257"):

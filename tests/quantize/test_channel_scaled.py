@@ -9,11 +9,11 @@ import pytest
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.bins import BINS, fine_bins
 from sws_compress.quantize.channel_scaled import cluster_by_channel
-from sws_compress.quantize.granularity import CodebookForm
-from sws_compress.quantize.palette import ChannelScales, Palette
+from sws_compress.quantize.cluster import cluster
+from sws_compress.quantize.granularity import Best, PerChannel, PerTensor, Vectors
+from sws_compress.quantize.palette import Palette
 from sws_compress.quantize.rate_distortion import merit_bits
-from sws_compress.quantize.scalar import cluster
-from sws_compress.quantize.vectors import cluster_vectors
+from sws_compress.quantize.scales import ChannelScales
 
 
 def lopsided(shape: tuple[int, ...] = (11, 7, 30), axis: int = 0, seed: int = 0) -> np.ndarray:
@@ -95,8 +95,8 @@ def test_palettes_hold_products_of_float32(dtype: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "axis", "message"),
     [
-        (np.ones(3, np.float32), 0, "one a slice along an axis"),
-        (np.ones(2, np.float32), 2, "one a slice along an axis"),
+        (np.ones(3, np.float32), 0, "one per slice along an axis"),
+        (np.ones(2, np.float32), 2, "one per slice along an axis"),
         (np.array([1, np.inf], np.float32), 0, "finite and > 0"),
         (np.array([1, 0], np.float32), 0, "finite and > 0"),
         (np.ones(2), 0, "must be float32"),
@@ -124,27 +124,13 @@ def test_auto_is_never_worse_than_one_codebook() -> None:
     alike = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
     for values in (lopsided(), alike):
         merits = {
-            scales: merit_bits(CodebookForm(scales=scales).cluster(values, 0, seed=0).palette, values)
-            for scales in ("tensor", "channel", "auto")
+            granularity: merit_bits(cluster(values, 16, granularity, seed=0).palette, values)
+            for granularity in (PerTensor(), PerChannel(), Best())
         }
-        assert merits["auto"] == min(merits["tensor"], merits["channel"])
+        assert merits[Best()] == min(merits[PerTensor()], merits[PerChannel()])
     few = np.repeat(np.arange(10, dtype=np.float32), 12).reshape(12, 10)
-    for form in (CodebookForm(scales="auto"), CodebookForm(scales="channel"), CodebookForm(vector=2)):
-        assert form.cluster(few, 0, seed=0).palette.expand().tobytes() == few.tobytes()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"scales": "row"}, "tensor, channel or auto, got 'row'"),
-        ({"vector": 3}, "1, 2, 4 or 8 weights, got 3"),
-        ({"vector": 2, "scales": "auto"}, "must be tensor with vectors"),
-        ({"components": 300}, "<= 256"),
-    ],
-)
-def test_forms_that_do_not_exist(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        CodebookForm(**arguments)
+    for granularity in (Best(), PerChannel(), Vectors(2)):
+        assert cluster(few, 16, granularity, seed=0).palette.expand().tobytes() == few.tobytes()
 
 
 # Vectors
@@ -155,7 +141,7 @@ def test_vectors_beat_scalars_of_as_many_bits_where_neighbours_agree(dimension: 
     rng = np.random.default_rng(4)
     values = np.repeat(rng.standard_normal((60, 80)), dimension, axis=1).astype(np.float32)
     values += 0.01 * rng.standard_normal(values.shape).astype(np.float32)
-    palette = cluster_vectors(values, 64, dimension, seed=0).palette
+    palette = cluster(values, 64, Vectors(dimension), seed=0).palette
     assert palette.dimension == dimension
     assert len(palette.codebook) <= 64
     assert squared_error(palette, values) < squared_error(cluster(values, 8, seed=0).palette, values)
@@ -164,5 +150,5 @@ def test_vectors_beat_scalars_of_as_many_bits_where_neighbours_agree(dimension: 
 def test_vectors_fall_back_to_scalars() -> None:
     rng = np.random.default_rng(5)
     for size in (601, 512):  # 2 does not divide; too few rows for 64 components
-        palette = cluster_vectors(rng.standard_normal(size).astype(np.float32), 64, 2, seed=0).palette
+        palette = cluster(rng.standard_normal(size).astype(np.float32), 64, Vectors(2), seed=0).palette
         assert palette.dimension == 1

@@ -11,9 +11,10 @@ from sws_compress.mixture.bins import BINS, CROWDED_SHARE, fine_bins
 from sws_compress.mixture.histogram import OccupiedBins
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.assign import snap
+from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.initial import mixture_of_bins
 from sws_compress.quantize.palette import HALF_SHARE
-from sws_compress.quantize.scalar import cluster, hard_em
+from sws_compress.quantize.scalar import hard_em
 
 DRAWS = {
     "normal": lambda random, n: random.normal(0.3, 1, n),
@@ -97,19 +98,19 @@ def test_hard_em_is_lloyd(seed: int, k: int) -> None:
     assert found.variances[0] == pytest.approx(counts @ (points - nearest) ** 2 / counts.sum())
 
 
-def cost(values: np.ndarray, mixture: Mixture, rate_bits: float) -> float:
-    palette = snap(values, mixture, rate_bits=rate_bits)
-    error = ((palette.expand() - values) ** 2).sum() / 2
-    return float(error + rate_bits * values.size * palette.entropy_bits)
+def cost(values: np.ndarray, mixture: Mixture, bit_price: float) -> float:
+    palette = snap(values, mixture, bit_price=bit_price)
+    error = ((palette.expand() - values) ** 2).sum()
+    return float(error + bit_price * values.size * palette.entropy_bits)
 
 
-@pytest.mark.parametrize("rate_bits", [1e-3, 0.02, 0.3])
-def test_a_price_on_bits_lowers_error_plus_price(rate_bits: float) -> None:
+@pytest.mark.parametrize("bit_price", [2e-3, 0.04, 0.6])
+def test_a_price_on_bits_lowers_error_plus_price(bit_price: float) -> None:
     values = np.random.default_rng(3).laplace(0.1, 1, 30_000).astype(np.float32)
     start = mixture_of_bins(fine_bins(values), 16, fixed_zero=True)
-    found = cluster(values, 16, rate_bits=rate_bits, seed=0)
+    found = cluster(values, 16, bit_price=bit_price, seed=0)
     assert found.mixture is not None
-    assert cost(values, found.mixture, rate_bits) < cost(values, start, rate_bits)
+    assert cost(values, found.mixture, bit_price) < cost(values, start, bit_price)
     assert found.palette.entropy_bits < cluster(values, 16, seed=0).palette.entropy_bits
     assert found.palette.zeros > 0  # component 0 stays where pruning wants it
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sws_compress.errors import ArgumentError, DataError, ModelError, TrainingError
+from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.palette import Palette
-from sws_compress.quantize.scalar import cluster
 from sws_compress.train.batches import inputs_and_targets
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.loop import FineTuning, fine_tune
@@ -272,7 +272,9 @@ def test_training_reaches_the_size_and_beats_snapping_alone() -> None:
         for name in result.palettes:
             parameter = snapped.get_parameter(name)
             variance = float(parameter.detach().var())
-            palettes[name] = cluster(parameter.detach().numpy(), components, rate_bits=rate * variance, seed=0).palette
+            palettes[name] = cluster(
+                parameter.detach().numpy(), components, bit_price=2 * rate * variance, seed=0
+            ).palette
             parameter.data = torch.from_numpy(palettes[name].expand())
         assert coded_bits(palettes) >= bits
         assert accuracy(model) > accuracy(snapped) + 2

@@ -1,0 +1,78 @@
+"""Clustering of one tensor without data: a palette of few values, at the granularity that is asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sws_compress.mixture.mixture import AnyArray
+from sws_compress.quantize.channel_scaled import cluster_by_channel
+from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor, Vectors
+from sws_compress.quantize.palette import Clustering, check_components, palette_of
+from sws_compress.quantize.rate_distortion import merit_bits
+from sws_compress.quantize.scalar import cluster_scalars
+from sws_compress.quantize.vectors import cluster_vectors
+
+PER_TENSOR = PerTensor()
+
+
+def cluster(
+    values: AnyArray,
+    components: int,
+    granularity: Granularity = PER_TENSOR,
+    *,
+    channel_axis: int = 0,
+    bit_price: float = 0.0,
+    seed: int,
+) -> Clustering:
+    """Cluster a tensor to at most ``components`` distinct values (vectors, or values before scaling).
+
+    A tensor that has no more distinct values already is kept bit for bit, whatever the granularity. Where a tensor
+    cannot have scales or vectors, it is clustered as with `PerTensor`.
+
+    Parameters
+    ----------
+    values : ndarray, any shape, float16, bfloat16, float32 or float64
+        The weights.
+    components : int, 2 .. 256
+        Entries of the codebook, at most.
+    granularity : PerTensor, PerChannel, Vectors or Best
+        Which weights share an entry or a scale.
+    channel_axis : int
+        Axis of the output channels, for `PerChannel`.
+    bit_price : float, >= 0
+        Squared error that one bit is worth, in units of the weights squared; 0 asks for the least error.
+    seed : int
+        Seed of the sample and the start of vectors; scalars need none.
+
+    Returns
+    -------
+    Clustering
+        The palette, and the mixture it came from.
+
+    Raises
+    ------
+    ArgumentError
+        If ``components`` is not in 2 .. 256, or the values are empty or not floating-point.
+    ModelError
+        If a value is NaN or infinite.
+    """
+    values = np.asarray(values)
+    check_components(components)
+    exact = palette_of(values)
+    if exact is not None and len(exact.codebook) <= components:
+        return Clustering(exact, None)
+
+    def found(candidate: PerTensor | PerChannel | Vectors) -> Clustering | None:
+        if isinstance(candidate, PerChannel):
+            return cluster_by_channel(values, components, channel_axis)
+        if isinstance(candidate, Vectors):
+            return cluster_vectors(values, components, candidate.length, seed=seed)
+        return cluster_scalars(values, components, bit_price=bit_price)
+
+    candidates = granularity.candidates if isinstance(granularity, Best) else (granularity,)
+    clusterings = [clustering for clustering in map(found, candidates) if clustering is not None]
+    if not clusterings:
+        return cluster_scalars(values, components, bit_price=bit_price)
+    if len(clusterings) == 1:
+        return clusterings[0]
+    return min(clusterings, key=lambda clustering: merit_bits(clustering.palette, values))
