@@ -1,4 +1,4 @@
-"""What a benchmark's numbers depend on besides the code, recorded beside them."""
+"""The environment of a benchmark, to be recorded beside its numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, object]:
-    """Interpreter, package versions (read from metadata, nothing is imported), processor and operating system."""
+    """Interpreter, package versions, processor and operating system; versions come from metadata, without an import."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -40,7 +40,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The model name where Linux tells it, the architecture elsewhere."""
+    """Model name of the processor on Linux, architecture elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

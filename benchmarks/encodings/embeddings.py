@@ -1,13 +1,17 @@
-"""What an embedding costs dense, decoded at load, and with rows that stay packed, each in a process of its own.
+"""Cost of an embedding that is dense, decoded at load, or packed at run time, each in its own process.
 
     python -m benchmarks.encodings.embeddings [MODEL.onnx ..]
 
-Tables of 30,000 x 384 and 128,000 x 1,024 Gaussian values, 16 different ones or 256, in a model of one look-up; of
-models named on the command line all weights with 16 components. File bytes; processor seconds of loading on one thread;
-memory above that of a process that only imported ONNX Runtime, at the peak and after loading; milliseconds of a run
-(median), of 1 row and of 128 rows, of models on one row of 64 tokens. Outputs have to be those of the decoded file bit
-for bit (of models: within 1e-5, since runtimes fuse other nodes). Prints a table and writes JSON to
-out/encodings/embeddings.json.
+The tables have 30,000 x 384 and 128,000 x 1,024 Gaussian values, 16 or 256 of them distinct, in a model of one look-up.
+Models named on the command line are compressed with 16 components. Measured are
+
+- bytes of the file;
+- processor seconds of loading on one thread;
+- memory at the peak of loading and after it, above a process that only imported ONNX Runtime;
+- median milliseconds of a run: 1 row and 128 rows of a table, one row of 64 tokens for a model.
+
+Outputs must equal those of the decoded file bit for bit. For models they must agree within 1e-5, because runtimes fuse
+other nodes. Prints a table and writes JSON to out/encodings/embeddings.json.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ from sws_compress.quantize.palette import Palette
 SHAPES = ((30_000, 384), (128_000, 1024))
 COMPONENTS = (16, 256)
 SMALL = 1 << 24
-"""Weights up to which all encodings are weighed; beyond, an ordinary file is streamed and has radix words."""
+"""Weights up to which all encodings are candidates. A larger file is streamed and has radix words."""
 TOKENS = 64
 RUNS = 2
 LOAD = """
@@ -73,7 +77,7 @@ Feeds = dict[str, dict[str, npt.NDArray[np.int64]]]
 
 
 def measure(path: Path, feeds: Feeds, runs: int) -> tuple[dict[str, float], list[npt.NDArray[np.float32]]]:
-    """The fastest of a few loads and runs, the most memory at the peak and the least after; outputs."""
+    """Best times of a few loads and runs, the largest peak and the smallest memory after it; and the outputs."""
     arrays = path.with_suffix(".npz")
     named: dict[str, Any] = {f"{name}@{kind}": array for kind, feed in feeds.items() for name, array in feed.items()}
     np.savez(arrays, **named)
@@ -90,7 +94,7 @@ def measure(path: Path, feeds: Feeds, runs: int) -> tuple[dict[str, float], list
 
 
 def table_files(shape: tuple[int, int], components: int, path: Path) -> Iterator[str]:
-    """Writes a file with one look-up each way; its name is yielded when it is there."""
+    """Write a model of one look-up in each form to ``path``; yield the name of the form after each."""
     random = np.random.default_rng(0)
     codebook = np.linspace(-1.1, 1, components).astype(np.float32)
     shares = np.exp(-(np.linspace(-3.5, 3.5, components) ** 2) / 2)
@@ -117,7 +121,7 @@ def table_files(shape: tuple[int, int], components: int, path: Path) -> Iterator
 
 
 def look_up_model(palette: Palette) -> onnx.ModelProto:
-    """y = T[ids]."""
+    """A model that computes y = T[ids]."""
     graph = helper.make_graph(
         [helper.make_node("Gather", ["T", "ids"], ["y"])],
         "g",

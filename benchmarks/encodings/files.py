@@ -1,4 +1,4 @@
-"""One-matrix models in a given encoding, shared by the benchmarks of this folder."""
+"""Models of one matrix in a given encoding, for the benchmarks of this folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHARES = {
 
 
 def drawn(shares: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Symbols and a codebook in which the most frequent one is 0.0."""
+    """Random symbols, and a codebook in which the most frequent symbol is 0.0."""
     symbols = np.random.default_rng(0).choice(len(shares), count, p=shares / shares.sum()).astype(np.uint8)
     codebook = np.linspace(-1.1, 1, len(shares)).astype(np.float32)
     codebook[np.argmax(shares)] = 0.0
@@ -38,7 +38,7 @@ def drawn(shares: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.u
 
 
 def codes(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> Iterator[tuple[str, Code]]:
-    """Every code that applies, with its name."""
+    """Every applicable code, with its name."""
     for code in candidates(symbols, codebook):
         if not isinstance(code.program, HalfCodebook):
             inner = getattr(code.program, "values", code.program)
@@ -48,7 +48,7 @@ def codes(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> 
 
 
 def dense_model(weights: npt.NDArray[np.float32]) -> onnx.ModelProto:
-    """y = x W."""
+    """A model that computes y = x W."""
     rows, columns = weights.shape
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "W"], ["y"])],
@@ -61,7 +61,7 @@ def dense_model(weights: npt.NDArray[np.float32]) -> onnx.ModelProto:
 
 
 def packed_model(code: Code, shape: tuple[int, int]) -> bytes:
-    """The same with W in this code."""
+    """The model of `dense_model`, with W stored in ``code``."""
     model = ir.from_proto(dense_model(np.zeros(shape, np.float32)))
     ops = OnnxOps(18, rewrite.value_names(model))
     (output,) = unpack(ops, code, (shape,))

@@ -1,10 +1,10 @@
-"""Processor seconds and memory of loading a 3,000 x 3,000 matrix in every encoding, each in a process of its own.
+"""Processor seconds and memory of loading a 3,000 x 3,000 matrix in every encoding, each in its own process.
 
     python -m benchmarks.encodings.load [ENCODING ..]
 
-All of them, or those whose names begin with one of the words given. Prints a table and writes JSON to
-out/encodings/load.json. Memory is the highest resident set of the process above that of one that only imported ONNX
-Runtime, relative to the four bytes a weight of the dense matrix.
+Arguments select the encodings whose names begin with one of them; the default is all. Memory is the peak resident set
+of the process, above a process that only imported ONNX Runtime, relative to the dense matrix at four bytes per weight.
+Prints a table and writes JSON to out/encodings/load.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ print(json.dumps({"seconds": seconds, "bytes": held_bytes("VmHWM") - before}))
 
 
 def measure(path: Path) -> dict[str, float]:
-    """The fastest of a few loads, and the most memory."""
+    """Least seconds and largest memory of a few loads."""
     runs = []
     for _ in range(RUNS):
         done = subprocess.run([sys.executable, "-c", LOAD, str(path)], check=True, capture_output=True, text=True)

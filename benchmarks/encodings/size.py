@@ -1,10 +1,10 @@
-"""Bytes of every encoding against the entropy, and what a file holds besides.
+"""Bytes of every encoding beside the entropy, and all other bytes of a file.
 
     python -m benchmarks.encodings.size [MODEL.onnx ..]
 
-Of a million drawn symbols the payload in bits a weight, and all other bytes of a one-matrix file, for every encoding.
-Of every plain MODEL that is named, its weights clustered to 16 values each: bytes of payloads, of codebooks and tables,
-and of everything else that decodes (the overhead), altogether and a tensor. Writes JSON to out/encodings/size.json.
+For a million random symbols: the payload of every encoding in bits per weight, and all other bytes of a file with one
+matrix. For every plain MODEL, with its weights clustered to 16 values each: bytes of payloads, of codebooks and tables,
+and of everything else that decodes (the overhead), in total and per tensor. Writes JSON to out/encodings/size.json.
 """
 
 from __future__ import annotations

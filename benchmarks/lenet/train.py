@@ -2,10 +2,10 @@
 
     python benchmarks/lenet/train.py
 
-Adam on randomly shifted digits. The epoch is chosen by the error on the last 5,000 training images, on which the
-defaults below were chosen too; the test images are looked at once, after everything is decided. Writes the weights
-(``lenet_300_100.npz``: float32 arrays named as in ``state_dict``, nothing pickled) and what was measured
-(``lenet_300_100.json``) beside the data. One thread, so that a seed means the same weights on the same machine.
+Adam trains on randomly shifted digits. The error on the last 5,000 training images chooses the epoch, and it chose the
+defaults below. The test images are used once, after everything is decided. The script runs on one thread, so a seed
+gives the same weights on the same machine. It writes two files beside the data: the weights (``lenet_300_100.npz``,
+float32 arrays named as in ``state_dict``, nothing pickled) and the measurements (``lenet_300_100.json``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides the weights. ``weight_decay`` is the L2 coefficient, ``max_shift`` is in pixels."""
+    """All settings that decide the weights. ``weight_decay`` is the L2 coefficient; ``max_shift`` is in pixels."""
 
     seed: int = 0
     epochs: int = 60
@@ -61,7 +61,7 @@ def train_epoch(
 
 @torch.no_grad()
 def error_and_loss(model: LeNet300100, data: Split) -> tuple[float, float]:
-    """Share of wrong answers in percent, and the mean cross-entropy in nats."""
+    """Error in percent, and mean cross-entropy in nats."""
     model.eval()
     logits = model(data.images.flatten(1))
     wrong = int((logits.argmax(1) != data.labels).sum())
@@ -69,7 +69,7 @@ def error_and_loss(model: LeNet300100, data: Split) -> tuple[float, float]:
 
 
 def train(config: Config, training: Split, validation: Split) -> tuple[LeNet300100, dict[str, float]]:
-    """The network of the best epoch by (validation error, validation loss), and that epoch's figures."""
+    """The network of the epoch with the least (validation error, validation loss), and the figures of that epoch."""
     torch.manual_seed(config.seed)
     generator = torch.Generator().manual_seed(config.seed)
     model = LeNet300100(config.dropout)
@@ -94,7 +94,7 @@ def parse_arguments() -> tuple[Config, Path, bool]:
     for name, default in asdict(Config()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
     parser.add_argument("--out", type=Path, default=DATA / "lenet_300_100.npz")
-    parser.add_argument("--validate-only", action="store_true", help="write nothing, leave the test set")
+    parser.add_argument("--validate-only", action="store_true", help="write nothing and do not use the test images")
     arguments = vars(parser.parse_args())
     out, validate_only = arguments.pop("out"), arguments.pop("validate_only")
     return Config(**arguments), out, validate_only

@@ -1,4 +1,4 @@
-"""All micro-benchmarks, one after the other: ``python -m benchmarks.micro``; JSON goes to out/micro."""
+"""Run all micro-benchmarks: ``python -m benchmarks.micro``. JSON goes to out/micro."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Histogram pass against a memory copy, and binned EM against scikit-learn's GaussianMixture.
+"""The histogram pass against a memory copy, and binned EM against scikit-learn's GaussianMixture.
 
     python -m benchmarks.micro.em [--output out/micro/em.json]
 
-Both EMs start from the same mixture and take the same number of steps, with all priors off. scikit-learn is run on as
-many weights as it can hold in reasonable time; its time is then scaled linearly in the number of weights, which is how
-its E-step and M-step grow. The log-likelihoods are compared on those same weights, without any scaling.
+Both EMs start from the same mixture and take the same number of steps, with all priors off. scikit-learn runs on as
+many weights as it handles in reasonable time. Its time is then scaled linearly in the number of weights, which is how
+its E-step and M-step grow. Log-likelihoods are compared on the same weights, without scaling.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PRIOR = Prior(fixed_zero=False)
 
 
 def lopsided_weights(count: int, seed: int) -> FloatArray:
-    """Heavy-tailed, off centre, with a narrow spike near zero: 70 % Student t (5 degrees), 30 % spike; float32."""
+    """Heavy-tailed float32 weights off centre: 70 % Student t (5 degrees of freedom), 30 % a narrow spike near zero."""
     rng = np.random.default_rng(seed)
     weights = 0.03 * rng.standard_t(5, count) + 0.01
     spike = rng.random(count) < 0.3
@@ -47,7 +47,7 @@ def lopsided_weights(count: int, seed: int) -> FloatArray:
 
 
 def best_seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
-    """The fastest of some runs: the one least disturbed."""
+    """Seconds of the fastest run, which is the least disturbed."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -62,7 +62,7 @@ def histogram_of(weights: FloatArray) -> WeightHistogram:
 
 
 def measure_histogram(weights: FloatArray) -> dict[str, float]:
-    """Seconds for one copy of the weights, for their range, and for the histogram pass."""
+    """Seconds of copying the weights, of finding their range, and of the histogram pass."""
     copy = np.empty_like(weights)
     low, high = weight_range(weights)
     histogram_of(weights[:1000])  # compile
@@ -78,7 +78,7 @@ def measure_histogram(weights: FloatArray) -> dict[str, float]:
 
 
 def measure_fit(weights: FloatArray) -> dict[str, float]:
-    """Seconds for range and histogram together, the start, and the EM steps after that."""
+    """Seconds of range and histogram together, of the start, and of the EM steps."""
     data = histogram_of(weights)
     start = initial_mixture(data, COMPONENTS, fixed_zero=False, seed=0)
     return {
@@ -94,7 +94,7 @@ def binned_em(data: WeightHistogram, start: Mixture) -> EMResult:
 
 
 def measure_sklearn(weights: FloatArray) -> dict[str, float]:
-    """Seconds per EM step of GaussianMixture, and both mean log-likelihoods after all steps on the same weights."""
+    """Seconds per EM step of GaussianMixture, and both mean log-likelihoods on the same weights after all steps."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -169,8 +169,8 @@ def table(result: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Histogram and binned EM against a memory copy and scikit-learn.")
-    parser.add_argument("--output", type=Path, default=Path("out/micro/em.json"), help="where the JSON goes")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--output", type=Path, default=Path("out/micro/em.json"), help="JSON file")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     arguments = parser.parse_args()
     result = run(arguments.seed)
     print(table(result))

@@ -2,10 +2,11 @@
 
     python -m benchmarks.micro.gpu_step [--rows 64] [--output out/micro/gpu_step.json]
 
-Forward and backward pass of a ResNet-50 (its convolutions, batch norms and classifier, random weights and images) and
-the optimiser's step, against ``prior.step``: pulls, straight-through steps and codebook tuning in every step, EM steps
-in their interval. An EM step's seconds are divided by the steps between two of them. The share is of the whole step
-with the mixture in it. On the CPU seconds are processor time, which other programs disturb less than elapsed time.
+The training step is the forward and backward pass of a ResNet-50 (convolutions, batch norms and classifier, with random
+weights and images) and the step of the optimiser. The mixture adds ``prior.step``: pulls, straight-through steps and
+codebook tuning in every step, and EM steps at their interval. The seconds of an EM step are divided by the steps
+between two of them. The share is that of the whole step, mixture included. On the CPU seconds are processor time, which
+other programs disturb less than elapsed time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ GOAL = 0.03
 
 
 class Block(nn.Module):
-    """1x1, 3x3, 1x1, and the input added."""
+    """Bottleneck block: 1x1, 3x3 and 1x1 convolutions around a residual connection."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class Block(nn.Module):
 
 
 def resnet50() -> nn.Sequential:
-    """25.6 million weights, 54 of its tensors are compressed."""
+    """ResNet-50: 25.6 million weights, of which 54 tensors are compressed."""
     layers: list[nn.Module] = [
         nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
     ]  # fmt: skip
@@ -65,7 +66,7 @@ def resnet50() -> nn.Sequential:
 
 
 def seconds_of(function: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """The fastest of some runs: on a GPU until it is idle, on the CPU processor time of all threads."""
+    """Seconds of the fastest run: until the GPU is idle, or processor time of all threads on the CPU."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     best = float("inf")
     for _ in range(repeats):
@@ -150,9 +151,9 @@ def table_of(result: dict[str, Any]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the mixture adds to a training step of a ResNet-50.")
-    parser.add_argument("--rows", type=int, default=64, help="images a step")
-    parser.add_argument("--output", type=Path, default=Path("out/micro/gpu_step.json"), help="where the JSON goes")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and images")
+    parser.add_argument("--rows", type=int, default=64, help="images per step")
+    parser.add_argument("--output", type=Path, default=Path("out/micro/gpu_step.json"), help="JSON file")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and images")
     arguments = parser.parse_args()
     result = measure(arguments.rows, arguments.seed)
     Console().print(table_of(result))

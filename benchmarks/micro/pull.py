@@ -1,11 +1,11 @@
-"""The pull against autograd through the log-sum-exp of all components, and against one fused Adam step.
+"""The pull against autograd through the log-sum-exp over all components, and against one fused Adam step.
 
     python -m benchmarks.micro.pull [--output out/micro/pull.json]
 
-All are one step on the same float32 weights under the same mixture. Autograd holds arrays of weights times components,
-so it runs on fewer weights and its time is scaled linearly in their number. The largest array is the largest tensor
-that a step makes beyond its arguments, or the peak of all its NumPy arrays. torch runs on one thread per core, as the
-pull does.
+Each is one step on the same float32 weights under the same mixture. Autograd holds arrays of weights times components,
+so it runs on fewer weights and its time is scaled linearly. The largest array is the largest tensor that a step makes
+besides its arguments, or the peak of its NumPy arrays if that is more. Both torch and the pull run on one thread per
+core.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ COMPONENTS = 16
 STRENGTH = 1e-6
 REPEATS = 9
 GOAL = 1.5
-"""Fused Adam steps that a pull may take."""
+"""Goal: time of a pull, in fused Adam steps."""
 
 
 def negative_log_prior(weights: torch.Tensor, mixture: Mixture) -> torch.Tensor:
-    """-sum_i log sum_k pi_k N(w_i; mu_k, sigma_k^2), up to constants, as one writes it for autograd."""
+    """-sum_i log sum_k pi_k N(w_i; mu_k, sigma_k^2), up to constants, in the form that suits autograd."""
     pi, mean, variance = (
         torch.from_numpy(np.array(a)).float() for a in (mixture.weights, mixture.means, mixture.variances)
     )
@@ -58,7 +58,7 @@ def autograd_step(weights: torch.Tensor, mixture: Mixture) -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Bytes of the largest tensor that any torch operation made."""
+    """Record the bytes of the largest tensor that any torch operation makes."""
 
     nbytes = 0
 
@@ -71,11 +71,11 @@ class LargestTensor(TorchDispatchMode):
 
     def __init__(self, known: set[int]) -> None:
         super().__init__()
-        self.known = known  # addresses of the arguments, which operations in place return
+        self.known = known  # addresses of the arguments, which in-place operations return
 
 
 def largest_bytes(step: Callable[[], object], known: set[int]) -> int:
-    """The largest tensor that ``step`` made, or the peak of its NumPy arrays if that is more."""
+    """Bytes of the largest tensor that ``step`` makes, or the peak of its NumPy arrays if that is more."""
     tracemalloc.start()
     with LargestTensor(known) as seen:
         step()
@@ -85,7 +85,7 @@ def largest_bytes(step: Callable[[], object], known: set[int]) -> int:
 
 
 def interleaved_seconds(steps: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Best of ``REPEATS`` for each, taken in turns, so that a disturbance of the machine meets all of them."""
+    """Best seconds of ``REPEATS`` runs of each step, in turns, so that a disturbance of the machine affects all."""
     seconds = dict.fromkeys(steps, math.inf)
     for _ in range(REPEATS):
         for name, step in steps.items():
@@ -170,8 +170,8 @@ def table_of(result: dict) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The pull against autograd and a fused Adam step.")
-    parser.add_argument("--output", type=Path, default=Path("out/micro/pull.json"), help="where the JSON goes")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights")
+    parser.add_argument("--output", type=Path, default=Path("out/micro/pull.json"), help="JSON file")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     result = measure(arguments.seed)

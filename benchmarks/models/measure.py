@@ -1,4 +1,4 @@
-"""One measurement of the benchmark in a process of its own.
+"""One measurement of the benchmark, in its own process.
 
 python -m benchmarks.models.measure load MODEL               # seconds and bytes of loading, in a fresh process
 python -m benchmarks.models.measure latency DENSE OTHER FEEDS.npz
@@ -23,7 +23,7 @@ LEAST_PAIRS = 31
 
 
 def session(path: str) -> Any:
-    """One thread, no warnings."""
+    """A session on one thread, without warnings."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
@@ -31,7 +31,7 @@ def session(path: str) -> Any:
 
 
 def load(path: str) -> dict[str, float]:
-    """Seconds; bytes at the peak, after loading, and once the C library (glibc) has given back what is free."""
+    """Seconds of loading; bytes at the peak, after loading, and after glibc has returned its free memory."""
     peak, resident = held_bytes("VmHWM"), held_bytes("VmRSS")
     started = time.perf_counter()
     runtime = session(path)
@@ -44,7 +44,7 @@ def load(path: str) -> dict[str, float]:
 
 
 def latency(dense_path: str, other_path: str, feeds_path: str) -> dict[str, float]:
-    """Runs of both models in turn; the median over pairs of the ratio, and of each model's milliseconds."""
+    """Run both models in turn; median ratio over pairs, and median milliseconds of each."""
     with np.load(feeds_path, allow_pickle=False) as arrays:
         feeds = dict(arrays.items())
     dense, other = session(dense_path), session(other_path)

@@ -16,7 +16,7 @@ WIDTH = 128
 
 
 class RowRecurrence(nn.Module):
-    """An image read row by row by an LSTM or a GRU: images (n, 28, 28) in 0..1, logits (n, 10)."""
+    """An LSTM or a GRU that reads an image row by row: images (n, 28, 28) in 0..1, logits (n, 10)."""
 
     def __init__(self, kind: type[nn.LSTM | nn.GRU]) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class RowRecurrence(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer layer over (n, length, width)."""
+    """A pre-norm transformer layer; inputs and outputs have shape (n, length, width)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Block(nn.Module):
 
 
 class RowTransformer(nn.Module):
-    """An image read as 28 tokens: images (n, 28, 28) in 0..1, logits (n, 10)."""
+    """A transformer that reads an image as 28 tokens: images (n, 28, 28) in 0..1, logits (n, 10)."""
 
     def __init__(self, *, layers: int = 3, heads: int = 4) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class RowTransformer(nn.Module):
 
 
 def _by_head(states: Tensor, heads: int) -> Tensor:
-    """(n, length, width) to (n, heads, length, width / heads)."""
+    """Split the heads: (n, length, width) to (n, heads, length, width / heads)."""
     return states.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
@@ -84,7 +84,7 @@ class _Residual(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         branch = self.bn2(self.conv2(self.bn1(self.conv1(images)).relu()))
-        if self.padding:  # He et al. 2016, shortcut option A: no weights
+        if self.padding:  # shortcut without weights: option A of He et al. 2016
             images = functional.pad(
                 images[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding)
             )
@@ -117,7 +117,8 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
 class MiniLM(nn.Module):
     """The sentence encoder all-MiniLM-L6-v2, a BERT of six layers (Devlin et al. 2019; Wang et al. 2020).
 
-    Token identifiers and mask (n, length) int64; sentence vectors (n, 384) of length 1. ``state`` as published.
+    Inputs are token identifiers and mask, (n, length) int64; outputs are sentence vectors (n, 384) of norm 1. ``state``
+    is the published state dictionary.
     """
 
     def __init__(self, state: Mapping[str, Tensor], *, layers: int = 6, heads: int = 12) -> None:
@@ -157,7 +158,7 @@ class MiniLM(nn.Module):
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The float32 tensors of a safetensors file: eight bytes of header length, a JSON header, the data."""
+    """The float32 tensors of a safetensors file (eight bytes of header length, a JSON header, the data)."""
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     tensors = {}

@@ -1,4 +1,4 @@
-"""Where the benchmark finds and keeps things."""
+"""Folders of the benchmark: data and models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--data``: data that are not in the repository; ``--folder``: where models go, none of which is committed."""
+    """Add ``--data``, for data outside the repository, and ``--folder``, for models; neither is committed."""
     data = os.environ.get("SWS_DATA_DIR")
-    parser.add_argument("--data", type=Path, default=data, required=data is None, help="or set SWS_DATA_DIR")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=data,
+        required=data is None,
+        help="folder of data outside the repository; SWS_DATA_DIR names it as well",
+    )
     parser.add_argument("--folder", type=Path, default=Path("out/models"))

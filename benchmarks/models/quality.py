@@ -1,12 +1,12 @@
-"""How well are weights clustered, and does a better clustering score better? Against other starts, on real models.
+"""Clustering of real models against other starts: squared error, and whether a better clustering scores better.
 
     python -m benchmarks.models.quality --data FOLDER [--only NAME ...] [--scores]
 
-Every weight of at least 1,024 elements, clustered by this tool and by k-means from other starts, run until nothing
-moves: means evenly spaced over the range, at even quantiles, from greedy splitting of the cluster with the largest
-error; and by `ckwrap` on the exact values, the optimum, up to 100,000 of them. Prints for each model the mean and the
-worst ratio of squared error to that optimum (above 100,000 values: to the best clustering found), and with ``--scores``
-what the model scores. Writes ``quality.json``.
+Every weight of at least 1,024 elements is clustered by this package and by k-means from other starts, run until nothing
+moves: means evenly spaced over the range, means at even quantiles, and greedy splitting of the cluster with the largest
+error. `ckwrap` gives the optimum on the exact values, up to 100,000 of them. For each model the script prints the mean
+and the worst ratio of the squared error to that optimum (above 100,000 values, to the best clustering found). With
+``--scores`` it also prints the score of the model. Writes ``quality.json``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_ITERATIONS = 10_000
 
 
 class Sorted:
-    """A tensor's values, ascending, with running sums: a Lloyd step costs k searches."""
+    """Ascending values of a tensor with running sums, so that a Lloyd step costs k searches."""
 
     def __init__(self, values: npt.NDArray[Any]) -> None:
         self.values = np.sort(values.reshape(-1)).astype(np.float64)
@@ -46,7 +46,7 @@ class Sorted:
         self.sums = np.append(0.0, np.cumsum(self.values - self.centre))
 
     def means(self, cuts: npt.NDArray[np.intp]) -> Array:
-        """Of the parts between ascending ``cuts``, empty ones left out."""
+        """Means of the parts between ascending ``cuts``, without the empty ones."""
         cuts = np.unique(np.concatenate([[0], cuts, [len(self.values)]]))
         means: Array = np.diff(self.sums[cuts]) / np.diff(cuts) + self.centre
         return means
@@ -69,7 +69,7 @@ def quantiles(data: Sorted, k: int) -> Array:
 
 
 def splitting(data: Sorted, k: int) -> Array:
-    """Cut the part with the largest squared error at its mean until there are k (Linde, Buzo & Gray 1980)."""
+    """Cut the part with the largest squared error at its mean until there are k parts (Linde, Buzo & Gray 1980)."""
     parts = [(0, len(data.values))]
     errors = [float(((data.values - data.centre) ** 2).sum())]
     while len(parts) < k and max(errors) > 0:
@@ -98,7 +98,7 @@ def nearest(values: npt.NDArray[np.float32], means: Array) -> npt.NDArray[np.flo
 
 
 def clusterings(values: npt.NDArray[np.float32], k: int) -> dict[str, npt.NDArray[np.float32]]:
-    """The tensor as each method leaves it."""
+    """The clustered tensor of each method."""
     data = Sorted(values)
     found = {"sws": cluster(values, k, seed=0).palette.expand()}
     if values.size <= EXACT_UP_TO:
@@ -111,7 +111,7 @@ def squared_error(values: npt.NDArray[np.float32], other: npt.NDArray[np.float32
 
 
 def examine(path: Path, k: int, task: Any) -> list[dict[str, Any]]:
-    """One row per method; without an optimum for every tensor, the best found stands in for it."""
+    """One row per method. A tensor without an optimum is compared with the best clustering found."""
     model = read_model(path)
     weights = [weight for weight in find_weights(model) if weight.values.dtype == np.float32]
     made = {weight.name: clusterings(weight.values, k) for weight in weights}
@@ -139,8 +139,8 @@ def examine(path: Path, k: int, task: Any) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
-    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="these models")
-    parser.add_argument("--scores", action="store_true", help="run the models as well")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these models")
+    parser.add_argument("--scores", action="store_true", help="score the models, too")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| model | K | method | mean ratio | worst ratio | score % |\n|---|---|---|---|---|---|")

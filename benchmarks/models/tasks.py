@@ -1,4 +1,4 @@
-"""What each model of the benchmark is asked, and how its answers are scored."""
+"""The task of each model of the benchmark: its inputs, and the score of its answers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ BATCH = 500
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """``batches`` one after the other; ``state`` names (output, input) pairs handed from one batch to the next.
+    """Inputs of a model and the score of its answers.
 
-    ``score`` turns the answers (the first output of every batch) into percent; None counts the answers that fall on the
+    ``batches`` run one after the other; ``state`` names (output, input) pairs that pass from one batch to the next.
+    ``score`` turns the answers (the first output of every batch) into percent. None counts the answers that lie on the
     same side of 1/2 as those of the dense model.
     """
 
@@ -40,7 +41,7 @@ class Task:
 
     @property
     def latency_feeds(self) -> Feeds:
-        """One row, or the whole first batch where state is handed on."""
+        """One row of inputs, or the whole first batch if state passes between batches."""
         if self.state:
             return self.batches[0]
         return {name: values[:1] if values.ndim > 1 else values for name, values in self.batches[0].items()}
@@ -57,7 +58,7 @@ class Task:
 
 
 def task_of(model: str, data: Path, folder: Path) -> Task:
-    """The task of a model file of `collect`, by its stem."""
+    """The task for a model file of `collect`, named by its stem."""
     if model.startswith("ocr_"):
         return _ocr_task(model, folder)
     makers: dict[str, Callable[[], Task]] = {
@@ -107,7 +108,7 @@ FILES_PER_TYPE = 60
 
 
 def _file_types_task(folder: Path) -> Task:
-    """Files of this machine, whose extension is the truth."""
+    """Recognise the type of files on this machine; the extension is the label."""
     config = json.loads((folder / "packages/magika/models/standard_v3_3/config.min.json").read_text())
     names: list[str] = config["target_labels_space"]
     rows, labels = [], []
@@ -148,7 +149,7 @@ MODULES = (
 
 
 def docstrings() -> list[tuple[str, str]]:
-    """First line and what follows of the longer docstrings in the standard library."""
+    """First line and body of the longer docstrings in the standard library."""
     found = {}
     for name in MODULES:
         for _, value in sorted(_documented(importlib.import_module(name)), key=lambda item: item[0]):
@@ -159,7 +160,7 @@ def docstrings() -> list[tuple[str, str]]:
 
 
 def _documented(module: Any) -> Iterator[tuple[str, Any]]:
-    """Functions, classes and methods by their names."""
+    """Functions, classes and methods of a module, with their names."""
     for name, value in vars(module).items():
         if inspect.isclass(value) and value.__module__ == module.__name__:
             yield name, value
@@ -169,7 +170,7 @@ def _documented(module: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _retrieval_task(folder: Path) -> Task:
-    """Which docstring body belongs to which first line?"""
+    """Find the body of a docstring by its first line."""
     pairs = docstrings()
     tokenizer = Tokenizer((folder / "packages" / MINILM).with_name("vocab.txt"))
     batches = []
@@ -191,7 +192,7 @@ RATE, CHUNK, CONTEXT = 16_000, 512, 64
 
 
 def _audio_task() -> Task:
-    """Two minutes of synthetic vowels, noise and silence; no truth but the dense model's decisions."""
+    """Two minutes of synthetic vowels, noise and silence; the dense model's decisions are the reference."""
     random = np.random.default_rng(0)
     pieces = []
     for _ in range(60):
@@ -209,7 +210,7 @@ def _audio_task() -> Task:
 
 
 def _vowel(random: np.random.Generator, seconds: float) -> Array:
-    """Harmonics of a gliding pitch under three formants."""
+    """A vowel: harmonics of a gliding pitch under three formants."""
     time = np.arange(int(seconds * RATE)) / RATE
     pitch = random.uniform(90, 220) * (1 + random.uniform(-0.2, 0.2) * time / seconds)
     phase = 2 * np.pi * np.cumsum(pitch) / RATE
@@ -249,7 +250,7 @@ def _ocr_task(model: str, folder: Path) -> Task:
 
 
 def _line(text: str, width: int) -> Array:
-    """One line of black text in an image (1, 3, 48, width), -1..1."""
+    """Image (1, 3, 48, width), -1..1, of one line of black text."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=28)

@@ -1,8 +1,8 @@
-"""Train the benchmark's sequence networks on image rows, from fixed seeds: a few minutes on one core.
+"""Train the sequence networks of the benchmark on rows of images, from fixed seeds: a few minutes on one core.
 
     python -m benchmarks.models.train --data FOLDER --folder out/models
 
-FOLDER holds ``fashion_mnist.npz`` in the layout of ``benchmarks/data/mnist.npz``. Nothing was chosen on test images.
+FOLDER holds ``fashion_mnist.npz``, in the layout of ``benchmarks/data/mnist.npz``. Test images chose nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EPOCHS, BATCH_SIZE, LEARNING_RATE = 5, 128, 2e-3
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and the images it learns: ``dataset`` is the stem of the .npz."""
+    """A network and its training images; ``dataset`` is the stem of the .npz."""
 
     network: Callable[[], nn.Module]
     dataset: str
@@ -40,7 +40,7 @@ RECIPES = {
 
 
 def images_and_labels(dataset: str, split: str, data: Path) -> tuple[Tensor, Tensor]:
-    """Images (n, 28, 28) float32 in 0..1 and labels (n,) int64 of the split ``train`` or ``test``."""
+    """Images (n, 28, 28) float32 in 0..1 and labels (n,) int64; ``split`` is ``train`` or ``test``."""
     path = MNIST if dataset == "mnist" else data / f"{dataset}.npz"
     with np.load(path, allow_pickle=False) as arrays:
         images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]

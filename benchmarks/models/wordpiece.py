@@ -14,13 +14,13 @@ Tokens = npt.NDArray[np.int64]
 
 
 class Tokenizer:
-    """``vocabulary``: a file with one piece per line; pieces inside a word start with ##."""
+    """Tokenizer of a vocabulary file with one piece per line; pieces inside a word start with ##."""
 
     def __init__(self, vocabulary: Path) -> None:
         self.pieces = {piece: i for i, piece in enumerate(vocabulary.read_text(encoding="utf-8").splitlines())}
 
     def batch(self, texts: Sequence[str], *, length: int) -> tuple[Tokens, Tokens]:
-        """Tokens and mask (n, longest), texts cut at ``length`` tokens."""
+        """Tokens and mask, (n, longest) int64; texts are cut at ``length`` tokens."""
         rows = [[self.pieces["[CLS]"], *list(self._text(text))[: length - 2], self.pieces["[SEP]"]] for text in texts]
         tokens = np.zeros((len(rows), max(map(len, rows))), np.int64)
         mask = np.zeros_like(tokens)
@@ -34,7 +34,7 @@ class Tokenizer:
             yield from self._word(word)
 
     def _word(self, word: str) -> list[int]:
-        """The longest pieces from the left; one unknown token where they do not cover the word."""
+        """Longest pieces from the left, or one unknown token if they do not cover the word."""
         found, start = [], 0
         while start < len(word):
             prefix = "##" if start else ""

@@ -1,12 +1,12 @@
-"""Bytes that ranks communicate for the mixture: counted from the real calls, then computed for 1 B and 70 B weights.
+"""Bytes that ranks communicate for the mixture: counted on small networks, computed for 1 B and 70 B weights.
 
     python -m benchmarks.ranks.bytes [--output out/ranks/bytes.json]
 
-Two gloo processes train two small networks, sharded by ``fully_shard`` and replicated, through all stages; every
-all-reduce of the prior is counted with the bytes of its buffer. The formula must give the same for both, or the script
-ends with an error; it is then applied to the matrices of typical transformers. Bytes are those of the buffers that a
-rank contributes; a ring sends each 2 (ranks - 1) / ranks times. Beside them stand the bytes of the gradients that
-the same ranks exchange in every training step, as float32.
+Two gloo processes train two small networks through all stages, sharded by ``fully_shard`` and replicated. The script
+counts every all-reduce of the prior with the bytes of its buffer. It ends with an error if the formula gives other
+bytes. It then applies the formula to the matrices of typical transformers. Bytes are those of the buffers that a rank
+contributes; a ring sends each buffer 2 (ranks - 1) / ranks times. For comparison, the table also shows the float32
+gradients that the same ranks exchange in every training step.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ KINDS = {
 
 
 def computed(matrices: list[tuple[int, int]], *, sharded: bool) -> dict[str, int]:
-    """Bytes a step: range and histogram with its moments; counts and sums; column sums and energies; gradients."""
+    """Bytes of each kind of step: range and histogram; counts and sums; column sums and energies; gradients."""
     groups = len(matrices)
     hard = 3 * COMPONENTS * groups
     columns = sum(columns for _, columns in matrices) if sharded else 0
@@ -62,7 +62,7 @@ def computed(matrices: list[tuple[int, int]], *, sharded: bool) -> dict[str, int
 
 
 def process(rank: int, folder: Path) -> None:
-    """One of the processes: train every network; the first one writes what it counted."""
+    """Train every network in one process; the first process writes its counts."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=RANKS)
     found = {
         name: {kind: sorted(sizes) for kind, sizes in counted(widths, sharded).items()}
@@ -74,7 +74,7 @@ def process(rank: int, folder: Path) -> None:
 
 
 def cases() -> list[tuple[str, tuple[int, ...], bool]]:
-    """Name, widths of the layers, whether they are sharded."""
+    """Name, widths of the layers, and whether they are sharded."""
     return [
         (f"{name}, {'sharded' if sharded else 'replicated'}", widths, sharded)
         for name, widths in NETWORKS.items()
@@ -83,7 +83,7 @@ def cases() -> list[tuple[str, tuple[int, ...], bool]]:
 
 
 def counted(widths: tuple[int, ...], sharded: bool) -> dict[str, set[int]]:
-    """Bytes of the buffers that one rank hands to all-reduce in a step, by kind of step."""
+    """Bytes that one rank passes to all-reduce in a step, by kind of step."""
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(before, after) for before, after in itertools.pairwise(widths)))
     if sharded:
@@ -109,7 +109,7 @@ def counted(widths: tuple[int, ...], sharded: bool) -> dict[str, set[int]]:
 
 
 def reduced_bytes(function: Callable[[], None]) -> int:
-    """Bytes of all buffers that ``function`` hands to all-reduce."""
+    """Bytes of all buffers that ``function`` passes to all-reduce."""
     reduce, sizes = distributed.all_reduce, []
 
     def counting(tensor: torch.Tensor, *arguments: Any, **options: Any) -> Any:
@@ -125,7 +125,7 @@ def reduced_bytes(function: Callable[[], None]) -> int:
 
 
 def checked() -> dict[str, dict[str, int]]:
-    """The counted bytes; an error if they are not those of the formula."""
+    """The counted bytes. Ends the script if they differ from the formula."""
     with tempfile.TemporaryDirectory() as folder:
         spawn(process, (Path(folder),), nprocs=RANKS)
         found = json.loads((Path(folder) / "counted.json").read_text())
@@ -134,7 +134,7 @@ def checked() -> dict[str, dict[str, int]]:
         for name, widths, sharded in cases()
     }
     if found != {name: {kind: [size] for kind, size in sizes.items()} for name, sizes in wanted.items()}:
-        raise SystemExit(f"counted bytes must be those of the formula {wanted}, got {found}: one of them is wrong")
+        raise SystemExit(f"counted bytes must equal the formula {wanted}, got {found}: one of them is wrong")
     return wanted
 
 
@@ -176,7 +176,7 @@ def table_of(result: dict[str, Any]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Bytes that ranks communicate for the mixture.")
-    parser.add_argument("--output", type=Path, default=Path("out/ranks/bytes.json"), help="where the JSON goes")
+    parser.add_argument("--output", type=Path, default=Path("out/ranks/bytes.json"), help="JSON file")
     arguments = parser.parse_args()
     result = run()
     Console().print(table_of(result))

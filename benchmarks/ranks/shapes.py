@@ -1,4 +1,4 @@
-"""Weight matrices of decoder-only transformers: (out, in), as their linear and embedding modules hold them."""
+"""Shapes (out, in) of the weight matrices of decoder-only transformers, as their modules hold them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer:
-    """Attention with grouped keys and values, a gated feed-forward layer, embeddings that are not tied."""
+    """A transformer with grouped keys and values, gated feed-forward layers, and untied embeddings."""
 
     layers: int
     width: int
@@ -16,7 +16,7 @@ class Transformer:
     vocabulary: int
 
     def matrices(self) -> list[tuple[int, int]]:
-        """All of them, one group of weights each."""
+        """Shapes of all matrices; each is one group of weights."""
         layer = [
             (self.width, self.width),  # queries
             (self.key_width, self.width),  # keys

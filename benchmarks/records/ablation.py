@@ -1,10 +1,10 @@
-"""What each part of the recipe is worth: LeNet-300-100 at one size, one part left out at a time.
+"""Ablation of the recipe: LeNet-300-100 at one size, one part changed at a time.
 
     python -m benchmarks.records.ablation --epochs 8 --target-bytes 6000 --seeds 2
 
-Errors are of the last 5,000 training images; nothing here looks at the test images. Every run is one of
-`benchmarks.records.run`; its files go to ``out/ablation``, the table to ``out/ablation/ablation.json``. Runs whose
-files are there are not repeated: delete the folder when anything has changed.
+Errors are those of the last 5,000 training images; the test images are not used. Every run is a run of
+`benchmarks.records.run`. Its files go to ``out/ablation``, and the table to ``out/ablation/ablation.json``. A run whose
+files exist is not repeated: delete the folder after a change.
 """
 
 from __future__ import annotations

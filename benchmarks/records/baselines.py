@@ -1,14 +1,14 @@
-"""The alternating loop beside its ancestors: one float LeNet-300-100, three ways to compress it, files of one packer.
+"""The alternating loop beside its ancestors: one float LeNet-300-100, three methods, one packer.
 
     python -m benchmarks.records.baselines                     # every run, then the table, JSON and picture
     python -m benchmarks.records.baselines --method loop       # only its points
-    python -m benchmarks.records.baselines --table             # only the table, of the runs that are there
+    python -m benchmarks.records.baselines --table             # only the table, from the runs that exist
 
-All three start from the same network, see the same batches (shifted by up to a pixel) and the same teacher, and train
-for the same number of epochs, once with every seed. Every run becomes an ONNX file and a JSON in ``--folder``; runs
-that are there are not repeated. Of the points of a method those on the front of mean bytes against mean validation
-error are kept, and only they are measured on the test images. Writes ``baselines.json`` beside the folder and, with
-``--commit``, into this one, with the picture in ``docs/images``.
+All three methods start from the same network, see the same batches (shifted by up to a pixel) and the same teacher, and
+train for the same number of epochs, once per seed. Every run writes an ONNX file and a JSON into ``--folder``; runs
+that exist are not repeated. For each method only the points on the front of mean bytes against mean validation error
+are measured on the test images. The script writes ``baselines.json`` beside the folder. With ``--commit`` it also
+writes it here, and the picture into ``docs/images``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PICTURE = HERE.parent.parent / "docs" / "images" / "baselines.png"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loop:
-    """Settings of `sws_compress.compress`: those of the demo."""
+    """Settings of `sws_compress.compress`, as in the demo."""
 
     target_bytes: int
     components: int = 7
@@ -73,7 +73,7 @@ NAMES = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """What is compressed, and on what; images of the splits are flat (n, 784)."""
+    """The network and its data; images of the splits have shape (n, 784)."""
 
     network: LeNet300100
     batches: TaughtBatches
@@ -86,7 +86,7 @@ class Task:
 
 
 def load_task(batch_size: int, images: int | None = None) -> Task:
-    """Of the first ``images`` training images, all by default."""
+    """The task with the first ``images`` training images; None takes all."""
     training, *others = load_mnist(MNIST)
     training = Split(training.images[:images], training.labels[:images])
     network = load_lenet(LENET)
@@ -95,13 +95,13 @@ def load_task(batch_size: int, images: int | None = None) -> Task:
 
 
 def rounds(methods: Sequence[str]) -> list[tuple[str, Settings]]:
-    """The first point of every method, then the second, and so on: a run that is cut short compares something."""
+    """The first point of every method, then the second, and so on: an interrupted run still compares methods."""
     every = itertools.zip_longest(*([(method, point) for point in POINTS[method]] for method in methods))
     return [pair for pairs in every for pair in pairs if pair is not None]
 
 
 def run_once(method: str, settings: Settings, task: Task, output: Path, *, epochs: int, seed: int) -> dict[str, Any]:
-    """Compress to ``output``; figures without those of the test images."""
+    """Compress to ``output``; returns all figures but those of the test images."""
     started = time.process_time()
     torch.manual_seed(seed)
     if isinstance(settings, Loop):
@@ -147,7 +147,7 @@ def run_once(method: str, settings: Settings, task: Task, output: Path, *, epoch
 
 
 def front(points: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Points that no other beats in both bytes and validation error, the smallest file first."""
+    """Points that no other point beats in both bytes and validation error, smallest file first."""
     kept: list[Mapping[str, Any]] = []
     for point in sorted(points, key=lambda p: (p["file_bytes"], p["validation_error_percent"])):
         if not kept or point["validation_error_percent"] < kept[-1]["validation_error_percent"]:
@@ -160,7 +160,7 @@ AVERAGED = ("file_bytes", "payload_bytes", "zeros", "validation_error_percent")
 
 
 def averaged(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Points: the runs of equal settings, whatever their seeds, with means of their figures."""
+    """Average the figures of all seeds; one point per setting."""
     of_a_point: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         of_a_point.setdefault(json.dumps([run[key] for key in OF_A_POINT]), []).append(run)
@@ -174,7 +174,7 @@ def averaged(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def summary(runs: Sequence[Mapping[str, Any]], task: Task, folder: Path) -> dict[str, Any]:
-    """All points, those on a front with their test errors, the float network's errors, and the environment."""
+    """All points (with test errors on the fronts), the errors of the float network, and the environment."""
     parameters = sum(parameter.numel() for parameter in task.network.parameters())
     points = sorted(averaged(runs), key=lambda point: list(NAMES).index(point["method"]))
     for method in NAMES:
@@ -199,7 +199,7 @@ def mean_test_error(point: Mapping[str, Any]) -> float:
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """The points on the fronts, as Markdown: what every seed gave, and the mean of the test errors."""
+    """Markdown table of the points on the fronts: the result of every seed, and the mean test error."""
     rows = ["| method | file bytes | ratio | payload bytes | zeros | validation error % | test error % | mean |"]
     rows.append("|---|---|---|---|---|---|---|---|")
     best = [point for point in figures["points"] if point["on_front"]]
@@ -216,7 +216,7 @@ def each(point: Mapping[str, Any], key: str, form: str) -> str:
 
 
 def picture(figures: Mapping[str, Any], path: Path) -> None:
-    """Bytes of the file against test error, one curve per method through the means of the seeds, a dot per file."""
+    """Plot file bytes against test error: a curve per method through the means of the seeds, and a dot per file."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -247,12 +247,12 @@ def picture(figures: Mapping[str, Any], path: Path) -> None:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", choices=list(NAMES), action="append")
-    parser.add_argument("--table", action="store_true", help="run nothing")
-    parser.add_argument("--commit", action="store_true", help="write JSON and picture where they are committed")
+    parser.add_argument("--table", action="store_true", help="print the table without running anything")
+    parser.add_argument("--commit", action="store_true", help="write JSON and picture to their committed places")
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--images", type=int, help="train on so many of the 55,000")
-    parser.add_argument("--seeds", type=int, default=2, help="how many, from 0 on")
+    parser.add_argument("--images", type=int, help="number of training images (default: all 55,000)")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds, from 0 on")
     parser.add_argument("--folder", type=Path, default=FOLDER / "baselines")
     return parser.parse_args(arguments)
 
@@ -274,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps(run), flush=True)
     runs = [json.loads(note.read_text()) for note in sorted(options.folder.glob("*.json"))]
     if {run["method"] for run in runs} != set(NAMES):
-        return  # nothing to compare yet
+        return  # there is nothing to compare yet
     figures = summary(runs, task, options.folder)
     print(table(figures))
     text = json.dumps(figures, indent=2) + "\n"

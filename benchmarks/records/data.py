@@ -1,4 +1,4 @@
-"""The data of the records: found in SWS_DATA_DIR, or downloaded and checked."""
+"""Data of the records, from SWS_DATA_DIR or downloaded and checked."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ VALIDATION_IMAGES = 5_000  # the last ones of the training split
 
 
 def data_folder() -> Path:
-    """SWS_DATA_DIR, or a folder of downloads."""
+    """SWS_DATA_DIR if it is set, else a folder for downloads."""
     return Path(os.environ.get("SWS_DATA_DIR", CACHE))
 
 
 def load_cifar(folder: Path) -> tuple[Split, Split, Split]:
-    """CIFAR-10: training (45,000), validation (5,000) and test (10,000) images (n, 3, 32, 32) **uint8**, with labels.
+    """CIFAR-10: 45,000 training, 5,000 validation and 10,000 test images (n, 3, 32, 32) **uint8**, with labels.
 
-    From ``cifar10_jpeg.npz`` in ``folder`` if it is there, else from the original archive, which is downloaded to
-    ``folder`` and checked.
+    The source is ``cifar10_jpeg.npz`` in ``folder`` if it exists. Otherwise it is the original archive, which is
+    downloaded to ``folder`` and checked.
     """
     path = folder / CIFAR_JPEG
     splits = (jpeg_split(path, name) for name in ("train", "test"))
@@ -52,7 +52,7 @@ def load_cifar(folder: Path) -> tuple[Split, Split, Split]:
 
 
 def jpeg_split(path: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of the split ``train`` or ``test`` of ``cifar10_jpeg.npz``."""
+    """Images (n, 3, 32, 32) uint8 and labels (n,) int64 of ``cifar10_jpeg.npz``; ``split`` is ``train`` or ``test``."""
     from PIL import Image
 
     with np.load(path, allow_pickle=False) as arrays:
@@ -83,7 +83,7 @@ def _archive_splits(data: bytes) -> Iterator[tuple[Tensor, Tensor]]:
             for name in names[split]:
                 member = archive.extractfile(f"cifar-10-batches-py/{name}")
                 assert member is not None
-                batches.append(pickle.load(member, encoding="bytes"))  # what it holds is known by its digest
+                batches.append(pickle.load(member, encoding="bytes"))  # safe: the digest of the archive was checked
             images = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
             yield _tensors(images, np.concatenate([batch[b"labels"] for batch in batches]))
 
@@ -94,10 +94,10 @@ def _tensors(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer]) -> 
 
 @dataclass(frozen=True)
 class CifarBatches:
-    """One pass over a split per iteration: pixels (b, 3, 32, 32) in [0, 1], channels last, and labels (b,).
+    """Batches of one pass over a split: pixels (b, 3, 32, 32) in [0, 1], channels last, and labels (b,).
 
-    With ``augment``: mirrored at random and shifted by up to four pixels (He et al. 2016). Order and draws come from
-    torch's global generator; the last, smaller batch is left out.
+    ``augment`` mirrors images at random and shifts them by up to four pixels (He et al. 2016). Order and draws come
+    from torch's global generator. The last, smaller batch is left out.
     """
 
     split: Split

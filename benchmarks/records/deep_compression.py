@@ -1,9 +1,9 @@
 """Pruning, trained quantization, Huffman coding: Han, Mao & Dally 2016, "Deep Compression".
 
-Weights of the least magnitude, in standard deviations of their layer, are pruned while the network trains; what is left
-of a layer (its biases too) is clustered by k-means from linearly spaced centroids; the centroids are then trained with
-the summed gradients of their weights. The density falls along a cubic ramp (Zhu & Gupta 2017) instead of in a few
-steps. The third stage is the packer.
+First, the weights of least magnitude, in standard deviations of their layer, are pruned while the network trains. The
+density falls along a cubic ramp (Zhu & Gupta 2017) instead of in a few steps. Second, the remaining weights and biases
+of each layer are clustered by k-means from linearly spaced centroids, and the centroids are trained with the summed
+gradients of their weights. The third stage is the packer.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from sws_compress.demo.lenet import LeNet300100
 
 @dataclass(frozen=True, kw_only=True)
 class DeepCompression:
-    """Settings. ``density`` share of weights kept, ``values`` centroids per layer besides zero.
+    """Settings of Deep Compression.
 
-    ``prune_until`` and ``cluster_from`` are shares of the run; ``rate`` of Adam falls along a cosine to a twentieth
-    while weights are trained, ``codebook_rate`` along another one to zero.
+    ``density`` is the share of weights kept, ``values`` the number of centroids per layer besides zero. ``prune_until``
+    and ``cluster_from`` are shares of the run. ``rate``, the learning rate of Adam, falls along a cosine to a twentieth
+    while weights are trained; ``codebook_rate`` falls along another one to zero.
     """
 
     density: float
@@ -62,7 +63,7 @@ def train_deep_compression(
 
 
 class _Pruning:
-    """Adam on the weights that are left; fewer as the run goes on."""
+    """Adam on the remaining weights, whose number falls during the run."""
 
     def __init__(self, network: LeNet300100, settings: DeepCompression) -> None:
         self.settings = settings
@@ -70,7 +71,7 @@ class _Pruning:
         self.optimizer = torch.optim.Adam(self.parameters, lr=settings.rate, fused=True)
         layers = [layer for layer in network.children() if isinstance(layer, nn.Linear)]
         spreads = [float(layer.weight.detach().std()) for layer in layers]
-        self.scales = [spread for spread in spreads for _ in range(2)]  # of weight and bias
+        self.scales = [spread for spread in spreads for _ in range(2)]  # once for the weight, once for the bias
         self.masks = [torch.ones_like(parameter) for parameter in self.parameters]
         self.steps = 0
 
@@ -87,7 +88,7 @@ class _Pruning:
 
     @torch.no_grad()
     def prune(self, density: float) -> None:
-        """Keep that share of all weights."""
+        """Prune all but this share of the weights."""
         pairs = list(zip(self.parameters, self.scales, strict=True))
         scores = torch.cat([(parameter / scale).abs().flatten() for parameter, scale in pairs])
         bound = scores.kthvalue(max(1, len(scores) - round(density * len(scores)))).values
@@ -97,7 +98,7 @@ class _Pruning:
 
 
 class _Tuning:
-    """Adam on centroids; pruned weights stay at zero."""
+    """Adam on the centroids; pruned weights stay at zero."""
 
     def __init__(self, network: LeNet300100, settings: DeepCompression) -> None:
         self.settings = settings
@@ -135,8 +136,11 @@ class _Tuning:
 
 
 def linear_k_means(values: Tensor, count: int, iterations: int = 100) -> tuple[Tensor, Tensor]:
-    """Centroids (count,), ascending, and the centroid (n,) of every value: Lloyd's algorithm from centroids linearly
-    spaced between the extremes, which keeps the large weights well served. One that loses all its values stays."""
+    """Ascending centroids (count,), and the index (n,) of the centroid of every value.
+
+    Lloyd's algorithm starts from centroids spaced linearly between the extremes, which serves large weights well. A
+    centroid that loses all its values stays where it is.
+    """
     if not len(values):
         return torch.zeros(count), torch.zeros(0, dtype=torch.int64)
     values = values.double()

@@ -1,9 +1,10 @@
-"""Measure the record files beside this script in stock ONNX Runtime, and print the table of `README.md`.
+"""Measure the record files beside this script in stock ONNX Runtime and print the table of `README.md`.
 
     python -m benchmarks.records.evaluate [FILE.onnx ..]
 
-LeNets on the MNIST test images of the repository; ResNets on the CIFAR-10 test images in SWS_DATA_DIR, and without them
-as their JSON says. Needs neither torch's networks nor this package's codecs: the files are ordinary ONNX.
+LeNets run on the MNIST test images of the repository, and ResNets on the CIFAR-10 test images in SWS_DATA_DIR. Without
+these, the errors of the ResNets are taken from their JSON. The files are ordinary ONNX, so the script needs neither the
+torch networks nor the codecs of this package.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Make the float networks that the records start from: LeNet-5 trained on MNIST, ResNets adapted to their CIFAR-10.
+"""Make the float networks that the records start from: LeNet-5 on MNIST, and ResNets adapted to their CIFAR-10.
 
     SWS_DATA_DIR=FOLDER python -m benchmarks.records.float_nets lenet_5 | cifar_resnet20 | cifar_resnet56
 
 The ResNets start from published weights, ``models/cifar_resnet20.pt`` and ``cifar_resnet56.pt`` in FOLDER
-(akamaster/pytorch_resnet_cifar10, BSD-2), and are trained on for a few epochs on the images of FOLDER, which may be
-recompressed ones. One thread, one seed. The test images are looked at once, at the end. Writes ``out/records/NET.pt``
-(a state dict) and ``NET_float.json``.
+(akamaster/pytorch_resnet_cifar10, BSD-2). They are trained for a few more epochs on the images of FOLDER, which may be
+recompressed. The script uses one thread and one seed, and the test images once, at the end. It writes
+``out/records/NET.pt`` (a state dict) and ``NET_float.json``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FOLDER = Path("out/records")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Adam under half a cosine; ``bfloat16`` for the passes, as ``autocast`` does it."""
+    """Settings of Adam under half a cosine; ``bfloat16`` runs the passes under ``autocast``."""
 
     epochs: int
     learning_rate: float
@@ -52,7 +52,7 @@ BLOCKS = {"cifar_resnet20": 3, "cifar_resnet56": 9}
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """`ShiftedBatches` of MNIST as images (b, 1, 28, 28)."""
+    """`ShiftedBatches` of MNIST, as images (b, 1, 28, 28)."""
 
     batches: ShiftedBatches
 
@@ -65,7 +65,7 @@ class ImageBatches:
 
 
 def as_images(split: Split) -> Split:
-    """MNIST with its channel dimension."""
+    """The split with a channel dimension: images (n, 1, 28, 28)."""
     return Split(split.images.unsqueeze(1), split.labels)
 
 
@@ -88,7 +88,7 @@ def batches(net: str, training: Split, batch_size: int) -> Iterable[Any]:
 
 
 def load(net: str, folder: Path) -> nn.Module:
-    """The float network made by this script."""
+    """The float network that this script made."""
     path = folder / f"{net}.pt"
     if not path.exists():
         raise SystemExit(f"{path} must exist, got none: run python -m benchmarks.records.float_nets {net} first")

@@ -1,11 +1,11 @@
-"""Soft weight sharing with gradients: weights and mixture trained together by Adam.
+"""Soft weight sharing with gradients: Adam trains weights and mixture together.
 
-Ullrich, Meeds & Welling 2017, "Soft weight-sharing for neural network compression": the loss is
+Ullrich, Meeds & Welling 2017, "Soft weight-sharing for neural network compression". The loss is
 
     L(w) + tau / N * ( -sum_i log sum_k pi_k N(w_i; mu_k, 1 / lambda_k) - sum_k log Gamma(lambda_k; alpha_k, beta_k) )
 
-with N training examples, mu_0 = 0, pi_0 fixed near 1 and everything else learned. At the end components that hardly
-differ are merged, and every weight becomes the mean of its most probable component.
+with N training examples. mu_0 is 0, pi_0 is fixed near 1, and everything else is learned. At the end, components that
+hardly differ are merged, and every weight becomes the mean of its most probable component.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from benchmarks.records.taught import TaughtBatches, cosine, taught_loss
 from sws_compress.demo.lenet import LeNet300100
 
 CELLS = 4096
-"""In which log p(w) is taken as linear: a few ten-thousandths wide, where spreads are thousandths."""
+"""Cells in which log p(w) is taken as linear. They are a few 1e-4 wide; standard deviations are about 1e-3."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientMixture:
-    """Settings; rates and hyper-priors are those of the authors.
+    """Settings; learning rates and hyper-priors are those of the authors.
 
-    ``tau`` price of the prior, ``zero_share`` pi_0, ``components`` with the one at zero. The Gamma priors on
-    precisions are (shape, rate), of the zero component and of the others. ``weight_rate`` falls to zero along a cosine,
-    where the authors' is constant.
+    ``tau`` is the price of the prior, ``zero_share`` is pi_0, and ``components`` includes the one at zero. The Gamma
+    priors on precisions are (shape, rate), for the zero component and for the others. ``weight_rate`` falls to zero
+    along a cosine; the authors keep it constant.
     """
 
     tau: float
@@ -46,7 +46,10 @@ class GradientMixture:
 
 
 class LearnedMixture(nn.Module):
-    """Means (k - 1,), log-precisions (k,) and shares as logits (k - 1,); component 0 is at zero with a fixed share."""
+    """Mixture to be learned: means (k - 1,), log-precisions (k,), logits of shares (k - 1,).
+
+    Component 0 is at zero and has a fixed share.
+    """
 
     def __init__(self, settings: GradientMixture) -> None:
         super().__init__()
@@ -68,7 +71,7 @@ class LearnedMixture(nn.Module):
         return torch.cat([others.new_full((1,), math.log(share)), others])
 
     def log_joint(self, points: Tensor) -> Tensor:
-        """log pi_k + log N(w; mu_k, 1 / lambda_k), shape (n, k), of points (n,)."""
+        """Joint log density log pi_k + log N(w; mu_k, 1 / lambda_k) at points (n,), shape (n, k)."""
         scale = self.log_shares() + (self.log_precisions - math.log(2 * math.pi)) / 2
         return scale - (points[:, None] - self.all_means()) ** 2 * (self.log_precisions.exp() / 2)
 
@@ -81,8 +84,8 @@ class LearnedMixture(nn.Module):
 def add_prior_gradients(parameters: list[nn.Parameter], mixture: LearnedMixture, price: float) -> None:
     """Add the gradients of price * (-log p(w) - log p(lambda)) to those of the weights and of the mixture.
 
-    log p is a function of one number: it is evaluated at the edges of ``CELLS`` cells instead of at every weight, and
-    taken as linear between them. ``parameters`` must have gradients already.
+    log p is a function of one number. It is evaluated at the edges of ``CELLS`` cells instead of at every weight, and
+    taken as linear between them. ``parameters`` must already have gradients.
     """
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     reach = float(flat.abs().max()) * (1 + 1e-5) + 1e-6
@@ -128,7 +131,7 @@ def train_gradient_mixture(
 
 @torch.no_grad()
 def snap_to_means(network: nn.Module, mixture: LearnedMixture) -> None:
-    """Every weight becomes the mean of its most probable component, after merging."""
+    """Merge components, then set every weight to the mean of its most probable component."""
     means = merged_means(mixture)
     for parameter in network.parameters():
         owner = torch.cat([mixture.log_joint(part).argmax(1) for part in parameter.flatten().split(1 << 16)])
@@ -137,10 +140,11 @@ def snap_to_means(network: nn.Module, mixture: LearnedMixture) -> None:
 
 @torch.no_grad()
 def merged_means(mixture: LearnedMixture) -> Tensor:
-    """The mean (k,) of every component after merging neighbours.
+    """Mean (k,) of every component after merging neighbours.
 
-    From left to right, a component joins the one before when the symmetric KL divergence between the two is below
-    ``merge_below``; together they have the mean of their shares. What joins the zero component becomes zero.
+    From left to right, a component joins the one before it if the symmetric KL divergence of the two is below
+    ``merge_below``. Their common mean is weighted by their shares. A component that joins the zero component becomes
+    zero.
     """
     means, precisions, shares = mixture.all_means(), mixture.log_precisions.exp(), mixture.log_shares().exp()
     merged = means.clone()

@@ -1,4 +1,4 @@
-"""The networks of the records, and their errors; all take pixels in [0, 1]."""
+"""Networks of the records and their errors. All take pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sws_compress.demo.mnist import Split
 CIFAR_MEAN, CIFAR_SPREAD = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
-)  # those the published networks were trained with
+)  # as in the training of the published networks
 
 
 class LeNet5(nn.Module):
-    """LeNet-5 as in Caffe: 20 and 50 kernels of 5 x 5, 500 hidden units, 431,080 parameters; images (n, 1, 28, 28)."""
+    """LeNet-5 of Caffe: 20 and 50 kernels of 5 x 5, 500 hidden units, 431,080 parameters; images (n, 1, 28, 28)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class LeNet5(nn.Module):
 
 
 class CifarNet(nn.Module):
-    """`CifarResNet` behind the normalisation of its inputs; images (n, 3, 32, 32)."""
+    """`CifarResNet` with the normalisation of its inputs; images (n, 3, 32, 32)."""
 
     def __init__(self, blocks: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class CifarNet(nn.Module):
 
 @torch.no_grad()
 def error_percent(model: nn.Module, split: Split) -> float:
-    """Share of wrong answers in evaluation mode; images may be uint8."""
+    """Error in percent, in evaluation mode; images may be uint8."""
     training = model.training
     model.eval()
     wrong = 0

@@ -1,10 +1,10 @@
-"""Records made by an earlier version, packed anew: the same networks in smaller files.
+"""Pack the records of an earlier version again: the same networks in smaller files.
 
     python -m benchmarks.records.repack FILE.onnx ..
 
-Idle units go, and tensors share streams as they do now. Every file is replaced, with the figures of size in the JSON
-beside it, where that makes it smaller and its answers on the test images stay; ``repacked_from_bytes`` tells what it
-had. A new run of `benchmarks.records.run` would use what is saved for more weights instead.
+Idle units are removed, and tensors share streams as they do now. A file and the sizes in its JSON are replaced if the
+new file is smaller and its answers on the test images stay the same. ``repacked_from_bytes`` keeps the old size. A new
+run of `benchmarks.records.run` would spend the saved bytes on more weights instead.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""One record: a float network compressed by the alternating loop, measured on the test images in ONNX Runtime.
+"""Make one record: compress a float network by the alternating loop and measure it in ONNX Runtime.
 
     python -m benchmarks.records.run lenet_300_100 --target-bytes 5600 --epochs 60 --seed 0 --name smaller
     python -m benchmarks.records.run cifar_resnet20 --target-bytes 52000 --epochs 16
 
-Float networks other than LeNet-300-100 come from `benchmarks.records.float_nets`. Writes ``NET[_NAME].onnx`` and a
-``.json`` of the same name into ``--folder`` (``out/records``). ``--validate-only`` leaves the test images alone.
-``--all-images`` trains on the validation images as well, once everything is chosen; nothing is validated then.
-``--plain`` leaves out teacher and augmentation (and wants a float network trained without).
+Float networks other than LeNet-300-100 come from `benchmarks.records.float_nets`. The script writes ``NET[_NAME].onnx``
+and a ``.json`` of the same name into ``--folder`` (``out/records``).
+
+- ``--validate-only`` does not use the test images.
+- ``--all-images`` also trains on the validation images, once everything is chosen. Nothing is validated then.
+- ``--plain`` uses neither teacher nor augmentation. Give it a float network that was trained without augmentation.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ LENET = MNIST.with_name("lenet_300_100.npz")
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A float network and its data; images as the network takes them (uint8 for CIFAR-10)."""
+    """A float network and its data; images are in the form that the network takes (uint8 for CIFAR-10)."""
 
     model: nn.Module
     train: Iterable[Any]
@@ -60,7 +62,10 @@ class Problem:
 def problem(
     net: str, batch_size: int, *, augment: bool, every: bool, float_net: Path | None, dropout: float
 ) -> Problem:
-    """``every``: trained on the validation images too. ``float_net`` and ``dropout``: of LeNet-300-100."""
+    """The problem of a network.
+
+    ``every`` adds the validation images to the training images. ``float_net`` and ``dropout`` are for LeNet-300-100.
+    """
     cifar = net.startswith("cifar")
     training, validation, test = load_cifar(data_folder()) if cifar else load_mnist(MNIST)
     if every:
@@ -76,13 +81,13 @@ def problem(
 
 
 def convolutional(net: str) -> nn.Module:
-    """The float network with channels last in memory: a step of LeNet-5 takes half the time on one core."""
+    """The float network with channels last in memory, which halves the time of a LeNet-5 step on one core."""
     model: nn.Module = load(net, FOLDER).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
 
 
 def file_error_percent(path: Path, split: Split) -> float:
-    """Share of wrong answers of an ONNX file, in percent."""
+    """Error of an ONNX file, in percent."""
     runtime = open_model(path)
     name = runtime.get_inputs()[0].name
     wrong = 0
@@ -97,14 +102,14 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 def payload_bytes(packed: PackedModel, palettes: Mapping[str, Palette]) -> int:
-    """Coded indices of all tensors, and two bytes for each value of their codebooks: what papers count."""
+    """Bytes that papers count: coded indices of all tensors, and two bytes for each codebook value."""
     streams = {tensor.members: tensor for tensor in packed.tensors}
     codebooks = [np.unique(np.concatenate([palettes[name].codebook for name in members])) for members in streams]
     return sum(tensor.payload_bytes for tensor in streams.values()) + 2 * sum(map(len, codebooks))
 
 
 def packed_as(model: ir.Model, packing: Packing) -> tuple[PackedModel, Mapping[str, Palette]]:
-    """A model of snapped weights, packed; it loses its idle units, if ``packing`` says so."""
+    """Pack a model of snapped weights, without its idle units if ``packing`` prunes them."""
     packing.prune(model)
     palettes = find_palettes(model)
     return packing.pack(model, palettes), palettes
@@ -119,18 +124,24 @@ def parse() -> argparse.Namespace:
     size.add_argument("--strength", type=float)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--components", type=int, default=7)
-    parser.add_argument("--vectors", type=int, default=254, help="values of biases and norms that are not compressed")
+    parser.add_argument(
+        "--vectors", type=int, default=254, help="distinct values of biases and norms outside the prior"
+    )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=7e-4)
     parser.add_argument("--distillation", type=float, default=0.7, help="share of the teacher in the loss")
     parser.add_argument("--temperature", type=float, default=3.0)
-    parser.add_argument("--teacher", choices=NETS[1:], help="a larger network (default: the float network itself)")
+    parser.add_argument(
+        "--teacher", choices=NETS[1:], help="another network as the teacher (default: the float network)"
+    )
     parser.add_argument("--label-smoothing", type=float, default=0.0)
-    parser.add_argument("--dropout", type=float, default=0.0, help="of the hidden units of LeNet-300-100")
-    parser.add_argument("--schedule", action="append", default=[], metavar="NAME=VALUE", help="of train.schedule")
+    parser.add_argument("--dropout", type=float, default=0.0, help="dropout of the hidden units of LeNet-300-100")
+    parser.add_argument(
+        "--schedule", action="append", default=[], metavar="NAME=VALUE", help="field of Schedule; may be repeated"
+    )
     parser.add_argument("--no-augmentation", action="store_true")
     parser.add_argument("--plain", action="store_true")
-    parser.add_argument("--float-net", type=Path, help="an .npz of benchmarks/lenet/train.py")
+    parser.add_argument("--float-net", type=Path, help="weights written by benchmarks/lenet/train.py (.npz)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="")
     parser.add_argument("--folder", type=Path, default=FOLDER)
@@ -183,7 +194,7 @@ def main() -> None:
         learning_rate=options.learning_rate,
         distillation=teacher,
         schedule=schedule,
-        parameters=(lambda name, p: p.dim() > 1 or not cifar),  # LeNets: biases too, with their weights
+        parameters=(lambda name, p: p.dim() > 1 or not cifar),  # in LeNets biases share the mixture of their weights
         sharing=Sharing.TENSOR if cifar else Sharing.MODULE,
         bfloat16=cifar,
         weight_names=False,

@@ -1,4 +1,4 @@
-"""What the compared methods have in common: batches with the teacher's answers, the loss, and the last touches."""
+"""Common parts of the compared methods: batches with the teacher's logits, the loss, and the ONNX file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sws_compress.api import export
 from sws_compress.demo.lenet import LeNet300100
 from sws_compress.demo.mnist import Split
 
-REACH = 1  # pixels by which digits are shifted
-TEACHER_SHARE, TEMPERATURE = 0.7, 3.0  # defaults of train.distillation.Distillation
+REACH = 1  # greatest shift of a digit, in pixels
+TEACHER_SHARE, TEMPERATURE = 0.7, 3.0  # the defaults of Distillation
 
 
 @dataclass(frozen=True, eq=False)
 class TaughtBatches:
-    """As `ShiftedBatches`, with the teacher's logits beside the labels, computed once for every shift of every image.
+    """`ShiftedBatches` with the teacher's logits, which are computed once for every shift of every image.
 
     Yields pixels (b, 784) and targets (b, 11) float32: the label, then the teacher's ten logits for these pixels.
-    Make it with `taught_batches`. Order and shifts come from torch's global generator.
+    `taught_batches` makes it. Order and shifts come from torch's global generator.
     """
 
     padded: Tensor  # (n, 900) float32
@@ -44,7 +44,7 @@ class TaughtBatches:
 
 @torch.no_grad()
 def taught_batches(split: Split, teacher: nn.Module, batch_size: int) -> TaughtBatches:
-    """Of images (n, s, s), shifted by up to ``REACH`` pixels."""
+    """Batches of images (n, s, s), shifted by up to ``REACH`` pixels."""
     count, side, _ = split.images.shape
     width = side + 2 * REACH
     padded = functional.pad(split.images, (REACH,) * 4).flatten(1)
@@ -60,7 +60,7 @@ def taught_batches(split: Split, teacher: nn.Module, batch_size: int) -> TaughtB
 
 
 def taught_loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss of the alternating loop with a teacher: 0.3 cross entropy + 0.7 T KL(teacher || student), T = 3."""
+    """Loss of the alternating loop with a teacher: 0.3 cross-entropy + 0.7 T KL(teacher || student), T = 3."""
     labelled = functional.cross_entropy(outputs, targets[:, 0].long())
     student, wanted = (functional.log_softmax(logits / TEMPERATURE, 1) for logits in (outputs, targets[:, 1:]))
     divergence = functional.kl_div(student, wanted, reduction="batchmean", log_target=True)
@@ -68,13 +68,13 @@ def taught_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def cosine(progress: float) -> float:
-    """From 1 at 0 to 0 at 1."""
+    """Half a cosine, from 1 at 0 to 0 at 1."""
     return 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
 
 
 @torch.no_grad()
 def write_file(network: LeNet300100, output: Path, example: Tensor) -> None:
-    """The ONNX file of a network of few distinct values, rounded to float16 as the alternating loop does."""
+    """Write a network of few distinct values as ONNX, rounded to float16 as in the alternating loop."""
     for parameter in network.parameters():
         parameter.copy_(parameter.half().float() + 0.0)  # -0.0 + 0.0 = 0.0
     export(network, {}, output, example_inputs=example)

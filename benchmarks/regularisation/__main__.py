@@ -1,9 +1,10 @@
-"""Training from scratch on few samples: the mixture prior against no regularisation, early stopping, L1 and L2.
+"""Training from scratch on few samples: the mixture prior against no penalty, early stopping, L1 and L2.
 
     python -m benchmarks.regularisation [--problems sunspots digits] [--output out/regularisation]
 
-One thread. Writes results.json, method by method, then prints the tables of all that is in it and draws
-regularisation.png. Problems of earlier runs are kept; with no names after ``--problems`` nothing else is done.
+The script runs on one thread. It writes results.json method by method, then prints a table of everything in it and
+draws regularisation.png. Problems of earlier runs are kept. Without names after ``--problems`` it only prints and
+draws.
 """
 
 from __future__ import annotations
@@ -66,13 +67,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--problems", nargs="*", choices=("sunspots", "digits"), default=["sunspots", "digits"])
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="training samples of the digits")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help="numbers of training samples for the digits"
+    )
     parser.add_argument("--output", type=Path, default=Path("out/regularisation"))
     return parser.parse_args()
 
 
 def store(path: Path, name: str, run: dict[str, Any], outcomes: list[dict[str, Any]]) -> None:
-    """Put the outcomes so far into the JSON, which other runs may have written to."""
+    """Store the outcomes so far in the JSON, and keep what other runs wrote there."""
     report = json.loads(path.read_text()) if path.exists() else {"results": {}, "problems": {}}
     report["results"][name] = outcomes
     report["problems"][name] = run
@@ -86,7 +89,7 @@ def store(path: Path, name: str, run: dict[str, Any], outcomes: list[dict[str, A
 
 
 def measure(problem: Problem, recipe: Recipe, path: Path) -> None:
-    """All methods on one problem, stored as they come."""
+    """Run all methods on one problem and store each outcome at once."""
     started = time.process_time()
     run = {"recipe": asdict(recipe), "folds": FOLDS, "seeds": list(range(len(problem.samples)))}
     outcomes = []

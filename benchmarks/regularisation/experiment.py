@@ -1,4 +1,4 @@
-"""Every method on one problem: strengths by cross-validation within each training sample, then one look at the test."""
+"""Every method on one problem: settings by cross-validation within each training sample, then one test."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from benchmarks.regularisation.training import (
 
 @dataclass(frozen=True)
 class Outcome:
-    """``chosen``: the setting of each seed; ``scores``, ``losses``: per test set, one a seed; ``validation``: per seed.
+    """Results of one method.
 
-    Scores in the problem's reported unit, losses in nats or half squared deviations of the training years.
+    ``chosen`` and ``validation`` have one entry per seed; ``scores`` and ``losses`` have one per seed for each test
+    set. Scores are in the reported unit of the problem. Losses are in nats, or half squared deviations of the training
+    years.
     """
 
     method: str
@@ -36,22 +38,22 @@ class Outcome:
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error."""
+    """Mean and standard error of the mean."""
     error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     return statistics.fmean(values), error
 
 
 def choose(results: dict[Setting, torch.Tensor]) -> tuple[Setting, ...]:
-    """For every seed the setting of the least (score, loss), from (seeds, 2) of each setting."""
+    """Setting with the least (score, loss) for every seed; ``results`` has (seeds, 2) per setting."""
     seeds = len(next(iter(results.values())))
     return tuple(min(results, key=lambda setting: tuple(results[setting][seed].tolist())) for seed in range(seeds))
 
 
 def final(problem: Problem, recipe: Recipe, chosen: Sequence[Setting]) -> dict[str, torch.Tensor]:
-    """Networks of the chosen settings, trained on whole samples; (seeds, 2) of each test set."""
+    """Train the chosen settings on whole samples; returns scores and losses (seeds, 2) of each test set."""
     groups: dict[object, list[int]] = defaultdict(list)
     for seed, setting in enumerate(chosen):
-        # The hard stage has one price of a bit for all that it compresses: a run for every network.
+        # The hard stage has one price of a bit for all its weights, so every network needs a run of its own.
         groups[(setting, seed if setting.method == SNAPPED else None)].append(seed)
     result = {name: torch.empty(len(chosen), 2) for name in problem.tests}
     for seeds in groups.values():
@@ -78,7 +80,7 @@ def outcome(
 def compare(
     problem: Problem, recipe: Recipe, folds: int, grids: dict[str, tuple[Setting, ...]] = GRIDS
 ) -> Iterator[Outcome]:
-    """An outcome for every method, as it comes; last, the mixture's choices with a hard stage."""
+    """Yield the outcome of every method; the mixture also yields one with its choices and a hard stage."""
     for method, grid in grids.items():
         results = {setting: cross_validation(problem, setting, recipe, folds) for setting in grid}
         chosen = choose(results)

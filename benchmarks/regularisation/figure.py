@@ -1,4 +1,4 @@
-"""The picture of the results: digits by training samples, sunspots by test period."""
+"""Figure of the results: digits by training samples, sunspots by test period."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLES = {
 
 
 def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """``results`` as in the JSON: per problem the methods' scores by test set. Written to ``path`` (PNG)."""
+    """Draw ``results``, laid out as in the JSON (scores by problem, method and test set), to ``path`` (PNG)."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     sizes = {name: int(name.rpartition(" ")[2]) for name in results if name.startswith("digits")}
@@ -39,7 +39,7 @@ def draw(results: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def _lines(axes: Axes, labels: list[str], places: list[tuple[list[dict[str, Any]], str]]) -> None:
-    """One group of points per label, side by side, mean and standard error."""
+    """Draw one group of points per label: mean and standard error of each method, side by side."""
     for shift, (method, (colour, marker)) in enumerate(STYLES.items()):
         points = []
         for x, (outcomes, test) in enumerate(places):

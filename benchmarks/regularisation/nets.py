@@ -1,4 +1,4 @@
-"""Many small networks of one shape, computed side by side, each with parameters of its own."""
+"""Small networks of one shape, computed side by side, each with its own parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 
 def initial(inputs: int, hidden: int, outputs: int, seed: int) -> dict[str, torch.Tensor]:
-    """One hidden layer of tanh units; weights and biases uniform within 1 / sqrt(inputs of the layer)."""
+    """Initial parameters of a network with one tanh layer, uniform within 1 / sqrt(inputs of the layer)."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(rows: int, columns: int, fan_in: int) -> torch.Tensor:
@@ -26,10 +26,10 @@ def initial(inputs: int, hidden: int, outputs: int, seed: int) -> dict[str, torc
 
 
 class Nets(nn.Module):
-    """Network i starts from ``seeds[i]``.
+    """Networks side by side; network i starts from ``seeds[i]``.
 
-    ``apart``: every network has parameters of its own, as its prior wants; otherwise they are stacked in one, which is
-    the same and faster.
+    ``apart`` gives every network its own parameters, which a prior needs. Otherwise the parameters of all networks are
+    stacked, which gives the same results faster.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, seeds: Sequence[int], *, apart: bool = False) -> None:
@@ -43,7 +43,7 @@ class Nets(nn.Module):
         )
 
     def stacked(self, name: str) -> torch.Tensor:
-        """Shape (nets, rows, columns)."""
+        """Parameter ``name`` of all networks, shape (nets, rows, columns)."""
         return torch.stack([part[name] for part in self.parts]) if self.apart else self.parts[0][name]
 
     def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
@@ -61,7 +61,7 @@ def losses(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def scores(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """What is reported of every case, (nets, n): the squared error, or whether the answer is wrong."""
+    """Score of every case, (nets, n): the squared error, or 1 for a wrong answer."""
     if outputs.shape[-1] == 1:
         return (outputs.squeeze(-1) - targets).square()
     return (outputs.argmax(-1) != targets).float()

@@ -1,4 +1,4 @@
-"""The two small problems: yearly sunspots and handwritten digits, each as training samples and a fixed test set."""
+"""Two small problems, yearly sunspots and handwritten digits: training samples and fixed test sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ DIGITS_POOL = 1000
 
 @dataclass(frozen=True)
 class Sample:
-    """Inputs (n, d) float32 and targets (n,): float32 to regress, int64 to classify. ``fold`` (n,) of each case."""
+    """Inputs (n, d) float32, targets (n,), and the ``fold`` (n,) of each case.
+
+    Targets are float32 for regression and int64 for classification.
+    """
 
     inputs: torch.Tensor
     targets: torch.Tensor
@@ -26,10 +29,10 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One task: a training sample for every seed; test sets (inputs, targets), the same for all of them.
+    """A training sample for every seed, and test sets (inputs, targets) that all seeds share.
 
-    ``hidden``, ``outputs``: units of the network, 1 output to regress. ``score_unit`` takes mean scores to
-    what is reported: squared errors of scaled targets to average relative variance, shares of errors to percent.
+    ``hidden`` and ``outputs`` are units of the network; regression has 1 output. ``score_unit`` converts mean scores to
+    the reported unit: squared errors of scaled targets to average relative variance, or shares of errors to percent.
     """
 
     name: str
@@ -46,11 +49,11 @@ class Problem:
 
 
 def sunspots(seeds: int, folds: int) -> Problem:
-    """Predict a year's sunspot number from the twelve years before it; trained on the years up to 1920.
+    """Predict a year's sunspot number from the twelve years before it, trained on the years up to 1920.
 
-    Weigend, Huberman & Rumelhart 1990; Nowlan & Hinton 1992. All seeds have the same sample and differ by the initial
-    weights; the folds are runs of consecutive years. Scaled by mean and deviation of the training years. The score is
-    the mean squared error over the variance of the series 1700-1979.
+    Weigend, Huberman & Rumelhart 1990; Nowlan & Hinton 1992. All seeds have the same sample and differ in the initial
+    weights. Folds are runs of consecutive years. Numbers are scaled by mean and standard deviation of the training
+    years. The score is the mean squared error over the variance of the series 1700-1979.
     """
     from statsmodels.datasets import sunspots as series
 
@@ -79,9 +82,9 @@ def sunspots(seeds: int, folds: int) -> Problem:
 
 
 def digits(seeds: int, folds: int, count: int) -> Problem:
-    """scikit-learn's 8 x 8 digits: ``count`` of the first 1,000 images, drawn by each seed; the other 797 are the test.
+    """scikit-learn's 8 x 8 digits: each seed draws ``count`` of the first 1,000 images; the other 797 are the test.
 
-    The images are in the order in which they were written, so that the test has other writers.
+    Images are in the order of their writing, so the test has other writers.
     """
     from sklearn.datasets import load_digits
 

@@ -1,4 +1,4 @@
-"""One regulariser at one strength: networks trained from scratch, each on its own cases."""
+"""Training from scratch with one regulariser at one strength, each network on its own cases."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sws_compress.train.schedule import Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What all strengths share: Adam at ``learning_rate`` times half a cosine over ``steps``, on all cases at once.
+    """Settings that all strengths share: Adam at ``learning_rate`` times half a cosine, on all cases at once.
 
-    The mixture's: components of each layer, EM steps over the run; ``ratio`` of the hard stage, where there is one,
-    over the second half of the run.
+    For the mixture: components per layer, EM steps over the run, and the ``ratio`` of the hard stage in the second half
+    of the run, if there is one.
     """
 
     steps: int
@@ -30,10 +30,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Setting:
-    """A point of a method's grid.
+    """A point in the grid of a method.
 
-    ``value``: weight of the penalty in the loss, of -log p for the mixture; for early stopping, the share of the run.
-    ``floor``: (start, end) of the spread that no component may fall below, in deviations of the initial weights.
+    ``value`` is the weight of the penalty in the loss (of -log p for the mixture), or the share of the run for early
+    stopping. ``floor`` is (start, end) of the least standard deviation of a component, in those of the initial weights.
     """
 
     method: str
@@ -58,7 +58,7 @@ GRIDS: dict[str, tuple[Setting, ...]] = {
 
 
 def penalty(setting: Setting, weights: tuple[torch.Tensor, ...]) -> torch.Tensor | float:
-    """Summed over all weights of all networks; biases go free. The mixture acts beside the loss instead."""
+    """Penalty over all weights of all networks, without biases. The mixture acts beside the loss instead."""
     if setting.method == "L1":
         return setting.value * sum(layer.abs().sum() for layer in weights)
     if setting.method == "L2":
@@ -67,7 +67,7 @@ def penalty(setting: Setting, weights: tuple[torch.Tensor, ...]) -> torch.Tensor
 
 
 def prior_of(setting: Setting, nets: Nets, optimizer: torch.optim.Optimizer, recipe: Recipe) -> SoftWeightSharing:
-    """A mixture for every layer of every network."""
+    """A prior with one mixture for every layer of every network."""
     assert setting.floor is not None
     schedule = Schedule(
         soft_until=0.5 if setting.method == SNAPPED else 1,
@@ -89,14 +89,14 @@ def prior_of(setting: Setting, nets: Nets, optimizer: torch.optim.Optimizer, rec
 
 @dataclass(frozen=True)
 class Trained:
-    """Networks after training; the ``prior`` that made them, if any."""
+    """Networks after training, and their ``prior`` if there was one."""
 
     nets: Nets
     prior: SoftWeightSharing | None
 
 
 def train(problem: Problem, setting: Setting, recipe: Recipe, seeds: Sequence[int], kept: torch.Tensor) -> Trained:
-    """Network i starts from seed i and learns those cases of sample ``seeds[i]`` where ``kept`` (nets, n) is 1."""
+    """Train network i from ``seeds[i]``, on the cases of its sample where ``kept`` (nets, n) is 1."""
     inputs, targets = problem.stacked(seeds)
     nets = Nets(inputs.shape[-1], problem.hidden, problem.outputs, seeds, apart=setting.has_mixture)
     share = kept / kept.sum(1, keepdim=True)
@@ -119,7 +119,7 @@ def train(problem: Problem, setting: Setting, recipe: Recipe, seeds: Sequence[in
 
 @torch.no_grad()
 def cross_validation(problem: Problem, setting: Setting, recipe: Recipe, folds: int) -> torch.Tensor:
-    """Mean score and mean loss of the cases of each seed's sample, each while its fold is held out, (seeds, 2)."""
+    """Mean score and mean loss of each seed's cases, each measured while its fold is held out; (seeds, 2)."""
     count = len(problem.samples)
     seeds = [seed for seed in range(count) for _ in range(folds)]
     fold = torch.arange(folds).repeat(count)[:, None]
@@ -134,7 +134,7 @@ def cross_validation(problem: Problem, setting: Setting, recipe: Recipe, folds: 
 
 @torch.no_grad()
 def scores_on_tests(nets: Nets, problem: Problem) -> dict[str, torch.Tensor]:
-    """Mean score and mean loss of every network on every test set, (nets, 2)."""
+    """Mean score and mean loss of every network, (nets, 2), for every test set."""
     result = {}
     for name, (inputs, targets) in problem.tests.items():
         outputs, _ = nets(inputs)

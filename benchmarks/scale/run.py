@@ -1,9 +1,9 @@
-"""Time and memory of data-free compression at 4 bits, from 10 million to 1.1 billion weights: is it linear in N?
+"""Time and memory of data-free compression at 4 bits, from 10 million to 1.1 billion weights.
 
 `python -m benchmarks.scale.run [SIZE ...] --folder DIR --output FILE.json` needs 5.5 GB of disk in DIR for the largest
-model; models are removed at the end. Each is written by `model.py` and compressed in a process of its own, by what the
-command line calls; beside its seconds and its peak memory (resident, mapped files included) stand the load of the
-machine and the time that reading the weights once takes.
+model. `model.py` writes each model, a process of its own compresses it as the command line would, and it is removed at
+the end. The table shows seconds, peak memory (resident, mapped files included), the load of the machine, and the time
+of reading the weights once.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def measure(size: str, folder: Path) -> dict[str, object]:
 
 
 def _read_seconds(path: Path) -> float:
-    """Time of reading the weights once, in whatever state the disk's cache is in."""
+    """Seconds of reading the weights once; the disk cache may be warm or cold."""
     started = time.perf_counter()
     with path.open("rb") as stream:
         while stream.read(1 << 24):
