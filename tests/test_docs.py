@@ -1,4 +1,4 @@
-"""What the documents show runs: the Python blocks of each, in order, in a folder of their own."""
+"""The Python blocks of each page run, in order, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def run_blocks(document: Path, names: dict[str, Any]) -> int:
-    """Execute the blocks in one namespace, with line numbers of the document in tracebacks; how many there were."""
+    """Execute the blocks of a page in one namespace; returns their number. Tracebacks have the line numbers of the page."""
     text = document.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
     for block in blocks:
@@ -33,7 +33,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def names() -> dict[str, Any]:
-    """What the reader is to have already: a network, its data, an optimiser, a metric."""
+    """Names that a page takes for granted: a network, its data, an optimiser, a metric."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(30, 60), nn.ReLU(), nn.Linear(60, 5))
     x = torch.randn(400, 30)

@@ -42,7 +42,7 @@ from sws_compress.quantize.palette import Palette
 
 SHAPES = ((30_000, 384), (128_000, 1024))
 COMPONENTS = (16, 256)
-SMALL = 1 << 24
+UNSTREAMED_WEIGHTS = 1 << 24
 """Weights up to which all encodings are candidates. A larger file is streamed and has radix words."""
 TOKENS = 64
 RUNS = 2
@@ -109,7 +109,7 @@ def table_files(shape: tuple[int, int], components: int, path: Path) -> Iterator
     (embedding,) = find_embeddings(model)
     rows = row_code(embedding, palette)
     assert rows is not None
-    if symbols.size <= SMALL:
+    if symbols.size <= UNSTREAMED_WEIGHTS:
         path.write_bytes(pack(model, {"T": palette}).data)
     else:
         words = radix_of_any_type(palette.indices, codebook)

@@ -30,7 +30,7 @@ from sws_compress.train.schedule import Schedule
 COMPONENTS = 16
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride of the first
 REPEATS = 3
-GOAL = 0.03
+GOAL_SHARE_OF_STEP = 0.03
 
 
 class Block(nn.Module):
@@ -129,7 +129,7 @@ def measure(rows: int, seed: int) -> dict[str, Any]:
         "seconds": seconds,
         "seconds_per_step": per_step,
         "share_of_step": {stage: added / (added + seconds["training"]) for stage, added in per_step.items()},
-        "goal": GOAL,
+        "goal": GOAL_SHARE_OF_STEP,
         "environment": environment(),
     }
 

@@ -39,7 +39,7 @@ AUTOGRAD_WEIGHTS = 500_000
 COMPONENTS = 16
 STRENGTH = 1e-6
 REPEATS = 9
-GOAL = 1.5
+GOAL_ADAM_STEPS = 1.5
 """Goal: time of a pull, in fused Adam steps."""
 
 
@@ -140,7 +140,7 @@ def measure(seed: int) -> dict[str, object]:
         "components": COMPONENTS,
         "threads": torch.get_num_threads(),
         "steps": results,
-        "goal_per_adam_step": GOAL,
+        "goal_per_adam_step": GOAL_ADAM_STEPS,
         "environment": environment(),
     }
 

@@ -35,7 +35,7 @@ from sws_compress.train.stages.soft import BINS
 
 COMPONENTS = 16
 RANKS = 2
-NUMBER = 8  # bytes of a float64
+FLOAT64_BYTES = 8
 NETWORKS = {"two layers": (24, 40, 16), "four layers": (32, 64, 48, 20, 30)}
 STEPS = 60
 SCHEDULE = Schedule(soft_until=0.3, target_at=0.5, tune_from=0.8, soft_every=6, hard_every=3)
@@ -58,7 +58,7 @@ def computed(matrices: list[tuple[int, int]], *, sharded: bool) -> dict[str, int
         "hard with sensitivities": hard + columns + groups,
         "tune": COMPONENTS * groups,
     }
-    return {kind: NUMBER * count for kind, count in numbers.items()}
+    return {kind: FLOAT64_BYTES * count for kind, count in numbers.items()}
 
 
 def process(rank: int, folder: Path) -> None:

@@ -15,7 +15,7 @@ from sws_compress.api import export
 from sws_compress.demo.lenet import LeNet300100
 from sws_compress.demo.mnist import Split
 
-REACH = 1  # greatest shift of a digit, in pixels
+SHIFT_PIXELS = 1  # greatest shift of a digit
 TEACHER_SHARE, TEMPERATURE = 0.7, 3.0  # the defaults of Distillation
 
 
@@ -44,12 +44,12 @@ class TaughtBatches:
 
 @torch.no_grad()
 def taught_batches(split: Split, teacher: nn.Module, batch_size: int) -> TaughtBatches:
-    """Batches of images (n, s, s), shifted by up to ``REACH`` pixels."""
+    """Batches of images (n, s, s), shifted by up to ``SHIFT_PIXELS`` pixels."""
     count, side, _ = split.images.shape
-    width = side + 2 * REACH
-    padded = functional.pad(split.images, (REACH,) * 4).flatten(1)
+    width = side + 2 * SHIFT_PIXELS
+    padded = functional.pad(split.images, (SHIFT_PIXELS,) * 4).flatten(1)
     grid = torch.arange(width * width).view(width, width)
-    offsets = range(2 * REACH + 1)
+    offsets = range(2 * SHIFT_PIXELS + 1)
     windows = torch.stack([grid[r : r + side, c : c + side].flatten() for r in offsets for c in offsets])
     targets = torch.empty(count, len(windows), 11)
     targets[:, :, 0] = split.labels[:, None]

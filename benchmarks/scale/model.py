@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-CHUNK = 1 << 22
+CHUNK_WEIGHTS = 1 << 22
 OPSET = 17
 
 
@@ -79,8 +79,8 @@ def write_model(path: Path, size: Size, *, seed: int = 0) -> None:
 def weights(count: int, random: np.random.Generator) -> Iterator[np.ndarray]:
     scale = np.float32(random.uniform(0.01, 0.05))
     offset = np.float32(random.choice([0.0, 0.003]))
-    for start in range(0, count, CHUNK):
-        length = min(CHUNK, count - start)
+    for start in range(0, count, CHUNK_WEIGHTS):
+        length = min(CHUNK_WEIGHTS, count - start)
         tails = np.sqrt(random.standard_gamma(2.5, length, dtype=np.float32) * np.float32(0.4))
         yield random.standard_normal(length, dtype=np.float32) * scale / tails + offset
 

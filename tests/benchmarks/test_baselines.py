@@ -1,4 +1,4 @@
-"""The methods that the loop is compared with do what their equations say."""
+"""The compared methods follow their equations."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_batches_are_shifted_digits_with_the_teachers_answers(network: LeNet3001
         torch.testing.assert_close(targets[:, 1:], network(pixels).detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_loss_is_that_of_the_loop_with_a_teacher() -> None:
+def test_loss_equals_the_loss_of_the_loop_with_a_teacher() -> None:
     torch.manual_seed(2)
     outputs, wanted, labels = torch.randn(5, 10), 3 * torch.randn(5, 10), torch.tensor([3, 0, 9, 9, 4])
     teacher = Distillation()
@@ -76,7 +76,7 @@ def test_loss_is_that_of_the_loop_with_a_teacher() -> None:
     torch.testing.assert_close(taught_loss(outputs, torch.cat([labels[:, None].float(), wanted], 1)), expected)
 
 
-def test_prior_gradients_are_those_of_every_weight_by_itself() -> None:
+def test_prior_gradients_equal_those_computed_per_weight() -> None:
     torch.manual_seed(3)
     settings = GradientMixture(tau=1.0, components=6, first_spread=0.05)
     weights = nn.Parameter(0.2 * torch.randn(40, 25) + 0.03)
@@ -92,10 +92,10 @@ def test_prior_gradients_are_those_of_every_weight_by_itself() -> None:
         assert gradient is not None
         error = (gradient - offset - 0.25 * expected).abs()
         assert error.mean() < 2e-3 * (0.25 * expected).abs().mean()
-        assert error.max() < 2e-2 * (0.25 * expected).abs().max()  # where p bends within a cell
+        assert error.max() < 2e-2 * (0.25 * expected).abs().max()  # p is not linear within a cell
 
 
-def test_density_is_a_mixture_of_normals_that_holds_the_zero_share() -> None:
+def test_density_integrates_to_one_with_a_fixed_zero_share() -> None:
     mixture = LearnedMixture(GradientMixture(tau=1.0, zero_share=0.9))
     grid = torch.linspace(-4, 4, 20_001, dtype=torch.float64)
     total = float(mixture.log_joint(grid).detach().logsumexp(1).exp().sum() * (grid[1] - grid[0]))
@@ -103,7 +103,7 @@ def test_density_is_a_mixture_of_normals_that_holds_the_zero_share() -> None:
     assert mixture.log_shares()[0].item() == pytest.approx(math.log(0.9))
 
 
-def test_components_that_hardly_differ_merge_and_the_zero_component_stays() -> None:
+def test_nearly_equal_components_merge_and_the_zero_component_stays() -> None:
     mixture = LearnedMixture(GradientMixture(tau=1.0, components=6))
     with torch.no_grad():
         mixture.means.copy_(torch.tensor([-0.5, 0.3, 0.001, 0.301, 0.1]))
@@ -120,14 +120,14 @@ def test_k_means_starts_linearly_and_ends_at_the_means_of_its_clusters() -> None
     assert torch.bincount(owners).tolist() == [5, 11, 1]
 
 
-def test_density_falls_from_all_weights_to_the_share_asked_for() -> None:
+def test_density_falls_from_one_to_the_requested_share() -> None:
     settings = DeepCompression(density=0.1, prune_until=0.5)
     shares = [settings.density_at(progress) for progress in np.linspace(0, 1, 21)]
     assert shares == sorted(shares, reverse=True)
     assert (shares[0], shares[10], shares[-1]) == pytest.approx((1.0, 0.1, 0.1))
 
 
-def test_deep_compression_leaves_so_many_weights_of_so_many_values(
+def test_deep_compression_keeps_the_density_and_the_number_of_values(
     network: LeNet300100, batches: TaughtBatches
 ) -> None:
     trained = copied(network)
@@ -138,7 +138,7 @@ def test_deep_compression_leaves_so_many_weights_of_so_many_values(
     assert all(len(part[part != 0].unique()) <= 5 for part in parts)
 
 
-def test_mixture_leaves_the_means_of_its_components(network: LeNet300100, batches: TaughtBatches) -> None:
+def test_gradient_mixture_snaps_weights_to_component_means(network: LeNet300100, batches: TaughtBatches) -> None:
     trained = copied(network)
     mixture = train_gradient_mixture(trained, batches, GradientMixture(tau=0.01), epochs=2)
     values = torch.cat([p.detach().flatten() for p in trained.parameters()]).unique()
@@ -146,7 +146,7 @@ def test_mixture_leaves_the_means_of_its_components(network: LeNet300100, batche
     assert 0.0 in values.tolist()
 
 
-def test_front_keeps_what_nothing_beats() -> None:
+def test_front_keeps_points_that_no_other_beats() -> None:
     pairs = [(9_000, 1.5), (5_000, 2.0), (6_000, 2.0), (7_000, 2.4), (5_000, 2.2), (20_000, 1.5)]
     points = [{"file_bytes": size, "validation_error_percent": error} for size, error in pairs]
     assert front(points) == [points[1], points[0]]

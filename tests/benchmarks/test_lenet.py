@@ -1,4 +1,4 @@
-"""The demo's data and network are what their README and JSON say."""
+"""Data and network of the demo match their README and JSON."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def data(repository: Path) -> Path:
 
 @pytest.fixture
 def train(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """``benchmarks/lenet/train.py``, imported from where it runs."""
+    """The module ``benchmarks/lenet/train.py``, imported from its own folder."""
     monkeypatch.syspath_prepend(str(repository / "benchmarks" / "lenet"))
     return importlib.import_module("train")
 
 
-def test_files_are_the_ones_described(data: Path) -> None:
+def test_files_have_the_documented_digests(data: Path) -> None:
     sums = {name: hashlib.sha256((data / name).read_bytes()).hexdigest() for name in ("mnist.npz", "lenet_300_100.npz")}
     assert sums["mnist.npz"] in (data / "README.md").read_text(encoding="utf-8")
     assert sums["lenet_300_100.npz"] == json.loads((data / "lenet_300_100.json").read_text())["sha256"]
 
 
-def test_network_has_the_error_it_claims(data: Path, train: ModuleType) -> None:
+def test_network_has_its_documented_error(data: Path, train: ModuleType) -> None:
     import torch
 
     with np.load(data / "lenet_300_100.npz", allow_pickle=False) as arrays:
@@ -39,7 +39,7 @@ def test_network_has_the_error_it_claims(data: Path, train: ModuleType) -> None:
     model.load_state_dict(state)
     *_, validation, test = train.load_mnist(data / "mnist.npz")
     claimed = json.loads((data / "lenet_300_100.json").read_text())
-    # Another machine's rounding may turn an image or two.
+    # Rounding on another machine may change the answer for an image or two.
     assert train.error_and_loss(model, test)[0] == pytest.approx(claimed["test_error_percent"], abs=0.025)
     assert train.error_and_loss(model, validation)[0] == pytest.approx(claimed["validation_error_percent"], abs=0.05)
     assert claimed["test_error_percent"] <= 1.3

@@ -1,4 +1,4 @@
-"""The record files are what their JSON says, and the scripts that made them read their data right."""
+"""Record files match their JSON, and the scripts that made them read data correctly."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ RECORDS = sorted((Path(__file__).resolve().parents[2] / "benchmarks" / "records"
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
-def test_a_record_is_what_its_json_says(path: Path) -> None:
-    """Size of all; the error of those whose test images are in the repository."""
+def test_record_matches_its_json(path: Path) -> None:
+    """All records are checked for size; those on MNIST, whose images are in the repository, also for their error."""
     told = json.loads(path.with_suffix(".json").read_text())
     assert path.stat().st_size == told["file_bytes"]
     assert told["file_ratio"] == pytest.approx(4 * told["parameters"] / told["file_bytes"])
@@ -39,7 +39,9 @@ def test_a_record_is_what_its_json_says(path: Path) -> None:
     shape = (-1, 784) if told["net"] == "lenet_300_100" else (-1, 1, 28, 28)
     (logits,) = session.run(None, {entry.name: images.images.reshape(shape).numpy()})
     wrong = int((logits.argmax(1) != images.labels.numpy()).sum())
-    assert 100 * wrong / 10_000 == pytest.approx(told["test_error_percent"], abs=0.011)  # ties round their own way
+    assert 100 * wrong / 10_000 == pytest.approx(
+        told["test_error_percent"], abs=0.011
+    )  # ties may be decided either way
 
 
 def test_parameters_of_the_networks() -> None:
@@ -56,12 +58,12 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 def pictures(count: int) -> np.ndarray:
-    """Each of one colour, which JPEG keeps."""
+    """Images of one colour each, which JPEG keeps."""
     colours = np.random.default_rng(count).integers(0, 256, (count, 1, 1, 3), np.uint8)
     return np.broadcast_to(colours, (count, 32, 32, 3))
 
 
-def test_jpegs_are_split_and_laid_out_as_torch_has_it(tmp_path: Path) -> None:
+def test_jpegs_are_split_and_have_the_layout_of_torch(tmp_path: Path) -> None:
     arrays = {}
     for split, count in (("train", 5007), ("test", 9)):
         files = [jpeg(image) for image in pictures(count)]
@@ -107,14 +109,14 @@ def test_batches_are_shifted_mirrored_and_scaled() -> None:
     for _ in range(100):
         ((pixels, labels),) = CifarBatches(split, 4)
         assert sorted(labels.tolist()) == [0, 1, 2, 3]
-        assert pixels.sum().item() == 12.0  # one pixel of each channel of each image
+        assert pixels.sum().item() == 12.0  # one white pixel per channel and image
         columns += torch.nonzero(pixels[:, 0])[:, 2].tolist()
     assert set(columns) == {*range(6, 15), *range(17, 26)}
     ((pixels, _),) = CifarBatches(split, 4, augment=False)
     assert torch.nonzero(pixels[:, 0])[:, 1:].unique(dim=0).tolist() == [[16, 10]]
 
 
-def test_errors_of_byte_images_are_those_of_pixels() -> None:
+def test_byte_images_are_scaled_to_pixels() -> None:
     class First(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             assert not self.training

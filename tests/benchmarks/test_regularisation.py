@@ -1,4 +1,4 @@
-"""The comparison of regularisers: its data, its choices, and one small run of everything."""
+"""The comparison of regularisers: data, choices, and one small run of the script."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_sunspots_are_predicted_from_the_years_before() -> None:
     assert bool((sample.fold.diff() >= 0).all())
 
 
-def test_digits_keep_the_test_apart() -> None:
+def test_digits_keep_test_and_training_apart() -> None:
     problem = digits(seeds=3, folds=4, count=50)
     inputs, targets = problem.tests["test"]
     assert inputs.shape == (797, 64)
@@ -57,7 +57,7 @@ def test_digits_keep_the_test_apart() -> None:
     assert not torch.equal(problem.samples[0].inputs, problem.samples[1].inputs)
 
 
-def test_networks_side_by_side_learn_as_they_do_alone() -> None:
+def test_networks_side_by_side_train_as_they_do_alone() -> None:
     problem = noise(seeds=3, count=23, folds=2)
     for method in ("L1", "L2", "mixture"):
         setting = GRIDS[method][3]
@@ -67,8 +67,8 @@ def test_networks_side_by_side_learn_as_they_do_alone() -> None:
             torch.testing.assert_close(together.stacked(name)[1], alone.stacked(name)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_held_out_cases_are_not_learnt() -> None:
-    """Each case's held-out loss is that of a network trained without its fold, and without its target."""
+def test_held_out_cases_are_not_trained_on() -> None:
+    """The held-out loss of a case is that of a network trained without its fold and without its target."""
     problem = noise(seeds=1, count=21, folds=3)
     setting = GRIDS["L2"][2]
     measured = cross_validation(problem, setting, SHORT, folds=3)
@@ -111,7 +111,7 @@ def test_penalties_shrink_weights() -> None:
         assert size(strong) < 0.6 * free
 
 
-def test_initial_weights_are_those_of_the_seed() -> None:
+def test_seed_determines_initial_weights() -> None:
     one, two = (Nets(3, 4, 2, seeds) for seeds in ([7, 8], [8]))
     assert torch.equal(one.stacked("hidden_weight")[1], two.stacked("hidden_weight")[0])
 

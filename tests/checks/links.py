@@ -1,4 +1,4 @@
-"""Every relative link in the Markdown files leads to a file that exists and, where it has one, to a heading in it.
+"""Check that every relative link in the Markdown files leads to an existing file and heading.
 
     python tests/checks/links.py
 
@@ -23,7 +23,7 @@ SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 def markdown_files(root: Path) -> Iterator[Path]:
-    """The Markdown files under ``root`` that are the project's own: none in hidden or build folders."""
+    """The project's own Markdown files under ``root``: none in hidden or build folders."""
     for path in sorted(root.rglob("*.md")):
         folders = path.relative_to(root).parts[:-1]
         if not any(part.startswith(".") or part in {"build", "dist", "out"} for part in folders):
@@ -31,7 +31,7 @@ def markdown_files(root: Path) -> Iterator[Path]:
 
 
 def anchors(text: str) -> set[str]:
-    """The anchors of a document's headings, as code hosts make them: ``two-words``, then ``two-words-1``."""
+    """Anchors of the headings of a document, as code hosts make them: ``two-words``, then ``two-words-1``."""
     seen: Counter[str] = Counter()
     result = set()
     for heading in HEADING.findall(FENCE.sub("", text)):
@@ -43,7 +43,7 @@ def anchors(text: str) -> set[str]:
 
 
 def links(text: str) -> list[str]:
-    """The targets of all links and images outside code."""
+    """Targets of all links and images outside code."""
     prose = INLINE_CODE.sub("", FENCE.sub("", text))
     return INLINE_LINK.findall(prose) + REFERENCE.findall(prose)
 
