@@ -17,7 +17,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def run_blocks(document: Path, names: dict[str, Any]) -> int:
-    """Execute the blocks of a page in one namespace; returns their number. Tracebacks have the line numbers of the page."""
+    """Execute the blocks of a page in one namespace, with its line numbers in tracebacks; returns their number."""
     text = document.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
     for block in blocks:
