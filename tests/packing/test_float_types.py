@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from sws_compress.codec import NumpyOps
 from sws_compress.codec.transforms import dtypes as widths
@@ -16,12 +16,9 @@ from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.quantize.palette import Palette, palette_of
 from tests.onnx_io.models import as_ir, few_values, offer_only
+from tests.packing.models import cast_model
 
-TYPES = {
-    "float16": (np.float16, TensorProto.FLOAT16),
-    "bfloat16": (ml_dtypes.bfloat16, TensorProto.BFLOAT16),
-    "float64": (np.float64, TensorProto.DOUBLE),
-}
+TYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float64": np.float64}
 SHARES = {
     "radix": [3, 3, 3, 3, 3],
     "huffman": [1, 2, 16, 5, 2],
@@ -30,31 +27,14 @@ SHARES = {
 }
 
 
-def model_of(weights, element_type):
-    """y = x W, the product in float32: the CPU has no other for every type."""
-    nodes = [
-        helper.make_node("Cast", ["W"], ["V"], to=TensorProto.FLOAT),
-        helper.make_node("MatMul", ["x", "V"], ["y"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", weights.shape[0]])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", weights.shape[1]])],
-        [numpy_helper.from_array(weights, "W")],
-    )
-    assert graph.initializer[0].data_type == element_type
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-
-
 @pytest.mark.parametrize("encoding", SHARES)
 @pytest.mark.parametrize("name", TYPES)
 def test_every_type_and_encoding_round_trips(name, encoding, monkeypatch):
-    dtype, element_type = TYPES[name]
+    dtype = TYPES[name]
     codebook = np.array([-1.7, -0.0 if encoding == "radix" else 3e-7, 0, 0.3, 2.1], np.float64).astype(dtype)
     weights = codebook[few_values((71, 131), np.arange(5), SHARES[encoding]).astype(int)]
     offer_only(monkeypatch, encoding)
-    dense = model_of(weights, element_type)
+    dense = cast_model(weights)
     packed = pack(as_ir(dense), find_palettes(as_ir(dense)))
     assert [tensor.encoding for tensor in packed.tensors] == [encoding]
     check_runs(packed.data)
@@ -70,7 +50,7 @@ def test_every_type_and_encoding_round_trips(name, encoding, monkeypatch):
 def test_float64_beyond_float32_is_exact():
     codebook = np.array([1e-310, 0.0, -1e300, np.nextafter(0.1, 1), 0.1])
     weights = codebook[few_values((60, 60), np.arange(5), [1, 30, 1, 1, 1]).astype(int)]
-    packed = pack(as_ir(model_of(weights, TensorProto.DOUBLE)), {"W": palette_of(weights)})
+    packed = pack(as_ir(cast_model(weights)), {"W": palette_of(weights)})
     assert decoded_weights(packed.data, ["W"])["W"].tobytes() == weights.tobytes()
     palette = palette_of(weights)
     for code in widths.candidates_of_any_type(palette.indices, palette.codebook):
@@ -79,7 +59,7 @@ def test_float64_beyond_float32_is_exact():
 
 def test_codebooks_of_half_tensors_take_two_bytes():
     weights = few_values((100, 100), np.linspace(-1, 2, 200), np.ones(200)).astype(np.float16)
-    packed = pack(as_ir(model_of(weights, TensorProto.FLOAT16)), {"W": palette_of(weights)})
+    packed = pack(as_ir(cast_model(weights)), {"W": palette_of(weights)})
     model = onnx.load_from_string(packed.data)
     assert {tensor.data_type for tensor in model.graph.initializer} >= {TensorProto.FLOAT16}
     assert not {tensor.data_type for tensor in model.graph.initializer} & {TensorProto.FLOAT, TensorProto.DOUBLE}
@@ -89,5 +69,5 @@ def test_vectors_of_half_tensors():
     random = np.random.default_rng(0)
     codebook = random.standard_normal((9, 2)).astype(np.float16)
     palette = Palette(codebook, random.integers(0, 9, 2000).astype(np.uint8), (40, 100))
-    packed = pack(as_ir(model_of(palette.expand(), TensorProto.FLOAT16)), {"W": palette})
+    packed = pack(as_ir(cast_model(palette.expand())), {"W": palette})
     assert decoded_weights(packed.data, ["W"])["W"].tobytes() == palette.expand().tobytes()

@@ -1,4 +1,4 @@
-"""Whole models: smallest file, same weights, nothing left over, overhead bounded."""
+"""Packed models: the same weights, nothing left over, overhead bounded."""
 
 from __future__ import annotations
 
@@ -14,21 +14,17 @@ from sws_compress.onnx_io.read.model import read_model
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.decode import decoded_weights, unfolded_nodes
 from sws_compress.ort.session import check_runs
-from sws_compress.packing import streams
 from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.quantize.palette import palette_of
 from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model, offer_only
+from tests.packing.models import arrays
 
 
 def packed_lenet(**options):
     dense = lenet(**options)
     model = as_ir(dense)
     return dense, pack(model, find_palettes(model, smallest=2))
-
-
-def arrays(model):
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
 def test_lenet_is_exact_folds_and_stays_within_its_byte_budget():
@@ -92,13 +88,6 @@ def test_private_paths_do_not_reach_the_file():
     assert b"someone" not in pack(model, find_palettes(model)).data
 
 
-def test_the_interface_stays():
-    dense, packed = packed_lenet()
-    model = onnx.load_from_string(packed.data)
-    assert list(model.graph.input) == list(dense.graph.input)
-    assert list(model.graph.output) == list(dense.graph.output)
-
-
 def test_tensors_that_gain_nothing_stay_dense():
     random = np.random.default_rng(0)
     weights = few_values((5, 4), random.standard_normal(20), np.ones(20))
@@ -139,34 +128,6 @@ def test_names_of_the_model_are_not_taken():
     packed = pack(as_ir(model), {"a": palette_of(weights)})
     check_runs(packed.data)
     assert decoded_weights(packed.data, ["a"])["a"].tobytes() == weights.tobytes()
-
-
-def test_biases_share_the_stream_of_their_weight_where_it_has_their_values(monkeypatch):
-    monkeypatch.setattr(streams, "MAX_POOLED_ELEMENTS", 0)
-    _, packed = packed_lenet()
-    assert {tensor.members for tensor in packed.tensors} == {(f"{i}.weight", f"{i}.bias") for i in (0, 2, 4)}
-
-
-def test_all_tensors_share_one_stream_where_that_is_smaller(monkeypatch):
-    _, packed = packed_lenet()
-    assert len({tensor.members for tensor in packed.tensors}) == 1
-    monkeypatch.setattr(streams, "MAX_POOLED_ELEMENTS", 0)
-    assert len(packed.data) < len(packed_lenet()[1].data)
-
-
-def test_small_tensors_share_a_stream_where_no_weight_has_their_values():
-    model = lenet(sizes=(80, 70, 60, 50, 40))
-    for tensor in model.graph.initializer:
-        if tensor.name.endswith("bias"):
-            tensor.CopyFrom(numpy_helper.from_array(few_values(tensor.dims, [9, 10, 11], [1, 1, 1]), tensor.name))
-    read = as_ir(model)
-    packed = pack(read, find_palettes(read, smallest=2))
-    biases = next(tensor.members for tensor in packed.tensors if tensor.name == "0.bias")
-    assert {"0.bias", "2.bias", "4.bias", "6.bias"} <= set(biases)
-    expected = arrays(model)
-    assert all(
-        decoded_weights(packed.data, [name])[name].tobytes() == array.tobytes() for name, array in expected.items()
-    )
 
 
 def test_external_data_comes_into_the_file(tmp_path):
@@ -286,14 +247,6 @@ def test_the_best_encoding_is_found_and_named_in_the_file(values, shares, encodi
     packed = pack(model, find_palettes(model))
     assert packed.tensors[0].encoding == encoding
     assert inspect_model(packed.data).rows[0].encoding == encoding
-
-
-def test_find_palettes_leaves_out_what_cannot_be_packed():
-    random = np.random.default_rng(0)
-    assert find_palettes(as_ir(matmul_model(random.standard_normal((64, 64)).astype(np.float32)))) == {}
-    few = few_values((6, 6), [0, 1], [1, 1])
-    assert find_palettes(as_ir(matmul_model(few))) == {}
-    assert find_palettes(as_ir(matmul_model(few)), smallest=36).keys() == {"W"}
 
 
 def test_slow_codes_are_left_out_where_loading_must_be_fast():

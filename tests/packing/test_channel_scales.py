@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from sws_compress.codec.interpreter import NumpyOps
@@ -23,7 +23,7 @@ from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.quantize.palette import Palette
 from sws_compress.quantize.scales import ChannelScales
 from tests.onnx_io.models import as_ir, matmul_model
-from tests.packing.test_types import model_of
+from tests.packing.models import cast_model
 
 
 def palette(shape=(40, 50), axis=1, dtype=np.float32, components=9, zero=0.6, seed=0):
@@ -68,9 +68,7 @@ def test_all_decoders_agree(axis, seed):
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 def test_other_types(dtype):
     wanted = palette(dtype=dtype)
-    kind = {2: TensorProto.FLOAT16, 8: TensorProto.DOUBLE}[np.dtype(dtype).itemsize]
-    kind = TensorProto.BFLOAT16 if dtype == ml_dtypes.bfloat16 else kind
-    packed = packing.pack(as_ir(model_of(wanted.expand(), kind)), {"W": wanted})
+    packed = packing.pack(as_ir(cast_model(wanted.expand())), {"W": wanted})
     assert [tensor.name for tensor in packed.tensors] == ["W"]
     assert decoded_weights(packed.data, ["W"])["W"].tobytes() == wanted.expand().tobytes()
 
