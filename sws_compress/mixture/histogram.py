@@ -10,6 +10,7 @@ import numpy as np
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import AnyArray, Array, Mixture, log_joint, soft_max
+from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.mixture.statistics import ExpectedStatistics
 from sws_compress.threads import over_pieces
 
@@ -161,7 +162,7 @@ class WeightHistogram:
 
 
 def weight_histogram(
-    values: AnyArray, *, low: float, high: float, bins: int = 4096, sensitivities: AnyArray | None = None
+    values: AnyArray, *, low: float, high: float, bins: int = 4096, sensitivity: Sensitivity | None = None
 ) -> WeightHistogram:
     """Histogram of ``values`` (any shape and strides, read as float32) on ``bins`` even bins from ``low`` to ``high``.
 
@@ -174,21 +175,14 @@ def weight_histogram(
     _check_grid(low, high, bins)
     values = np.asarray(values)
     flat = values.reshape(-1)
-    if sensitivities is not None:
-        sensitivities = np.asarray(sensitivities)
-        if sensitivities.shape != values.shape:
-            raise ArgumentError(
-                f"sensitivities must have the shape of the values {values.shape}, got {sensitivities.shape}: "
-                "give one per weight"
-            )
-        sensitivities = sensitivities.reshape(-1)
+    sensitivities = None if sensitivity is None else sensitivity.flat(values.shape)
     table = moment_table(flat, sensitivities, low=low, high=high, bins=bins)
     if not np.isfinite(table).all():  # a NaN or an infinity anywhere ends up in the sums
         raise_not_finite(flat)
     if sensitivities is None:
         return WeightHistogram.of_moments(low, high, table)
-    counts, first, second, sensitivity = (np.ascontiguousarray(column) for column in table.T)
-    return WeightHistogram(float(low), float(high), counts, sensitivity, first, second)
+    counts, first, second, mass = (np.ascontiguousarray(column) for column in table.T)
+    return WeightHistogram(float(low), float(high), counts, mass, first, second)
 
 
 def weight_range(values: AnyArray) -> tuple[float, float]:
@@ -237,13 +231,8 @@ def moment_table(flat: AnyArray, sensitivities: AnyArray | None = None, *, low: 
             table = np.zeros((bins, 3))
             kernels.histogram(values, low, step, table)
             return table
-        weights = as_float32(sensitivities[part])
-        if not (weights.min() >= 0 and weights.max() < np.inf):
-            raise ArgumentError(
-                f"sensitivities must be finite and >= 0, got {weights.min()} .. {weights.max()}: clip them"
-            )
         table = np.zeros((bins, 4))
-        kernels.weighted_histogram(values, weights, low, step, table)
+        kernels.weighted_histogram(values, as_float32(sensitivities[part]), low, step, table)
         return table
 
     total = np.zeros((bins, 3 if sensitivities is None else 4))

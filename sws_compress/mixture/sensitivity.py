@@ -1,10 +1,8 @@
-"""Sensitivity: what a unit of squared error costs at each weight, the h_i of all objectives in this package.
+"""Sensitivity: what a unit of squared error costs at each weight, h_i in every objective of this package.
 
-Every room that weighs weights takes one of these, or None where all weights count alike:
-
-    EM              sum_i log sum_k pi_k N(w_i; mu_k, sigma_k^2 / h_i)              (mixture/em.py)
-    assignment      argmin_k h_i (w_i - mu_k)^2 - bit_price log2 pi_k               (quantize/assign.py)
-    codebook        mu_k = sum_i h_i w_i / sum_i h_i over the members of k
+EM            sum_i log sum_k pi_k N(w_i; mu_k, sigma_k^2 / h_i)         mixture/em.py
+assignment    argmin_k h_i (w_i - mu_k)^2 - bit_price log2 pi_k          quantize/assign.py
+codebook      mu_k = sum_i h_i w_i / sum_i h_i over the members of k     quantize/assign.py
 """
 
 from __future__ import annotations
@@ -16,34 +14,36 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.mixture import AnyArray, Array
+from sws_compress.mixture.mixture import AnyArray
 
 
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
     """Sensitivities h >= 0 of the weights of a tensor.
 
-    Only ratios matter, except beside a price per bit, which is in units of h w^2.
+    Without a price per bit only their ratios matter; a price per bit is in units of h w^2. Where a function takes a
+    Sensitivity, None means 1 for all weights.
 
     Parameters
     ----------
-    values : ndarray, real numbers
-        One number per weight, or of a shape that broadcasts to the tensor's: (rows, 1) gives one per row of a matrix,
-        (1, columns) one per column. float32 and float64 are kept as they are, other types become float64.
+    values : ndarray
+        One number per weight, or of a shape that broadcasts to the tensor's: (rows, 1) gives one number per row of a
+        matrix, (1, columns) one per column. float32 and float64 are kept as they are, other types become float64.
 
     Raises
     ------
     ArgumentError
-        If a value is negative, NaN or infinite, or all are 0.
+        If there are no values, one is negative, NaN or infinite, or all are 0.
 
     Examples
     --------
     >>> import numpy as np
     >>> import sws_compress as sws
-    >>> sws.Sensitivity(np.array([[4.0], [1.0]])).of((2, 3)).tolist()
+    >>> per_row = sws.Sensitivity(np.array([[4.0], [1.0]]))
+    >>> per_row.of((2, 3)).tolist()
     [[4.0, 4.0, 4.0], [1.0, 1.0, 1.0]]
-    >>> sws.Sensitivity.along([4.0, 1.0], axis=0, ndim=2).values.shape
-    (2, 1)
+    >>> per_row.mean
+    2.5
     """
 
     values: AnyArray
@@ -63,12 +63,12 @@ class Sensitivity:
 
     @classmethod
     def along(cls, values: npt.ArrayLike, *, axis: int, ndim: int) -> Sensitivity:
-        """Sensitivities of the slices along one axis.
+        """One sensitivity per slice along an axis of a tensor.
 
         Parameters
         ----------
         values : array_like, shape (slices,)
-            One number per slice.
+            The sensitivities.
         axis : int
             The axis along which the slices lie, for example that of the output channels.
         ndim : int
@@ -77,7 +77,7 @@ class Sensitivity:
         Returns
         -------
         Sensitivity
-            Its values broadcast to the tensor.
+            Its values have ``ndim`` axes, all of length 1 but ``axis``.
         """
         column = np.asarray(values).reshape(-1)
         return cls(column.reshape([column.size if i == axis % ndim else 1 for i in range(ndim)]))
@@ -94,11 +94,11 @@ class Sensitivity:
 
     @property
     def relative(self) -> Sensitivity:
-        """The same divided by their mean; EM knows only these."""
+        """The sensitivities divided by their mean, float64."""
         return Sensitivity(self.values.astype(np.float64) / self.mean)
 
     def of(self, shape: tuple[int, ...]) -> AnyArray:
-        """The sensitivities of all weights of a tensor, as a read-only view of this shape.
+        """Sensitivities of the weights of a tensor of this shape, as a read-only view.
 
         Raises
         ------
@@ -114,11 +114,10 @@ class Sensitivity:
             ) from None
 
     def flat(self, shape: tuple[int, ...]) -> AnyArray:
-        """The sensitivities of all weights in C order, shape (n,), float32: what compiled loops read."""
-        with np.errstate(over="ignore", under="ignore"):
-            single = Sensitivity(self.values.astype(np.float32, copy=False))  # may have become infinite, or all 0
+        """Sensitivities of the weights of a tensor of this shape in C order, (n,) float32: what compiled loops read."""
+        single = self if self.values.dtype == np.float32 else Sensitivity(self.values.astype(np.float32))
         return np.ascontiguousarray(single.of(shape)).reshape(-1)
 
-    def times(self, factors: Array) -> Sensitivity:
-        """The sensitivities times ``factors``, which broadcast with them."""
-        return Sensitivity(self.values.astype(np.float64) * factors)
+    def rows(self, shape: tuple[int, ...], length: int) -> AnyArray:
+        """Sensitivities of the vectors of ``length`` consecutive weights of a tensor of this shape, (n, length)."""
+        return self.of(shape).reshape(-1, length)

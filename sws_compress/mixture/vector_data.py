@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import CHUNK_VALUES, AnyArray, Array, Mixture, log_joint, soft_max
+from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.mixture.statistics import ExpectedStatistics
 
 
@@ -17,13 +18,23 @@ from sws_compress.mixture.statistics import ExpectedStatistics
 class VectorData:
     """Vectors as rows; a tensor becomes vectors by ``tensor.reshape(-1, d)``.
 
-    ``values`` (n, d), n >= 1, any float dtype, not copied; ``sensitivities`` h >= 0 (n, d), or None for 1 everywhere.
+    Parameters
+    ----------
+    values : ndarray, shape (n, d), floating point
+        The vectors, at least one. They are not copied.
+    sensitivity : Sensitivity, optional
+        h of every weight; its values broadcast to (n, d). By default 1.
 
-    Raises ArgumentError on a bad shape or bad sensitivities, ModelError if a value is NaN or infinite.
+    Raises
+    ------
+    ArgumentError
+        If the values are no matrix or empty, or the sensitivities do not broadcast to them.
+    ModelError
+        If a value is NaN or infinite.
     """
 
     values: AnyArray
-    sensitivities: AnyArray | None = None
+    sensitivity: Sensitivity | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.size == 0:
@@ -35,27 +46,17 @@ class VectorData:
             raise ModelError(
                 f"weights must be finite, got {bad} NaN or infinite of {self.values.size}: repair the model"
             )
-        if self.sensitivities is None:
-            return
-        if self.sensitivities.shape != self.values.shape:
-            raise ArgumentError(
-                f"sensitivities must have the shape of the values {self.values.shape}, "
-                f"got {self.sensitivities.shape}: give one per weight"
-            )
-        if not (self.sensitivities.min() >= 0 and 0 < self.sensitivities.sum(dtype=np.float64) < np.inf):
-            raise ArgumentError(
-                "sensitivities must be finite and >= 0 with a positive sum, "
-                f"got {self.sensitivities.min()} .. {self.sensitivities.max()}: clip them"
-            )
+        if self.sensitivity is not None:
+            self.sensitivity.of(self.values.shape)
 
     @property
     def count(self) -> float:
-        """n, the number of vectors."""
+        """Number of vectors, n."""
         return float(len(self.values))
 
     @property
     def dimension(self) -> int:
-        """d, the length of a vector."""
+        """Length of a vector, d."""
         return int(self.values.shape[1])
 
     @cached_property
@@ -63,13 +64,24 @@ class VectorData:
         """Largest absolute weight."""
         return float(max(self.values.max(), -self.values.min()))
 
-    @cached_property
-    def sensitivity_scale(self) -> float:
-        """1 / mean sensitivity."""
-        return 1.0 if self.sensitivities is None else 1 / float(self.sensitivities.mean(dtype=np.float64))
-
     def expected_statistics(self, mixture: Mixture) -> ExpectedStatistics:
-        """The E-step in chunks of rows, O(chunk k) memory. Raises ArgumentError if the mixture's d is another."""
+        """E-step in chunks of rows, in O(chunk k) memory.
+
+        Parameters
+        ----------
+        mixture : Mixture
+            A mixture over vectors of the same length.
+
+        Returns
+        -------
+        ExpectedStatistics
+            Sums over all rows.
+
+        Raises
+        ------
+        ArgumentError
+            If the mixture has another dimension.
+        """
         if mixture.means.ndim != 2 or mixture.dimension != self.dimension:
             raise ArgumentError(
                 f"mixture means must have shape (k, {self.dimension}), got {mixture.means.shape}: match d"
@@ -87,18 +99,30 @@ class VectorData:
         return ExpectedStatistics(mass, moments.sensitivity, moments.means, moments.scatter, log_likelihood)
 
     def chunk(self, rows: slice | npt.NDArray[np.intp]) -> tuple[Array, Array | None]:
-        """Values and sensitivities (divided by their mean) of some rows, float64."""
+        """Values and relative sensitivities of some rows, float64; the latter None if all are 1."""
         points = self.values[rows].astype(np.float64)
-        if self.sensitivities is None:
+        if self.sensitivity is None:
             return points, None
-        return points, self.sensitivities[rows].astype(np.float64) * self.sensitivity_scale
+        sensitivities = self.sensitivity.of(self.values.shape)[rows].astype(np.float64)
+        return points, sensitivities * (1 / self.sensitivity.mean)
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Weighted sums of clusters, each (k, d): of sensitivity, the weighted means, and the scatter about these means.
+    """Sensitivity-weighted moments of clusters of vectors; they merge without cancellation.
 
-    They merge without cancellation; Chan, Golub & LeVeque 1983.
+    Parameters
+    ----------
+    sensitivity : ndarray, shape (k, d), float64
+        Sum of h.
+    means : ndarray, shape (k, d), float64
+        Means under h; 0 where the sum of h is 0.
+    scatter : ndarray, shape (k, d), float64
+        Sum of h times the squared distance from these means.
+
+    References
+    ----------
+    Chan, Golub & LeVeque 1983, Algorithms for computing the sample variance.
     """
 
     sensitivity: Array
@@ -107,24 +131,26 @@ class Moments:
 
     @staticmethod
     def none(shape: tuple[int, ...]) -> Moments:
+        """Moments of no vectors."""
         return Moments(np.zeros(shape), np.zeros(shape), np.zeros(shape))
 
     @staticmethod
     def of(points: Array, sensitivities: Array | None, responsibilities: Array) -> Moments:
         """Moments of ``points`` (n, d), weighted by ``responsibilities`` (k, n) times ``sensitivities`` (n, d)."""
-        scales = np.ones(points.shape) if sensitivities is None else sensitivities
-        sensitivity = responsibilities @ scales
-        moment = responsibilities @ (scales * points)
+        h = np.ones(points.shape) if sensitivities is None else sensitivities
+        sensitivity = responsibilities @ h
+        moment = responsibilities @ (h * points)
         means = np.divide(moment, sensitivity, out=np.zeros_like(moment), where=sensitivity > 0)
         scatter = np.empty_like(means)
         for j, column in enumerate(points.T):
             deviations = column - means[:, j, None]
             deviations *= deviations
             deviations *= responsibilities
-            scatter[:, j] = deviations @ scales[:, j]
+            scatter[:, j] = deviations @ h[:, j]
         return Moments(sensitivity, means, scatter)
 
     def merge(self, other: Moments) -> Moments:
+        """Moments of both sets of vectors together."""
         total = self.sensitivity + other.sensitivity
         share = np.divide(other.sensitivity, total, out=np.zeros_like(total), where=total > 0)
         gap = other.means - self.means

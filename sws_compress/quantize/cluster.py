@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sws_compress.mixture.mixture import AnyArray
+from sws_compress.mixture.sensitivity import Sensitivity
+from sws_compress.quantize.assign import check_bit_price
 from sws_compress.quantize.channel_scaled import cluster_by_channel
-from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor, Vectors
+from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor, Vectors, check_granularity
 from sws_compress.quantize.palette import Clustering, check_components, palette_of
 from sws_compress.quantize.rate_distortion import merit_bits
 from sws_compress.quantize.scalar import cluster_scalars
@@ -21,6 +23,7 @@ def cluster(
     granularity: Granularity = PER_TENSOR,
     *,
     channel_axis: int = 0,
+    sensitivity: Sensitivity | None = None,
     bit_price: float = 0.0,
     seed: int,
 ) -> Clustering:
@@ -39,8 +42,11 @@ def cluster(
         Which weights share an entry or a scale.
     channel_axis : int
         Axis of the output channels, for `PerChannel`.
+    sensitivity : Sensitivity, optional
+        h of every weight, by default 1.
     bit_price : float, >= 0
-        Squared error that one bit is worth, in units of the weights squared; 0 asks for the least error.
+        Error that one bit is worth, in units of h w^2: the sum of h (w - w')^2 plus ``bit_price`` times the bits of all
+        indices is made small. 0 asks for the least error.
     seed : int
         Seed of the sample and the start of vectors; scalars need none.
 
@@ -52,27 +58,32 @@ def cluster(
     Raises
     ------
     ArgumentError
-        If ``components`` is not in 2 .. 256, or the values are empty or not floating-point.
+        If ``components`` is not in 2 .. 256, the granularity is of another type, the values are empty or not
+        floating-point, the price is negative, or the sensitivities do not broadcast to the values.
     ModelError
         If a value is NaN or infinite.
     """
     values = np.asarray(values)
     check_components(components)
+    check_granularity(granularity)
+    check_bit_price(bit_price)
     exact = palette_of(values)
     if exact is not None and len(exact.codebook) <= components:
         return Clustering(exact, None)
 
     def found(candidate: PerTensor | PerChannel | Vectors) -> Clustering | None:
         if isinstance(candidate, PerChannel):
-            return cluster_by_channel(values, components, channel_axis)
+            return cluster_by_channel(values, components, channel_axis, sensitivity=sensitivity, bit_price=bit_price)
         if isinstance(candidate, Vectors):
-            return cluster_vectors(values, components, candidate.length, seed=seed)
-        return cluster_scalars(values, components, bit_price=bit_price)
+            return cluster_vectors(
+                values, components, candidate.length, sensitivity=sensitivity, bit_price=bit_price, seed=seed
+            )
+        return cluster_scalars(values, components, sensitivity=sensitivity, bit_price=bit_price)
 
     candidates = granularity.candidates if isinstance(granularity, Best) else (granularity,)
     clusterings = [clustering for clustering in map(found, candidates) if clustering is not None]
     if not clusterings:
-        return cluster_scalars(values, components, bit_price=bit_price)
+        return cluster_scalars(values, components, sensitivity=sensitivity, bit_price=bit_price)
     if len(clusterings) == 1:
         return clusterings[0]
-    return min(clusterings, key=lambda clustering: merit_bits(clustering.palette, values))
+    return min(clusterings, key=lambda clustering: merit_bits(clustering.palette, values, sensitivity))

@@ -133,5 +133,13 @@ class Best:
             raise ArgumentError("candidates must be at least one granularity, got none: leave them out for the default")
 
 
+def check_granularity(granularity: object) -> None:
+    """Raise ArgumentError if codebooks have no such granularity."""
+    if not isinstance(granularity, PerTensor | PerChannel | Vectors | Best):
+        raise ArgumentError(
+            f"granularity must be PerTensor, PerChannel, Vectors or Best, got {granularity!r}: pass one of them"
+        )
+
+
 Granularity: TypeAlias = PerTensor | PerChannel | Vectors | Best
 """What a codebook can be asked for; `PerBlock` is for grids."""

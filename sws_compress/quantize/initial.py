@@ -22,7 +22,7 @@ CAPPINGS = 16
 """Each takes from outliers what they have beyond one group, which raises what one group is."""
 
 
-SAMPLE_ROWS = 1 << 16
+SAMPLE_VECTORS = 1 << 16
 """Vectors that k-means sees; the moments of its clusters are taken over all vectors."""
 
 
@@ -169,8 +169,8 @@ def _sample_centres(data: VectorData, components: int, seed: int) -> Array:
     from sklearn.cluster import KMeans, kmeans_plusplus
 
     rows: npt.NDArray[np.intp] | slice = slice(None)
-    if len(data.values) > SAMPLE_ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(len(data.values), SAMPLE_ROWS, replace=False))
+    if len(data.values) > SAMPLE_VECTORS:
+        rows = np.sort(np.random.default_rng(seed).choice(len(data.values), SAMPLE_VECTORS, replace=False))
     sample, sensitivities = data.chunk(rows)
     weights = None if sensitivities is None else sensitivities.mean(axis=1) + 1e-12
     distinct = np.unique(sample, axis=0)

@@ -120,6 +120,11 @@ class Palette:
         return counts
 
     @property
+    def table_numbers(self) -> int:
+        """Numbers that a file stores beside the indices: codebook and scales."""
+        return self.codebook.size + (0 if self.scales is None else self.scales.count)
+
+    @property
     def entropy_bits(self) -> float:
         """Order-0 entropy of the indices, in bits per symbol (one symbol stands for d weights)."""
         return entropy_bits(self.counts) / max(self.indices.size, 1)

@@ -9,6 +9,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.mixture.em import EMResult, Prior, em_step, fit, log_responsibilities
 from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
 from sws_compress.mixture.mixture import Mixture
+from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.mixture.statistics import EMData
 from sws_compress.mixture.vector_data import VectorData
 from sws_compress.quantize.initial import initial_mixture
@@ -27,7 +28,7 @@ def lopsided(count: int, seed: int = 0) -> np.ndarray:
 
 def histogram_of(values: np.ndarray, bins: int = 2048, h: np.ndarray | None = None) -> WeightHistogram:
     low, high = weight_range(values)
-    return weight_histogram(values, low=low, high=high, bins=bins, sensitivities=h)
+    return weight_histogram(values, low=low, high=high, bins=bins, sensitivity=None if h is None else Sensitivity(h))
 
 
 def never_falls(result: EMResult) -> bool:
@@ -48,7 +49,7 @@ def test_step_on_a_bin_per_weight_is_the_loop(prior: Prior, weighted: bool) -> N
     values = np.array([-0.5, -0.25, 0.0, 0.125, 0.25, 0.75, 1.5, 1.75], np.float32)
     h = np.array([1, 4, 0.5, 0.25, 2, 8, 1, 3], np.float32) if weighted else np.ones(8, np.float32)
     start = Mixture(np.array([0.5, 0.2, 0.3]), np.array([0.0, -0.4, 1.0]), np.array([0.04, 0.09, 0.25]))
-    data = weight_histogram(values, low=-1, high=2, bins=3 * 64, sensitivities=h)
+    data = weight_histogram(values, low=-1, high=2, bins=3 * 64, sensitivity=Sensitivity(h))
     step = em_step(data, start, prior)
     rows, relative = reference.rows(values), reference.rows(h / h.mean(dtype=np.float64))
     state = (start.weights, start.means[:, None], start.variances[:, None])
@@ -70,7 +71,7 @@ def test_step_on_vectors_is_the_loop(prior: Prior, weighted: bool, monkeypatch: 
     values = rng.normal([0.1, -0.5, 1.0], [1.0, 0.2, 0.5], (17, 3))
     h = rng.uniform(0.2, 3, (17, 3)) if weighted else np.ones((17, 3))
     start = Mixture(np.array([0.6, 0.4]), np.array([[0, 0, 0], [0.4, -0.4, 1.0]]), np.array([[1, 0.1, 1], [1, 1, 0.3]]))
-    step = em_step(VectorData(values, h if weighted else None), start, prior)
+    step = em_step(VectorData(values, Sensitivity(h) if weighted else None), start, prior)
     state = (start.weights, start.means, start.variances)
     priors = (prior.concentration, prior.precision_shape, prior.precision_rate)
     weights, means, variances = reference.em_step(
@@ -179,7 +180,7 @@ def test_objective_never_falls(
 def test_objective_never_falls_on_vectors(weighted: bool) -> None:
     values = lopsided(1500).reshape(-1, 3)
     h = np.random.default_rng(0).gamma(0.3, 1.0, values.shape) if weighted else None
-    data = VectorData(values, h)
+    data = VectorData(values, None if h is None else Sensitivity(h))
     result = fit(data, initial_mixture(data, 5, seed=0), PRIOR, max_iterations=30, tolerance=0)
     assert never_falls(result)
     assert np.all(result.mixture.means[0] == 0)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture import histogram as module
 from sws_compress.mixture.histogram import WeightHistogram, weight_histogram, weight_range
+from sws_compress.mixture.sensitivity import Sensitivity
 from tests import reference
 
 FIELDS = ("counts", "sensitivity", "first", "second")
@@ -40,7 +41,7 @@ def as_float32(low: float, high: float) -> st.SearchStrategy[float]:
 @settings(deadline=None)
 def test_is_the_loop(values: np.ndarray, sensitivity: float, low: float, width: float, bins: int) -> None:
     h = sensitivity * (1 + np.arange(len(values), dtype=np.float32) % 3)
-    histogram = weight_histogram(values, low=low, high=low + width, bins=bins, sensitivities=h)
+    histogram = weight_histogram(values, low=low, high=low + width, bins=bins, sensitivity=Sensitivity(h))
     totals = reference.histogram([float(w) for w in values], [float(s) for s in h], low, low + width, bins)
     # A value on an edge may fall to either side by rounding; what the sums say about all weights does not change.
     positions = (values.astype(np.float64) - low) / (width / bins)
@@ -54,7 +55,7 @@ def test_is_the_loop(values: np.ndarray, sensitivity: float, low: float, width: 
 def test_without_sensitivities_is_all_ones() -> None:
     values = lopsided(5001)
     plain = weight_histogram(values, low=-1, high=2, bins=37)
-    ones = weight_histogram(values, low=-1, high=2, bins=37, sensitivities=np.ones_like(values))
+    ones = weight_histogram(values, low=-1, high=2, bins=37, sensitivity=Sensitivity(np.ones_like(values)))
     assert_close(plain, ones)
     assert plain.count == 5001
 
@@ -62,9 +63,12 @@ def test_without_sensitivities_is_all_ones() -> None:
 def test_merging_shards_is_one_histogram() -> None:
     values = lopsided(4099)
     h = lopsided(4099, seed=1) + np.float32(0.3)
-    whole = weight_histogram(values, low=-0.5, high=2, bins=64, sensitivities=h)
+    whole = weight_histogram(values, low=-0.5, high=2, bins=64, sensitivity=Sensitivity(h))
     cuts = [0, 13, 1024, 4099]
-    shards = [weight_histogram(values[a:b], low=-0.5, high=2, bins=64, sensitivities=h[a:b]) for a, b in pairwise(cuts)]
+    shards = [
+        weight_histogram(values[a:b], low=-0.5, high=2, bins=64, sensitivity=Sensitivity(h[a:b]))
+        for a, b in pairwise(cuts)
+    ]
     assert_close(shards[0].merge(shards[1]).merge(shards[2]), whole)
 
 
@@ -120,8 +124,9 @@ def test_counts_what_is_not_finite(bad: float) -> None:
     values[[3, 500]] = bad
     with pytest.raises(ModelError, match="got 2 NaN or infinite of 1000"):
         weight_histogram(values, low=-1, high=1, bins=10)
+    without = Sensitivity((np.arange(1000) > 500).astype(np.float32))  # the bad values have no sensitivity
     with pytest.raises(ModelError, match="got 2 NaN or infinite of 1000"):
-        weight_histogram(values, low=-1, high=1, bins=10, sensitivities=np.zeros_like(values))
+        weight_histogram(values, low=-1, high=1, bins=10, sensitivity=without)
     with pytest.raises(ModelError, match="got 2 NaN or infinite of 1000"):
         weight_range(values)
 
@@ -132,12 +137,8 @@ def test_refuses_bad_arguments() -> None:
         weight_histogram(values, low=1, high=1, bins=10)
     with pytest.raises(ArgumentError, match="bins must be >= 1, got 0"):
         weight_histogram(values, low=0, high=1, bins=0)
-    with pytest.raises(ArgumentError, match="shape of the values"):
-        weight_histogram(values, low=0, high=1, bins=3, sensitivities=values[:9])
-    with pytest.raises(ArgumentError, match="sensitivities must be finite and >= 0"):
-        weight_histogram(values, low=0, high=1, bins=3, sensitivities=-np.ones_like(values))
-    with pytest.raises(ArgumentError, match="positive sensitivity"):
-        weight_histogram(values, low=0, high=1, bins=3, sensitivities=np.zeros_like(values))
+    with pytest.raises(ArgumentError, match=r"shape of the values \(10,\), got \(9,\)"):
+        weight_histogram(values, low=0, high=1, bins=3, sensitivity=Sensitivity(np.ones(9)))
     with pytest.raises(ArgumentError, match="positive sensitivity, got 0 weights"):
         weight_histogram(values[:0], low=0, high=1, bins=3)
     with pytest.raises(ArgumentError, match="got 0"):

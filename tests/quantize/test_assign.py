@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize import assign as module
-from sws_compress.quantize.assign import lower_envelope, snap
+from sws_compress.quantize.assign import lower_envelope, scalar_members, snap
 from sws_compress.quantize.palette import Palette, palette_of
 from tests import reference
 
@@ -54,8 +54,7 @@ def test_cells_are_exact_where_they_are_narrower_than_the_grid(offset: float, sp
     means = np.unique(np.append(offset + spacing * rng.normal(0, 1, 40), offset + 1e5 * spacing))
     bounds = (means[1:] + means[:-1]) / 2
     values = np.concatenate([means, bounds, np.nextafter(bounds, np.inf), rng.choice(means, 700)]).astype(dtype)
-    mixture = Mixture(np.full(len(means), 1 / len(means)), means, np.ones(len(means)))
-    chosen = module._scalar_members(values, mixture, np.zeros(len(means)))
+    chosen = scalar_members(values, None, means, np.zeros(len(means)))
     winners, breakpoints = lower_envelope(means, np.zeros(len(means)))
     wanted = winners[np.searchsorted(breakpoints, values.astype(np.float64))]
     np.testing.assert_array_equal(chosen.assignment, wanted)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.bins import BINS, fine_bins
+from sws_compress.mixture.bins import BINS_PER_GRID, fine_bins
+from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.quantize.channel_scaled import cluster_by_channel
 from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.granularity import Best, PerChannel, PerTensor, Vectors
@@ -29,12 +30,12 @@ def squared_error(palette: Palette, values: np.ndarray) -> float:
     return float(np.square(palette.expand().astype(np.float64) - values.astype(np.float64)).sum())
 
 
-@pytest.mark.parametrize("count", [900, BINS + 3000])
+@pytest.mark.parametrize("count", [900, BINS_PER_GRID + 3000])
 def test_weighted_bins_keep_the_sums(count: int) -> None:
     rng = np.random.default_rng(1)
     values = rng.standard_t(2, count).astype(np.float32)
     sensitivities = rng.gamma(1.0, 3.0, count).astype(np.float32)
-    bins = fine_bins(values, sensitivities)
+    bins = fine_bins(values, Sensitivity(sensitivities))
     scaled = sensitivities.astype(np.float64) / sensitivities.mean(dtype=np.float64)
     w = values.astype(np.float64)
     assert bins.counts.sum() == count

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.mixture.bins import BINS, CROWDED_SHARE, fine_bins
+from sws_compress.mixture.bins import BINS_PER_GRID, MAX_BIN_SHARE, fine_bins
 from sws_compress.mixture.histogram import OccupiedBins
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.assign import snap
@@ -191,7 +191,7 @@ def test_refusals() -> None:
 
 
 @pytest.mark.parametrize("name", DRAWS)
-@pytest.mark.parametrize("n", [1, 100, BINS + 1, 100_003])
+@pytest.mark.parametrize("n", [1, 100, BINS_PER_GRID + 1, 100_003])
 def test_bins_hold_every_weight_once(name: str, n: int) -> None:
     values = DRAWS[name](np.random.default_rng(10), max(n, 9))[-n:].astype(np.float32)
     bins = fine_bins(values.reshape(-1, 1))
@@ -202,8 +202,8 @@ def test_bins_hold_every_weight_once(name: str, n: int) -> None:
     assert bins.counts @ bins.points == pytest.approx(exact.sum(), abs=1e-9 * magnitude)
     about_mean = bins.scatter.sum() + bins.counts @ (bins.points - exact.mean()) ** 2
     assert about_mean == pytest.approx(((exact - exact.mean()) ** 2).sum(), rel=1e-6)
-    if n > BINS:
-        assert bins.counts.max() <= max(CROWDED_SHARE * n, 1)
+    if n > BINS_PER_GRID:
+        assert bins.counts.max() <= max(MAX_BIN_SHARE * n, 1)
 
 
 def test_weights_that_are_all_one_value_are_one_bin() -> None:
@@ -214,4 +214,4 @@ def test_weights_that_are_all_one_value_are_one_bin() -> None:
     zero = np.abs(bins.points).argmin()
     assert bins.counts[zero] == pytest.approx(80_000, abs=10)
     assert bins.points[zero] == pytest.approx(0, abs=1e-6)
-    assert np.delete(bins.counts, zero).max() <= CROWDED_SHARE * values.size
+    assert np.delete(bins.counts, zero).max() <= MAX_BIN_SHARE * values.size
