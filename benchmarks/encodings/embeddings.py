@@ -35,7 +35,7 @@ from benchmarks.environment import environment
 from sws_compress.api import compress
 from sws_compress.codec.transforms.dtypes import radix_of_any_type
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.packing.pack import pack, packed_model, row_code
 from sws_compress.pipelines.publish import Embeddings
 from sws_compress.quantize.palette import Palette
@@ -114,9 +114,9 @@ def table_files(shape: tuple[int, int], components: int, path: Path) -> Iterator
     else:
         words = radix_of_any_type(palette.indices, codebook)
         assert words is not None
-        path.write_bytes(rewrite.write(packed_model(model, {}, {"T": words})[0]))
+        path.write_bytes(to_bytes(packed_model(model, {}, {"T": words})[0]))
     yield "decoded"
-    path.write_bytes(rewrite.write(packed_model(model, {}, {"T": rows})[0]))
+    path.write_bytes(to_bytes(packed_model(model, {}, {"T": rows})[0]))
     yield "packed"
 
 

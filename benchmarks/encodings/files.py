@@ -14,8 +14,10 @@ from sws_compress.codec.candidates import HalfCodebook, candidates
 from sws_compress.codec.encodings.strides import Strides
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import unpack
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps
+from sws_compress.onnx_io.write.serialise import to_bytes
+from sws_compress.onnx_io.write.strip import value_names
 
 FEW_DEPTHS = 5
 BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
@@ -63,7 +65,7 @@ def dense_model(weights: npt.NDArray[np.float32]) -> onnx.ModelProto:
 def packed_model(code: Code, shape: tuple[int, int]) -> bytes:
     """The model of `dense_model`, with W stored in ``code``."""
     model = ir.from_proto(dense_model(np.zeros(shape, np.float32)))
-    ops = OnnxOps(18, rewrite.value_names(model))
+    ops = OnnxOps(18, value_names(model))
     (output,) = unpack(ops, code, (shape,))
-    rewrite.insert(model, ops.finish({"W": output}), ["W"])
-    return rewrite.write(model)
+    insert(model, ops.finish({"W": output}), ["W"])
+    return to_bytes(model)

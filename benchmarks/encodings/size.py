@@ -20,7 +20,8 @@ from benchmarks.encodings.files import SHARES, codes, drawn, packed_model
 from benchmarks.environment import environment
 from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.serialise import to_proto
+from sws_compress.onnx_io.write.strip import strip
 from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.quantize.cluster import cluster
 
@@ -53,14 +54,14 @@ def of_model(path: Path) -> dict[str, object]:
         model.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
     packed = pack(model, {**find_palettes(model), **palettes})
     network = model.clone()
-    rewrite.strip(network)
+    strip(network)
     for tensor in packed.tensors:
         network.graph.initializers.pop(tensor.name)
     streams = {tensor.members: tensor for tensor in packed.tensors}.values()
     payload = sum(tensor.payload_bytes for tensor in streams)
     tables = sum(tensor.table_bytes for tensor in streams)
     entropy = sum(palette.entropy_bits * palette.indices.size / 8 for palette in palettes.values())
-    graph = rewrite.to_proto(network).ByteSize()
+    graph = to_proto(network).ByteSize()
     overhead = len(packed.data) - payload - tables - graph
     row: dict[str, object] = {
         "model": path.stem,

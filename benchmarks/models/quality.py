@@ -28,7 +28,7 @@ from benchmarks.models.places import add_arguments
 from benchmarks.models.tasks import task_of
 from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.session import session
 from sws_compress.quantize.cluster import cluster
 
@@ -131,7 +131,7 @@ def examine(path: Path, k: int, task: Any) -> list[dict[str, Any]]:
             for weight in weights:
                 values = made[weight.name].get(method, made[weight.name]["sws"])
                 model.graph.initializers[weight.name].const_value = ir.tensor(values, name=weight.name)
-            row["score_percent"] = task.score(task.answers(session(rewrite.write(model))))
+            row["score_percent"] = task.score(task.answers(session(to_bytes(model))))
         rows.append(row)
     return rows
 

@@ -1,19 +1,42 @@
-"""Other people's words inside our one-line messages."""
+"""Text from files, libraries and callers, made fit for our one-line messages."""
 
 from __future__ import annotations
 
-_LONGEST = 80
-"""Characters of a name or value that are shown."""
+_VALUE_CHARACTERS = 80
+"""Characters of a name or value that are shown; the rest is cut off."""
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of a message that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+_REASON_CHARACTERS = 240
+"""Characters of another library's message that are shown; the rest is cut off."""
 
 
 def shown(value: object) -> str:
-    """A name or value from a file, on one line and of bounded length; text in quotes."""
-    text = str(value)
-    short = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
+    """A name or value from a file, on one line and of bounded length; text is in quotes and its control codes escaped.
+
+    Parameters
+    ----------
+    value : object
+        A string, or anything whose ``str`` is one line.
+
+    Returns
+    -------
+    str
+        At most some 80 characters; "..." marks what was cut off.
+    """
+    short = _cut(str(value), _VALUE_CHARACTERS)
     return repr(short) if isinstance(value, str) else short
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that is not empty, or the name of its class if there is none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return _cut(lines[0], _REASON_CHARACTERS) if lines else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """All lines of a message as one, of bounded length."""
+    return _cut(" ".join(text.split()), _REASON_CHARACTERS)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[:characters].rstrip() + "..."

@@ -7,10 +7,12 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
-from sws_compress.onnx_io.format.decoders import ancestors, decoded_names, decoding_nodes, mark_of_proto
+from sws_compress.onnx_io.format.decoders import decoded_names, decoding_nodes
 from sws_compress.onnx_io.format.look_ups import look_ups
+from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.format.scaled import scaled_names
 from sws_compress.onnx_io.read.lift import lift_constants
+from sws_compress.onnx_io.traversal import ancestors
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import Array
 

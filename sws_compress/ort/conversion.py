@@ -9,7 +9,7 @@ import onnx_ir as ir
 from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, refused_conversion
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
 
 LARGEST_ERROR = 1e-5
@@ -27,7 +27,7 @@ def check_conversion(file: Path, model: ir.Model) -> None:
         return
     opset = model.opset_imports[""]
     try:
-        differences = compare_outputs(file, rewrite.write(model))
+        differences = compare_outputs(file, to_bytes(model))
     except VerificationError as error:
         found = f"two versions that cannot be compared ('{first_line(error.__cause__ or error)}')"
         raise refused_conversion(file, stated, opset, found) from error

@@ -13,9 +13,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, VerificationError
-from sws_compress.onnx_io.format.decoders import ancestors, constant_nodes, reads
 from sws_compress.onnx_io.format.look_ups import all_rows, look_ups
 from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
 from sws_compress.ort.session import Array, session
 
 

@@ -15,10 +15,12 @@ from sws_compress.codec.load_cost import LoadCost, default_limit, load_cost
 from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.onnx_io.analyse.embeddings import Embedding, find_embeddings
+from sws_compress.onnx_io.external_data import forget
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import refuse_compressed
-from sws_compress.onnx_io.mapped import forget
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.insert import insert
+from sws_compress.onnx_io.write.serialise import to_bytes
+from sws_compress.onnx_io.write.strip import shorten, strip, value_names
 from sws_compress.packing.search import Selection, emit, smallest_selection
 from sws_compress.packing.streams import Stream, stream_partitions
 from sws_compress.quantize.palette import Palette, palette_of
@@ -171,8 +173,8 @@ def pack(
         notes = tuple(embedding_notes(embeddings, coded))
     others = {name: palette for name, palette in palettes.items() if name not in coded}
     packed, tensors = packed_model(model, others, coded, load_limit=load_limit)
-    renamed = {} if weight_names else rewrite.shorten(packed, set(model.graph.initializers))
-    return PackedModel(rewrite.write(packed), tensors, renamed, notes)
+    renamed = {} if weight_names else shorten(packed, set(model.graph.initializers))
+    return PackedModel(to_bytes(packed), tensors, renamed, notes)
 
 
 def row_code(embedding: Embedding, palette: Palette) -> RowCode | None:
@@ -261,12 +263,12 @@ def packed_model(
     for name, palette in palettes.items():
         _check_palette(model, name, palette)
     packed = model.clone()
-    rewrite.strip(packed)
+    strip(packed)
     for name, palette in palettes.items():
         value = packed.graph.initializers[name]
         value.const_value = ir.tensor(palette.expand(), name=name)
     opset = packed.opset_imports[""]
-    taken = rewrite.value_names(packed)
+    taken = value_names(packed)
     rows = {name: code for name, code in coded.items() if isinstance(code, RowCode)}
     fixed = [_coded_stream(packed, name, code) for name, code in coded.items() if not isinstance(code, RowCode)]
     tables = [_describe_rows(packed, name, code) for name, code in rows.items()]
@@ -275,7 +277,7 @@ def packed_model(
     partitions = [[*streams, *fixed] for streams in stream_partitions(packed, palettes, limit_per_weight)]
     selection = smallest_selection(partitions, opset)
     emission = emit(selection, opset, taken, rows)
-    rewrite.insert(packed, emission, [name for stream, _ in selection for name in stream.names])
+    insert(packed, emission, [name for stream, _ in selection for name in stream.names])
     return packed, (*_describe(selection), *tables)
 
 

@@ -18,9 +18,10 @@ import numpy.typing as npt
 from sws_compress.codec.encodings.rows import RowCode
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import unpack
-from sws_compress.onnx_io.write import rewrite
-from sws_compress.onnx_io.write.onnx_ops import Emission, OnnxOps
+from sws_compress.onnx_io.write.emission import Emission
+from sws_compress.onnx_io.write.onnx_ops import OnnxOps
 from sws_compress.onnx_io.write.recorded import Handle
+from sws_compress.onnx_io.write.serialise import emission_bytes
 from sws_compress.packing.streams import Stream
 
 Selection = list[tuple[Stream, Code]]
@@ -62,9 +63,7 @@ def smallest_selection(
 
     def file_bytes(selection: Selection) -> float:
         coded = {name for stream, _ in selection for name in stream.names}
-        return sum(size for name, size in dense.items() if name not in coded) + rewrite.emission_bytes(
-            emit(selection, opset)
-        )
+        return sum(size for name, size in dense.items() if name not in coded) + emission_bytes(emit(selection, opset))
 
     return min(selections, key=file_bytes)
 
@@ -127,8 +126,8 @@ class _Costs:
             emission = ops.finish(outputs, settle=False, unwritten=self.function_bytes)
             for key, function in zip(new, emission.functions, strict=True):
                 alone = replace(emission, nodes=(), initializers=(), functions=(function,))
-                self.function_bytes[key] = rewrite.emission_bytes(alone)
-            own_bytes = rewrite.emission_bytes(replace(emission, functions=()))
+                self.function_bytes[key] = emission_bytes(alone)
+            own_bytes = emission_bytes(replace(emission, functions=()))
             self._costs[code] = _Cost(own_bytes, frozenset(ops.function_keys))
         return self._costs[code]
 

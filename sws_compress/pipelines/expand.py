@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
-from onnx import numpy_helper
 
 from sws_compress.errors import ModelError, OutputError
 from sws_compress.files import checked_output, write_atomically
-from sws_compress.onnx_io.format.decoders import decoded_names, decoding_nodes, mark_of_proto, reads
-from sws_compress.onnx_io.format.look_ups import gather_dense, look_ups
-from sws_compress.onnx_io.format.mark import DOMAIN, FORMAT_KEY
+from sws_compress.onnx_io.format.decoders import compressed_names
+from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.write.plain import make_plain
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import check_runs
 from sws_compress.report.result import ExpansionResult
@@ -40,31 +37,9 @@ def expand_model(data: bytes) -> Expansion:
     mark = mark_of_proto(proto)
     if mark is None:
         raise ModelError("model must be compressed to be expanded, got a plain one: it can be used as it is")
-    nodes = decoding_nodes(proto, mark)
-    tables = look_ups(proto)
-    names = [*decoded_names(proto, nodes), *tables]
-    weights = decoded_weights(data, names)
-    for calls in tables.values():
-        gather_dense(calls)
-    graph, made = proto.graph, {name for node in nodes for name in node.output}
-    _remove(graph.node, lambda node: bool(node.output) and made.issuperset(node.output))
-    read = {name for node in graph.node for name in reads(node)} | {
-        value.name for value in (*graph.output, *graph.input)
-    }
-    _remove(graph.initializer, lambda tensor: tensor.name not in read or tensor.name in tables)
-    _remove(graph.value_info, lambda entry: entry.name in made)
-    for field in (proto.functions, proto.opset_import):
-        _remove(field, lambda entry: entry.domain == DOMAIN)
-    _remove(proto.metadata_props, lambda entry: entry.key == FORMAT_KEY)
-    graph.initializer.extend(numpy_helper.from_array(weights[name], name) for name in names)
-    return Expansion(proto.SerializeToString(deterministic=True), tuple(names))
-
-
-def _remove(field: Any, unwanted: Callable[[Any], bool]) -> None:
-    """Drop entries of a repeated field, in place."""
-    for index in reversed(range(len(field))):
-        if unwanted(field[index]):
-            del field[index]
+    weights = decoded_weights(data, compressed_names(proto, mark))
+    make_plain(proto, mark, weights)
+    return Expansion(proto.SerializeToString(deterministic=True), tuple(weights))
 
 
 def expand(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> ExpansionResult:

@@ -13,8 +13,9 @@ from sws_compress.codec.transforms.scales import scaled_name
 from sws_compress.entropy import entropy_bits
 from sws_compress.onnx_io.analyse.weights import skipped_weights
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
-from sws_compress.onnx_io.format.decoders import Decoder, decoder_parts, find_decoders, mark_of_proto, own_bytes
-from sws_compress.onnx_io.format.mark import Mark
+from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
+from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
+from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
 from sws_compress.onnx_io.format.sizes import framed
 from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.ort.decode import measured_decoding

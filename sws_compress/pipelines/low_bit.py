@@ -19,15 +19,17 @@ from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.mixture.sensitivity import Sensitivity
-from sws_compress.onnx_io.analyse.affine_weights import affine_weights, input_second_moments, weights_left_dense
+from sws_compress.onnx_io.analyse.affine_weights import affine_weights, weights_left_dense
+from sws_compress.onnx_io.analyse.input_moments import input_second_moments
 from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
-from sws_compress.onnx_io.format.mark import refuse_compressed
+from sws_compress.onnx_io.format.blocked_weight import BLOCK_SIZES, BlockedWeight
+from sws_compress.onnx_io.format.mark import refuse_compressed, set_mark
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
-from sws_compress.onnx_io.write import rewrite
-from sws_compress.onnx_io.write.matmul_nbits import BLOCK_SIZES, BlockedWeight, in_float_arithmetic, rewrite_affine
-from sws_compress.onnx_io.write.onnx_ops import Emission
+from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite_affine
+from sws_compress.onnx_io.write.serialise import to_bytes
+from sws_compress.onnx_io.write.strip import strip
 from sws_compress.ort.compare import compare_outputs
-from sws_compress.ort.executed import executed_columns
+from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.publish import refuse_no_gain
@@ -121,9 +123,9 @@ def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress 
     rewritten = model.clone()
     rewrite_affine(rewritten, blocked, integer_arithmetic=form.integer_arithmetic)
     tensors = tuple(_describe(name, palettes[name], weight) for name, weight in blocked.items())
-    rewrite.strip(rewritten)
-    rewrite.insert(rewritten, Emission((), (), ()), ())
-    return AffineModel(rewrite.write(rewritten), tensors, palettes, left_dense)
+    strip(rewritten)
+    set_mark(rewritten, decode_nodes=0)
+    return AffineModel(to_bytes(rewritten), tensors, palettes, left_dense)
 
 
 def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivity | None:
@@ -139,7 +141,7 @@ def expanded(model: ir.Model, palettes: Mapping[str, AffinePalette]) -> bytes:
     dense = model.clone()
     for name, palette in palettes.items():
         dense.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
-    return rewrite.write(dense)
+    return to_bytes(dense)
 
 
 def verify_affine(

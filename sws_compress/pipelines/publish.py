@@ -16,8 +16,8 @@ from sws_compress.codec.load_cost import LoadCost
 from sws_compress.errors import ArgumentError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
-from sws_compress.onnx_io.write import rewrite
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
+from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.compare import OutputDifference, difference
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import check_runs, session
@@ -165,12 +165,7 @@ def ship_module(
 
 def dense_onnx(model: nn.Module, examples: tuple[Any, ...]) -> bytes:
     """The module as a plain ONNX file, without the exporter's traces: what compressed sizes are compared with."""
-    return _plain(from_torch(model, examples))
-
-
-def _plain(exported: ir.Model) -> bytes:
-    rewrite.strip(exported)
-    return rewrite.write(exported)
+    return plain_bytes(from_torch(model, examples))
 
 
 class Template:
@@ -183,7 +178,7 @@ class Template:
         self._examples = examples
         self._packing = packing
         self._model = from_torch(model, examples)
-        self.dense_bytes = len(_plain(self._model.clone()))
+        self.dense_bytes = len(plain_bytes(self._model))
 
     def packed_bytes(self, network: nn.Module) -> int:
         """Bytes of the file that the module as it is would make."""

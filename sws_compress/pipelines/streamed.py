@@ -30,9 +30,9 @@ from sws_compress.codec.transforms.unpack import in_single, stored_scales
 from sws_compress.errors import VerificationError
 from sws_compress.files import Draft, draft
 from sws_compress.onnx_io.analyse.embeddings import Embedding
-from sws_compress.onnx_io.format.decoders import decoder_bytes
+from sws_compress.onnx_io.external_data import is_external, offset_and_length
+from sws_compress.onnx_io.format.byte_shares import decoder_bytes
 from sws_compress.onnx_io.format.mark import ROWS
-from sws_compress.onnx_io.format.sizes import is_external, location_of
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files
 from sws_compress.onnx_io.write.external import (
     LARGEST_FILE_BYTES,
@@ -193,7 +193,7 @@ def _write(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool)
     if not inline:
         file.write(proto.SerializeToString(deterministic=True))
         file.flush()
-        return {tensor.name: location_of(tensor)[0] for tensor in proto.graph.initializer if is_external(tensor)}
+        return {tensor.name: offset_and_length(tensor)[0] for tensor in proto.graph.initializer if is_external(tensor)}
     with data.path.open("rb") as stream:
         offsets = write_inline(proto, stream, file)
     file.flush()
@@ -253,7 +253,7 @@ def _check_decoded(
 ) -> None:
     def load(tensor: onnx.TensorProto) -> bytes:
         stream.seek(offsets[tensor.name])
-        return stream.read(location_of(tensor)[1])
+        return stream.read(offset_and_length(tensor)[1])
 
     for name, values in decoded_apart(proto, names, load).items():
         if not snapped[name].is_of(values):

@@ -15,8 +15,8 @@ from sws_compress.onnx_io.analyse.embeddings import find_embeddings
 from sws_compress.onnx_io.analyse.weights import Weight, each_weight, find_weights
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
-from sws_compress.onnx_io.write import rewrite
 from sws_compress.onnx_io.write.external import DataFile
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.publish import PACKING, Packing, ship
@@ -84,7 +84,7 @@ def compress_file(
     show("packing and checking", elements, elements)
     for name, palette in palettes.items():
         model.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
-    snapped = rewrite.write(model)
+    snapped = to_bytes(model)
     shipped = ship(
         model,
         {**find_palettes(model), **palettes},

@@ -15,9 +15,12 @@ from sws_compress.codec.encodings import ENCODINGS, UNKNOWN, recognise
 from sws_compress.codec.encodings.rows import encode_rows
 from sws_compress.codec.program import Operators
 from sws_compress.codec.transforms.unpack import scaled_candidates, tensor_candidates, unpack
-from sws_compress.onnx_io.format.decoders import find_decoders, mark_of_proto
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.format.decoders import find_decoders
+from sws_compress.onnx_io.format.mark import mark_of_proto
+from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps
+from sws_compress.onnx_io.write.serialise import to_bytes
+from sws_compress.onnx_io.write.strip import value_names
 
 BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 SHARES = {
@@ -56,11 +59,11 @@ def operators_of(codes, shapes):
         [numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in flat],
     )
     model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
-    ops, outputs = OnnxOps(18, rewrite.value_names(model)), {}
+    ops, outputs = OnnxOps(18, value_names(model)), {}
     for code, those, own in zip(codes, shapes, names, strict=True):
         outputs |= dict(zip(own, unpack(ops, code, those), strict=True))
-    rewrite.insert(model, ops.finish(outputs), [name for name, _ in flat])
-    proto = onnx.load_from_string(rewrite.write(model))
+    insert(model, ops.finish(outputs), [name for name, _ in flat])
+    proto = onnx.load_from_string(to_bytes(model))
     return {name: decoder.operators for name, decoder in find_decoders(proto, mark_of_proto(proto)).items()}
 
 

@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sws_compress.errors import SwsError
 from sws_compress.onnx_io.analyse.weights import find_weights, skipped_weights
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.pipelines.expand import expand_model
 from sws_compress.pipelines.inspect import inspect_model
@@ -198,7 +198,7 @@ def work(path: Path) -> str:
     skipped_weights(model)
     palettes = find_palettes(model, smallest=2)
     pack(model, palettes)
-    inspect_model(rewrite.write(model))
+    inspect_model(to_bytes(model))
     find_weights(model, smallest=2)
     return "ok"
 

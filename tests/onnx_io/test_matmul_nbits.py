@@ -8,11 +8,13 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress.onnx_io.analyse.affine_weights import affine_weights, input_second_moments, weights_left_dense
-from sws_compress.onnx_io.write.matmul_nbits import BlockedWeight, in_float_arithmetic, rewrite_affine
-from sws_compress.onnx_io.write.rewrite import write
+from sws_compress.onnx_io.analyse.affine_weights import affine_weights, weights_left_dense
+from sws_compress.onnx_io.analyse.input_moments import input_second_moments
+from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
+from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite_affine
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
-from sws_compress.ort.executed import executed_columns
+from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import check_runs, session
 
 
@@ -65,7 +67,7 @@ def product_model(matrix, operator="MatMul", **attributes):
 def rewritten(model, weights, *, integer_arithmetic=False):
     changed = ir.from_proto(model)
     rewrite_affine(changed, weights, integer_arithmetic=integer_arithmetic)
-    return write(changed)
+    return to_bytes(changed)
 
 
 def names(found):

@@ -10,9 +10,8 @@ import torch
 from torch import nn
 
 from sws_compress.onnx_io.from_torch import from_torch
-from sws_compress.onnx_io.write import idle_units as units
-from sws_compress.onnx_io.write.idle_units import prune_units
-from sws_compress.onnx_io.write.rewrite import write
+from sws_compress.onnx_io.write.idle_units import ELEMENTWISE, KEEPING_ZERO, prune_units
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.session import check_runs, session
 
 
@@ -38,7 +37,7 @@ def ignore(layer, *inputs):
 
 
 def answer(model, inputs):
-    data = write(model)
+    data = to_bytes(model)
     check_runs(data)
     runtime = session(data)
     return runtime.run(None, {runtime.get_inputs()[0].name: inputs.numpy()})[0]
@@ -103,14 +102,14 @@ def activated(operator):
     return ir.from_proto(model)
 
 
-@pytest.mark.parametrize("operator", sorted(units._ELEMENTWISE))
+@pytest.mark.parametrize("operator", sorted(ELEMENTWISE))
 def test_silent_units_go_where_zero_stays_zero(operator):
     model = activated(operator)
     before = answer(model.clone(), ROWS)
     prune_units(model)
     np.testing.assert_allclose(answer(model, ROWS), before, rtol=1e-5, atol=1e-5)
     kept = model.graph.initializers["b"].const_value.shape
-    assert tuple(kept.numpy()) == ((2,) if operator in units._KEEP_ZERO else (3,))
+    assert tuple(kept.numpy()) == ((2,) if operator in KEEPING_ZERO else (3,))
 
 
 def test_channels_go_with_all_their_pixels():

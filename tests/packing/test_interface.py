@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.strip import strip
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
@@ -140,6 +140,6 @@ def test_attributes_that_change_nothing_go():
             helper.make_graph(nodes, "net", inputs, outputs, weights), opset_imports=[helper.make_opsetid("", 18)]
         )
     )
-    rewrite.strip(model)
+    strip(model)
     left = [{name: attribute.value for name, attribute in node.attributes.items()} for node in model.graph]
     assert left == [{"pads": (1, 0, 1, 0)}, {"kernel_shape": (3, 1)}, {}, {"allowzero": 1}]

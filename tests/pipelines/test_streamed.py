@@ -180,7 +180,7 @@ def test_inputs_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     weights.graph.initializer[1].CopyFrom(numpy_helper.from_array(array, "w0"))
     onnx.save(weights, tmp_path / "nan.onnx")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(ModelError, match="weights of w0 must be finite, got 1 NaN"):
+    with pytest.raises(ModelError, match="weights of 'w0' must be finite, got 1 NaN"):
         stream(tmp_path / "nan.onnx", tmp_path / "small.onnx")
     assert sorted(tmp_path.iterdir()) == before
 

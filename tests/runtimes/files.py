@@ -16,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps
+from sws_compress.onnx_io.write.serialise import to_bytes
+from sws_compress.onnx_io.write.strip import strip, value_names
 from sws_compress.packing import pack as packing
 from sws_compress.quantize.palette import palette_of
 from tests.onnx_io.models import few_values, lenet
@@ -131,13 +133,13 @@ def table_file(name: str, tables: Values, encoding: str, opset: int = 18) -> Mod
 def packed(weights: dict[str, Values], dense: onnx.ModelProto, encoding: str) -> bytes:
     """``dense`` with ``weights`` decoded from their codes of ``encoding``."""
     model = ir.from_proto(dense)
-    rewrite.strip(model)
-    ops = OnnxOps(model.opset_imports[""], rewrite.value_names(model))
+    strip(model)
+    ops = OnnxOps(model.opset_imports[""], value_names(model))
     outputs = {}
     for name, values in weights.items():
         (outputs[name],) = unpack(ops, codes_of(values)[encoding], (values.shape,))
-    rewrite.insert(model, ops.finish(outputs), list(weights))
-    return rewrite.write(model)
+    insert(model, ops.finish(outputs), list(weights))
+    return to_bytes(model)
 
 
 def _widened(tables: Values) -> np.dtype[np.generic]:
@@ -199,7 +201,7 @@ def embedding_file(name: str, tables: Values, opset: int) -> ModelFile:
         code = None if palette is None else packing.row_code(embedding, palette)
         assert code is not None
         codes[embedding.name] = code
-    data = rewrite.write(packing.packed_model(model, {}, codes)[0])
+    data = to_bytes(packing.packed_model(model, {}, codes)[0])
     rows = tables.shape[1]
     several = np.random.default_rng(4).integers(-rows, rows, (3, 5))
     feeds: Feeds = {"several": several.astype(np.int64), "single": np.array(-2, np.int32)}

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from sws_compress.onnx_io.format.decoders import constant_nodes
+from sws_compress.onnx_io.traversal import constant_nodes
 from tests.runtimes.compare import assert_agrees, assert_stays_packed
 from tests.runtimes.files import SOURCES, files_of, large_files
 from tests.runtimes.report import write_report

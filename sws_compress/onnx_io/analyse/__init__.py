@@ -1,1 +1,1 @@
-"""What the graph says about its weights."""
+"""What a graph says about its weights."""

@@ -1,8 +1,8 @@
-"""Large constants that are no weights, told by their values.
+"""Large constants that are not weights, recognised by their values.
 
-Position tables, spectral bases, filter banks and masks are computed, not learned: clustering them costs accuracy and
-no retraining brings it back. They are read by the same operators as weights, so their values have to tell. Rules, for a
-tensor taken as lines along any of its axes of 16 elements or more:
+Position tables, spectral bases, filter banks and masks are computed, not learned: clustering them costs accuracy, and
+no retraining brings it back. The operators that read them also read weights, so the values have to tell. A tensor is
+taken as lines along each of its axes of 16 elements or more:
 
 mask       every value is 0, 1, or a large negative number (-1e4 or less, -inf)
 sinusoids  at least 90 % of all neighbours x, y, z on the lines satisfy x + z = c y to 0.5 % of the line's largest
@@ -14,8 +14,8 @@ filters    every line is zero or more, rises once and falls once, most of it is 
            line to line: mel and other filter banks
 monotone   every line is sorted, all in one direction: look-up tables, bins, decays
 
-Learned weights satisfy none of them: of Gaussian values 1 % fulfil the equation of sinusoids, where 90 % have to. A
-tensor with one value throughout is nothing of all this.
+Learned weights satisfy none of these rules: 1 % of the neighbours of Gaussian values fulfil the equation of sinusoids,
+where 90 % have to. A tensor with the same value everywhere is none of these tables.
 """
 
 from __future__ import annotations
@@ -31,35 +31,65 @@ Array = npt.NDArray[Any]
 Lines = npt.NDArray[np.float64]
 
 
-SHORTEST_LINE = 16
+_SHORTEST_LINE_ELEMENTS = 16
+"""Elements that an axis must have: on shorter lines chance satisfies a rule."""
 
 
-MOST_NEGATIVE = -1e4
+_MASK_LARGEST_NEGATIVE = -1e4
+"""Masks hold this value or a lower one where attention is forbidden; float16 goes down to -65504."""
 
 
-_LINES = 64
+_SAMPLED_LINES = 64
+"""Lines that are looked at along an axis."""
 
 
-_LENGTH = 512
+_SAMPLED_ELEMENTS = 512
+"""Elements of a line that are looked at, from its beginning."""
 
 
-_TOLERANCE = 5e-3
+_RELATIVE_TOLERANCE = 5e-3
+"""Error of the equation of sinusoids, relative to a line's largest value: above the rounding of float16 tables."""
 
 
-_SHARE = 0.9
+_SINUSOID_SHARE = 0.9
+"""Share of all neighbours that must fulfil the equation of sinusoids: windows and padding break it at their ends."""
+
+
+_USABLE_RELATIVE_VALUE = 0.3
+"""A neighbour of at least this size, relative to a line's largest value, gives a usable estimate of c."""
+
+
+_SPECTRAL_BINS = 2
+"""Bins on either side of a line's peak that count as the same frequency."""
+
+
+_SPECTRAL_ENERGY_SHARE = 0.99
+"""Share of a line's energy that must lie at its peak."""
+
+
+_FEWEST_LINES = 4
+"""Lines that a spectral basis or a filter bank must have."""
 
 
 def table_kind(values: Array) -> str | None:
-    """What a floating-point tensor of any shape is instead of a weight, or None.
+    """What a tensor is if it is no weight.
 
-    Looks at up to 64 lines of up to 512 elements along each axis, whatever the size.
+    Parameters
+    ----------
+    values : ndarray, any shape, floating point
+        The tensor. Up to 64 lines of up to 512 elements along each axis are looked at; masks are read in full.
+
+    Returns
+    -------
+    str or None
+        "a mask", "a table of sinusoids", "a spectral basis", "a filter bank" or "a monotone table"; None for others.
     """
     if not values.size or np.all(values == values.reshape(-1)[0]):
         return None
     if _is_mask(values):
         return "a mask"
     for axis, length in enumerate(values.shape):
-        if length < SHORTEST_LINE:
+        if length < _SHORTEST_LINE_ELEMENTS:
             continue
         lines = _lines(values, axis)
         if lines is None:
@@ -76,19 +106,20 @@ def table_kind(values: Array) -> str | None:
 
 
 def _is_mask(values: Array) -> bool:
+    """Whether every value is 0, 1 or a large negative number."""
     flat = values.reshape(-1)
-    sample = flat[:: max(1, flat.size >> 14)]
-    return all(np.all((part == 0) | (part == 1) | (part <= MOST_NEGATIVE)) for part in (sample, flat))
+    sample = flat[:: max(1, flat.size >> 14)]  # tells nearly all weights apart without reading them in full
+    return all(np.all((part == 0) | (part == 1) | (part <= _MASK_LARGEST_NEGATIVE)) for part in (sample, flat))
 
 
 def _lines(values: Array, axis: int) -> Lines | None:
-    """Evenly chosen lines along an axis that are not zero throughout, shape (lines, length); None if not finite."""
+    """Evenly spaced lines along an axis, shape (lines, length), without those of zeros; None if one is not finite."""
     columns = np.moveaxis(values, axis, 0)
     inner = columns.shape[1:]
     count = int(np.prod(inner))
-    chosen = np.linspace(0, count - 1, min(_LINES, count)).astype(int)
+    chosen = np.linspace(0, count - 1, min(_SAMPLED_LINES, count)).astype(int)
     places: tuple[Any, ...] = np.unravel_index(chosen, inner) if inner else ()
-    lines = np.asarray(columns[:_LENGTH][(slice(None), *places)], np.float64)
+    lines = np.asarray(columns[:_SAMPLED_ELEMENTS][(slice(None), *places)], np.float64)
     lines = lines.reshape(len(lines), -1).T
     if not np.isfinite(lines).all():
         return None
@@ -97,34 +128,38 @@ def _lines(values: Array, axis: int) -> Lines | None:
 
 
 def _are_sinusoids(lines: Lines) -> bool:
+    """Whether neighbours satisfy x + z = c y, with a c of their own for every line: the median of (x + z) / y."""
     outer, middle = lines[:, :-2] + lines[:, 2:], lines[:, 1:-1]
     largest = np.abs(lines).max(axis=1, keepdims=True)
-    usable = np.abs(middle) > 0.3 * largest
+    usable = np.abs(middle) > _USABLE_RELATIVE_VALUE * largest
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(usable, outer / middle, np.nan)
     known = usable.any(axis=1)
     if not known.all():
-        ratios[~known] = 0.0  # one value at an end of the line: the equation fails there anyway
+        ratios[~known] = 0.0  # the only value of such a line is at its end, where the equation fails anyway
     factors = np.nanmedian(ratios, axis=1, keepdims=True)
-    fulfilled = np.abs(outer - factors * middle) <= _TOLERANCE * largest
-    fulfilled &= np.abs(factors) <= 2 + _TOLERANCE
+    fulfilled = np.abs(outer - factors * middle) <= _RELATIVE_TOLERANCE * largest
+    fulfilled &= np.abs(factors) <= 2 + _RELATIVE_TOLERANCE
     counted = (np.abs(outer) > 0) | (np.abs(middle) > 0)
-    return bool(fulfilled[counted].mean() >= _SHARE) if counted.any() else False
+    return bool(fulfilled[counted].mean() >= _SINUSOID_SHARE) if counted.any() else False
 
 
 def _are_spectral_lines(lines: Lines) -> bool:
+    """Whether the energy of every line lies at one frequency, and a third of the lines differ in it."""
     spectrum = np.abs(np.fft.rfft(lines, axis=1)) ** 2
-    if len(lines) < 4 or spectrum.shape[1] < 4 * 5:
+    peak_bins = 2 * _SPECTRAL_BINS + 1
+    if len(lines) < _FEWEST_LINES or spectrum.shape[1] < 4 * peak_bins:
         return False
     peaks = spectrum.argmax(axis=1)
     bins = np.arange(spectrum.shape[1])
-    near = np.abs(bins - peaks[:, None]) <= 2
-    concentrated = (spectrum * near).sum(axis=1) >= 0.99 * spectrum.sum(axis=1)
+    near = np.abs(bins - peaks[:, None]) <= _SPECTRAL_BINS
+    concentrated = (spectrum * near).sum(axis=1) >= _SPECTRAL_ENERGY_SHARE * spectrum.sum(axis=1)
     return bool(concentrated.all() and len(np.unique(peaks)) >= len(lines) // 3)
 
 
 def _are_filters(lines: Lines) -> bool:
-    if len(lines) < 4 or lines.min() < 0 or np.mean(lines == 0) < 0.5:
+    """Whether every line rises once and falls once, most values are zero, and maxima move steadily."""
+    if len(lines) < _FEWEST_LINES or lines.min() < 0 or np.mean(lines == 0) < 0.5:
         return False
     steps = np.sign(np.diff(lines, axis=1, prepend=0, append=0))
     turns = [np.count_nonzero(np.diff(step[step != 0]) != 0) for step in steps]
@@ -133,5 +168,6 @@ def _are_filters(lines: Lines) -> bool:
 
 
 def _are_monotone(lines: Lines) -> bool:
+    """Whether all lines are sorted in the same direction."""
     steps = np.diff(lines, axis=1)
     return bool(np.all(steps >= 0) or np.all(steps <= 0))

@@ -13,7 +13,17 @@ from sws_compress.thresholds import SMALLEST_PACKED_TABLE
 
 @dataclass(frozen=True)
 class Embedding:
-    """A floating-point table in which a Gather looks up rows, and why they cannot stay packed; None if they can."""
+    """A floating-point table in which a Gather looks up rows.
+
+    Parameters
+    ----------
+    name : str
+        Of the initialiser.
+    shape : tuple of int
+        Rows first.
+    hindrance : str or None
+        Why the table cannot stay packed, to be read after its name; None if it can.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -40,11 +50,11 @@ def _hindrance(value: ir.Value) -> str | None:
 
 
 def _other_use(node: ir.Node, number: int) -> str | None:
-    """What a node is that looks up no rows by positions that are known when the model runs."""
+    """The name of a use other than looking up rows at positions that are known only when the model runs; else None."""
     if node.op_type != "Gather" or node.domain or number:
         return node.op_type
     table, positions = node.inputs
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    axis = node.attributes.get_int("axis", 0)
     if table is None or table.const_value is None or axis not in (0, -len(table.const_value.shape)):
         return f"Gather along axis {axis}"
     return "Gather at constant positions" if positions is None or positions.const_value is not None else None

@@ -8,7 +8,18 @@ import onnx
 
 
 def input_shapes(data: bytes) -> tuple[tuple[int, ...], ...]:
-    """Shapes of one sample of every input: all known dimensions after the first; () where one is not known."""
+    """The shape of one sample of every input.
+
+    Parameters
+    ----------
+    data : bytes
+        A model file.
+
+    Returns
+    -------
+    tuple of tuple of int
+        All dimensions after the first; () for an input with a dimension that is not known.
+    """
     shapes = []
     for entry in onnx.load_from_string(data).graph.input:
         dims = [dim.dim_value for dim in entry.type.tensor_type.shape.dim][1:]

@@ -1,12 +1,12 @@
 """Which initialisers are weights worth compressing, and which values they hold.
 
-An initialiser is a weight if an operator of `WEIGHT_INPUTS` reads it as one, directly or through operators that only
-move values (`MOVES`), in the main graph, a body of it, or a function that it is handed to. Its values must not be those
-of a computed table (`tables.table_kind`).
+An initialiser is a weight if an operator of `WEIGHT_INPUTS` reads it as one: directly, or behind operators that only
+move values (`MOVES`); in the main graph, in a body, or in a function that the initialiser is handed to. Its values must
+not be those of a computed table (`computed_tables.table_kind`).
 
-A learned position embedding is a weight where it is looked up by Gather: that is how a token embedding is used. Where
-it is only added it is left alone, like all that is only an operand of Add, Sub, Mul or Where: from the graph it cannot
-be told from a bias, a mask, an anchor grid or a mean image, an error in it goes to activations undiminished, and in the
+A learned position embedding is a weight if Gather looks it up, which is how token embeddings are used. If it is only
+added it is left alone, like everything that is only an operand of Add, Sub, Mul or Where: the graph does not tell it
+from a bias, a mask, an anchor grid or a mean image, an error in it reaches the activations undiminished, and in the
 models we know it is less than 1 % of the file.
 """
 
@@ -23,9 +23,10 @@ import onnx_ir as ir
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
+from sws_compress.onnx_io.external_data import forget
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import refuse_compressed
-from sws_compress.onnx_io.mapped import forget
+from sws_compress.onnx_io.messages import shown
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 WEIGHT_INPUTS: Mapping[str, Collection[int]] = {
@@ -48,7 +49,8 @@ WEIGHT_INPUTS: Mapping[str, Collection[int]] = {
 }
 """Operators (of the default domain and of com.microsoft) and which of their inputs are weights.
 
-Not biases, masks and initial states. The integer weights of QLinearConv, MatMulInteger and the like are no floats.
+Biases, masks and initial states are not. QLinearConv, MatMulInteger and the like are missing because their weights are
+integers.
 """
 
 
@@ -56,17 +58,29 @@ MOVES = (
     "Cast", "Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
     "Unsqueeze",
 )  # fmt: skip
-"""Operators whose outputs hold values of their input."""
+"""Operators whose outputs hold the values of their input, as they are or rounded."""
 
 
 _DOMAINS = ("", "com.microsoft")
+"""Domains of the operators in `WEIGHT_INPUTS`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """A floating-point initialiser of the main graph, the operators that read it, and its values in its own type.
+    """A floating-point initialiser of the main graph that is worth compressing.
 
-    ``channel_axis``: along which the output channels of the first of them lie, as far as the graph tells.
+    Parameters
+    ----------
+    name : str
+        Of the initialiser.
+    shape : tuple of int
+        Its shape.
+    operators : tuple of str
+        The kinds of operators that compute with it, sorted.
+    values : ndarray, shape ``shape``
+        Its elements, in its own type; mapped from the file where they are external.
+    channel_axis : int
+        Axis of the output channels, as far as the graph tells.
     """
 
     name: str
@@ -77,12 +91,23 @@ class Weight:
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A floating-point initialiser that stays as it is, and why."""
+    """A floating-point initialiser that stays as it is.
+
+    Parameters
+    ----------
+    name : str
+        Of the initialiser.
+    shape : tuple of int
+        Its shape.
+    reason : str
+        Why it stays, to be read after its name.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -92,10 +117,25 @@ class Skipped:
 def find_weights(
     model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
 ) -> tuple[Weight, ...]:
-    """Weights of one of ``types`` with at least ``smallest`` elements.
+    """The weights of a model, each once, in the order of the graph.
 
-    Each once, however many nodes share it, in the order of the graph. Raises ModelError where a weight holds NaN or
-    infinity, or where the model is compressed already.
+    Parameters
+    ----------
+    model : ir.Model
+        The model, not compressed yet.
+    smallest : int
+        Elements that a weight must have.
+    types : collection of ir.DataType
+        Types that a weight may have.
+
+    Returns
+    -------
+    tuple of Weight
+
+    Raises
+    ------
+    ModelError
+        If a weight holds NaN or infinity, or if the model is compressed already.
     """
     return tuple(each_weight(model, smallest=smallest, types=types))
 
@@ -103,7 +143,7 @@ def find_weights(
 def each_weight(
     model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
 ) -> Iterator[Weight]:
-    """`find_weights` one after the other: what was read of a weight in a file is let go of before the next."""
+    """The weights of `find_weights`, one after the other: an external weight is unmapped before the next is read."""
     refuse_compressed(model)
     for name, value in model.graph.initializers.items():
         if _reason_to_skip(value, model, smallest, types) is None:
@@ -114,7 +154,7 @@ def each_weight(
 def skipped_weights(
     model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
 ) -> tuple[Skipped, ...]:
-    """The floating-point initialisers that `find_weights` leaves out."""
+    """The floating-point initialisers that `find_weights` leaves out, and why."""
     reasons = ((value, _reason_to_skip(value, model, smallest, types)) for value in model.graph.initializers.values())
     return tuple(
         Skipped(str(value.name), _shape(value), reason)
@@ -124,22 +164,35 @@ def skipped_weights(
 
 
 def finite_values(value: ir.Value) -> npt.NDArray[Any]:
-    """The elements of an initialiser; ModelError names it if one is NaN or infinite."""
+    """The elements of an initialiser.
+
+    Raises
+    ------
+    ModelError
+        If one of them is NaN or infinite.
+    """
     assert value.const_value is not None
     values: npt.NDArray[Any] = value.const_value.numpy()
     wrong = values.size - int(np.count_nonzero(np.isfinite(values)))
     if wrong:
         raise ModelError(
-            f"weights of {value.name} must be finite, got {wrong} NaN or infinite of {values.size}: "
+            f"weights of {shown(value.name)} must be finite, got {wrong} NaN or infinite of {values.size}: "
             "export the network from before it diverged"
         )
     return values
 
 
 def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
-    """The nodes that compute with the values of ``value``, each with the number of the input that has them.
+    """The nodes that compute with a value.
 
-    Followed are operators that only move values, calls of functions, and the inputs of Loop and Scan bodies.
+    The value is followed through operators that only move it, into functions, and into the bodies of Loop and Scan.
+
+    Yields
+    ------
+    node : ir.Node
+        A node that computes with it.
+    number : int
+        Which input of the node has it.
     """
     pending, seen = [value], {value}
     while pending:
@@ -152,7 +205,7 @@ def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
 
 
 def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
-    """The values that are made of the input with that number, or are it inside of the node."""
+    """The values that are the input ``number`` of a node again: moved, or inside of a function or body."""
     if (function := model.functions.get(node.op_identifier())) is not None:
         yield function.inputs[number]
     elif node.domain == "" and node.op_type in ("Loop", "Scan"):
@@ -164,6 +217,7 @@ def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
 
 
 def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Collection[ir.DataType]) -> str | None:
+    """Why an initialiser is no weight, to be read after its name; None if it is one."""
     tensor = value.const_value
     if tensor is None:
         return "has no data"
@@ -185,7 +239,7 @@ def _is_weight_input(node: ir.Node, number: int) -> bool:
 
 
 def _channel_axis(value: ir.Value) -> int:
-    """Of the first node that reads the value itself; 0 where that only moves it, or has its channels in rows."""
+    """Output-channel axis, taken from the first node that reads this initialiser directly; 0 if that only moves it."""
     rank = len(_shape(value))
     node, number = next(iter(value.uses()), (None, 0))
     if node is None or rank < 2:
@@ -202,6 +256,7 @@ def _channel_axis(value: ir.Value) -> int:
 
 
 def _operators(value: ir.Value, model: ir.Model) -> tuple[str, ...]:
+    """The kinds of operators that compute with a value, sorted."""
     return tuple(sorted({node.op_type for node, _ in readers(value, model)}))
 
 

@@ -1,1 +1,1 @@
-"""What a compressed file looks like, for whoever writes, reads, expands or inspects one."""
+"""What a compressed file looks like: the one description that writer, reader, expansion and inspection share."""

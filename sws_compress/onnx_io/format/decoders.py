@@ -1,58 +1,66 @@
-"""The decode nodes of a compressed model: which they are, what leads to each tensor, and how many bytes it takes."""
+"""The decoders in a compressed model: which nodes, values and functions lead to each tensor."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.look_ups import is_look_up, look_ups
-from sws_compress.onnx_io.format.mark import DOMAIN, Mark, mark_of
+from sws_compress.onnx_io.format.mark import DOMAIN, Mark
 from sws_compress.onnx_io.format.scaled import scaled_names
-from sws_compress.onnx_io.format.sizes import framed, initializer_bytes
-
-
-def mark_of_proto(proto: onnx.ModelProto) -> Mark | None:
-    """`mark_of` for a model as it is in the file."""
-    return mark_of({entry.key: entry.value for entry in proto.metadata_props})
+from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
 
 
 def decoding_nodes(proto: onnx.ModelProto, mark: Mark) -> list[onnx.NodeProto]:
-    """The nodes of a compressed model that decode: of the first ones that it states, those that need no input."""
+    """The nodes that decode tensors at load.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        A compressed model.
+    mark : Mark
+        Its mark. Damaged files may count too many nodes: only nodes that depend on no input are taken.
+    """
     constants = {node.output[0] for node in constant_nodes(proto) if node.output}
     first = (node for node in proto.graph.node[: mark.decode_nodes] if not is_look_up(node))
     return [node for node in first if node.output and node.output[0] in constants]
 
 
 def decoded_names(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """The values that ``nodes`` make for others, in order."""
+    """The outputs of ``nodes`` that the rest of the model reads, in order."""
     made = {name for node in nodes for name in node.output}
     read = {name for node in proto.graph.node if not made.issuperset(node.output) for name in reads(node)}
     read |= {value.name for value in proto.graph.output}
     return [name for node in nodes for name in node.output if name in read]
 
 
-def decoder_bytes(proto: onnx.ModelProto, elements: Mapping[str, int]) -> dict[str, int]:
-    """``file_bytes`` of the tensors that a compressed model decodes, if its external tensors were in the file.
-
-    ``elements``: how many each of them has.
-    """
-    mark = mark_of_proto(proto)
-    if mark is None:
-        return {}
-    return own_bytes(proto, find_decoders(proto, mark), elements)
+def compressed_names(proto: onnx.ModelProto, mark: Mark) -> list[str]:
+    """The tensors that a compressed model stores in packed form: those decoded at load, then tables of packed rows."""
+    return [*decoded_names(proto, decoding_nodes(proto, mark)), *look_ups(proto)]
 
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """What is on the way to one tensor: nodes (each by the name of its first output), values and functions.
+    """What one tensor is decoded by.
 
-    ``operators``: those of all these nodes and of the functions' nodes, by which its encoding is recognised.
-    ``unscaled``: of a tensor with scales, the value that is multiplied by them.
+    Parameters
+    ----------
+    nodes : frozenset of str
+        The nodes on the way to the tensor, each by the name of its first output.
+    values : frozenset of str
+        All values on the way, the tensor included.
+    functions : frozenset of str
+        Names of the functions that are called on the way.
+    operators : tuple of str
+        The operators of all these nodes and of the nodes in these functions: they tell the encoding.
+    vector_length : int
+        Number of consecutive weights that share an index.
+    unscaled : str or None
+        The value that scales multiply; None for a tensor without scales.
     """
 
     nodes: frozenset[str]
@@ -64,7 +72,20 @@ class Decoder:
 
 
 def find_decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, Decoder]:
-    """The tensors of a compressed model that are decoded, and those whose rows are when they are looked up."""
+    """The decoder of every compressed tensor: those decoded at load, and tables whose rows are decoded when looked up.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        A compressed model.
+    mark : Mark
+        Its mark.
+
+    Returns
+    -------
+    dict of str to Decoder
+        By the name of the tensor, in the order of the file.
+    """
     decoding = decoding_nodes(proto, mark)
     found = {}
     names = decoded_names(proto, decoding)
@@ -88,12 +109,13 @@ def find_decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, Decoder]:
 
 
 def _vector_length(proto: onnx.ModelProto, values: Collection[str]) -> int:
-    """d of the codebook (k, d) among the ``values`` on the way to a tensor; 1 if it is of scalars."""
+    """The number d of columns of the codebook (k, d) among ``values``; 1 for a codebook of scalars."""
     codebooks = [t for t in proto.graph.initializer if t.name in values and t.data_type in FLOAT_TYPES]
     return max((int(tensor.dims[1]) for tensor in codebooks if len(tensor.dims) == 2), default=1)
 
 
 def _functions(nodes: Sequence[onnx.NodeProto], proto: onnx.ModelProto) -> Iterator[str]:
+    """Names of the functions that ``nodes`` call, directly or through other functions."""
     bodies = {function.name: function for function in proto.functions if function.domain == DOMAIN}
     for node in nodes:
         if node.domain == DOMAIN:
@@ -102,66 +124,6 @@ def _functions(nodes: Sequence[onnx.NodeProto], proto: onnx.ModelProto) -> Itera
 
 
 def _operators(nodes: Sequence[onnx.NodeProto], functions: frozenset[str], proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Operator names of ``nodes`` and of the functions' nodes, each node's once."""
+    """The operators of ``nodes`` and of the nodes in ``functions``, one entry per node."""
     bodies = (function.node for function in proto.functions if function.name in functions)
     return tuple(node.op_type for node in itertools.chain(nodes, *bodies))
-
-
-def decoder_parts(proto: onnx.ModelProto, decoders: dict[str, Decoder]) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Bytes of each part of the file that decodes, and the tensors it is there for."""
-    for node in proto.graph.node:
-        if users := tuple(name for name, part in decoders.items() if node.output[0] in part.nodes):
-            yield framed(node.ByteSize()), users
-    for kind in (proto.graph.initializer, proto.graph.value_info):
-        for entry in kind:
-            if users := tuple(name for name, part in decoders.items() if entry.name in part.values):
-                yield initializer_bytes(entry) if kind is proto.graph.initializer else framed(entry.ByteSize()), users
-    for function in proto.functions:
-        if users := tuple(name for name, part in decoders.items() if function.name in part.functions):
-            yield framed(function.ByteSize()), users
-
-
-def own_bytes(proto: onnx.ModelProto, decoders: dict[str, Decoder], elements: Mapping[str, int]) -> dict[str, int]:
-    """Bytes in the file for each decoded tensor alone; of a stream all together, each by its share of the elements."""
-    streams = {
-        name: {other for other, its in decoders.items() if its.nodes & part.nodes} for name, part in decoders.items()
-    }
-    own = dict.fromkeys(decoders, 0.0)
-    for size, users in decoder_parts(proto, decoders):
-        if set(users) <= streams[users[0]]:
-            total = sum(elements[name] for name in users)
-            for name in users:
-                own[name] += size * elements[name] / total
-    ends = np.rint(np.cumsum(list(own.values()))).astype(int)  # rounding sums: no byte is lost, none counted twice
-    return dict(zip(own, np.diff(ends, prepend=0).tolist(), strict=True))
-
-
-def constant_nodes(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes of the main graph that depend on no input of the model, in order."""
-    known = {tensor.name for tensor in proto.graph.initializer} - {value.name for value in proto.graph.input} | {""}
-    found = []
-    for node in proto.graph.node:
-        subgraphs = any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-        if not subgraphs and known.issuperset(node.input):
-            known.update(node.output)
-            found.append(node)
-    return found
-
-
-def ancestors(nodes: Sequence[onnx.NodeProto], names: Collection[str]) -> tuple[list[onnx.NodeProto], set[str]]:
-    """The ``nodes`` (in order) that lead to the values ``names``, and all values on the way."""
-    needed, kept = set(names), []
-    for node in reversed(nodes):
-        if needed & set(node.output):
-            needed.update(node.input)
-            kept.append(node)
-    return kept[::-1], needed
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Values a node reads, those of its subgraphs included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            for inner in graph.node:
-                yield from reads(inner)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -11,20 +11,26 @@ from onnx import helper, numpy_helper
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.format.mark import DOMAIN, ROWS
 from sws_compress.onnx_io.messages import shown
-from sws_compress.onnx_io.read.untrusted import nodes_of
-
-# -- files ------------------------------------------------------------------------------------------------------------
+from sws_compress.onnx_io.traversal import nodes_of
 
 
 def is_look_up(node: onnx.NodeProto) -> bool:
+    """Whether a node calls a function that looks up packed rows."""
     return bool(node.domain == DOMAIN and node.op_type.rstrip("0123456789") == ROWS)
 
 
 def look_ups(proto: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
-    """The tables that are looked up while they are packed, each with the calls that read it.
+    """The tables whose rows stay packed, each with the calls that look rows up in it.
 
-    Raises ModelError unless these calls read initialisers, are alike but for their positions, and nothing else reads
-    the table.
+    Returns
+    -------
+    dict of str to list of NodeProto
+        By the name of the table; the inputs of a call are positions, the table, and further initialisers.
+
+    Raises
+    ------
+    ModelError
+        Unless calls are in graphs, read initialisers, are alike but for their positions, and alone read the table.
     """
     if any(is_look_up(node) for function in proto.functions for node in nodes_of(function.node)):
         raise ModelError("look-ups of packed rows must be in graphs, got one in a function: the file is damaged")
@@ -57,7 +63,15 @@ def look_ups(proto: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
 
 
 def all_rows(call: onnx.NodeProto, output: str) -> Iterator[onnx.NodeProto]:
-    """Nodes that make ``output`` of all rows of the table that ``call`` reads."""
+    """Nodes that look up all rows of a table.
+
+    Parameters
+    ----------
+    call : NodeProto
+        A look-up in the table.
+    output : str
+        Name of the value that gets the rows.
+    """
     table = call.input[1]
     zero, one, shape, count, positions = (f"{table}\0{part}" for part in ("zero", "one", "shape", "count", "positions"))
     for name, number in ((zero, 0), (one, 1)):
@@ -66,9 +80,3 @@ def all_rows(call: onnx.NodeProto, output: str) -> Iterator[onnx.NodeProto]:
     yield helper.make_node("Gather", [shape, zero], [count])
     yield helper.make_node("Range", [zero, count, one], [positions])
     yield helper.make_node(call.op_type, [positions, *call.input[1:]], [output], domain=DOMAIN)
-
-
-def gather_dense(calls: Collection[onnx.NodeProto]) -> None:
-    """Make look-ups Gathers of dense tables of the same names, in place."""
-    for call in calls:
-        call.CopyFrom(helper.make_node("Gather", [call.input[1], call.input[0]], [call.output[0]]))

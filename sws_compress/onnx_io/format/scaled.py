@@ -1,4 +1,4 @@
-"""Decoded tensors as they are before they are scaled: what their symbols stand for."""
+"""Decoded tensors that are products: the values that symbols stand for, times scales."""
 
 from __future__ import annotations
 
@@ -10,16 +10,34 @@ import onnx
 
 @dataclass(frozen=True)
 class Scaled:
-    """Names of the two values whose product a decoded tensor is: of its shape, and the factors."""
+    """The two values whose product a decoded tensor is.
+
+    Parameters
+    ----------
+    unscaled : str
+        Name of the value of the tensor's shape.
+    factors : str
+        Name of the scales, which broadcast against it.
+    """
 
     unscaled: str
     factors: str
 
 
 def scaled_names(nodes: Sequence[onnx.NodeProto], names: Iterable[str]) -> dict[str, Scaled]:
-    """Which of the decoded ``names`` are products; a Cast may follow. ``nodes`` are those that decode.
+    """The decoded tensors that are products. Only decoders of scaled tensors end in a product; a Cast may follow it.
 
-    No other decoder ends in a product.
+    Parameters
+    ----------
+    nodes : sequence of NodeProto
+        The nodes that decode.
+    names : iterable of str
+        The decoded tensors.
+
+    Returns
+    -------
+    dict of str to Scaled
+        By the name of the tensor.
     """
     makers: Mapping[str, onnx.NodeProto] = {output: node for node in nodes for output in node.output}
     found = {}

@@ -1,30 +1,20 @@
-"""How many bytes the parts of a model file take."""
+"""Bytes that the parts of a model take in a file, and the framing that protobuf puts around them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import onnx
 
-
-def is_external(tensor: onnx.TensorProto) -> bool:
-    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
-
-
-def location_of(tensor: onnx.TensorProto) -> tuple[int, int]:
-    """Offset and length of an external tensor."""
-    fields: Mapping[str, str] = {entry.key: entry.value for entry in tensor.external_data}
-    return int(fields["offset"]), int(fields["length"])
+from sws_compress.onnx_io.external_data import is_external, offset_and_length
 
 
 def initializer_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of an initialiser in the file, or what they would be if it were not external."""
-    return len(opening(tensor)) + location_of(tensor)[1] if is_external(tensor) else framed(tensor.ByteSize())
+    """Bytes of an initialiser in the file; those of an external one as if it were in the file too."""
+    return len(opening(tensor)) + offset_and_length(tensor)[1] if is_external(tensor) else framed(tensor.ByteSize())
 
 
 def opening(tensor: onnx.TensorProto) -> bytes:
-    """All bytes of an initialiser's field but those of the tensor itself, which follow."""
-    length = location_of(tensor)[1]
+    """The bytes of an external initialiser's field, were it in the file, up to its raw data, which would come last."""
+    length = offset_and_length(tensor)[1]
     described = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
     head: bytes = described.SerializeToString()
     head += frame(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, length)
@@ -41,5 +31,5 @@ def frame(field: int, length: int) -> bytes:
 
 
 def framed(length: int) -> int:
-    """Bytes of a field of ``length`` bytes with its tag (one byte) and its length."""
+    """Bytes of a field with a payload of ``length`` bytes, its tag (one byte) and length included."""
     return 1 + max(1, -(-length.bit_length() // 7)) + length

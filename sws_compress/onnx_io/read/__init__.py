@@ -1,1 +1,1 @@
-"""ONNX files that may be anything, read and checked."""
+"""Bytes of unknown origin, checked and read as models."""

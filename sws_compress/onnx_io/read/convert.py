@@ -1,4 +1,4 @@
-"""Models of older operator sets, converted to the oldest in which decoders can be written."""
+"""Models of older opsets, converted to the oldest one in which decoders can be written."""
 
 from __future__ import annotations
 
@@ -12,14 +12,33 @@ from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import first_line
 
 CONVERTED_FROM = "sws_compress.converted_from"
-"""Key of ``ir.Model.meta`` that holds the opset which a converted model had in its file."""
+"""Key of ``ir.Model.meta`` that holds the opset which a converted model has in its file."""
 
 
 def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """``proto``, read from ``file`` and checked, in operators of version ``opset``; its external data is loaded.
+    """A model in operators of version ``opset``.
 
-    onnx's converter makes mistakes: whoever writes what it made compares the outputs of both (`ort.conversion`).
-    Raises ModelError where there is no conversion.
+    The converter of onnx makes mistakes. Whoever writes its result compares the outputs of both models
+    (`ort.conversion`).
+
+    Parameters
+    ----------
+    file : Path
+        Where the model comes from.
+    proto : ModelProto
+        The model, checked. Its external data is loaded, in place.
+    opset : int
+        The version of the default domain that is wanted.
+
+    Returns
+    -------
+    ModelProto
+        Passes the ONNX checker.
+
+    Raises
+    ------
+    ModelError
+        If there is no conversion.
     """
     try:
         load_external_data_for_model(proto, str(file.parent))
@@ -31,12 +50,12 @@ def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto
 
 
 def default_opset(proto: onnx.ModelProto) -> int:
-    """The version of the default operators that ``proto`` states."""
+    """The version of the default operators that a model states."""
     return max(int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def refused_conversion(file: Path, stated: int, opset: int, found: str) -> ModelError:
-    """What to raise where the model in ``file``, of opset ``stated``, does not convert to ``opset``."""
+    """The error for a model of opset ``stated`` that does not convert to ``opset``; ``found`` is what went wrong."""
     return ModelError(
         f"opset of {file} must be >= {opset} or convert to it, got {stated} and {found}: "
         f"export it again with opset {opset} or newer"

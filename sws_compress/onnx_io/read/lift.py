@@ -1,40 +1,34 @@
 """Weights wherever they live, made initialisers of the main graph.
 
 There every other step finds them. Values of the main graph are visible in the bodies of If, Loop and Scan, so a weight
-that is decoded in the main graph is folded once, at load, however often its body runs. A function sees its inputs only:
+that is decoded in the main graph is folded once, at load, however often its body runs. A function sees only its inputs:
 a weight inside one becomes an input, which every call passes on, so that it is stored once for any number of calls.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.onnx_io.mapped import forget
+from sws_compress.onnx_io.read.equal_tensors import merge_equal
 from sws_compress.thresholds import SMALLEST_BODY_CONSTANT
-
-_SAMPLE = 1024
-"""Elements that tell most different tensors apart before all are read."""
-
 
 _Tensor = ir.TensorProtocol
 
 
 def lift_constants(model: ir.Model) -> None:
-    """Turn tensors into initialisers of the main graph, in place, so that the model computes the same.
+    """Turn tensors into initialisers of the main graph, in place; the model computes the same.
 
-    Taken are `Constant` nodes of the main graph, and large floating-point ones and initialisers of its bodies and of
-    functions. Left where they are: what is an output of its graph, strings, sparse tensors, and constants that depend
-    on attributes. Names stay; of several values with one name in different bodies, all but one get a number behind it.
-    Initialisers with the same bytes, type and shape become one.
+    Lifted are `Constant` nodes of the main graph, and large floating-point constants and initialisers of bodies and
+    functions. Outputs of their graph, strings, sparse tensors, and constants that depend on attributes stay where they
+    are. Names stay, but if bodies use a name several times, all but one get a number behind it. Initialisers with the
+    same bytes, type and shape become one.
     """
     needed = _lift_from_functions(model)
     bodies = [model.graph, *model.graph.subgraphs()]
@@ -43,21 +37,20 @@ def lift_constants(model: ir.Model) -> None:
         inner = graph is not model.graph
         _lift(graph, names, initializers, smallest=SMALLEST_BODY_CONSTANT if inner else 0, inner=inner)
     _pass_on(bodies, needed, names, initializers)
-    _merge_equal(model.graph)
+    merge_equal(model.graph)
 
 
 class _Home(Protocol):
-    """Where constants move."""
+    """Where constants move; ``values`` are those that moved, by the ``id`` of their tensor."""
 
     values: dict[int, ir.Value]
-    """By the identity of the tensor."""
 
     def add(self, tensor: _Tensor, name: str) -> ir.Value:
-        """A value that holds the tensor."""
+        """A new value that holds a tensor."""
 
 
 class _Initializers:
-    """The initialisers of the main graph."""
+    """The initialisers of the main graph as a home."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self.values: dict[int, ir.Value] = {}
@@ -71,7 +64,7 @@ class _Initializers:
 
 
 class _Inputs:
-    """New inputs of a function. ``entries``: for each the tensor, its name, and the number of the input."""
+    """New inputs of a function as a home; ``entries`` has the tensor, the name and the number of each input."""
 
     def __init__(self, function: ir.Function) -> None:
         self.values: dict[int, ir.Value] = {}
@@ -86,16 +79,17 @@ class _Inputs:
 
 
 class _Names:
-    """Names of values in some graphs, which may use one several times."""
+    """The names of values in some graphs, which may use one several times."""
 
     def __init__(self, graphs: Iterable[ir.Graph]) -> None:
         self._counts = Counter(name for graph in graphs for name in _value_names(graph))
 
     def free(self, name: str) -> None:
+        """Count one use of a name less."""
         self._counts[name] -= 1
 
     def take(self, name: str) -> str:
-        """``name`` if it is free, else the first free ``name_1``, ``name_2``, ..."""
+        """Use ``name`` if it is free, else the first free one of ``name_1``, ``name_2``, ..."""
         free = next(wanted for wanted in itertools.chain([name], _numbered(name)) if self._counts[wanted] <= 0)
         self._counts[free] = 1
         return free
@@ -111,7 +105,7 @@ def _value_names(graph: ir.Graph) -> Iterator[str]:
 
 
 def _lift(graph: ir.Graph, names: _Names, home: _Home, *, smallest: int, inner: bool) -> None:
-    """Move constants of ``graph``, and its initialisers if it is an ``inner`` one."""
+    """Move the constants of ``graph``, and its initialisers if it is an ``inner`` one, to their new home."""
     for node in list(graph):
         tensor = _constant(node)
         if tensor is not None and _wanted(node.outputs[0], tensor, smallest):
@@ -125,6 +119,7 @@ def _lift(graph: ir.Graph, names: _Names, home: _Home, *, smallest: int, inner: 
 
 
 def _wanted(value: ir.Value, tensor: _Tensor, smallest: int) -> bool:
+    """Whether a constant moves: any with ``smallest`` 0, else floating-point ones of so many elements."""
     if value.is_graph_output() or not value.name or tensor.dtype == ir.DataType.STRING:
         return False
     return smallest == 0 or (tensor.dtype.is_floating_point() and tensor.size >= smallest)
@@ -136,13 +131,14 @@ def _replace(value: ir.Value, tensor: _Tensor, names: _Names, home: _Home) -> No
 
 
 def _at_home(tensor: _Tensor, name: str, names: _Names, home: _Home) -> ir.Value:
+    """The value that holds a tensor in its new home; made under ``name`` if there is none yet."""
     if id(tensor) not in home.values:
         home.values[id(tensor)] = home.add(tensor, names.take(name))
     return home.values[id(tensor)]
 
 
 def _constant(node: ir.Node) -> _Tensor | None:
-    """The tensor of a `Constant` node, if it holds one."""
+    """The tensor that a `Constant` node holds; None for other nodes, strings, and attributes of a function."""
     if node.op_type != "Constant" or node.domain or len(node.attributes) != 1:
         return None
     attribute = next(iter(node.attributes.values()))
@@ -157,11 +153,8 @@ def _constant(node: ir.Node) -> _Tensor | None:
     return None
 
 
-# -- functions --------------------------------------------------------------------------------------------------------
-
-
 def _lift_from_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, _Inputs]:
-    """Turn the weights of functions into inputs; the calls in functions pass them on, those in graphs do not yet."""
+    """Turn the weights of functions into inputs. Calls in functions already pass them on, calls in graphs not yet."""
     needed: dict[ir.OperatorIdentifier, _Inputs] = {}
     for function in _callees_first(model):
         bodies = [function.graph, *function.subgraphs()]
@@ -184,53 +177,9 @@ def _callees_first(model: ir.Model) -> Iterator[ir.Function]:
 def _pass_on(
     bodies: Iterable[ir.Graph], needed: Mapping[ir.OperatorIdentifier, _Inputs], names: _Names, home: _Home
 ) -> None:
-    """Give the calls in ``bodies`` the inputs that functions got."""
+    """Give the calls in ``bodies`` the inputs that the functions they call ``needed``."""
     for node in itertools.chain.from_iterable(bodies):
         inputs = needed.get(node.op_identifier())
         for tensor, name, number in inputs.entries if inputs is not None else ():
             node.resize_inputs(max(len(node.inputs), number + 1))
             node.replace_input_with(number, _at_home(tensor, name, names, home))
-
-
-# -- equal tensors ----------------------------------------------------------------------------------------------------
-
-
-def _merge_equal(graph: ir.Graph) -> None:
-    """Store tensors with the same bytes once."""
-    kinds: dict[Any, list[ir.Value]] = {}
-    for value in graph.initializers.values():
-        tensor = value.const_value
-        if tensor is None or tensor.dtype == ir.DataType.STRING or value.is_graph_input() or value.is_graph_output():
-            continue
-        kinds.setdefault((tensor.dtype, tuple(tensor.shape.numpy())), []).append(value)
-    for digest in (_sample_digest, _full_digest):
-        kinds = {key: values for key, values in kinds.items() if len(values) > 1}
-        kinds = _parted(kinds, digest)
-    for first, *others in kinds.values():
-        for other in others:
-            other.replace_all_uses_with(first)
-            graph.initializers.pop(str(other.name))
-
-
-def _parted(kinds: Mapping[Any, list[ir.Value]], digest: Callable[[ir.Value], bytes]) -> dict[Any, list[ir.Value]]:
-    parts: dict[Any, list[ir.Value]] = {}
-    for key, values in kinds.items():
-        for value in values:
-            parts.setdefault((key, digest(value)), []).append(value)
-            forget(value)
-    return parts
-
-
-def _sample_digest(value: ir.Value) -> bytes:
-    flat = _array(value).reshape(-1)
-    return flat[:: max(1, flat.size // _SAMPLE)].tobytes()
-
-
-def _full_digest(value: ir.Value) -> bytes:
-    array = np.ascontiguousarray(_array(value))
-    return hashlib.blake2b(array.reshape(-1).view(np.uint8).data).digest()
-
-
-def _array(value: ir.Value) -> npt.NDArray[Any]:
-    assert value.const_value is not None
-    return value.const_value.numpy()

@@ -1,4 +1,4 @@
-"""Reading ONNX files that may be anything."""
+"""Files that may hold anything, read as checked ONNX models."""
 
 from __future__ import annotations
 
@@ -8,46 +8,56 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-from onnx.external_data_helper import load_external_data_for_tensor
 
 from sws_compress.errors import ModelError
+from sws_compress.onnx_io.external_data import is_external
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted
 from sws_compress.onnx_io.read.lift import lift_constants
-from sws_compress.onnx_io.read.untrusted import attribute_tensors, check_untrusted, nodes, tensors
+from sws_compress.onnx_io.read.tensor_data import load_external
+from sws_compress.onnx_io.read.untrusted import check_untrusted
+from sws_compress.onnx_io.traversal import attribute_tensors, nodes, tensors
 
 OLDEST_OPSET = 13
-"""Decoders are written with the operators of this version."""
+"""Opset in which decoders are written; older models are converted to it."""
 
 
-_INPUTS_APART = 4
+_INPUTS_APART_IR_VERSION = 4
 """First IR version in which initialisers need not be inputs too."""
 
 
 def read_model(path: str | os.PathLike[str]) -> ir.Model:
-    """The model at ``path``, checked, with all its weights as initialisers of the main graph (`lift.lift_constants`).
+    """Read and check a model; all its weights become initialisers of the main graph (`lift.lift_constants`).
 
-    External data stays on disk until it is used. Models of opsets below 13 are converted, and their ``meta``
-    says from what (``CONVERTED_FROM``). In files of IR versions below 4 every initialiser is an input; here only inputs
-    without a value are.
+    Parameters
+    ----------
+    path : path-like
+        The model file.
 
-    Raises ModelError with one line for everything that is not a sound ONNX model.
+    Returns
+    -------
+    ir.Model
+        External initialisers stay on disk until they are used. A model of an opset below 13 is converted, and its
+        ``meta[CONVERTED_FROM]`` is the opset of the file. In files of IR versions below 4 every initialiser is an input
+        too; here only inputs without a value are inputs.
+
+    Raises
+    ------
+    ModelError
+        For everything that is not a sound ONNX model.
     """
     file = Path(path)
-    proto = _parse(file)
+    proto = parse(file)
     if not proto.graph.node:
         raise ModelError(f"model {file} must have nodes, got an empty graph: export the network itself")
     check_untrusted(file, proto)
-    opset = _default_opset(file, proto)
+    opset = _stated_opset(file, proto)
     _check(file, proto)
     old = opset < OLDEST_OPSET
     if old:
         proto = converted(file, proto, OLDEST_OPSET)
     for tensor in attribute_tensors(proto):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            load_external_data_for_tensor(tensor, str(file.parent))
-            tensor.data_location = onnx.TensorProto.DEFAULT
-            del tensor.external_data[:]
+        load_external(tensor, file.parent)
     model = _model(file, proto)
     lift_constants(model)
     if old:
@@ -55,7 +65,14 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
     return model
 
 
-def _parse(file: Path) -> onnx.ModelProto:
+def parse(file: Path) -> onnx.ModelProto:
+    """The model in ``file``, unchecked, without its external data.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read or does not parse.
+    """
     try:
         if file.is_dir():
             raise ModelError(f"model {file} must be a file, got a directory: name the .onnx file in it")
@@ -78,8 +95,8 @@ def _parse(file: Path) -> onnx.ModelProto:
     return proto
 
 
-def _default_opset(file: Path, proto: onnx.ModelProto) -> int:
-    """The version of the default operators, which go by two names: one of them, "", is left."""
+def _stated_opset(file: Path, proto: onnx.ModelProto) -> int:
+    """The version of the default operators. Their domain goes by two names: from now on only by "", in place."""
     for node in nodes(proto):
         if node.domain == "ai.onnx":
             node.domain = ""
@@ -101,7 +118,8 @@ def _default_opset(file: Path, proto: onnx.ModelProto) -> int:
 
 
 def _check(file: Path, proto: onnx.ModelProto) -> None:
-    external = any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors(proto))
+    """Run the ONNX checker."""
+    external = any(map(is_external, tensors(proto)))
     try:
         onnx.checker.check_model(str(file) if external else proto)  # the checker looks for external data beside a file
     except Exception as error:  # bytes of unknown origin: the checker raises a dozen unrelated classes
@@ -109,12 +127,13 @@ def _check(file: Path, proto: onnx.ModelProto) -> None:
 
 
 def _model(file: Path, proto: onnx.ModelProto) -> ir.Model:
-    if proto.ir_version < _INPUTS_APART:
+    """The model in onnx-ir's form; external initialisers know the folder of the file."""
+    if proto.ir_version < _INPUTS_APART_IR_VERSION:
         stored = {tensor.name for tensor in proto.graph.initializer}
         inputs = [entry for entry in proto.graph.input if entry.name not in stored]
         del proto.graph.input[:]
         proto.graph.input.extend(inputs)
-        proto.ir_version = _INPUTS_APART
+        proto.ir_version = _INPUTS_APART_IR_VERSION
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # as for the checker

@@ -1,32 +1,50 @@
-"""A model file together with its external data."""
+"""Model files together with their external data: the door for whoever needs the bytes of a model.
+
+External data is found by the folder of the model. Bytes alone do not tell it: a runtime that is given them looks in the
+current folder.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import onnx
-import onnx_ir as ir
-
-from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.external_data import external_fields, is_external
+from sws_compress.onnx_io.read.model import parse, read_model
+from sws_compress.onnx_io.read.tensor_data import load_external
+from sws_compress.onnx_io.traversal import tensors
 
 
 def external_files(path: Path) -> set[Path]:
-    """The files in which a model keeps weights outside of its own."""
-    tensors = onnx.load(path, load_external_data=False).graph.initializer
-    names = {str(entry.value) for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
-    return {path.parent / name for name in names}
+    """The files in which the model at ``path`` keeps tensors outside of its own.
+
+    Raises
+    ------
+    ModelError
+        If the file at ``path`` does not parse as a model. What it refers to is not checked.
+    """
+    external = (tensor for tensor in tensors(parse(path)) if is_external(tensor))
+    return {path.parent / external_fields(tensor).get("location", "") for tensor in external}
 
 
 def whole_file(path: Path) -> bytes:
-    """The model file at ``path``, with external data taken in. Raises ModelError where it is no sound model."""
-    model = read_model(path)
-    if external_files(path):
-        data: bytes = ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString()
-        return data
-    return path.read_bytes()
+    """The bytes of a model with its external data taken in; of a model without external data, those of the file.
+
+    Raises
+    ------
+    ModelError
+        If the file at ``path`` is no sound model.
+    """
+    read_model(path)
+    proto = parse(path)
+    if not any(is_external(tensor) for tensor in tensors(proto)):
+        return path.read_bytes()
+    for tensor in tensors(proto):
+        load_external(tensor, path.parent)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def bytes_on_disk(path: Path) -> int:
-    """Size of a model file and of its external data."""
+    """Size of a model file and of its external data, in bytes."""
     return sum(os.path.getsize(file) for file in (path, *external_files(path)))

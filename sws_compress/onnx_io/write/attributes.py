@@ -1,4 +1,4 @@
-"""Attributes that say what the operator does anyway; torch's exporter writes them all out."""
+"""Attributes that change nothing, such as the defaults that torch's exporter writes out."""
 
 from __future__ import annotations
 
@@ -6,54 +6,69 @@ import onnx
 import onnx_ir as ir
 
 _STEPS = {"strides": 1, "dilations": 1, "pads": 0}
+"""Attributes with one number per axis (two for pads), and the number that changes nothing."""
 
 
 _WINDOWED = {"Conv": _STEPS, "ConvTranspose": _STEPS, "MaxPool": _STEPS, "AveragePool": _STEPS, "LpPool": _STEPS}
-"""Defaults that the standard states in words, because their number depends on the axes."""
+"""Operators whose defaults are missing in ONNX's schemas, because their length depends on the number of axes."""
 
 
 _TOLD_BY_SECOND_INPUT = {"Conv": "kernel_shape", "ConvTranspose": "kernel_shape", "Reshape": "allowzero"}
+"""Attributes that change nothing if the second input is known and agrees."""
 
 
 def drop_idle_attributes(node: ir.Node, version: int | None) -> None:
-    """Drop, in place, attributes without which the node does the same; ``version`` is the opset of its domain.
+    """Drop the attributes of a node that change nothing, in place.
 
-    Those at their default; the shape of kernels that a weight of known shape has; ``allowzero`` of a known shape
-    without zeros.
+    These are attributes at their default, the shape of kernels whose weight is known, and ``allowzero`` of a known
+    shape without zeros.
+
+    Parameters
+    ----------
+    node : ir.Node
+        The node; operators that ONNX does not define are left alone.
+    version : int or None
+        Opset version of the node's domain.
     """
     if version is None or not onnx.defs.has(node.op_type, version, node.domain):
         return
     schema = onnx.defs.get_schema(node.op_type, version, node.domain)
-    for name, attribute in list(node.attributes.items()):
-        default = schema.attributes[name].default_value if name in schema.attributes else None
-        if default is None or not default.name or attribute.is_ref():
-            continue
-        if ir.to_proto(attribute).SerializeToString() == _like(default, attribute.name).SerializeToString():
-            del node.attributes[name]
-    if node.domain != "":
-        return
-    for name, usual in _WINDOWED.get(node.op_type, {}).items():
-        found = node.attributes.get(name)
-        if found is not None and not found.is_ref() and set(found.as_ints()) == {usual}:
-            del node.attributes[name]
     told = _TOLD_BY_SECOND_INPUT.get(node.op_type)
-    found = node.attributes.get(told) if told is not None else None
+    for name, attribute in list(node.attributes.items()):
+        if attribute.is_ref():
+            continue
+        idle = _is_default(attribute, schema)
+        if not node.domain:
+            idle = idle or _is_usual(attribute, node.op_type) or (name == told and _is_told(attribute, node))
+        if idle:
+            del node.attributes[name]
+
+
+def _is_default(attribute: ir.Attr, schema: onnx.defs.OpSchema) -> bool:
+    """Whether the schema states this value as the default."""
+    if attribute.name not in schema.attributes:
+        return False
+    stated = schema.attributes[attribute.name].default_value
+    if not stated.name:
+        return False
+    default = onnx.AttributeProto()
+    default.CopyFrom(stated)
+    default.name = attribute.name
+    default.ClearField("doc_string")
+    return bool(ir.to_proto(attribute).SerializeToString() == default.SerializeToString())
+
+
+def _is_usual(attribute: ir.Attr, operator: str) -> bool:
+    """Whether a window's attribute has its usual number along every axis."""
+    usual = _WINDOWED.get(operator, {}).get(attribute.name)
+    return usual is not None and set(attribute.as_ints()) == {usual}
+
+
+def _is_told(attribute: ir.Attr, node: ir.Node) -> bool:
+    """Whether the second input, a constant, makes the attribute of `_TOLD_BY_SECOND_INPUT` unnecessary."""
     second = node.inputs[1] if len(node.inputs) > 1 else None
-    if found is None or found.is_ref() or second is None or second.const_value is None:
-        return
-    known = second.const_value
-    if found.name == "allowzero":
-        idle = bool((known.numpy() != 0).all())
-    else:
-        idle = tuple(found.as_ints()) == tuple(known.shape.numpy())[2:]
-    if idle:
-        del node.attributes[found.name]
-
-
-def _like(attribute: onnx.AttributeProto, name: str) -> onnx.AttributeProto:
-    """The attribute without documentation, as the writer writes it."""
-    copy = onnx.AttributeProto()
-    copy.CopyFrom(attribute)
-    copy.name = name
-    copy.ClearField("doc_string")
-    return copy
+    if second is None or second.const_value is None or second.is_graph_input():
+        return False
+    if attribute.name == "allowzero":
+        return bool((second.const_value.numpy() != 0).all())
+    return tuple(attribute.as_ints()) == tuple(second.const_value.shape.numpy())[2:]

@@ -13,45 +13,53 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.files import Draft
-from sws_compress.onnx_io.format.sizes import frame, is_external, location_of, opening
-from sws_compress.onnx_io.mapped import forget
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.external_data import forget, is_external, offset_and_length
+from sws_compress.onnx_io.format.sizes import frame, opening
+from sws_compress.onnx_io.write.serialise import to_proto
 
 Array = npt.NDArray[Any]
 
 
-LARGE_BYTES = 4096
-"""From here on a tensor is written by itself, apart from the graph."""
+LARGE_TENSOR_BYTES = 4096
+"""Tensors of so many bytes or more are written by themselves, apart from the graph."""
 
 
 LARGEST_FILE_BYTES = (1 << 31) - 1
-"""Protobuf reads no more in one piece; above, tensors go to a file beside the model."""
+"""Protobuf reads no more in one piece; in larger models, tensors lie in a file beside the model."""
 
 
-_ALIGNMENT = 4096
+_ALIGNMENT_BYTES = 4096
+"""Tensors begin at multiples of a page, so that they can be mapped."""
 
 
 _CHUNK_BYTES = 1 << 24
+"""Bytes that are copied at a time."""
 
 
 class DataFile:
-    """Tensors one after another in a file, page by page so that they can be mapped."""
+    """A file of tensors, one after another, each aligned so that it can be mapped.
+
+    Parameters
+    ----------
+    file : Draft
+        An empty file.
+    """
 
     def __init__(self, file: Draft) -> None:
-        """``file`` is new."""
         self._file = file
         self.bytes = 0
 
     @property
     def path(self) -> Path:
+        """Where the file is for now."""
         return self._file.path
 
     def publish(self, path: Path) -> None:
-        """Rename the file; what `add` returned stays valid."""
+        """Rename the file to ``path``; arrays that `add` returned stay valid."""
         self._file.publish(path)
 
     def add(self, array: Array) -> Array:
-        """Write an array; what comes back is the same array, mapped from the file."""
+        """Write an array, and return it mapped from the file."""
         offset = self._align()
         for chunk in _chunks(array):
             self._file.write(chunk)
@@ -60,7 +68,7 @@ class DataFile:
         return np.memmap(str(self.path), array.dtype, "r", offset, array.shape)
 
     def add_tensor(self, tensor: ir.TensorProtocol) -> int:
-        """Write a tensor; returns where. What `add` returned is not written again."""
+        """Write a tensor, and return its offset in bytes; arrays that `add` returned are not written again."""
         raw = tensor.raw if isinstance(tensor, ir.Tensor) else None
         if isinstance(raw, np.memmap) and raw.filename == os.path.abspath(self.path):
             return int(raw.offset)
@@ -71,7 +79,8 @@ class DataFile:
         return offset
 
     def _align(self) -> int:
-        padding = -self.bytes % _ALIGNMENT
+        """Fill up the last page, and return where the next one begins."""
+        padding = -self.bytes % _ALIGNMENT_BYTES
         self._file.write(bytes(padding))
         return self.bytes + padding
 
@@ -82,11 +91,24 @@ def _chunks(array: Array) -> Iterator[memoryview]:
 
 
 def with_external_data(model: ir.Model, data: DataFile) -> onnx.ModelProto:
-    """The model with its large tensors in ``data``, by its present name; ``model`` refers to that from now on."""
-    rewrite.load(model, below_bytes=LARGE_BYTES)
+    """The model with its large initialisers in a data file.
+
+    Parameters
+    ----------
+    model : ir.Model
+        Changed: its small external initialisers are loaded, and its large ones refer to ``data``.
+    data : DataFile
+        Gets the tensors of `LARGE_TENSOR_BYTES` or more. They refer to it by the name it has now (see `moved_to`).
+
+    Returns
+    -------
+    ModelProto
+        Small enough to be serialised.
+    """
+    _load_small(model)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or tensor.nbytes < LARGE_BYTES or tensor.dtype == ir.DataType.STRING:
+        if tensor is None or tensor.nbytes < LARGE_TENSOR_BYTES or tensor.dtype == ir.DataType.STRING:
             continue
         offset = data.add_tensor(tensor)
         forget(value)
@@ -99,11 +121,19 @@ def with_external_data(model: ir.Model, data: DataFile) -> onnx.ModelProto:
             name=name,
             base_dir="",
         )
-    return rewrite.to_proto(model)
+    return to_proto(model)
+
+
+def _load_small(model: ir.Model) -> None:
+    """Load external initialisers of less than `LARGE_TENSOR_BYTES`; onnx-ir's own function loads all, whatever size."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes < LARGE_TENSOR_BYTES:
+                value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
 
 
 def moved_to(proto: onnx.ModelProto, location: str) -> None:
-    """Let external tensors refer to a file of another name, in place."""
+    """Let external initialisers refer to a data file of another name, in place."""
     for tensor in proto.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
@@ -111,17 +141,31 @@ def moved_to(proto: onnx.ModelProto, location: str) -> None:
 
 
 def inline_bytes(proto: onnx.ModelProto) -> int:
-    """Bytes of the file that `write_inline` writes, to within the little that references to data take."""
+    """Bytes of the file that `write_inline` writes, or a few more: references to external data are counted too."""
     return int(proto.ByteSize()) + sum(
-        location_of(tensor)[1] for tensor in proto.graph.initializer if is_external(tensor)
+        offset_and_length(tensor)[1] for tensor in proto.graph.initializer if is_external(tensor)
     )
 
 
 def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> dict[str, int]:
-    """Write the model with its external tensors, which are copied from ``data`` chunk by chunk, inside the file.
+    """Write a model with its external initialisers inside the file, without holding them in memory.
 
-    Returns where in the file the bytes of each of them begin. A message is the concatenation of its fields: the large
-    ones are framed by hand, and never in memory.
+    A protobuf message is the concatenation of its fields: those of large tensors are framed here, and their bytes are
+    copied chunk by chunk.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        The model.
+    data : binary stream
+        Its external data.
+    file : Draft
+        Gets the model.
+
+    Returns
+    -------
+    dict of str to int
+        Where in ``file`` the bytes of each external initialiser begin.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(proto.graph)
@@ -134,12 +178,12 @@ def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> dict[st
     rest.CopyFrom(proto)
     rest.ClearField("graph")
     start = rest.SerializeToString(deterministic=True)
-    graph_bytes = len(body) + sum(map(len, openings)) + sum(location_of(tensor)[1] for tensor in large)
+    graph_bytes = len(body) + sum(map(len, openings)) + sum(offset_and_length(tensor)[1] for tensor in large)
     start += frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes) + body
     file.write(start)
     position, offsets = len(start), {}
     for head, tensor in zip(openings, large, strict=True):
-        offset, length = location_of(tensor)
+        offset, length = offset_and_length(tensor)
         file.write(head)
         data.seek(offset)
         for done in range(0, length, _CHUNK_BYTES):

@@ -2,8 +2,8 @@
 
 A *layer* is a Conv of one group, a Gemm, or a MatMul, with a weight of its own; its *units* are its output channels. A
 *link* leads from a layer, through operators that treat every unit by itself, to the only layer that reads it. A unit
-is idle if the reader's weights for it are all zero, or if it is zero for every input: its own weights and bias are, and
-all operators of the link keep a zero. Where units go others become idle, backwards and forwards, until none is.
+is idle if the reader's weights for it are all zero, or if it is zero for every input: its own weights and bias are
+zero, and all operators of the link keep a zero. Units that go make others idle, backwards and forwards, until none is.
 """
 
 from __future__ import annotations
@@ -16,33 +16,42 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 _POOLS = frozenset(("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool"))
-"""Operators that treat channels one by one if those are axis 1, as a Conv makes them."""
+"""Operators that treat channels one by one if channels are axis 1, as in the output of a Conv."""
 
 
-_KEEP_ZERO = {
+KEEPING_ZERO = {
     *("Abs", "Celu", "Elu", "Erf", "Gelu", "HardSwish", "Identity", "LeakyRelu", "Mish", "Relu", "Selu", "Softsign"),
     *("Tanh", "ThresholdedRelu"),
 }
+"""Elementwise operators that make 0 of 0."""
 
 
-_ELEMENTWISE = _KEEP_ZERO | {"Clip", "HardSigmoid", "Sigmoid", "Softplus"}
-"""Operators whose output is a function of each element of their first input."""
+ELEMENTWISE = KEEPING_ZERO | {"Clip", "HardSigmoid", "Sigmoid", "Softplus"}
+"""Operators whose outputs are functions of single elements of their first input."""
 
 
-_BIAS = 2
-"""Which input of Conv and Gemm it is."""
+_BIAS_INPUT = 2
+"""The number of the input of Conv and Gemm that is their bias."""
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """Left and former units of every layer that lost some, by the name of its weight; how many weights went."""
+    """What was taken out of a network.
+
+    Parameters
+    ----------
+    units : dict of str to (int, int)
+        Units left and units before, by the name of the weight, for every layer that lost some.
+    weights : int
+        Number of weights that are gone, biases included.
+    """
 
     units: dict[str, tuple[int, int]]
     weights: int
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """For its user, a line a layer."""
+        """A line per layer for whoever asked for the file."""
         return tuple(
             f"{name} keeps {left} of {former} units: others do nothing" for name, (left, former) in self.units.items()
         )
@@ -50,7 +59,7 @@ class Pruning:
 
 @dataclass(frozen=True, eq=False)
 class _Weight:
-    """A weight with the axes of its outputs and inputs."""
+    """A weight with the axes of its outputs and inputs; its length is its number of units."""
 
     value: ir.Value
     outputs: int
@@ -62,9 +71,20 @@ class _Weight:
 
 @dataclass(frozen=True, eq=False)
 class _Link:
-    """Two layers, and the biases, none or more, that are added to the units between them.
+    """Two layers and what lies between them.
 
-    The reader has ``inputs_per_unit`` inputs, side by side, for every unit. ``values``: all that hold the units.
+    Parameters
+    ----------
+    layer, reader : _Weight
+        The layer that makes the units, and the one that reads them.
+    inputs_per_unit : int
+        Inputs of the reader for every unit, side by side.
+    biases : tuple of ir.Value
+        What is added to the units, shape (units,) each.
+    keeps_zero : bool
+        Whether a unit that is zero reaches the reader as zero.
+    values : tuple of ir.Value
+        All values between the layers.
     """
 
     layer: _Weight
@@ -75,7 +95,7 @@ class _Link:
     values: tuple[ir.Value, ...]
 
     def live(self) -> npt.NDArray[np.bool_]:
-        """Which units do anything; at least one, for no dimension may be empty."""
+        """Which units do anything, shape (units,); at least one does, because no dimension may be empty."""
         inputs = _used(self.reader.value, self.reader.inputs)
         read: npt.NDArray[np.bool_] = np.logical_or.reduce(inputs.reshape(-1, self.inputs_per_unit), axis=1)
         if self.keeps_zero:
@@ -88,7 +108,7 @@ class _Link:
         return read
 
     def keep(self, live: npt.NDArray[np.bool_]) -> None:
-        """Take all but the ``live`` units out."""
+        """Take all units out but those that are ``live``, in place."""
         _take(self.layer.value, self.layer.outputs, live)
         _take(self.reader.value, self.reader.inputs, np.repeat(live, self.inputs_per_unit))
         for bias in self.biases:
@@ -98,10 +118,18 @@ class _Link:
 
 
 def prune_units(model: ir.Model) -> Pruning:
-    """Take idle units out of ``model``, and biases that are all zero, in place.
+    """Take idle units out of the main graph of a model, and biases that are all zero, in place.
 
-    Weights become smaller and keep their names. Outputs stay equal up to the order in which a runtime adds. Only the
-    main graph is looked at. Takes one pass over the weights that have a link for every layer that loses units.
+    Weights become smaller and keep their names. Outputs stay equal, up to the order in which a runtime adds.
+
+    Returns
+    -------
+    Pruning
+        What is gone.
+
+    Notes
+    -----
+    All weights with a link are read once for every layer that loses units.
     """
     size = _size(model.graph)
     _drop_zero_biases(model.graph)
@@ -122,15 +150,16 @@ def prune_units(model: ir.Model) -> Pruning:
 
 
 def _size(graph: ir.Graph) -> int:
+    """Number of elements of all initialisers."""
     return sum(value.const_value.size for value in graph.initializers.values() if value.const_value is not None)
 
 
 def _drop_zero_biases(graph: ir.Graph) -> None:
     for node in graph:
-        if node.domain == "" and node.op_type in ("Conv", "Gemm") and len(node.inputs) > _BIAS:
-            bias = node.inputs[_BIAS]
+        if node.domain == "" and node.op_type in ("Conv", "Gemm") and len(node.inputs) > _BIAS_INPUT:
+            bias = node.inputs[_BIAS_INPUT]
             if bias is not None and _stored(bias) and not _array(bias).any():
-                node.resize_inputs(_BIAS)
+                node.resize_inputs(_BIAS_INPUT)
                 if not bias.uses():
                     del graph.initializers[str(bias.name)]
 
@@ -140,7 +169,7 @@ def _links(node: ir.Node) -> Iterator[_Link]:
     layer = _weight(node)
     if layer is None:
         return
-    biases = list(node.inputs[_BIAS:])
+    biases = list(node.inputs[_BIAS_INPUT:])
     spatial, keeps_zero, per_unit = node.op_type == "Conv", True, 1
     values = [node.outputs[0]]
     while (following := _only_reader(values[-1])) is not None:
@@ -158,15 +187,15 @@ def _links(node: ir.Node) -> Iterator[_Link]:
             if following.attributes.get_int("axis", 1) != 1:
                 return
             spatial = False
-        elif following.inputs[0] is values[-1] and following.op_type in _ELEMENTWISE:
-            keeps_zero = keeps_zero and following.op_type in _KEEP_ZERO
+        elif following.inputs[0] is values[-1] and following.op_type in ELEMENTWISE:
+            keeps_zero = keeps_zero and following.op_type in KEEPING_ZERO
         elif following.op_type not in _POOLS or not spatial:
             return
         values.append(following.outputs[0])
 
 
 def _weight(node: ir.Node) -> _Weight | None:
-    """The weight of a layer; None of anything else, and where others use it too."""
+    """The weight of a layer; None if the node is no layer, or shares its weight."""
     if node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul"):
         return None
     value, attributes = node.inputs[1], node.attributes
@@ -180,19 +209,23 @@ def _weight(node: ir.Node) -> _Weight | None:
 
 
 def _only_reader(value: ir.Value) -> ir.Node | None:
+    """The node that reads a value, if it is the only one."""
     readers = list(value.uses())
     return readers[0].node if len(readers) == 1 and not value.is_graph_output() else None
 
 
 def _fits(bias: ir.Value | None, units: int) -> bool:
+    """Whether a bias has an element for every unit and no other reader; None stands for no bias."""
     return bias is None or (_own(bias) and _shape(bias) == (units,))
 
 
 def _own(value: ir.Value) -> bool:
+    """Whether a value is an initialiser with one reader."""
     return _stored(value) and len(value.uses()) == 1
 
 
 def _stored(value: ir.Value) -> bool:
+    """Whether a value is an initialiser that is neither input nor output of the model."""
     interface = value.is_graph_input() or value.is_graph_output()
     return value.const_value is not None and value.is_initializer() and not interface
 
@@ -208,12 +241,13 @@ def _array(value: ir.Value) -> npt.NDArray[np.generic]:
 
 
 def _used(value: ir.Value, axis: int) -> npt.NDArray[np.bool_]:
-    """Of every slice along ``axis``, whether it holds anything but zeros."""
+    """Whether each slice along ``axis`` holds anything but zeros, shape (slices,)."""
     array = _array(value)
     used: npt.NDArray[np.bool_] = (array != 0).any(axis=tuple(other for other in range(array.ndim) if other != axis))
     return used
 
 
 def _take(value: ir.Value, axis: int, kept: npt.NDArray[np.bool_]) -> None:
+    """Leave only the slices along ``axis`` that are ``kept``, in place."""
     tensor = ir.Tensor(np.compress(kept, _array(value), axis=axis), name=value.name)
     value.const_value, value.shape = tensor, tensor.shape

@@ -1,50 +1,37 @@
-"""The ONNX interpreter of decoders: running one writes the nodes that decode.
+"""The ONNX interpreter of decoders: running a decoder's program on it records the nodes that decode.
 
-Nodes are first recorded in plain lists. `OnnxOps.finish` then decides what is cheapest in bytes: a sub-program called
-once, or a small one, is written in place, one called more often becomes a model-local function; literals inside
-functions that are called a few times are handed in as arguments (3 bytes a call), else they become Constant nodes
-(some 30 bytes, once).
+`OnnxOps.finish` decides what takes the fewest bytes. A sub-program that is called once, or is small, is written in
+place; one that is called more often becomes a model-local function. Literals of functions with few calls are handed in
+as arguments, those of others become Constant nodes.
 """
 
 from __future__ import annotations
 
 import itertools
-import string
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.onnx_io.format.mark import DOMAIN, ROWS
+from sws_compress.onnx_io.format.mark import ROWS
+from sws_compress.onnx_io.write.emission import Emission, emission_of, short_names
 from sws_compress.onnx_io.write.recorded import Array, Body, Handle, Step, inline_small, lift_literals, tidy
 
 
-@dataclass(frozen=True)
-class LookUp:
-    """A function that decodes rows of a table, and what it is called with behind the positions: first the table."""
-
-    function: str
-    arguments: tuple[ir.Value, ...]
-
-
-@dataclass(frozen=True)
-class Emission:
-    """What `OnnxOps.finish` wrote: nodes in order, initialisers and functions to register; look-ups by their table."""
-
-    nodes: tuple[ir.Node, ...]
-    initializers: tuple[ir.Value, ...]
-    functions: tuple[ir.Function, ...]
-    look_ups: Mapping[str, LookUp] = field(default_factory=dict)
-
-
 class OnnxOps:
-    """Structurally the ArrayOps of the codec room, on `Handle`."""
+    """Records operators on values to be (`Handle`); it has the methods of ``codec.interpreter.ArrayOps``.
+
+    Parameters
+    ----------
+    opset : int
+        Version of the default domain, at least 13.
+    taken : collection of str
+        Names of values in the model that decoders must not use again.
+    """
 
     def __init__(self, opset: int, taken: Collection[str] = ()) -> None:
-        """``opset``: version of the default domain, >= 13; ``taken``: value names of the model, not to be reused."""
         self._opset = opset
         self._taken = frozenset(taken)
         self._main = Body()
@@ -118,7 +105,7 @@ class OnnxOps:
         return self._emit("ScatterElements", values, positions, updates)
 
     def positions_of_ones(self, bits: Handle, count: Handle) -> Handle:
-        """TopK: equal elements come in order of their index, and its length is known beforehand (Compress's is not)."""
+        """Positions of the ones, ascending. TopK keeps equal elements in order, and runtimes infer its length."""
         values, positions = Handle(), Handle()
         self._open[-1].steps.append(Step("TopK", [bits, count], [values, positions]))
         return positions
@@ -154,10 +141,19 @@ class OnnxOps:
         return tuple(outputs)
 
     def look_up(self, name: str, function: Callable[..., Any], table: Array, *arrays: Array) -> None:
-        """Record ``function(ops, positions, table, *arrays)``, to be called wherever rows of a table are read.
+        """Record how rows of a table are looked up.
 
-        It stays a function, by which look-ups are recognised in a file, called ``ROWS`` or that with a number behind
-        it; ``table`` becomes an initialiser called ``name``.
+        Parameters
+        ----------
+        name : str
+            Name of the table, which becomes an initialiser.
+        function : callable
+            Called as ``function(ops, positions, table, *arrays)``. It stays a function, named ``ROWS`` or ``ROWS`` and
+            a number: by that name look-ups are recognised in a file.
+        table : ndarray
+            The packed rows.
+        *arrays : ndarray
+            What decoding a row takes beside the table.
         """
         rows = self._main.literals[name, (), 0] = Handle(name=name), table
         handles = [Handle(), rows[0], *map(self.constant, arrays)]
@@ -177,16 +173,27 @@ class OnnxOps:
 
     @property
     def function_keys(self) -> tuple[Hashable, ...]:
-        """What each function recorded so far is known by, in the order in which an unsettled `finish` writes them."""
+        """Keys of the functions recorded so far, in the order in which `finish` writes them with ``settle=False``."""
         return tuple(self._bodies)
 
     def finish(
         self, outputs: Mapping[str, Handle], *, settle: bool = True, unwritten: Collection[Hashable] = ()
     ) -> Emission:
-        """Write everything recorded; the ``outputs`` get their names, all else the shortest free ones.
+        """Write everything recorded.
 
-        Without ``settle`` every call stays a call and every function keeps its literals, so that what stands in the
-        main graph is what the calling tensors cost by themselves; functions with a key in ``unwritten`` are left out.
+        Parameters
+        ----------
+        outputs : mapping of str to Handle
+            The decoded tensors. Their values get these names, all others the shortest that are free.
+        settle : bool
+            False keeps every call a call, and literals in their functions: what then stands in the main graph is what
+            the calling tensors cost by themselves.
+        unwritten : collection of hashable
+            Keys (`function_keys`) of functions to leave out; with ``settle=False`` only.
+
+        Returns
+        -------
+        Emission
         """
         for name, handle in outputs.items():
             handle.name = name
@@ -201,78 +208,11 @@ class OnnxOps:
                 lift_literals(body, [self._main, *functions])
         named = functions if settle else list(self._bodies.values())
         names = {id(body): body.name or name for body, name in zip(named, short_names(()), strict=False)}
-        main = _Writer(names, self._taken | outputs.keys())
-        main.initializers(self._main)
-        look_ups = {
-            name: LookUp(names[id(step.body)], tuple(map(main.value, step.inputs[1:])))
-            for name, step in self._look_ups.items()
-        }
-        nodes = tuple(main.node(step) for step in self._main.steps if step not in self._look_ups.values())
-        written = tuple(_function(body, names, self._opset) for body in functions)
-        return Emission(nodes, main.registered, written, look_ups)
-
-
-class _Writer:
-    """Writes the steps of one body as nodes."""
-
-    def __init__(self, functions: Mapping[int, str], taken: Collection[str]) -> None:
-        self._functions = functions
-        self._names = short_names(taken)
-        self._values: dict[Handle, ir.Value] = {}
-        self.registered: tuple[ir.Value, ...] = ()
-
-    def value(self, handle: Handle) -> ir.Value:
-        if handle not in self._values:
-            value = ir.Value(name=handle.name or next(self._names))
-            if handle.vector is not None:
-                length, dtype = handle.vector
-                value.shape, value.dtype = ir.Shape([length]), ir.DataType.from_numpy(np.dtype(dtype))
-            self._values[handle] = value
-        return self._values[handle]
-
-    def initializers(self, body: Body) -> None:
-        for handle, array in body.literals.values():
-            value = self.value(handle)
-            value.const_value = ir.Tensor(array, name=value.name)
-        self.registered = tuple(self.value(handle) for handle, _ in body.literals.values())
-
-    def constants(self, body: Body) -> list[ir.Node]:
-        return [
-            ir.Node("", "Constant", (), [ir.AttrTensor("value", ir.Tensor(array))], outputs=[self.value(handle)])
-            for handle, array in body.literals.values()
-        ]
-
-    def node(self, step: Step) -> ir.Node:
-        domain, operator = ("", step.operator) if step.body is None else (DOMAIN, self._functions[id(step.body)])
-        attributes = [
-            ir.AttrInt64(name, value) if isinstance(value, int) else ir.AttrString(name, value)
-            for name, value in step.attributes.items()
-        ]
-        inputs, outputs = map(self.value, step.inputs), [self.value(handle) for handle in step.outputs]
-        return ir.Node(domain, operator, list(inputs), attributes, outputs=outputs)
-
-
-def _function(body: Body, names: Mapping[int, str], opset: int) -> ir.Function:
-    writer = _Writer(names, ())
-    inputs = [writer.value(handle) for handle in body.inputs]
-    nodes = [*writer.constants(body), *(writer.node(step) for step in body.steps)]
-    outputs = [writer.value(handle) for handle in body.outputs]
-    imports = {"": opset} | ({DOMAIN: 1} if any(step.body for step in body.steps) else {})
-    graph = ir.Graph(inputs, outputs, nodes=nodes, opset_imports=imports)
-    for node in nodes:
-        node.name = None  # entering the graph gave it one
-    return ir.Function(DOMAIN, names[id(body)], graph=graph, attributes=())
+        taken = self._taken | outputs.keys()
+        return emission_of(self._main, functions, self._look_ups, names, opset=self._opset, taken=taken)
 
 
 def _row_names() -> Iterator[str]:
+    """Names of functions that look up rows: `ROWS`, then with numbers from 2."""
     yield ROWS
     yield from (f"{ROWS}{number}" for number in itertools.count(2))
-
-
-def short_names(taken: Collection[str]) -> Iterator[str]:
-    """a, b, .., Z, aa, ab, .. without those taken."""
-    for length in itertools.count(1):
-        for letters in itertools.product(string.ascii_letters, repeat=length):
-            name = "".join(letters)
-            if name not in taken:
-                yield name

@@ -1,4 +1,7 @@
-"""Nodes as they are recorded, and what makes them take fewer bytes."""
+"""Nodes as they are recorded, before any is written, and the changes that make them take fewer bytes.
+
+Byte costs are estimates of what protobuf writes: of a name, 3 bytes (tag, length and one letter).
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_LIFT_UP_TO = 6
-"""Calls up to which a literal costs less as an argument than as a Constant node."""
+MAX_CALLS_WITH_LIFTED_LITERALS = 6
+"""Calls of a function up to which its literals become arguments.
+
+A Constant node takes some 20 bytes more than an initialiser, once; an argument takes 3 bytes in every call and 3 in the
+function.
+"""
 
 
-_NODE_BYTES, _DOMAIN_BYTES, _FUNCTION_BYTES = 4, 6, 24
-"""Frames in the file: of a node with its operator, of the domain of a call, of a function."""
+_NAME_BYTES = 3
+"""Bytes of a short name with its frame."""
 
 
-_NUMBERS_BYTES = 4096
-"""Larger literals are payload: no two are equal, so they are told apart without being read."""
+_ATTRIBUTE_BYTES = 10
+"""Bytes of an attribute of a node, about."""
+
+
+_NODE_BYTES = 4
+"""Bytes of the frames of a node and of its operator."""
+
+
+_DOMAIN_BYTES = 6
+"""Bytes of the domain that a call of a function states."""
+
+
+_FUNCTION_BYTES = 24
+"""Bytes of a function's name, domain, opset imports and frame."""
+
+
+_COMPARED_LITERAL_BYTES = 4096
+"""Literals of up to so many bytes are merged if they are equal. Larger ones are payload: no two are."""
 
 
 Array = npt.NDArray[Any]
@@ -26,7 +49,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(eq=False)
 class Handle:
-    """A value to be: named when written. ``vector`` is (length, dtype) where the length does not follow from shapes."""
+    """A value to be.
+
+    Parameters
+    ----------
+    vector : (int, type) or None
+        Length and NumPy type of a vector whose length runtimes cannot infer; it is stated in the file.
+    name : str or None
+        The name it must have in the file; None lets the writer choose.
+    """
 
     vector: tuple[int, type[np.generic]] | None = None
     name: str | None = None
@@ -34,6 +65,8 @@ class Handle:
 
 @dataclass(eq=False)
 class Step:
+    """A node to be: an operator of the default domain, or the call of a ``body``."""
+
     operator: str
     inputs: list[Handle]
     outputs: list[Handle]
@@ -43,7 +76,19 @@ class Step:
 
 @dataclass(eq=False)
 class Body:
-    """The main graph or one function while it is being written; one with a ``name`` stays a function, and has it."""
+    """The main graph or a function while it is recorded.
+
+    Parameters
+    ----------
+    inputs, outputs : list of Handle
+        Those of the function; the main graph has outputs only.
+    steps : list of Step
+        In the order in which they are computed.
+    name : str or None
+        Of a function that must stay one, and be found by that name in the file.
+    literals : dict
+        Constants by type, shape and content.
+    """
 
     inputs: list[Handle] = field(default_factory=list)
     outputs: list[Handle] = field(default_factory=list)
@@ -52,21 +97,22 @@ class Body:
     literals: dict[tuple[str, tuple[int, ...], bytes | int], tuple[Handle, Array]] = field(default_factory=dict)
 
     def literal(self, array: Array) -> Handle:
-        key = (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= _NUMBERS_BYTES else id(array))
+        """The constant with this content; equal small ones are one."""
+        key = (array.dtype.str, array.shape, array.tobytes() if array.nbytes <= _COMPARED_LITERAL_BYTES else id(array))
         return self.literals.setdefault(key, (Handle(), array))[0]
 
 
 def tidy(body: Body) -> None:
-    """Leave out what is not needed."""
+    """Merge equal steps, and drop reshapes, steps and literals that nothing needs, in place."""
     _skip_reshapes(body)
     _merge_equal(body)
     _drop_unused(body)
 
 
 def _skip_reshapes(body: Body) -> None:
-    """Let a Reshape of a Reshape read what the other one reads: a copy less in memory at load, a node less if unused.
+    """Let a Reshape of a Reshape read what the first one reads: one copy less in memory, one node less if unused.
 
-    No decoder's shapes hold a 0, which would stand for a size of what is reshaped.
+    This holds because no decoder's shape has a 0, which would stand for a size of the input.
     """
     reshaped: dict[Handle, Handle] = {}
     for step in body.steps:
@@ -76,7 +122,7 @@ def _skip_reshapes(body: Body) -> None:
 
 
 def _merge_equal(body: Body) -> None:
-    """Compute once what several tensors compute alike, such as the positions of as many symbols; names are kept."""
+    """Compute once what several tensors compute alike, such as positions of equally many symbols; names are kept."""
     merged: dict[Handle, Handle] = {}
     known: dict[tuple[object, ...], Step] = {}
     kept: list[Step] = []
@@ -94,7 +140,7 @@ def _merge_equal(body: Body) -> None:
 
 
 def _drop_unused(body: Body) -> None:
-    """Drop steps and literals that lead to no output; in the main graph, a value with a name is one."""
+    """Drop steps and literals that lead to no output; a value with a name counts as an output."""
     needed = set(body.outputs)
     for step in reversed(body.steps):
         if needed & set(step.outputs) or any(handle.name for handle in step.outputs):
@@ -104,11 +150,26 @@ def _drop_unused(body: Body) -> None:
 
 
 def _calls(body: Body, bodies: Sequence[Body]) -> list[tuple[Body, Step]]:
+    """The calls of ``body`` in ``bodies``, each with its caller."""
     return [(caller, step) for caller in bodies for step in caller.steps if step.body is body]
 
 
 def inline_small(main: Body, bodies: list[Body]) -> list[Body]:
-    """Write bodies into their callers where a function would take more bytes; returns those left, callees first."""
+    """Write bodies into their callers where functions would take more bytes, in place.
+
+    Parameters
+    ----------
+    main : Body
+        The main graph.
+    bodies : list of Body
+        All functions, each after those it calls.
+
+    Returns
+    -------
+    list of Body
+        The functions that are left, in the same order: those with a name, and those that take fewer bytes than copies
+        of their nodes.
+    """
     for body in [body for body in bodies if body.name is None]:
         calls = _calls(body, [main, *bodies])
         if len(calls) != 1 and len(calls) * _nodes_bytes(body) > _function_bytes(body, len(calls)):
@@ -121,7 +182,7 @@ def inline_small(main: Body, bodies: list[Body]) -> list[Body]:
 
 
 def _copied_steps(body: Body, call: Step, caller: Body) -> list[Step]:
-    """The steps of ``body`` on values of its ``caller``, in place of ``call``."""
+    """The steps of ``body`` on values of its ``caller``, to replace ``call``."""
     renamed = dict(zip(body.inputs, call.inputs, strict=True)) | dict(zip(body.outputs, call.outputs, strict=True))
     renamed |= {handle: caller.literal(array) for handle, array in body.literals.values()}
     for step in body.steps:
@@ -133,23 +194,34 @@ def _copied_steps(body: Body, call: Step, caller: Body) -> list[Step]:
 
 
 def _nodes_bytes(body: Body) -> int:
-    """About the bytes of the nodes of a body: names take 3, and so do the frame of a node and of an operator."""
+    """Bytes of the nodes of a body, estimated."""
     return sum(
-        _NODE_BYTES + len(step.operator) + 3 * len(step.inputs + step.outputs) + 10 * len(step.attributes)
+        _NODE_BYTES
+        + len(step.operator)
+        + _NAME_BYTES * len(step.inputs + step.outputs)
+        + _ATTRIBUTE_BYTES * len(step.attributes)
         for step in body.steps
     )
 
 
 def _function_bytes(body: Body, calls: int) -> int:
-    """About the bytes of a body as a function with its calls; literals are arguments."""
-    names = 3 * (len(body.inputs) + len(body.outputs) + len(body.literals))
+    """Bytes of a body as a function with so many calls, estimated; its literals are arguments."""
+    names = _NAME_BYTES * (len(body.inputs) + len(body.outputs) + len(body.literals))
     return _FUNCTION_BYTES + _nodes_bytes(body) + names + calls * (_NODE_BYTES + _DOMAIN_BYTES + names)
 
 
 def lift_literals(body: Body, bodies: Sequence[Body]) -> None:
-    """Turn the literals of a function with few calls into arguments."""
+    """Turn the literals of a function into arguments of its calls, in place, if there are few calls.
+
+    Parameters
+    ----------
+    body : Body
+        The function.
+    bodies : sequence of Body
+        The main graph and all functions: where calls may be.
+    """
     calls = _calls(body, bodies)
-    if len(calls) > _LIFT_UP_TO:
+    if len(calls) > MAX_CALLS_WITH_LIFTED_LITERALS:
         return
     for handle, array in body.literals.values():
         body.inputs.append(handle)

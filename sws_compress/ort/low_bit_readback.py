@@ -1,4 +1,4 @@
-"""What ONNX Runtime multiplies by: low-bit weights read back from the kernel that uses them."""
+"""Low-bit weights read back from the ONNX Runtime kernel that multiplies by them."""
 
 from __future__ import annotations
 
@@ -7,25 +7,38 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
-from sws_compress.onnx_io.write.matmul_nbits import DOMAIN, PRODUCT, Floats
+from sws_compress.onnx_io.format.blocked_weight import CONTRIB_DOMAIN, PRODUCT_OPERATOR, Floats
 from sws_compress.ort.session import session
 
 _PROBED_COLUMNS = 256
-"""Columns that are read back per weight."""
+"""Columns that are read back per weight, evenly spaced."""
 
 
 def executed_columns(model: bytes, name: str) -> tuple[npt.NDArray[np.intp], Floats] | None:
-    """Columns (inputs) of a weight as ONNX Runtime multiplies them: which, and their values (columns asked, rows).
+    """Columns of a weight as ONNX Runtime multiplies by them: one-hot inputs in float32 pick them exactly.
 
-    A one-hot input in float32 arithmetic picks a column exactly. None if no MatMulNBits of the main graph reads it.
+    Parameters
+    ----------
+    model : bytes
+        A model file.
+    name : str
+        The weight, under the name it had before it was replaced.
+
+    Returns
+    -------
+    columns : ndarray, shape (n,), intp
+        Which inputs were probed, at most 256.
+    values : ndarray, shape (n, outputs), float32
+        The weights of these inputs.
+        None instead of both if no MatMulNBits of the main graph reads the weight.
     """
     proto = onnx.load_from_string(model)
-    node = next((n for n in proto.graph.node if n.op_type == PRODUCT and f"{name}.indices" in n.input), None)
+    node = next((n for n in proto.graph.node if n.op_type == PRODUCT_OPERATOR and f"{name}.indices" in n.input), None)
     if node is None:
         return None
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     attributes.pop("accuracy_level", None)
-    product = helper.make_node(PRODUCT, ["x", *node.input[1:]], ["y"], domain=DOMAIN, **attributes)
+    product = helper.make_node(PRODUCT_OPERATOR, ["x", *node.input[1:]], ["y"], domain=CONTRIB_DOMAIN, **attributes)
     float32 = TensorProto.FLOAT
     graph = helper.make_graph(
         [product],

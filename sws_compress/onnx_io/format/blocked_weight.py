@@ -1,0 +1,78 @@
+"""Weights in few bits, laid out as ONNX Runtime's MatMulNBits reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+CONTRIB_DOMAIN = "com.microsoft"
+"""Domain of ONNX Runtime's own operators."""
+
+
+PRODUCT_OPERATOR = "MatMulNBits"
+"""The operator that multiplies by weights in few bits: 4 bits since ONNX Runtime 1.17, 8 bits since 1.23."""
+
+
+BLOCK_SIZES = (16, 32, 64, 128, 256)
+"""Weights per block that the kernels are written for."""
+
+
+INTEGER_ACCURACY_LEVEL = 4
+"""MatMulNBits' ``accuracy_level`` for activations in 8 bits; without the attribute products are in float32."""
+
+
+Floats = npt.NDArray[np.float32]
+
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class BlockedWeight:
+    """A matrix in rows of blocks: ``scales[i, b] * (indices[i, j] - zeros[i, b])`` with ``b = j // block_size``.
+
+    Rows are the outputs of a matrix product and columns its inputs, or rows are those of an embedding.
+
+    Parameters
+    ----------
+    indices : ndarray, shape (rows, columns), uint8
+        Steps of the grid, below ``2 ** bits``.
+    scales : ndarray, shape (rows, blocks), float32
+        The width of a step.
+    zeros : ndarray, shape (rows, blocks), uint8, or None
+        The step that stands for 0; None if all are ``2 ** (bits - 1)``.
+    bits : int
+        Bits per weight, 4 or 8.
+    block_size : int
+        Weights per block, one of `BLOCK_SIZES`.
+    """
+
+    indices: Bytes
+    scales: Floats
+    zeros: Bytes | None
+    bits: int
+    block_size: int
+
+    @property
+    def packed_indices(self) -> Bytes:
+        """MatMulNBits' input B, shape (rows, blocks, block_size * bits / 8): low half of a byte first, zero-padded."""
+        rows, columns = self.indices.shape
+        blocks = self.scales.shape[1]
+        padded = np.pad(self.indices, ((0, 0), (0, blocks * self.block_size - columns)))
+        return _in_bytes(padded, self.bits).reshape(rows, blocks, -1)
+
+    @property
+    def packed_zeros(self) -> Bytes | None:
+        """MatMulNBits' input zero_points, shape (rows, ceil(blocks * bits / 8)), packed like the indices."""
+        return None if self.zeros is None else _in_bytes(self.zeros, self.bits)
+
+
+def _in_bytes(values: Bytes, bits: int) -> Bytes:
+    """Rows of ``values`` with two 4-bit values to a byte; values of 8 bits as they are."""
+    if bits == 8:
+        return values
+    even = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
+    packed: Bytes = even[:, 0::2] | np.left_shift(even[:, 1::2], np.uint8(4))
+    return packed

@@ -1,0 +1,162 @@
+"""Whether a tensor has the data that its shape and type promise, in the file or in one beside it."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx import TensorProto
+from onnx.external_data_helper import load_external_data_for_tensor
+
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.external_data import external_fields, is_external
+from sws_compress.onnx_io.messages import shown
+
+_FIELDS = {
+    "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
+    "double_data": (TensorProto.DOUBLE, TensorProto.COMPLEX128),
+    "int64_data": (TensorProto.INT64,),
+    "uint64_data": (TensorProto.UINT32, TensorProto.UINT64),
+    "string_data": (TensorProto.STRING,),
+}
+"""Where a tensor without raw bytes keeps elements of its type; elements of all other types are in int32_data."""
+
+
+_COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+"""Types with two numbers an element."""
+
+
+def check_tensor(tensor: TensorProto, folder: Path) -> None:
+    """Check that a tensor has the data that its shape and type promise, before anything is allocated by them.
+
+    Parameters
+    ----------
+    tensor : TensorProto
+        The tensor.
+    folder : Path
+        The model's folder, where external data must lie.
+
+    Raises
+    ------
+    ModelError
+        If it does not.
+    """
+    count = _element_count(tensor)
+    if is_external(tensor):
+        _check_external(tensor, _byte_count(tensor, count), folder)
+    elif tensor.HasField("raw_data"):
+        if tensor.data_type == TensorProto.STRING:
+            raise ModelError(
+                f"strings of tensor {shown(tensor.name)} must be in string_data, got raw bytes: export again"
+            )
+        wanted, found = _byte_count(tensor, count), len(tensor.raw_data)
+        if found != wanted:
+            raise _wrong_length(tensor, f"{wanted} bytes", found)
+    else:
+        field = next((name for name, types in _FIELDS.items() if tensor.data_type in types), "int32_data")
+        wanted = 2 * count if tensor.data_type in _COMPLEX else count
+        found = len(getattr(tensor, field))
+        packed = field == "int32_data" and found == _byte_count(tensor, count) < count  # types of less than a byte
+        if found != wanted and not packed:
+            raise _wrong_length(tensor, f"{wanted} numbers in {field}", found)
+
+
+def load_external(tensor: TensorProto, folder: Path) -> None:
+    """Load the bytes of an external tensor that passed `check_tensor` into it, in place; others stay as they are."""
+    if is_external(tensor):
+        load_external_data_for_tensor(tensor, str(folder))
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _element_count(tensor: TensorProto) -> int:
+    """Elements that the shape promises; ModelError for shapes and types that no tensor has."""
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(
+            f"shape of tensor {shown(tensor.name)} must not be negative, got {shown(list(tensor.dims))}: export again"
+        )
+    if tensor.HasField("segment"):
+        raise ModelError(f"tensor {shown(tensor.name)} must be in one piece, got a segment: export again")
+    if tensor.data_type != TensorProto.STRING:
+        _element_bits(tensor)
+    return math.prod(tensor.dims)
+
+
+def _element_bits(tensor: TensorProto) -> int:
+    try:
+        return int(8 * ir.DataType(tensor.data_type).itemsize)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"type of tensor {shown(tensor.name)} must be one that ONNX defines, got number {tensor.data_type}: "
+            "export again, or install a newer onnx"
+        ) from error
+
+
+def _byte_count(tensor: TensorProto, count: int) -> int:
+    """Bytes of ``count`` elements, rounded up to whole bytes."""
+    return -(-count * _element_bits(tensor) // 8)
+
+
+def _wrong_length(tensor: TensorProto, wanted: str, found: int) -> ModelError:
+    return ModelError(
+        f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} must hold {wanted}, got {found}: "
+        "the file is damaged"
+    )
+
+
+def _check_external(tensor: TensorProto, wanted: int, folder: Path) -> None:
+    """Check that the file of an external tensor holds the ``wanted`` bytes where the tensor says."""
+    if tensor.data_type == TensorProto.STRING:
+        raise ModelError(f"strings of tensor {shown(tensor.name)} must be in the file, got external data: export again")
+    size = _external_path(tensor, folder).stat().st_size
+    fields = external_fields(tensor)
+    offset, length = (_number(tensor, key, fields.get(key)) for key in ("offset", "length"))
+    if length is not None and length != wanted:
+        raise _wrong_length(tensor, f"{wanted} bytes", length)
+    if (offset or 0) + wanted > size:
+        raise ModelError(
+            f"external data of {shown(tensor.name)} must end within the {size} bytes of its file, got {wanted} bytes "
+            f"from {offset or 0}: the file is cut off or another one"
+        )
+
+
+def _external_path(tensor: TensorProto, folder: Path) -> Path:
+    """The file that holds an external tensor; ModelError unless it is an ordinary one in the model's own folder.
+
+    A path out of the folder, also by a link, could name any file that the reader may open.
+    """
+    location = external_fields(tensor).get("location", "")
+    try:
+        home = folder.resolve()
+        path = (home / location).resolve()
+        inside = bool(location) and not os.path.isabs(location) and home in path.parents
+        exists = inside and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # names that no file can have; links in a circle
+        inside = exists = False
+    if not inside:
+        raise ModelError(
+            f"external data of {shown(tensor.name)} must lie in the model's folder, got {shown(location)}: move it"
+        )
+    if not exists:
+        raise ModelError(
+            f"external data of {shown(tensor.name)} must exist, got no file {shown(location)}: copy it beside the model"
+        )
+    if path.stat().st_nlink > 1:  # a hard link brings any file of the reader's into the folder
+        raise ModelError(
+            f"external data of {shown(tensor.name)} must have one name, got a hard link {shown(location)}: "
+            "copy the file"
+        )
+    return path
+
+
+def _number(tensor: TensorProto, key: str, text: str | None) -> int | None:
+    """The number that an external tensor states as text, or None; ModelError for text that is none."""
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ModelError(
+            f"{key} of external data of {shown(tensor.name)} must be a number >= 0, got {shown(text)}: export again"
+        )
+    return int(text)

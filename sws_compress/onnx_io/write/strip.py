@@ -1,0 +1,97 @@
+"""Models without what a runtime does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from sws_compress.onnx_io.write.attributes import drop_idle_attributes
+from sws_compress.onnx_io.write.emission import short_names
+
+_UNKNOWN_LENGTH = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
+"""Operators whose output shape depends on data: what the model states of it cannot be inferred again."""
+
+
+def strip(model: ir.Model) -> None:
+    """Drop what a runtime does not need, in place; the model computes the same.
+
+    Dropped are names and documentation of nodes, traces of the exporter, the producer, attributes that change nothing,
+    and shapes of intermediate values that inference finds again. Intermediate values and the graph get short names. The
+    names of inputs, outputs, free dimensions and weights stay, and so does the model's own metadata.
+    """
+    model.producer_name, model.producer_version = None, None
+    passes.ClearMetadataAndDocStringPass()(model)
+    _shorten_intermediate(model)
+    owners: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
+    for owner in owners:
+        main = owner.graph if isinstance(owner, ir.Function) else owner
+        for graph in (main, *main.subgraphs()):
+            for value in _values(graph):
+                value.doc_string = None  # those of values are left by the pass
+                value.metadata_props.clear()
+                if not value.is_graph_input() and not value.is_graph_output() and _inferable(value):
+                    value.type, value.shape = None, None
+            for node in graph:
+                node.name = None
+                drop_idle_attributes(node, owner.opset_imports.get(node.domain))
+
+
+def _shorten_intermediate(model: ir.Model) -> None:
+    """Give the graph, and values that are neither interface nor weights, the shortest free names."""
+    model.graph.name = "g"
+    kept = {name for value in _values(model.graph) if (name := value.name) and not _intermediate(value)}
+    fresh = short_names(kept | {name for graph in model.graph.subgraphs() for name in _names(graph)})
+    for value in list(_values(model.graph)):
+        if _intermediate(value):
+            value.name = next(fresh)
+
+
+def shorten(model: ir.Model, names: Collection[str]) -> dict[str, str]:
+    """Give values of the main graph the shortest free names, in place; inputs and outputs keep theirs.
+
+    Parameters
+    ----------
+    model : ir.Model
+        The model.
+    names : collection of str
+        The values to rename.
+
+    Returns
+    -------
+    dict of str to str
+        New names by old ones.
+    """
+    fresh = short_names(set(value_names(model)))
+    renamed = {}
+    for value in list(_values(model.graph)):
+        if value.name in names and not value.is_graph_input() and not value.is_graph_output():
+            renamed[str(value.name)] = value.name = next(fresh)
+    return renamed
+
+
+def value_names(model: ir.Model) -> frozenset[str]:
+    """The names of all values in the main graph and its subgraphs."""
+    return frozenset(name for graph in model.graphs() for name in _names(graph))
+
+
+def _intermediate(value: ir.Value) -> bool:
+    """Whether a value of the main graph is neither part of its interface nor a weight."""
+    return value.producer() is not None and bool(value.name) and not value.is_graph_output()
+
+
+def _names(graph: ir.Graph) -> set[str]:
+    return {value.name for value in _values(graph) if value.name}
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
+def _inferable(value: ir.Value) -> bool:
+    node = value.producer()
+    return node is None or (node.domain in ("", "ai.onnx") and node.op_type not in _UNKNOWN_LENGTH)
