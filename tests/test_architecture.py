@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -26,6 +27,15 @@ FLOORS = (
     {"cli"},
     {"__main__", ""},  # "" is the package itself: inside, names are imported from where they live
 )
+# Steps inside a room, from the ground up; files and folders of one step do not know each other.
+STEPS = {
+    "onnx_io": (
+        {"messages", "float_types", "traversal", "external_data"},
+        {"format"},
+        {"read", "analyse", "from_torch"},
+        {"write"},
+    )
+}
 # Beyond the floors: training leaves snapped weights in an ordinary module and knows no file format.
 FORBIDDEN = {("train", "codec"), ("train", "onnx_io"), ("train", "ort")}
 # Arrays in, arrays out.
@@ -81,6 +91,27 @@ def upward_imports(source: Path) -> list[str]:
     return found
 
 
+def step(module: str) -> str:
+    """The folder or file of a room that a module is in; "" for the room itself."""
+    return module.partition(".")[2].partition(".")[2].partition(".")[0]
+
+
+def upward_steps(source: Path) -> list[str]:
+    """Imports inside a room that do not lead to a lower step of it."""
+    known = modules(source)
+    found = []
+    for name, path in known.items():
+        if not step(name) or room(name) not in STEPS:
+            continue
+        level = {part: number for number, parts in enumerate(STEPS[room(name)]) for part in parts}
+        for target in imports(name, path, known):
+            if target.split(".")[0] != source.name or room(target) != room(name) or step(target) == step(name):
+                continue
+            if not step(target) or level[step(target)] >= level[step(name)]:
+                found.append(f"{name} imports {target}")
+    return found
+
+
 def order(source: Path) -> list[str]:
     """The modules, each after what it imports; ``graphlib.CycleError`` if there is no such order.
 
@@ -97,6 +128,15 @@ def order(source: Path) -> list[str]:
 
 def test_imports_point_downwards() -> None:
     assert upward_imports(SOURCE) == []
+
+
+def test_steps_of_a_room_build_on_lower_ones() -> None:
+    assert upward_steps(SOURCE) == []
+
+
+def test_every_file_has_a_name_of_its_own() -> None:
+    counts = Counter(path.name for path in SOURCE.rglob("*.py"))
+    assert {name for name, count in counts.items() if count > 1} <= {"__init__.py", "kernels.py", "scales.py"}
 
 
 def test_no_import_cycle() -> None:
@@ -125,6 +165,26 @@ def test_the_rule_is_noticed(tmp_path: Path, file: str, line: str, allowed: bool
         (source / name / "__init__.py").touch()
     (source / file).write_text(line)
     assert (upward_imports(source) == []) is allowed
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "allowed"),
+    [
+        ("write/strip.py", "from sws_compress.onnx_io.format.mark import Mark", True),
+        ("write/strip.py", "from sws_compress.onnx_io.write.emission import Emission", True),
+        ("read/model.py", "from ..messages import shown", True),
+        ("read/model.py", "from sws_compress.onnx_io.analyse import weights", False),
+        ("format/mark.py", "def f():\n    from sws_compress.onnx_io.read.model import read_model", False),
+        ("messages.py", "from sws_compress.onnx_io import format", False),
+    ],
+)
+def test_the_order_of_steps_is_noticed(tmp_path: Path, file: str, line: str, allowed: bool) -> None:
+    room = tmp_path / PACKAGE / "onnx_io"
+    for name in ("format", "read", "analyse", "write"):
+        (room / name).mkdir(parents=True)
+        (room / name / "__init__.py").touch()
+    (room / file).write_text(line)
+    assert (upward_steps(tmp_path / PACKAGE) == []) is allowed
 
 
 def test_a_cycle_is_noticed(tmp_path: Path) -> None:
