@@ -3,10 +3,10 @@
     python -m benchmarks.models.codebooks --data FOLDER [--only NAME ...]
 
 The first part compares merits in the weights: coded bits per weight plus half the log2 of the squared error
-(``merit_bits``; one more bit halves the error). Merits are averaged over the weights of all tensors of 256 elements or
-more, relative to one codebook per tensor, so a form below 0 is better at equal bytes. Groups are 4 runs of channels
-with a codebook each; no file has them. The second part makes files: bytes, score and error as in ``benchmarks.models``.
-Writes ``codebooks.json``.
+(``merit_bits``; one more bit halves the root mean square error). Merits are averaged over the weights of all tensors of
+256 elements or more, relative to one codebook per tensor, so a form below 0 is better at equal bytes. Groups are 4 runs
+of channels with a codebook each; no file has them. The second part makes files: bytes, score and error as in
+``benchmarks.models``. Writes ``codebooks.json``.
 """
 
 from __future__ import annotations
