@@ -81,7 +81,7 @@ def run_demo(
 
     ``data`` holds ``mnist.npz`` and ``lenet_300_100.npz``. Raises DataError or ModelError when they are not there.
     """
-    weights_figure = drawing("figures").weights_figure  # early: a missing matplotlib must not cost the run
+    weights_figure = drawing("weights_figure").weights_figure  # early: a missing matplotlib must not cost the run
     training, validation, test = load_mnist(data / "mnist.npz")
     network = load_lenet(data / "lenet_300_100.npz")
     try:

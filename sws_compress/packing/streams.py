@@ -1,4 +1,4 @@
-"""Which tensors share one sequence of symbols.
+"""Streams: tensors that share one sequence of symbols.
 
 One code for several tensors needs one decoder, one codebook and one set of tables, which is most of what a small tensor
 costs. Which tensors gain from it depends on their values, so several partitions are proposed and `search` compares the

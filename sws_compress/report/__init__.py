@@ -1,1 +1,1 @@
-"""What a person looks at: size accounting, tables, JSON, figures."""
+"""Results for people: sizes, tables, JSON, logs, figures and animations."""

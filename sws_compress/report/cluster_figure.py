@@ -1,4 +1,4 @@
-"""The picture of the clusters: every weight matrix in the colours of its clusters. Needs matplotlib."""
+"""The picture of the clusters: every weight matrix in the colours of its clusters. It needs matplotlib."""
 
 from __future__ import annotations
 
@@ -20,33 +20,49 @@ from sws_compress.report.colours import cluster_colours, cluster_strengths, dive
 
 Floats = npt.NDArray[np.float64]
 
-MOST_CELLS = (400, 800)
-"""Rows and columns of a matrix that is drawn weight by weight; larger ones in cells of several weights."""
-SHARP = (200, 400)
-"""Rows and columns up to which a cell is at least a dot and a half."""
-MOST_KERNELS = 4096
-BRIGHTEST = 99.5
+MAX_CELLS = (400, 800)
+"""Rows and columns of cells of a matrix. In a larger matrix a cell is several weights."""
+MAX_SHARP_CELLS = (200, 400)
+"""Rows and columns up to which a cell is at least a dot and a half, so that it can have sharp edges."""
+MAX_KERNELS = 4096
+"""Kernels that are drawn one by one; more of them are drawn as a matrix."""
+FULL_COLOUR_PERCENTILE = 99.5
 """Percentile of the cells' strengths that gets the full colour."""
-MOST_BARS = 20
-MOST_NUMBERS = 49
-"""Cells that are labelled: a kernel of 7x7."""
-SLICES, LINES = 24, 2
-"""Rows that are laid out as the input: so many side by side, on so many lines."""
+MAX_BARS = 20
+"""Clusters that have a labelled bar; more of them are lines on an axis of values."""
+MAX_LABELLED_CELLS = 49
+"""Cells that are labelled with their numbers: a kernel of 7x7."""
+PICTURES_PER_LINE, PICTURE_LINES = 24, 2
+"""Rows of a matrix that are laid out like the input."""
 DPI = 120
 ROW_INCHES = 2.9
-EDGE = "#4b5563"
-SEAM = 0.9
-"""Grey between kernels."""
+SLICES_INCHES = 1.5
+BAR_EDGE_COLOUR = "#4b5563"
+SEAM_GREY = 0.9
+"""Grey level between kernels, 0..1."""
 
 
 def cluster_figure(tensors: Sequence[ClusteredTensor], inputs: Sequence[tuple[int, ...]], path: Path) -> None:
-    """One row per tensor of two axes or more: its weights, its clusters, and where its live weights are; PNG.
+    """Draw tensors, one row each: their weights, their clusters, and where weights are not zero.
 
-    ``inputs``: shapes of one sample of each model input; the axis of a matrix that is as long as an input is laid out
-    like it.
+    Parameters
+    ----------
+    tensors : sequence of ClusteredTensor
+        Tensors of two axes or more.
+    inputs : sequence of tuple of int
+        Shape of one sample of every model input. An axis of a matrix that is as long as an input is laid out like it.
+    path : Path
+        The PNG file to write.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
     """
-    layouts = [_input_layout(tensor.shape, inputs) for tensor in tensors]
-    heights = [inches for layout in layouts for inches in ([ROW_INCHES] if layout is None else [ROW_INCHES, 1.5])]
+    layouts = [input_layout(tensor.shape, inputs) for tensor in tensors]
+    heights = [
+        inches for layout in layouts for inches in ([ROW_INCHES] if layout is None else [ROW_INCHES, SLICES_INCHES])
+    ]
     figure = Figure(figsize=(13, 0.5 + sum(heights)), dpi=DPI, layout="constrained")
     figure.suptitle("Blue: weights below zero, red: above, white: zero; one shade per cluster", fontsize=11)
     grid = figure.add_gridspec(len(heights), 3, width_ratios=(3.4, 1.3, 1.4), height_ratios=heights)
@@ -71,13 +87,13 @@ def _draw_weights(axes: Axes, tensor: ClusteredTensor) -> None:
     shape = "x".join(map(str, tensor.shape))
     axes.set_title(f"{tensor.name} ({shape}, {tensor.palette.indices.size:,} weights)", fontsize=10, loc="left")
     kernels = math.prod(tensor.shape[:2])
-    if len(tensor.shape) == 4 and math.prod(tensor.shape[2:]) > 1 and kernels <= MOST_KERNELS:
-        _show(axes, _kernels(tensor))
+    if len(tensor.shape) == 4 and math.prod(tensor.shape[2:]) > 1 and kernels <= MAX_KERNELS:
+        _show(axes, kernels_image(tensor))
         axes.set(xticks=[], yticks=[], anchor="W")
         axes.set_xlabel("kernels, each a small square; those of one output channel side by side", fontsize=8)
         return
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    image, (tall, wide) = _matrix(tensor)
+    image, (tall, wide) = matrix_image(tensor)
     _show(axes, image, aspect="auto", extent=(0, columns, rows, 0))
     names = ("row", "column") if len(tensor.shape) == 2 else ("output channel", "input channel, kernel position")
     axes.set_ylabel(names[0], fontsize=8)
@@ -87,20 +103,34 @@ def _draw_weights(axes: Axes, tensor: ClusteredTensor) -> None:
 
 
 def _show(axes: Axes, image: Floats, **options: Any) -> None:
-    """Sharp where a cell is several dots; the mean of the cells where it is less than one."""
-    coarse = image.shape[0] <= SHARP[0] and image.shape[1] <= SHARP[1]
+    """Draw cells with sharp edges if each is several dots, else with the mean colours of neighbouring cells."""
+    coarse = image.shape[0] <= MAX_SHARP_CELLS[0] and image.shape[1] <= MAX_SHARP_CELLS[1]
     axes.imshow(image, interpolation="nearest" if coarse else "auto", **options)
 
 
-def _matrix(tensor: ClusteredTensor) -> tuple[Floats, tuple[int, int]]:
-    """RGB of the tensor as a matrix, and rows and columns of weights per cell."""
+def matrix_image(tensor: ClusteredTensor) -> tuple[Floats, tuple[int, int]]:
+    """Colours of a tensor as a matrix.
+
+    Parameters
+    ----------
+    tensor : ClusteredTensor
+        A tensor of two axes or more; those after the first are joined.
+
+    Returns
+    -------
+    image : ndarray, shape (rows, columns, 3)
+        RGB, 0..1, of at most `MAX_CELLS` cells.
+    cell : (int, int)
+        Rows and columns of weights that a cell stands for. Its colour is the mean of theirs; cells at the far edges may
+        have fewer.
+    """
     indices = tensor.palette.indices.reshape(tensor.shape[0], -1)
-    tall, wide = (math.ceil(n / most) for n, most in zip(indices.shape, MOST_CELLS, strict=True))
+    tall, wide = (math.ceil(n / most) for n, most in zip(indices.shape, MAX_CELLS, strict=True))
     if (tall, wide) == (1, 1):
         return cluster_colours(tensor.palette.codebook)[indices], (1, 1)
     strengths = cluster_strengths(tensor.palette.codebook)
     cells = np.stack([_cell_means(strengths[indices[i : i + tall]], wide) for i in range(0, len(indices), tall)])
-    full = float(np.percentile(np.abs(cells), BRIGHTEST)) or float(np.abs(cells).max()) or 1.0
+    full = float(np.percentile(np.abs(cells), FULL_COLOUR_PERCENTILE)) or float(np.abs(cells).max()) or 1.0
     return diverging(cells / full), (tall, wide)
 
 
@@ -111,19 +141,30 @@ def _cell_means(band: Floats, wide: int) -> Floats:
     return means
 
 
-def _kernels(tensor: ClusteredTensor) -> Floats:
-    """RGB of all kernels of a convolution (out, in, height, width), about twice as wide as high."""
+def kernels_image(tensor: ClusteredTensor) -> Floats:
+    """Colours of all kernels of a convolution side by side, about twice as wide as high.
+
+    Parameters
+    ----------
+    tensor : ClusteredTensor
+        A tensor of shape (out, in, height, width).
+
+    Returns
+    -------
+    ndarray, shape (rows, columns, 3)
+        RGB, 0..1. Kernels of one output channel lie side by side, with seams of `SEAM_GREY` between all kernels.
+    """
     out, inner, height, width = tensor.shape
     colours = cluster_colours(tensor.palette.codebook)[tensor.palette.indices.reshape(tensor.shape)]
     return _tiled(colours, max(1, round(math.sqrt(2 * out * (height + 1) / (inner * (width + 1))))))
 
 
 def _tiled(pictures: Floats, groups: int) -> Floats:
-    """Pictures (n, m, height, width, 3) side by side with seams, ``groups`` of m pictures on a line."""
+    """Pictures (n, m, height, width, 3) side by side with seams; each line has ``groups`` groups of m pictures."""
     count, m, height, width, _ = pictures.shape
     groups = min(count, groups)
     lines = math.ceil(count / groups)
-    tiles = np.full((lines * groups, m, height + 1, width + 1, 3), SEAM)
+    tiles = np.full((lines * groups, m, height + 1, width + 1, 3), SEAM_GREY)
     tiles[:count, :, :height, :width] = pictures
     grid = tiles.reshape(lines, groups * m, height + 1, width + 1, 3).transpose(0, 2, 1, 3, 4)
     return grid.reshape(lines * (height + 1), groups * m * (width + 1), 3)[:-1, :-1]
@@ -133,14 +174,14 @@ def _tiled(pictures: Floats, groups: int) -> Floats:
 
 
 def _draw_clusters(axes: Axes, tensor: ClusteredTensor) -> None:
-    """Share of the weights by cluster; the key to the colours."""
+    """Share of the weights in every cluster, which is also the key to the colours."""
     means = np.array([cluster.mean for cluster in tensor.clusters])
     percent = np.array([100 * cluster.share for cluster in tensor.clusters])
     colours = cluster_colours(means)
     axes.set_title(f"{len(means)} clusters, {percent[means == 0].sum():.1f} % zeros", fontsize=10, loc="left")
     lowest = 0.5 * percent.min()
-    if len(means) <= MOST_BARS:
-        axes.barh(np.arange(len(means)), percent, color=colours, edgecolor=EDGE, linewidth=0.8)
+    if len(means) <= MAX_BARS:
+        axes.barh(np.arange(len(means)), percent, color=colours, edgecolor=BAR_EDGE_COLOUR, linewidth=0.8)
         axes.set_yticks(np.arange(len(means)), [f"{mean:.3g}" for mean in means])
         axes.set(xscale="log", xlim=(lowest, 150))
         axes.set_xlabel("% of the weights", fontsize=8)
@@ -157,8 +198,8 @@ def _draw_clusters(axes: Axes, tensor: ClusteredTensor) -> None:
 # -- where the live weights are ---------------------------------------------------------------------------------------
 
 
-def _draw_live(axes: Axes, tensor: ClusteredTensor, layout: _InputLayout | None) -> None:
-    """Per cent of weights that are not zero, laid out like the input or the kernel, or by sorted rows and columns."""
+def _draw_live(axes: Axes, tensor: ClusteredTensor, layout: InputLayout | None) -> None:
+    """Percentage of weights that are not zero, laid out like the input or the kernel, or by sorted rows and columns."""
     percent = 100 * tensor.live()
     if layout is not None:
         by_input = percent.mean(1 - layout.axis).reshape(-1, layout.height, layout.width).mean(0)
@@ -185,7 +226,7 @@ def _draw_share(axes: Axes, percent: Floats, title: str) -> None:
     image = axes.imshow(percent, cmap="Greys", vmin=0)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set(xticks=[], yticks=[])
-    if percent.size <= MOST_NUMBERS:
+    if percent.size <= MAX_LABELLED_CELLS:
         axes.set_xlabel("% of the weights", fontsize=8)
         for (row, column), share in np.ndenumerate(percent):
             colour = "white" if share > percent.max() / 2 else "black"
@@ -197,19 +238,19 @@ def _draw_share(axes: Axes, percent: Floats, title: str) -> None:
     bar.ax.tick_params(labelsize=8)
 
 
-def _draw_slices(axes: Axes, tensor: ClusteredTensor, layout: _InputLayout) -> None:
-    """The slices with the most live weights, each laid out as the input: what one unit looks at."""
+def _draw_slices(axes: Axes, tensor: ClusteredTensor, layout: InputLayout) -> None:
+    """The rows or columns with the most weights that are not zero, laid out like the input: what a unit looks at."""
     slices = np.moveaxis(tensor.palette.indices.reshape(tensor.shape), layout.axis, 1)
     live = np.moveaxis(tensor.live(), layout.axis, 1).sum(1)
-    count = min(SLICES * LINES, len(slices))
+    count = min(PICTURES_PER_LINE * PICTURE_LINES, len(slices))
     chosen = np.sort(np.argsort(-live, kind="stable")[:count])
     colours = cluster_colours(tensor.palette.codebook)[slices[chosen]]
     tiles = colours.reshape(count, -1, layout.height, layout.width, 3).mean(1)
     other = "row" if layout.axis == 1 else "column"
-    _show(axes, _tiled(tiles[:, None], SLICES))
+    _show(axes, _tiled(tiles[:, None], PICTURES_PER_LINE))
     axes.set(xticks=[], yticks=[])
     axes.set_title(
-        f"{tensor.name}: the {count} {other}s with the most weights that are not zero, each laid out as the input "
+        f"{tensor.name}: the {count} {other}s with the most weights that are not zero, each laid out like the input "
         f"({layout.height}x{layout.width}): what one unit looks at",
         fontsize=10,
         loc="left",
@@ -217,20 +258,38 @@ def _draw_slices(axes: Axes, tensor: ClusteredTensor, layout: _InputLayout) -> N
 
 
 @dataclass(frozen=True)
-class _InputLayout:
-    """An axis of a matrix that is as long as an input of the model, which is a picture."""
+class InputLayout:
+    """An axis of a matrix that is as long as an input of the model, which is a picture.
+
+    Parameters
+    ----------
+    axis : int
+        0 for rows, 1 for columns.
+    height, width : int
+        Size of the picture. The axis may hold several, one per channel.
+    """
 
     axis: int
     height: int
     width: int
 
-    @property
-    def name(self) -> str:
-        return ("row", "column")[self.axis]
 
+def input_layout(shape: tuple[int, ...], inputs: Sequence[tuple[int, ...]]) -> InputLayout | None:
+    """How an axis of a matrix is laid out like an input.
 
-def _input_layout(shape: tuple[int, ...], inputs: Sequence[tuple[int, ...]]) -> _InputLayout | None:
-    """The last two dimensions of an input, or those of a square."""
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the weight.
+    inputs : sequence of tuple of int
+        Shape of one sample of every model input; () where it is not known.
+
+    Returns
+    -------
+    InputLayout or None
+        The last two dimensions of an input, or a square for an input of one dimension. None if the weight is no matrix,
+        if no axis is as long as an input, or if its length is no square.
+    """
     if len(shape) != 2:
         return None
     for axis in (1, 0):
@@ -239,7 +298,7 @@ def _input_layout(shape: tuple[int, ...], inputs: Sequence[tuple[int, ...]]) -> 
                 continue
             side = math.isqrt(shape[axis])
             if len(sample) > 1:
-                return _InputLayout(axis, *sample[-2:])
+                return InputLayout(axis, *sample[-2:])
             if side * side == shape[axis] and side > 1:
-                return _InputLayout(axis, side, side)
+                return InputLayout(axis, side, side)
     return None

@@ -1,4 +1,4 @@
-"""Which weights share which cluster: the clusters of a tensor, and where in it their members sit."""
+"""The clusters of a tensor, and where in it their members are."""
 
 from __future__ import annotations
 
@@ -14,24 +14,31 @@ import numpy.typing as npt
 from sws_compress.mixture.mixture import AnyArray
 from sws_compress.quantize.palette import Palette, palette_of
 
-FEWEST_WEIGHTS = 16
-"""Of a tensor that is looked at."""
+MIN_CLUSTERED_WEIGHTS = 16
+"""Smaller tensors are not looked at: few weights have few values in any case."""
 
 
-MOST = 3
+MAX_NAMED_SLICES = 3
 """Slices of an axis that are named for a cluster."""
 
 
 @dataclass(frozen=True)
-class Where:
-    """Where along one axis the members of a cluster are.
+class Place:
+    """The slices along one axis that hold the members of a cluster.
 
-    axis       "row" and "column" of a matrix, "output channel", "input channel", "kernel position" (row by row) of a
-               convolution, "element" of a vector
-    length     number of slices
-    holding    how many of them hold a member
-    whole      how many hold nothing else
-    most       index and number of members of the slices with the most members, at most MOST
+    Parameters
+    ----------
+    axis : str
+        "row" or "column" of a matrix; "output channel", "input channel" or "kernel position" (row by row) of a
+        convolution; "element" of a vector.
+    length : int
+        Number of slices.
+    holding : int
+        Number of slices with a member.
+    whole : int
+        Number of slices with nothing but members.
+    most : tuple of (int, int)
+        Index and number of members of the slices with the most members, at most `MAX_NAMED_SLICES` of them.
     """
 
     axis: str
@@ -43,37 +50,55 @@ class Where:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The weights of a tensor that have one value.
+    """All weights of a tensor that have one value.
 
-    mean      the value; every member has it exactly
-    spread    standard deviation about their own average of the weights that these were before; None if not known
-    members   number of weights
-    share     of the tensor's weights, 0..1
+    Parameters
+    ----------
+    mean : float
+        The value.
+    spread : float or None
+        Standard deviation, about their own average, of the weights that these were before; None if that is not known.
+    members : int
+        Number of weights.
+    share : float
+        Their share of the tensor's weights, 0..1.
+    where : tuple of Place
+        Where they are, along every axis of the tensor that has more than one slice.
     """
 
     mean: float
     spread: float | None
     members: int
     share: float
-    where: tuple[Where, ...]
+    where: tuple[Place, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class ClusteredTensor:
-    """A tensor of few distinct values."""
+    """A tensor of few distinct values.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weight.
+    palette : Palette
+        Its values.
+    original : ndarray, optional
+        The same weights before they were compressed, in the same shape.
+    """
 
     name: str
     palette: Palette
     original: AnyArray | None = None
-    """The same weights before they were compressed, of the same shape."""
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
         return self.palette.shape
 
     @cached_property
     def clusters(self) -> tuple[Cluster, ...]:
-        """In the order of their means."""
+        """The clusters, in the order of their means."""
         counts, size = self.palette.counts, self.palette.indices.size
         places = [(axis, table) for axis, table in self.members_by_axis().items() if len(table) > 1]
         return tuple(
@@ -82,21 +107,27 @@ class ClusteredTensor:
                 spread=self._spread(k),
                 members=int(counts[k]),
                 share=int(counts[k]) / size,
-                where=tuple(_where(axis, table[:, k], size // len(table)) for axis, table in places),
+                where=tuple(_place(axis, table[:, k], size // len(table)) for axis, table in places),
             )
             for k, mean in enumerate(self.palette.codebook)
         )
 
     def members_by_axis(self) -> dict[str, npt.NDArray[np.int64]]:
-        """For every axis how many members of each cluster each slice has: (slices, clusters)."""
-        parts = self.palette.indices.reshape(_spatial(self.shape))
+        """Members of every cluster in every slice.
+
+        Returns
+        -------
+        dict of str to ndarray, shape (slices, clusters), int64
+            A table for each axis, by the names of `axis_names`.
+        """
+        parts = self.palette.indices.reshape(_joined_kernel_axes(self.shape))
         return {
             name: np.stack([self._count(part) for part in np.moveaxis(parts, axis, 0)])
             for axis, name in enumerate(axis_names(self.shape))
         }
 
     def live(self) -> npt.NDArray[np.bool_]:
-        """Which weights are not zero, in the tensor's shape."""
+        """Whether each weight is other than zero, in the tensor's shape."""
         return np.asarray(self.palette.codebook != 0)[self.palette.indices].reshape(self.shape)
 
     def _count(self, part: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -108,6 +139,7 @@ class ClusteredTensor:
         return float(self.original.reshape(-1)[self.palette.indices == k].astype(np.float64).std())
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -117,13 +149,24 @@ class ClusteredTensor:
 
 @dataclass(frozen=True, eq=False)
 class ClusterReport:
-    """The clustered tensors of the file at ``path``; names of the others, whose values are all different, or few."""
+    """The clusters of all weights of a model.
+
+    Parameters
+    ----------
+    path : Path
+        The model file.
+    tensors : tuple of ClusteredTensor
+        The weights that hold few distinct values.
+    others : tuple of str
+        Names of the weights whose values are nearly all different, or that are very small.
+    """
 
     path: Path
     tensors: tuple[ClusteredTensor, ...]
     others: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return {
             "path": str(self.path),
             "tensors": [tensor.to_json() for tensor in self.tensors],
@@ -133,19 +176,44 @@ class ClusterReport:
 
 @dataclass(frozen=True)
 class Picture:
-    """The picture that was written: ``drawn`` and ``left_out``, names of clustered tensors."""
+    """A picture of clusters that was written.
+
+    Parameters
+    ----------
+    output : Path
+        The PNG file.
+    drawn, left_out : tuple of str
+        Names of the clustered tensors that are in it, and of those that are not.
+    """
 
     output: Path
     drawn: tuple[str, ...]
     left_out: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return {**dataclasses.asdict(self), "output": str(self.output)}
 
 
 def clustered(name: str, values: AnyArray, original: AnyArray | None = None) -> ClusteredTensor | None:
-    """``values`` as clusters; None if they are few, have more than 256 distinct values, or hardly any twice."""
-    if values.size < FEWEST_WEIGHTS:
+    """Take a tensor as clusters.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weight.
+    values : ndarray, any shape, floating point
+        The weights.
+    original : ndarray, optional
+        The weights before compression; they are not used unless they have the same shape.
+
+    Returns
+    -------
+    ClusteredTensor or None
+        None for fewer than `MIN_CLUSTERED_WEIGHTS` weights, for more than 256 distinct values, and where there are more
+        than half as many distinct values as weights.
+    """
+    if values.size < MIN_CLUSTERED_WEIGHTS:
         return None
     palette = palette_of(values)
     if palette is None or len(palette.codebook) > values.size // 2:
@@ -154,19 +222,19 @@ def clustered(name: str, values: AnyArray, original: AnyArray | None = None) -> 
 
 
 def axis_names(shape: tuple[int, ...]) -> tuple[str, ...]:
-    """As in `Where`; the axes of a kernel are one."""
+    """Names of the axes of a weight, as in `Place`; the axes of a kernel count as one."""
     if len(shape) <= 2:
         return ("element",) if len(shape) < 2 else ("row", "column")
     return ("output channel", "input channel", "kernel position")
 
 
-def _spatial(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _joined_kernel_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape[:2], -1) if len(shape) > 2 else shape or (1,)
 
 
-def _where(axis: str, members: npt.NDArray[np.int64], slice_size: int) -> Where:
-    order = np.argsort(-members, kind="stable")[:MOST]
-    return Where(
+def _place(axis: str, members: npt.NDArray[np.int64], slice_size: int) -> Place:
+    order = np.argsort(-members, kind="stable")[:MAX_NAMED_SLICES]
+    return Place(
         axis,
         length=len(members),
         holding=int(np.count_nonzero(members)),

@@ -1,4 +1,4 @@
-"""Colours of clusters: blue below zero, red above, the stronger the further from zero; zero itself is white."""
+"""Colours of clusters: blue below zero, red above, stronger further from zero; zero itself is white."""
 
 from __future__ import annotations
 
@@ -6,30 +6,44 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 
-PALEST = 0.3
-"""Strength of the cluster next to zero: it must not pass for zero."""
-LONE = 0.8
-"""Strength of a cluster that has its side for itself."""
+MIN_STRENGTH = 0.3
+"""Strength of the cluster next to zero, 0..1: it must not pass for zero."""
+
+LONE_STRENGTH = 0.8
+"""Strength of a cluster that is the only one on its side of zero, 0..1."""
 
 
 def cluster_colours(means: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """RGB, shape (k, 3), 0..1."""
+    """RGB colours of clusters, 0..1, shape (k, 3), by their means, shape (k,)."""
     return diverging(cluster_strengths(means))
 
 
 def cluster_strengths(means: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """-1..1, shape (k,). By rank, not by value, on each side of zero: neighbours can be told apart."""
+    """Strengths of the colours of clusters.
+
+    On each side of zero they follow the rank of a mean, not its value, so that neighbours can be told apart.
+
+    Parameters
+    ----------
+    means : array_like, shape (k,)
+        The means, in any order.
+
+    Returns
+    -------
+    ndarray, shape (k,), float64
+        Values in -1..1 with the signs of the means.
+    """
     values = np.asarray(means, dtype=np.float64)
     strength = np.zeros(len(values))
     for side in (-1, 1):
         chosen = np.flatnonzero(side * values > 0)
         order = chosen[np.argsort(np.abs(values[chosen]), kind="stable")]
-        strength[order] = side * (np.linspace(PALEST, 1.0, len(order)) if len(order) > 1 else LONE)
+        strength[order] = side * (np.linspace(MIN_STRENGTH, 1.0, len(order)) if len(order) > 1 else LONE_STRENGTH)
     return strength
 
 
 def diverging(strength: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """RGB, shape (..., 3), of values in -1..1; white for 0."""
+    """RGB colours, 0..1, shape (..., 3), of strengths in -1..1; white for 0."""
     values = np.clip(np.asarray(strength, dtype=np.float64), -1, 1)
     colours: npt.NDArray[np.float64] = colormaps["RdBu_r"](0.5 + values / 2)[..., :3]
     return np.where(values[..., None] == 0, 1.0, colours)

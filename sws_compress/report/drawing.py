@@ -1,4 +1,4 @@
-"""The door to the modules that draw: matplotlib is an optional dependency."""
+"""The way to the modules that draw: matplotlib is an optional dependency."""
 
 from __future__ import annotations
 
@@ -9,7 +9,23 @@ from sws_compress.errors import ArgumentError
 
 
 def drawing(module: str) -> Any:
-    """``report.<module>``, one of those that import matplotlib. Raises ArgumentError where it is not installed."""
+    """Import a module of this room that needs matplotlib.
+
+    Parameters
+    ----------
+    module : str
+        Its name within the room, for example "animation".
+
+    Returns
+    -------
+    module
+        The module.
+
+    Raises
+    ------
+    ArgumentError
+        If matplotlib is not installed.
+    """
     try:
         return import_module(f"sws_compress.report.{module}")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The weights gathering into clusters, recorded while a network trains: histograms and mixtures, never the weights."""
+"""Snapshots of a training run for an animation: histograms and mixtures of the weights, not the weights themselves."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from sws_compress.mixture.mixture import Mixture
 from sws_compress.report.drawing import drawing
 
 BINS = 240
-MARGIN = 0.15
-"""Of the first range, on both sides: weights move beyond where they began."""
+"""Bins of every histogram."""
+
+RANGE_MARGIN = 0.15
+"""What the histograms cover beyond the range of the first weights, on either side, as a share of that range: weights
+move beyond where they began."""
 
 
 class Prior(Protocol):
-    """What is looked at of ``train.prior.SoftWeightSharing``."""
+    """The part of ``train.prior.SoftWeightSharing`` that a recording reads."""
 
     steps: int
     total_steps: int | None
@@ -38,7 +41,19 @@ class Prior(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One moment of a run: the latent weights and the mixture of every compressed parameter, by name."""
+    """One moment of a training run.
+
+    Parameters
+    ----------
+    step : int
+        Number of optimiser steps so far.
+    stage : str
+        "soft", "hard" or "tune".
+    histograms : mapping of str to WeightHistogram
+        The latent weights of every compressed parameter, by its name.
+    mixtures : mapping of str to Mixture
+        Its mixture, by the same names.
+    """
 
     step: int
     stage: str
@@ -47,17 +62,42 @@ class Snapshot:
 
 
 class WeightFrames:
-    """Records a run for an animation.
+    """A recording of a training run, for an animation.
 
-        frames = WeightFrames()
-        for x, y in batches:
-            frames.add(prior)
-            ...; optimizer.step(); prior.step()
-        frames.add(prior)
-        frames.save("weights.gif")
+    It keeps evenly spaced snapshots and the last one, each a histogram of `BINS` bins per parameter. A call of `add`
+    that keeps nothing costs nothing.
 
-    However many calls of ``add`` there are, it keeps at most ``count`` snapshots, evenly spaced in steps, and the last
-    one; each is BINS numbers a parameter on the grid of the first. A call that keeps nothing costs nothing.
+    Parameters
+    ----------
+    count : int
+        Number of snapshots to keep at most, >= 2, the last one not counted.
+
+    Attributes
+    ----------
+    snapshots : list of Snapshot
+        The snapshots so far, by rising steps.
+
+    Raises
+    ------
+    ArgumentError
+        If ``count`` is below 2.
+
+    Examples
+    --------
+    >>> import torch, sws_compress as sws
+    >>> net = torch.nn.Linear(40, 30)
+    >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    >>> prior = sws.SoftWeightSharing(net, optimizer, components=4)
+    >>> frames = sws.WeightFrames(count=10)
+    >>> for _ in range(3):
+    ...     frames.add(prior)
+    ...     net(torch.randn(8, 40)).square().mean().backward()
+    ...     optimizer.step()
+    ...     prior.step()
+    >>> [snapshot.step for snapshot in frames.snapshots]
+    [0, 1, 2]
+
+    ``frames.save("weights.gif")`` then writes the animation.
     """
 
     def __init__(self, count: int = 80) -> None:
@@ -69,7 +109,13 @@ class WeightFrames:
         self._ranges: dict[str, tuple[float, float]] | None = None
 
     def add(self, prior: Prior) -> None:
-        """Keep the present moment if it is due; the prior is looked at only."""
+        """Keep a snapshot of the present moment if one is due.
+
+        Parameters
+        ----------
+        prior : SoftWeightSharing
+            The prior of the run; it is not changed.
+        """
         last = prior.steps == prior.total_steps
         if self._every is None:
             self._every = 1 if prior.total_steps is None else math.ceil(prior.total_steps / self.count)
@@ -81,20 +127,31 @@ class WeightFrames:
             if self._ranges is None:
                 self._ranges = {name: _widened(histogram) for name, histogram in prior.histograms(bins=1).items()}
             histograms = prior.histograms(self._ranges, bins=BINS)
-        except TrainingError:  # a weight is NaN or infinite: the run says so itself, and saves its last good state
+        except TrainingError:  # a weight is NaN or infinite: the run itself says so, and saves its last good state
             return
         self.snapshots.append(Snapshot(prior.steps, prior.stage.value, histograms, prior.mixtures))
-        if len(self.snapshots) > self.count and not last:  # of a run of unknown length: every second one goes
+        if len(self.snapshots) > self.count and not last:  # the run's length is unknown: drop every second one
             self._every *= 2
             self.snapshots = [kept for kept in self.snapshots if kept.step % self._every == 0]
 
     def save(self, path: str | Path) -> None:
-        """Write the animation to ``path`` (GIF). Raises ArgumentError without a snapshot, or without matplotlib."""
+        """Write the animation.
+
+        Parameters
+        ----------
+        path : str or Path
+            The GIF file to write.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no snapshot, or if matplotlib is not installed.
+        """
         if not self.snapshots:
             raise ArgumentError("an animation must have snapshots, got none: call add() while the network trains")
         drawing("animation").write_gif(self.snapshots, Path(path))
 
 
 def _widened(histogram: WeightHistogram) -> tuple[float, float]:
-    margin = MARGIN * (histogram.high - histogram.low)
+    margin = RANGE_MARGIN * (histogram.high - histogram.low)
     return histogram.low - margin, histogram.high + margin

@@ -1,4 +1,4 @@
-"""What a model file holds, tensor by tensor, as data."""
+"""The parts of a model file, tensor by tensor, as data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,28 @@ from sws_compress.ort.decode import NOTHING_DECODED, Decoding
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One floating-point tensor of a file.
+    """One floating-point tensor of a model file.
 
-    encoding           name of the encoding, or "dense"; with scales, or of vectors, that is said as well
-    distinct_values    different bit patterns that occur, before scales; of vectors, rows of d weights
-    zeros              share of zeros, 0..1
-    entropy_bits       order-0 entropy of these per weight
-    file_bytes         nodes, initialisers and shapes that are in the file for this tensor alone: payload, codebook,
-                       graph (of a stream that several tensors share, the part by elements)
-    file_share         the same as a share of the file, 0..1
+    Parameters
+    ----------
+    name : str
+        Name of the weight.
+    shape : tuple of int
+        Its shape when decoded.
+    encoding : str
+        Name of the encoding, or "dense". Scales are named too ("huffman+scales").
+    distinct_values : int
+        Number of different bit patterns before scales are applied; where one index stands for d weights, number of
+        different rows of d weights.
+    zeros : float
+        Share of weights that are exactly zero, 0..1.
+    entropy_bits : float
+        Order-0 entropy of these values, in bits per weight.
+    file_bytes : int
+        Bytes that are in the file for this tensor alone: payload, codebook, decoder and shapes. A stream that several
+        tensors share is divided among them by their number of weights.
+    file_share : float
+        The same as a share of the file, 0..1.
     """
 
     name: str
@@ -44,10 +57,24 @@ class TensorRow:
 
 @dataclass(frozen=True)
 class ModelParts:
-    """All weights; bytes of what the decoders share (functions, literals); bytes of the rest (the network's own graph).
+    """All bytes of a model file: those of its weights, of what their decoders share, and of the rest.
 
-    ``format_version`` is None for a plain model; only of one it is said what compression would leave alone, and why
-    (``skipped``). ``decoding`` is what a runtime does at load.
+    Parameters
+    ----------
+    rows : tuple of TensorRow
+        The weights.
+    file_bytes : int
+        Size of the model, in bytes.
+    shared_bytes : int
+        Bytes that decoders share: functions and literals. 0 for a plain model.
+    graph_bytes : int
+        Bytes of everything else: the network's own graph.
+    format_version : str or None
+        Version of the compressed format; None for a plain model.
+    skipped : tuple of Skipped
+        Weights that compression would leave alone, each with the reason. Empty for a compressed model.
+    decoding : Decoding
+        Time and memory that decoding takes when the model is loaded.
     """
 
     rows: tuple[TensorRow, ...]
@@ -60,4 +87,5 @@ class ModelParts:
 
     @property
     def compressed(self) -> bool:
+        """Whether this package wrote the file."""
         return self.format_version is not None

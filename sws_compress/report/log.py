@@ -1,4 +1,4 @@
-"""The log of a training run: rows of numbers in a CSV or JSON-lines file, or in a folder for TensorBoard."""
+"""Logs of a training run: rows of numbers in a CSV or JSON-lines file, or in a folder for TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sws_compress.errors import ArgumentError, OutputError
 from sws_compress.files import write_atomically
 
 Row: TypeAlias = Mapping[str, float | str | None]
-"""Values by the names in COLUMNS; None for what is not known yet."""
+"""Values by the names in `COLUMNS`; None for what is not known yet."""
 
 COLUMNS = (
     "step",
@@ -28,27 +28,53 @@ COLUMNS = (
     "components",
     "mergers",
 )
+"""Columns of every log, in order."""
 
 
 class TrainingLog(Protocol):
-    """Where rows go. Steps rise within a run; a run that goes on from a saved state starts at a later step than 1.
+    """A log that rows are added to.
 
-    Rows of earlier runs stay if they are of earlier steps than the first one written, and are gone otherwise: no step
-    is there twice, and a run from the start replaces the log of the one before.
+    Steps rise within a run; a run that is resumed starts at a later step than 1. The first row that is written drops
+    the rows of earlier runs from its step on. So no step is there twice, and a run from the start replaces the log.
     """
 
     def write(self, row: Row) -> None:
-        """Add one row; it is in the file when this returns. Raises OutputError."""
+        """Add a row; it is in the file when this returns.
+
+        Parameters
+        ----------
+        row : mapping of str to float, str or None
+            A value for every name in `COLUMNS`.
+
+        Raises
+        ------
+        OutputError
+            If the log cannot be written.
+        """
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """Close the log; nothing can be written afterwards."""
 
 
 def open_log(path: Path) -> TrainingLog:
-    """The log at ``path``: a ``.csv`` or ``.jsonl`` file, or a folder for TensorBoard; nothing is written yet.
+    """Open a log; nothing is written yet.
 
-    Raises ArgumentError for another ending, for a file that holds something else, or for a folder when tensorboard is
-    not installed; OutputError when the file cannot be read.
+    Parameters
+    ----------
+    path : Path
+        A file that ends in ``.csv`` or ``.jsonl``, or a folder for TensorBoard. It need not exist.
+
+    Returns
+    -------
+    TrainingLog
+        The log, to be closed in the end.
+
+    Raises
+    ------
+    ArgumentError
+        If the path has another ending, if the file holds something else, or if tensorboard is needed and not installed.
+    OutputError
+        If the file cannot be read.
     """
     if path.is_dir() or not path.suffix:
         return TensorBoardLog(path)
@@ -69,7 +95,7 @@ class _FileLog(ABC):
 
     header = b""
     opening = b""
-    """What every such file begins with: nothing else is overwritten."""
+    """The first bytes of every such file; no other file is overwritten."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -81,7 +107,7 @@ class _FileLog(ABC):
 
     @abstractmethod
     def _step(self, line: bytes) -> int:
-        """The step of a row. Raises ValueError or KeyError if it is none."""
+        """Step of a row; ValueError, KeyError or TypeError if the line is no row."""
 
     def write(self, row: Row) -> None:
         try:
@@ -99,7 +125,7 @@ class _FileLog(ABC):
             self._stream.close()
 
     def _older(self) -> list[bytes]:
-        """The whole rows that are there already. ArgumentError if the file is no such log."""
+        """The whole rows of the file that is there already; ArgumentError if it is no such log."""
         try:
             data = self.path.read_bytes() if self.path.exists() else b""
         except OSError as error:
@@ -126,7 +152,7 @@ class _FileLog(ABC):
 
 
 class CsvLog(_FileLog):
-    """A header of COLUMNS, then a line a row; unknown values are empty."""
+    """A header of `COLUMNS`, then one line per row; unknown values are empty."""
 
     header = opening = (",".join(COLUMNS) + "\n").encode()
 
@@ -142,12 +168,12 @@ class CsvLog(_FileLog):
 
 
 class JsonLinesLog(_FileLog):
-    """A JSON object a row; unknown values, and those that JSON does not have, are null."""
+    """One JSON object per row; unknown, infinite and NaN values are null."""
 
     opening = b'{"step": '
 
     def _line(self, row: Row) -> bytes:
-        values = {name: _strict(row[name]) for name in COLUMNS}
+        values = {name: _json_value(row[name]) for name in COLUMNS}
         return (json.dumps(values, allow_nan=False) + "\n").encode()
 
     def _step(self, line: bytes) -> int:
@@ -155,7 +181,7 @@ class JsonLinesLog(_FileLog):
 
 
 class TensorBoardLog:
-    """One scalar a column in an event file of its own; TensorBoard hides what a later run did again (purge_step)."""
+    """One scalar per column; TensorBoard hides the steps that a later run repeats (``purge_step``)."""
 
     def __init__(self, folder: Path) -> None:
         self._writer_type: Callable[..., Any] = _summary_writer(folder)
@@ -196,5 +222,5 @@ def _summary_writer(folder: Path) -> Callable[..., Any]:
     return SummaryWriter
 
 
-def _strict(value: float | str | None) -> float | str | None:
+def _json_value(value: float | str | None) -> float | str | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The figures of one compression, inspection or comparison, as data and as plain values for JSON."""
+"""Results of one compression, inspection, comparison or expansion, as data and as plain values for JSON."""
 
 from __future__ import annotations
 
@@ -16,22 +16,34 @@ if TYPE_CHECKING:
     from sws_compress.mixture.mixture import Mixture
 
 DENSE = "dense"
+"""The encoding of a tensor that is in the file as it was."""
 
 
 def tensor_json(row: TensorRow) -> dict[str, Any]:
-    """One row of the table of tensors."""
+    """Plain values of one tensor, for JSON."""
     return {**dataclasses.asdict(row), "shape": list(row.shape), "elements": row.size, "file_bits": row.file_bits}
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the model file at ``path`` is made of; ``disk_bytes`` with external data."""
+    """What a model file is made of.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    disk_bytes : int
+        Its size with all files of external data, in bytes.
+    parts : ModelParts
+        Its weights and their bytes.
+    """
 
     path: Path
     disk_bytes: int
     parts: ModelParts
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return {
             "path": str(self.path),
             "disk_bytes": self.disk_bytes,
@@ -45,7 +57,19 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Verification:
-    """Outputs of two models on the same inputs; passed if no relative difference exceeds ``tolerance``."""
+    """Outputs of a compressed model beside those of the original, on the same inputs.
+
+    Parameters
+    ----------
+    original, compressed : Path
+        The two files.
+    original_bytes, compressed_bytes : int
+        Their sizes, in bytes.
+    outputs : tuple of OutputDifference
+        The largest difference of every output.
+    tolerance : float
+        The largest relative difference that passes.
+    """
 
     original: Path
     compressed: Path
@@ -56,9 +80,11 @@ class Verification:
 
     @property
     def passed(self) -> bool:
+        """Whether no output differs by more than `tolerance`."""
         return all(output.largest_relative <= self.tolerance for output in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return {
             **dataclasses.asdict(self),
             "original": str(self.original),
@@ -69,7 +95,19 @@ class Verification:
 
 @dataclass(frozen=True)
 class ExpansionResult:
-    """The plain file that was written. ``expanded``: names of the weights that were decoded for it."""
+    """A plain model that was made from a compressed one.
+
+    Parameters
+    ----------
+    output : Path
+        The file that was written.
+    compressed_bytes : int
+        Size of the compressed model, in bytes.
+    file_bytes : int
+        Size of the plain model, in bytes.
+    expanded : tuple of str
+        Names of the weights that were decoded.
+    """
 
     output: Path
     compressed_bytes: int
@@ -77,22 +115,39 @@ class ExpansionResult:
     expanded: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
         return {**dataclasses.asdict(self), "output": str(self.output)}
 
 
 @dataclass(frozen=True)
 class CompressionResult:
-    """What ``compress`` or ``export`` did; all sizes are of files on disk, in bytes.
+    """What `compress` or `export` did. All sizes are of files on disk, in bytes.
 
-    dense_bytes           the same network as a plain ONNX file
-    file_bytes            the file that was written
-    largest_difference    of the file's outputs from those of the snapped network on sample inputs, relative; NaN for a
-                          model so large that only its weights were compared
-    notes                 what else its user should know, a line each
-    pruned_weights        weights that are not in the file, because they belonged to idle units
-    before, after         the caller's metric on the float and on the snapped network; None without ``evaluate``
-    network               the snapped torch module (the one that was passed in is not changed); None for ONNX models
-    mixtures              the final mixture of every compressed tensor that was clustered, by its name
+    Parameters
+    ----------
+    output : Path
+        The file that was written.
+    dense_bytes : int
+        Size of the same network as a plain ONNX file.
+    file_bytes : int
+        Size of the file that was written.
+    tensors : tuple of TensorRow
+        The weights in the file.
+    largest_difference : float
+        Largest difference between the file's outputs and those of the snapped network on sample inputs, relative to the
+        largest output. NaN for a model so large that only its weights were compared.
+    seconds : float
+        Time that it took.
+    before, after : float, optional
+        The caller's metric for the float network and for the snapped one; None without `evaluate`.
+    network : nn.Module, optional
+        The snapped torch module; the one that was passed in is not changed. None for ONNX models.
+    notes : tuple of str
+        What the user should know besides, one line each.
+    pruned_weights : int
+        Weights that are not in the file, because they belonged to idle units.
+    mixtures : dict of str to Mixture
+        The final mixture of every tensor that was clustered, by its name.
     """
 
     output: Path
@@ -110,6 +165,7 @@ class CompressionResult:
 
     @property
     def ratio(self) -> float:
+        """How many times smaller the file is than the plain one."""
         return self.dense_bytes / self.file_bytes
 
     @property
@@ -119,7 +175,7 @@ class CompressionResult:
 
     @property
     def zeros(self) -> float:
-        """Share of exact zeros among these weights, pruned ones included, 0..1."""
+        """Share of these weights that are exactly zero or pruned, 0..1."""
         zeros = sum(tensor.zeros * tensor.size for tensor in self._compressed)
         return (self.pruned_weights + zeros) / max(self.weights, 1)
 
@@ -133,6 +189,7 @@ class CompressionResult:
         return tuple(tensor for tensor in self.tensors if tensor.encoding != DENSE)
 
     def to_json(self) -> dict[str, Any]:
+        """Plain values, for JSON; without the network and the mixtures."""
         return {
             "output": str(self.output),
             "dense_bytes": self.dense_bytes,

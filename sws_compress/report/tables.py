@@ -12,16 +12,28 @@ from rich.table import Table
 from rich.text import Text
 
 from sws_compress.ort.decode import Decoding
-from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, Where
+from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, Place
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
+
+HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
+LEFT_COLUMNS = 2
+"""The first columns are flush left; numbers are flush right."""
+
+MAX_CLUSTER_LINES = 16
+"""Lines for the clusters of one tensor."""
 
 
 @dataclass(frozen=True)
 class TensorsTable:
-    """One line a weight tensor; entropy and bits are per weight.
+    """A table with one line per weight tensor; entropy and bits are per weight.
 
-    Names that would not fit beside the figures are put on lines of their own: network weights have long ones.
+    Names have lines of their own where they do not fit beside the numbers, because those of network weights are long.
+
+    Parameters
+    ----------
+    rows : tuple of TensorRow
+        The tensors.
     """
 
     rows: tuple[TensorRow, ...]
@@ -41,13 +53,6 @@ class TensorsTable:
         yield Text()
 
 
-MOST_CLUSTERS = 16
-"""Lines for the clusters of one tensor."""
-HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
-TEXT_COLUMNS = 2
-"""The first columns are flush left, those of numbers flush right."""
-
-
 def _figures(row: TensorRow) -> tuple[str, ...]:
     return (
         "x".join(map(str, row.shape)) or "scalar",
@@ -63,11 +68,24 @@ def _figures(row: TensorRow) -> tuple[str, ...]:
 
 def _cells(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     for i, (cell, width) in enumerate(zip(cells, widths, strict=True)):
-        yield cell.ljust(width) if i < TEXT_COLUMNS else cell.rjust(width)
+        yield cell.ljust(width) if i < LEFT_COLUMNS else cell.rjust(width)
 
 
 def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]] = ()) -> RenderableType:
-    """Tensors, then what the whole file came to; ``more`` are further lines of the summary."""
+    """Tables of a compression: its tensors, then a summary of the whole file.
+
+    Parameters
+    ----------
+    result : CompressionResult
+        The compression.
+    more : iterable of (str, str)
+        Further lines of the summary, each a name and a value.
+
+    Returns
+    -------
+    RenderableType
+        What a rich console prints.
+    """
     metric = [] if result.before is None else [("metric before, after", f"{result.before:.4g}, {result.after:.4g}")]
     lines = [
         ("original", f"{result.dense_bytes:,} bytes"),
@@ -91,7 +109,7 @@ def _outputs_checked(result: CompressionResult) -> str:
 
 
 def inspection_table(inspection: Inspection) -> RenderableType:
-    """Tensors, then where the rest of the bytes are."""
+    """Tables of an inspection: the tensors, then the rest of the file."""
     parts = inspection.parts
     version = parts.format_version
     lines = [
@@ -105,14 +123,14 @@ def inspection_table(inspection: Inspection) -> RenderableType:
 
 
 def clusters_table(report: ClusterReport) -> RenderableType:
-    """A table a tensor: its clusters with mean, share and place; of many clusters those with the most weights."""
+    """Tables of clusters, one per tensor; of more than `MAX_CLUSTER_LINES` clusters, those with the most weights."""
     parts: list[RenderableType] = []
     for tensor in report.tensors:
         shape = "x".join(map(str, tensor.shape))
         heading = f"{tensor.name}  {shape}, {len(tensor.clusters)} clusters"
         parts += [Text(f"\n{heading}", "bold"), _cluster_rows(tensor)]
-        if len(tensor.clusters) > MOST_CLUSTERS:
-            parts.append(Text(f"and {len(tensor.clusters) - MOST_CLUSTERS} smaller ones: see --json", "dim"))
+        if len(tensor.clusters) > MAX_CLUSTER_LINES:
+            parts.append(Text(f"and {len(tensor.clusters) - MAX_CLUSTER_LINES} smaller ones: see --json", "dim"))
     if report.others:
         parts.append(Text(f"\nnot clustered: {', '.join(report.others)}", "dim"))
     return Group(*parts)
@@ -124,7 +142,7 @@ def _cluster_rows(tensor: ClusteredTensor) -> Table:
     for heading in ("mean", *(["spread before"] if spread else []), "weights", "share"):
         table.add_column(heading, justify="right")
     table.add_column("where most of them are", overflow="fold")
-    by_size = sorted(tensor.clusters, key=lambda cluster: -cluster.members)[:MOST_CLUSTERS]
+    by_size = sorted(tensor.clusters, key=lambda cluster: -cluster.members)[:MAX_CLUSTER_LINES]
     for cluster in sorted(by_size, key=lambda cluster: cluster.mean):
         known = [f"{cluster.spread:.3g}"] if cluster.spread is not None else []
         table.add_row(
@@ -132,13 +150,21 @@ def _cluster_rows(tensor: ClusteredTensor) -> Table:
             *known,
             f"{cluster.members:,}",
             f"{100 * cluster.share:.2f} %",
-            Text("; ".join(map(where, cluster.where))),
+            Text("; ".join(map(place_text, cluster.where))),
         )
     return table
 
 
-def where(place: Where) -> str:
-    """For example "85 rows, most in 81, 168, 6", or "200 whole rows" where some hold nothing else."""
+def place_text(place: Place) -> str:
+    """Describe a place in words.
+
+    Examples
+    --------
+    >>> place_text(Place("row", 300, 85, 0, ((81, 9), (168, 8), (6, 7))))
+    '85 rows, most in 81, 168, 6'
+    >>> place_text(Place("row", 300, 250, 200, ((0, 784), (1, 784), (2, 784))))
+    '200 whole rows'
+    """
     if place.axis == "element":
         more = ", ..." if place.holding > len(place.most) else ""
         return f"{_slices('element', place.holding)}: {_indices(place)}{more}"
@@ -152,23 +178,23 @@ def _slices(name: str, count: int) -> str:
     return f"{count:,} {name}{'' if count == 1 else 's'}"
 
 
-def _indices(place: Where) -> str:
+def _indices(place: Place) -> str:
     return ", ".join(str(index) for index, _ in place.most)
 
 
 def picture_table(picture: Picture) -> RenderableType:
-    """What was drawn, and what was not."""
+    """Table of a picture: the tensors that were drawn, and those that were not."""
     left = [("left out", ", ".join(picture.left_out) + " (see --tensor)")] if picture.left_out else []
     return _summary([("picture", str(picture.output)), ("drawn", ", ".join(picture.drawn)), *left])
 
 
 def _loading(decoding: Decoding) -> str:
-    """A runtime keeps what it computes until it has decoded everything."""
+    """Time and memory; a runtime keeps all that it computes until everything is decoded."""
     return f"{decoding.seconds:.2f} s of decoding here, {decoding.computed_bytes / 1e6:,.1f} MB for it"
 
 
 def verification_table(verification: Verification) -> RenderableType:
-    """Outputs with their differences, then the verdict."""
+    """Tables of a verification: the difference of every output, then the verdict."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("output", overflow="fold")
     table.add_column("largest difference", justify="right")
@@ -187,7 +213,7 @@ def verification_table(verification: Verification) -> RenderableType:
 
 
 def expansion_table(result: ExpansionResult) -> RenderableType:
-    """Sizes of the two files."""
+    """Table of an expansion: the sizes of the two files."""
     return _summary(
         [
             ("compressed", f"{result.compressed_bytes:,} bytes"),
@@ -202,5 +228,5 @@ def _summary(lines: Iterable[tuple[str, str]]) -> Table:
     table.add_column(style="dim", overflow="fold")
     table.add_column(overflow="fold")
     for line in lines:
-        table.add_row(*map(Text, line))  # names and paths may have brackets, which are no markup
+        table.add_row(*map(Text, line))  # brackets in names and paths are no markup
     return table

@@ -1,19 +1,14 @@
-"""Figures, tables and JSON of a result say what the result holds."""
+"""Tables say what a result holds, and fit their console."""
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
-import matplotlib.image
-import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from sws_compress.mixture.mixture import Mixture
 from sws_compress.ort.compare import OutputDifference
-from sws_compress.report.figures import _curve, weights_figure
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult, Verification
 from sws_compress.report.tables import TensorsTable, compression_table, verification_table
@@ -41,23 +36,6 @@ def result(**changes: object) -> CompressionResult:
         **changes,
     }
     return CompressionResult(**values)  # type: ignore[arg-type]
-
-
-def test_totals_are_of_compressed_tensors_and_the_whole_file() -> None:
-    assert result().ratio == 47.5
-    assert result().weights == 235_200
-    assert result().zeros == pytest.approx(0.96)
-    assert result().bits_per_weight == pytest.approx(8 * 20_000 / 235_200)
-    nothing = result(tensors=ROWS[1:])
-    assert (nothing.weights, nothing.zeros) == (0, 0.0)
-
-
-def test_json_says_the_same() -> None:
-    values = json.loads(json.dumps(result(before=0.98, after=0.97).to_json()))
-    assert (values["ratio"], values["file_bytes"], values["before"], values["after"]) == (47.5, 20_000, 0.98, 0.97)
-    assert values["tensors"][0]["shape"] == [300, 784]
-    assert values["tensors"][0]["elements"] == 235_200
-    assert values["tensors"][0]["file_bits"] == pytest.approx(8 * 14_000 / 235_200)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
@@ -89,26 +67,3 @@ def test_verdict_is_by_the_relative_difference(relative: float, verdict: str) ->
     assert verdict in text
     assert "z[/b]" in text
     assert "10.0x smaller" in text
-
-
-def test_curve_shows_peaks_narrower_than_a_pixel() -> None:
-    mixture = Mixture(np.array([0.5, 0.5]), np.array([0.0, 0.3]), np.array([1e-12, 1e-2]))
-    grid, density = _curve(mixture, 0.5)
-    assert (np.diff(grid) > 0).all()
-    assert density.max() == pytest.approx(0.5 / np.sqrt(2 * np.pi * 1e-12), rel=1e-3)
-    assert np.sum(np.diff(grid) * (density[1:] + density[:-1]) / 2) == pytest.approx(1.0, abs=0.03)
-
-
-def test_figure_is_a_readable_picture(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    before = {name: (0.1 * random.standard_normal((40, 50))).astype(np.float32) for name in ("a", "b")}
-    after = {name: np.round(values, 1) for name, values in before.items()}
-    mixture = Mixture(np.array([0.6, 0.2, 0.2]), np.array([0.0, -0.1, 0.1]), np.full(3, 1e-3))
-    weights_figure(before, after, dict.fromkeys(before, mixture), tmp_path / "weights.png")
-    picture = matplotlib.image.imread(tmp_path / "weights.png")
-    assert picture.shape[0] > 400
-    assert picture.shape[1] > 1000
-    blue = (picture[..., 2] > 0.7) & (picture[..., 0] < 0.3)
-    left, right = np.array_split(blue.sum(0), 2)
-    assert left.sum() > 500  # the mixture is drawn over both
-    assert right.sum() > 500

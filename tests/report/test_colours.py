@@ -1,0 +1,18 @@
+"""Colours of clusters tell them apart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sws_compress.report.colours import cluster_colours, cluster_strengths
+
+
+def test_colours_diverge_from_white() -> None:
+    means = np.array([0.4, -0.01, 0.0, 0.02, -0.3])
+    red, blue = cluster_colours(means)[:, 0], cluster_colours(means)[:, 2]
+    assert cluster_colours(means)[2].tolist() == [1, 1, 1]
+    assert (np.sign(red - blue) == np.sign(means)).all()
+    strengths = cluster_strengths(means)
+    assert strengths[0] > strengths[3] > 0 > strengths[1] > strengths[4]
+    assert np.abs(strengths[means != 0]).min() >= 0.3  # not to be taken for zero
+    np.testing.assert_allclose(cluster_strengths(1000 * means), strengths)

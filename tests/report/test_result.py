@@ -1,0 +1,46 @@
+"""Totals and JSON of a result say what its tensors say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sws_compress.report.inspection import TensorRow
+from sws_compress.report.result import CompressionResult
+
+ROWS = (
+    TensorRow("fc1.weight", (300, 784), "sparse+huffman", 7, 0.96, 0.4, 14_000, 0.7),
+    TensorRow("fc1.bias", (10,), "dense", 10, 0.0, 3.3, 58, 0.0029),
+)
+
+
+def result(**changes: object) -> CompressionResult:
+    values = {
+        "output": Path("small.onnx"),
+        "dense_bytes": 950_000,
+        "file_bytes": 20_000,
+        "tensors": ROWS,
+        "largest_difference": 1e-7,
+        "seconds": 12.5,
+        **changes,
+    }
+    return CompressionResult(**values)  # type: ignore[arg-type]
+
+
+def test_totals_are_of_compressed_tensors_and_the_whole_file() -> None:
+    assert result().ratio == 47.5
+    assert result().weights == 235_200
+    assert result().zeros == pytest.approx(0.96)
+    assert result().bits_per_weight == pytest.approx(8 * 20_000 / 235_200)
+    nothing = result(tensors=ROWS[1:])
+    assert (nothing.weights, nothing.zeros) == (0, 0.0)
+
+
+def test_json_says_the_same() -> None:
+    values = json.loads(json.dumps(result(before=0.98, after=0.97).to_json()))
+    assert (values["ratio"], values["file_bytes"], values["before"], values["after"]) == (47.5, 20_000, 0.98, 0.97)
+    assert values["tensors"][0]["shape"] == [300, 784]
+    assert values["tensors"][0]["elements"] == 235_200
+    assert values["tensors"][0]["file_bits"] == pytest.approx(8 * 14_000 / 235_200)
