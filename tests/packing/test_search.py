@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sws_compress.onnx_io.write import rewrite
+from sws_compress.onnx_io.write.serialise import emission_bytes
 from sws_compress.packing import search
 from sws_compress.packing.search import MEASURED_PER_PARTITION, emit, smallest_selection
 from tests.onnx_io.models import lenet
@@ -21,7 +21,7 @@ NETWORK = {"sizes": (116, 142, 133), "zeros": (0.8, 0.0), "seed": 89}
 def file_bytes(partition, selection):
     coded = {name for stream, _ in selection for name in stream.names}
     dense = sum(stream.dense_bytes for stream in partition if not coded >= set(stream.names))
-    return dense + rewrite.emission_bytes(emit(selection, OPSET))
+    return dense + emission_bytes(emit(selection, OPSET))
 
 
 @pytest.mark.parametrize("sizes", [(30, 40), (60, 20, 50)])
