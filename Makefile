@@ -29,6 +29,10 @@ test-runtimes: .venv/installed-test
 test-web: .venv/installed-test .venv/web/installed
 	$(BIN)/pytest -m slow tests/runtimes/test_web.py
 
+# What no test notices: MUTANTS random mutants of every file of quantize, mixture and codec, in mutants/ (an hour or so).
+mutation: .venv/installed-mutation
+	$(BIN)/python tests/checks/mutation.py --mutants $(MUTANTS)
+
 # 20,000 damaged models (SWS_FUZZ_CASES of them), three minutes.
 fuzz: .venv/installed-test
 	$(BIN)/pytest -m slow tests/onnx_io/test_fuzz.py
@@ -61,7 +65,7 @@ pretrained: .venv/installed-demo
 	$(BIN)/python benchmarks/lenet/train.py
 
 clean:
-	rm -rf .venv build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist out mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find sws_compress tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/bin/python:
