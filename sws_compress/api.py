@@ -170,7 +170,7 @@ def compress(
         _refuse("without train", "pass train= batches", training_given)
     from torch import nn
 
-    from sws_compress.train.loop import FineTuning
+    from sws_compress.train.request import FineTuned
     from sws_compress.train.schedule import Schedule
     from sws_compress.train.sharing import Sharing
 
@@ -178,29 +178,37 @@ def compress(
         raise ArgumentError(
             f"model must be a torch module or the path of an ONNX file, got {type(model).__name__}: pass one of them"
         )
-    settings = FineTuning(
-        components=components,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        distillation=distillation,
-        schedule=schedule or Schedule(),
-        parameters=parameters,
-        sharing=sharing or Sharing.TENSOR,
-        bfloat16=bfloat16,
-        seed=seed,
-    )
+    request = None
+    if train is not None:
+        request = FineTuned(
+            train=train,
+            loss=loss,
+            components=components,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            distillation=distillation,
+            schedule=schedule or Schedule(),
+            parameters=parameters,
+            sharing=sharing or Sharing.TENSOR,
+            bfloat16=bfloat16,
+            bias_components=vectors,
+            bit_price=strength,
+            state=state,
+            log=log,
+            frames=frames,
+        )
     with watching(on_progress, log, frames) as watch:
         return compress_module(
             model,
             target,
-            settings,
+            request,
             wanted,
-            train=train,
-            loss=loss,
+            components=components,
+            parameters=parameters,
+            sharing=sharing or Sharing.TENSOR,
+            seed=seed,
             evaluate=evaluate,
             example_inputs=example_inputs,
-            vectors=vectors,
-            state=None if state is None else Path(state),
             watch=watch,
             packing=packing,
         )

@@ -24,8 +24,14 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.environment import environment
-from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule
+from sws_compress.train.select import select_parameters
+from sws_compress.train.stages.hard import HardStage
+from sws_compress.train.stages.price import SizeFeedback
+from sws_compress.train.stages.snapped import SnappedWeights
+from sws_compress.train.stages.soft import SoftStage
+from sws_compress.train.stages.tune import TuneStage
+from sws_compress.train.targets import FixedSize
 
 COMPONENTS = 16
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride of the first
@@ -97,21 +103,21 @@ def measure(rows: int, seed: int) -> dict[str, Any]:
 
     train()
     schedule = Schedule()
-    prior = SoftWeightSharing(model, optimizer, components=COMPONENTS, total_steps=1000, schedule=schedule)
-    soft, strength = prior._soft, schedule.strength[1]
+    groups = select_parameters(model)
+    soft, strength = SoftStage(groups, COMPONENTS, schedule), schedule.strength[1]
     seconds = {"training": seconds_of(train, device, repeats=2)}
-    soft.update(optimizer, schedule.floor[1] ** 2)  # compiles
-    seconds["soft EM"] = seconds_of(lambda: soft.update(optimizer, schedule.floor[1] ** 2), device)
+    soft.em_step(optimizer, schedule.floor[1] ** 2)  # compiles
+    seconds["soft EM"] = seconds_of(lambda: soft.em_step(optimizer, schedule.floor[1] ** 2), device)
     soft.pull(optimizer, strength)
     seconds["soft step"] = seconds_of(lambda: soft.pull(optimizer, strength), device)
-    prior.steps = int(1000 * schedule.soft_until)
-    prior.update()
-    hard = prior._hard
-    assert hard is not None
-    target = hard.coded_bits()
-    seconds["hard EM"] = seconds_of(lambda: hard.update(optimizer, target), device)
-    seconds["hard step"] = seconds_of(lambda: hard.step(optimizer, schedule.hard_pull), device)
-    seconds["tune step"] = seconds_of(lambda: hard.tune_step(optimizer, schedule.codebook_rate), device)
+    elements = sum(group.elements for group in groups)
+    weights = SnappedWeights.start(groups, soft.mixtures())
+    hard = HardStage(weights, SizeFeedback(FixedSize(32 * elements / 20, schedule)), schedule)
+    hard.begin(optimizer)
+    seconds["hard EM"] = seconds_of(lambda: hard.update(optimizer, schedule.target_at), device)
+    seconds["hard step"] = seconds_of(lambda: hard.step(optimizer, schedule.target_at), device)
+    tune = TuneStage(weights, schedule)
+    seconds["tune step"] = seconds_of(lambda: tune.step(optimizer, 1.0), device)
     per_step = {
         "soft": seconds["soft step"] + seconds["soft EM"] / schedule.soft_every,
         "hard": seconds["hard step"] + seconds["hard EM"] / schedule.hard_every,
@@ -123,8 +129,8 @@ def measure(rows: int, seed: int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "seed": seed,
         "rows": rows,
-        "weights": sum(group.elements for group in prior.groups),
-        "tensors": len(prior.groups),
+        "weights": elements,
+        "tensors": len(groups),
         "components": COMPONENTS,
         "seconds": seconds,
         "seconds_per_step": per_step,

@@ -91,20 +91,23 @@ def counted(widths: tuple[int, ...], sharded: bool) -> dict[str, set[int]]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     prior = SoftWeightSharing(model, optimizer, components=COMPONENTS, total_steps=STEPS, schedule=SCHEDULE, ratio=6)
     found: dict[str, set[int]] = {kind: set() for kind in KINDS}
+    em_steps = 0
     for _ in range(STEPS):
         optimizer.zero_grad()
         model(torch.randn(8, widths[0])).square().sum().backward()
         optimizer.step()
-        stage, hard = prior.stage, prior._hard
-        tuning = hard is not None and hard.tuning
+        stage, hard, tuning = prior.stage, prior.coded_bits is not None, prior.tuning
         size = reduced_bytes(prior.step)
-        if hard is not prior._hard or (hard is not None and tuning != hard.tuning):
-            continue  # enters the hard stage or the tuning stage and looks for its rate, once
+        if hard != (prior.coded_bits is not None) or tuning != prior.tuning:
+            em_steps = 2  # those of the step that enters the hard stage
+            continue  # enters the hard or the tuning stage and looks for its price of a bit, once
+        if not size:
+            continue
         kind = stage.value
-        if stage is Stage.HARD and hard is not None and (hard.updates - 1) % SENSITIVITY_EVERY == 0:
-            kind = "hard with sensitivities"
-        if size:
-            found[kind].add(size)
+        if stage is Stage.HARD:
+            kind = "hard with sensitivities" if em_steps % SENSITIVITY_EVERY == 0 else kind
+            em_steps += 1
+        found[kind].add(size)
     return found
 
 

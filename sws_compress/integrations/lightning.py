@@ -30,7 +30,7 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         Trainer(max_epochs=20, callbacks=[callback]).fit(module, loader)
         sws.export(module.net, callback.palettes, "small.onnx", example_inputs=x)
 
-    components, ratio, strength, schedule, parameters, sharing    as of ``SoftWeightSharing``
+    components, ratio, bit_price, schedule, parameters, sharing    as of ``SoftWeightSharing``
     submodule       name of the part that is compressed and exported; names of parameters are those in it
     total_steps     optimiser steps of the run; by default Lightning's estimate of them
     optimizer       index in ``configure_optimizers``, of the one that trains the compressed parameters
@@ -43,7 +43,7 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         *,
         components: int = 16,
         ratio: float = 20.0,
-        strength: float | None = None,
+        bit_price: float | None = None,
         schedule: Schedule | None = None,
         parameters: Selection | None = None,
         sharing: Sharing = Sharing.TENSOR,
@@ -54,7 +54,7 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         self._settings = PriorSettings(
             components=components,
             ratio=ratio,
-            strength=strength,
+            bit_price=bit_price,
             schedule=schedule,
             parameters=parameters,
             sharing=sharing,

@@ -19,7 +19,7 @@ class PriorSettings:
 
     components: int
     ratio: float
-    strength: float | None
+    bit_price: float | None
     schedule: Schedule | None
     parameters: Selection | None
     sharing: Sharing

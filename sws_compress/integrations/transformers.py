@@ -34,7 +34,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
         sws.export(model, callback.palettes, "small.onnx", example_inputs=(ids,))
 
-    components, ratio, strength, schedule, parameters, sharing    as of ``SoftWeightSharing``
+    components, ratio, bit_price, schedule, parameters, sharing    as of ``SoftWeightSharing``
     resume_from     the checkpoint given to ``train(resume_from_checkpoint=...)``, where that is not the trainer's own
                     folder for the step: callbacks are not told
 
@@ -47,7 +47,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         *,
         components: int = 16,
         ratio: float = 20.0,
-        strength: float | None = None,
+        bit_price: float | None = None,
         schedule: Schedule | None = None,
         parameters: Selection | None = None,
         sharing: Sharing = Sharing.TENSOR,
@@ -56,7 +56,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         self._settings = PriorSettings(
             components=components,
             ratio=ratio,
-            strength=strength,
+            bit_price=bit_price,
             schedule=schedule,
             parameters=parameters,
             sharing=sharing,

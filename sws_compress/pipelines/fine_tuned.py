@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from sws_compress.mixture.mixture import Mixture
     from sws_compress.pipelines.watch import Watch
-    from sws_compress.train.loop import FineTuning
-    from sws_compress.train.request import Loss
-    from sws_compress.train.select import ParameterGroup
-    from sws_compress.train.steering import Goal
+    from sws_compress.train.request import FineTuned
+    from sws_compress.train.select import ParameterGroup, Selection
+    from sws_compress.train.sharing import Sharing
+    from sws_compress.train.targets import SteeringTarget
 
 
 EXAMPLE_ROWS = 8
@@ -45,17 +45,19 @@ class Wanted:
     max_drop: float | None = None
     strength: float | None = None
 
-    def goal(self, dense_bytes: int, measure_least: Callable[[], int]) -> Goal:
+    def goal(self, dense_bytes: int, measure_least: Callable[[], int]) -> SteeringTarget | None:
         """For a network that is ``dense_bytes`` long as a plain file. ``measure_least`` tells how long it is with
         nothing but zeros in the weights to compress; it is asked where bytes are. Raises ArgumentError for several, or
         for one out of range."""
-        from sws_compress.train.steering import Goal
+        from sws_compress.train.targets import SteeringTarget
 
         given = [name for name, value in vars(self).items() if value is not None]
         if len(given) > 1:
             raise ArgumentError(f"one of ratio, target_bytes, max_drop, strength must be given, got {', '.join(given)}")
-        if self.max_drop is not None or self.strength is not None:
-            return Goal(max_drop=self.max_drop, strength=self.strength)
+        if self.strength is not None:
+            return None
+        if self.max_drop is not None:
+            return SteeringTarget(metric_drop=self.max_drop)
         if self.target_bytes is not None:
             if not 0 < self.target_bytes < dense_bytes:
                 raise ArgumentError(
@@ -68,7 +70,7 @@ class Wanted:
                     f"target_bytes must be above the {least_bytes} of its graph alone, got {self.target_bytes}: "
                     "ask for more"
                 )
-            return Goal(target_bytes=self.target_bytes)
+            return SteeringTarget(file_bytes=self.target_bytes)
         ratio = 20.0 if self.ratio is None else self.ratio
         if not ratio > 1:
             raise ArgumentError(f"ratio must be > 1, got {ratio}: it is how many times smaller the file becomes")
@@ -78,49 +80,49 @@ class Wanted:
                 f"ratio must be below {dense_bytes / least_bytes:.2f} for this network, got {ratio}: of its "
                 f"{dense_bytes} bytes the graph alone takes {least_bytes}"
             )
-        return Goal(target_bytes=round(dense_bytes / ratio))
+        return SteeringTarget(file_bytes=round(dense_bytes / ratio))
 
 
 def compress_module(
     model: nn.Module,
     target: Path,
-    settings: FineTuning,
+    request: FineTuned | None,
     wanted: Wanted,
     *,
-    train: Iterable[Any] | None,
-    loss: Loss | None,
+    components: int,
+    parameters: Selection | None,
+    sharing: Sharing,
+    seed: int,
     evaluate: Callable[[nn.Module], float] | None,
     example_inputs: Any,
-    vectors: int | None,
-    state: Path | None,
     watch: Watch,
     packing: Packing = PACKING,
 ) -> CompressionResult:
-    """As ``api.compress`` for torch modules; ``settings`` without their goal. ``model`` stays as it is."""
+    """As ``api.compress`` for torch modules; ``request`` is None without training. ``model`` stays as it is."""
     started = time.perf_counter()
-    check_components(settings.components)
-    if vectors is not None:
-        check_components(vectors)
+    check_components(components)
+    train = None if request is None else request.train
     network = _copied(model)
     if train is None:  # nothing is trained, so that frozen weights are clustered as well
         for parameter in network.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
-    groups = float32_groups(network, settings)
+    groups = float32_groups(network, parameters, sharing)
     examples = first_inputs(model, train) if example_inputs is None else arguments(example_inputs)
     template = Template(model, examples, packing)  # early: a module that cannot be exported must not cost a run
     measured = None if evaluate is None else _in_evaluation_mode(evaluate)
     before = None if measured is None else measured(model)
     notes: tuple[str, ...] = ()
-    if train is None:
-        mixtures = _cluster(network, settings)
+    goal = None
+    if request is None:
+        mixtures = _cluster(network, components, parameters, sharing, seed)
     else:
-        scale = _Scale(network, template, groups, vectors, settings.seed)
-        settings = replace(settings, goal=wanted.goal(template.dense_bytes, scale.least_bytes))
-        mixtures = _fine_tune(network, scale, settings, train, loss, measured, target, state, watch)
+        scale = _Scale(network, template, groups, request.bias_components, seed)
+        goal = wanted.goal(template.dense_bytes, scale.least_bytes)
+        mixtures = _fine_tune(network, scale, request, goal, seed, groups, measured, target, watch)
     shipped = ship_module(network, target, examples, dense_bytes=template.dense_bytes, packing=packing)
     after = None if measured is None else measured(network)
     if train is not None:
-        notes = (*_missed(settings.goal, shipped.file_bytes, before, after), *_emptied(groups))
+        notes = (*_missed(goal, shipped.file_bytes, before, after), *_emptied(groups))
     return CompressionResult(
         **{**vars(shipped), "notes": (*shipped.notes, *notes)},
         seconds=time.perf_counter() - started,
@@ -141,18 +143,21 @@ def _copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _missed(goal: Goal, file_bytes: int, before: float | None, after: float | None) -> Iterable[str]:
+def _missed(goal: SteeringTarget | None, file_bytes: int, before: float | None, after: float | None) -> Iterable[str]:
     """A line if the run did not reach what it was steered to."""
-    wanted = goal.target_bytes
+    if goal is None:
+        return
+    wanted = goal.file_bytes
     if wanted is not None and abs(file_bytes - wanted) > TOLERANCE * wanted:
         yield (
             f"the file has {file_bytes} bytes, {wanted} were asked for: "
             + ("graph and codebooks take much of it; " if file_bytes > wanted else "")
             + "train for more epochs to come closer"
         )
-    if goal.max_drop is not None and before is not None and after is not None and not before - after <= goal.max_drop:
+    drop = goal.metric_drop
+    if drop is not None and before is not None and after is not None and not before - after <= drop:
         yield (
-            f"the metric fell by {before - after:.4g}, {goal.max_drop:g} were allowed: "
+            f"the metric fell by {before - after:.4g}, {drop:g} were allowed: "
             "train for more epochs, or with more components"
         )
 
@@ -173,16 +178,12 @@ def _in_evaluation_mode(evaluate: Callable[[nn.Module], float]) -> Callable[[nn.
     return measured
 
 
-def _cluster(network: nn.Module, settings: FineTuning) -> dict[str, Mixture]:
+def _cluster(
+    network: nn.Module, components: int, parameters: Selection | None, sharing: Sharing, seed: int
+) -> dict[str, Mixture]:
     from sws_compress.train.cluster_parameters import cluster_parameters
 
-    return cluster_parameters(
-        network,
-        components=settings.components,
-        parameters=settings.parameters,
-        sharing=settings.sharing,
-        seed=settings.seed,
-    )
+    return cluster_parameters(network, components=components, parameters=parameters, sharing=sharing, seed=seed)
 
 
 class _Scale:
@@ -231,27 +232,30 @@ class _Scale:
 def _fine_tune(
     network: nn.Module,
     scale: _Scale,
-    settings: FineTuning,
-    train: Iterable[Any],
-    loss: Loss | None,
+    request: FineTuned,
+    goal: SteeringTarget | None,
+    seed: int,
+    groups: tuple[ParameterGroup, ...],
     evaluate: Callable[[nn.Module], float] | None,
     target: Path,
-    state: Path | None,
     watch: Watch,
 ) -> dict[str, Mixture]:
     from sws_compress.train.loop import fine_tune
+    from sws_compress.train.steering import Measures
 
+    if request.state is not None:
+        checked_output(request.state, "state")
+    validate = None if evaluate is None else lambda: evaluate(network)
     tuned = fine_tune(
         network,
-        train,
-        settings,
-        loss=loss,
-        state_path=None if state is None else checked_output(state, "state"),
-        rescue_path=target.with_name(target.name + ".state") if state is None else Path(state),
+        request,
+        goal,
+        seed=seed,
+        groups=groups,
+        measures=Measures(file_bytes=scale.file_bytes, validate=validate),
+        rescue_path=target.with_name(target.name + ".state") if request.state is None else None,
         on_progress=watch.on_progress,
         on_step=watch.on_step,
-        validate=None if evaluate is None else lambda: evaluate(network),
-        file_bytes=scale.file_bytes,
     )
     scale.settle(network)
     return tuned.mixtures
@@ -279,11 +283,11 @@ def first_inputs(model: nn.Module, train: Iterable[Any] | None) -> tuple[Any, ..
     raise no_batches()
 
 
-def float32_groups(model: nn.Module, settings: FineTuning) -> tuple[ParameterGroup, ...]:
+def float32_groups(model: nn.Module, parameters: Selection | None, sharing: Sharing) -> tuple[ParameterGroup, ...]:
     """What is to be compressed. Errors, before the work, if that is nothing or not all of it float32."""
     from sws_compress.train.select import select_parameters
 
-    groups = select_parameters(model, settings.parameters, sharing=settings.sharing)
+    groups = select_parameters(model, parameters, sharing=sharing)
     for group in groups:
         for name, parameter in zip(group.names, group.parameters, strict=True):
             refuse_other_float(name, parameter)

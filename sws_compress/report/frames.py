@@ -25,8 +25,10 @@ move beyond where they began."""
 class Prior(Protocol):
     """The part of ``train.prior.SoftWeightSharing`` that a recording reads."""
 
-    steps: int
     total_steps: int | None
+
+    @property
+    def steps(self) -> int: ...
 
     @property
     def stage(self) -> Enum: ...

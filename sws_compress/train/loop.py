@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,45 +24,25 @@ from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
 from sws_compress.train.ranks import ALONE
-from sws_compress.train.request import Loss, batches_per_epoch, no_batches
-from sws_compress.train.schedule import Schedule
-from sws_compress.train.select import DivergedError, Selection
-from sws_compress.train.sharing import Sharing
-from sws_compress.train.steering import Goal, Measures, Steering
+from sws_compress.train.request import FineTuned, no_batches
+from sws_compress.train.select import DivergedError, ParameterGroup, select_parameters
+from sws_compress.train.steering import Measures, Steering
+from sws_compress.train.targets import SteeringTarget
 
 START_AGAIN = "lower learning_rate and start again"
 
 
-@dataclass(frozen=True, kw_only=True)
-class FineTuning:
-    """Settings of one run; everything but the network, the data and the loss.
-
-    ``ratio`` (32 bits a weight over coded bits) holds where ``goal`` is empty. With ``bfloat16`` the network, teacher
-    too, computes under ``torch.autocast``: much faster where the processor has it; weights and losses stay float32.
-    """
-
-    components: int = 16
-    ratio: float = 20.0
-    goal: Goal = field(default_factory=Goal)
-    epochs: int = 20
-    learning_rate: float = 7e-4
-    distillation: Distillation | None = None
-    schedule: Schedule = field(default_factory=Schedule)
-    parameters: Selection | None = None
-    sharing: Sharing = Sharing.TENSOR
-    bfloat16: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ArgumentError(f"epochs must be >= 1, got {self.epochs}: leave train out for data-free compression")
-        if not 0 < self.learning_rate < math.inf:
-            raise ArgumentError(f"learning_rate must be > 0, got {self.learning_rate}: 1e-4 to 1e-3 is usual for Adam")
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FineTuneResult:
-    """``palettes`` and ``mixtures`` by parameter name; the model's parameters hold the palettes' values."""
+    """Result of a run; the parameters of the model hold the palettes' values.
+
+    Parameters
+    ----------
+    palettes, mixtures : dict by parameter name
+        Values of the compressed parameters, and the mixtures that their latent weights follow.
+    steps : int
+        Optimiser steps of the run.
+    """
 
     palettes: dict[str, Palette]
     mixtures: dict[str, Mixture]
@@ -71,95 +51,119 @@ class FineTuneResult:
 
 def fine_tune(
     model: nn.Module,
-    train: Iterable[Any],
-    settings: FineTuning,
+    request: FineTuned,
+    target: SteeringTarget | None = None,
     *,
-    loss: Loss | None = None,
-    state_path: Path | None = None,
+    seed: int = 0,
+    groups: Sequence[ParameterGroup] | None = None,
+    measures: Measures | None = None,
     rescue_path: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    validate: Callable[[], float] | None = None,
-    file_bytes: Callable[[], int] | None = None,
     on_step: Callable[[SoftWeightSharing], None] | None = None,
 ) -> FineTuneResult:
-    """Run the alternating loop on ``model`` in place: soft stage, hard stage, codebook tuning, snap.
+    """Run the alternating loop on ``model``, in place: soft stage, hard stage, codebook tuning, snap.
 
-    train         sized iterable of batches: (inputs, targets) with ``loss``, else inputs alone (targets are ignored)
-    loss          ``loss(outputs, targets)``; None trains on the teacher alone (Distillation with weight 1)
-    state_path    the run's state is saved here after every epoch, and a run that finds one goes on from it, or has its
-                  result if it was finished: the same as without the interruption, provided that ``train`` draws its
-                  randomness from torch's global generator, which is seeded per epoch from ``settings.seed``. A state
-                  of other settings, or of a network that began with other weights, is refused
-    rescue_path   where the last good state goes when the loss or weights break down (default: ``state_path``); it is a
-                  state like those in ``state_path``, from which a run goes on with any learning rate
-    validate      metric of ``model`` as it is, higher is better: measured after every epoch of the hard stage; needed
-                  for ``max_drop``, which measures it at the start and at the end as well
-    file_bytes    bytes that the file of ``model`` as it is would have: measured a few times in the hard stage; needed
-                  for ``target_bytes``
-    on_step       handed the prior before the first step and after every one, only to look at (``WeightFrames.add``)
+    With ``request.state`` a run that finds its own state there goes on from it, or has its result if it was finished:
+    the same as without the interruption, provided that ``request.train`` draws its randomness from torch's global
+    generator, which is seeded per epoch from ``seed``. A loader may leave torch's generators as it likes: the caller's
+    are put back.
 
-    ``train`` may leave the global generators of torch as it likes: the caller's are put back.
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network; its trainable parameters are trained.
+    request : FineTuned
+        Data and settings. Its ``bias_components``, ``log`` and ``frames`` are the caller's to see to.
+    target : SteeringTarget, optional
+        What the run is steered to. Default: ``request.bit_price``, or a coded ratio of 20 without one.
+    seed : int, default 0
+        Seed of the run.
+    groups : sequence of ParameterGroup, optional
+        What `select_parameters` chose of ``model``; by default it is called.
+    measures : Measures, optional
+        How to measure the file of ``model`` as it is, and the caller's metric.
+    rescue_path : path, optional
+        Where the last good state goes if the loss or the weights break down; a run goes on from it with any learning
+        rate. Default: ``request.state``.
+    on_progress : callable, optional
+        Called after every step.
+    on_step : callable, optional
+        Called with the prior before the first step and after every one, only to look at it (``WeightFrames.add``).
 
-    Raises DataError when ``train`` yields nothing or has no length, TrainingError when the loss, a gradient or a
-    weight is not finite, ArgumentError when the file at ``state_path`` is not the state of this run.
+    Returns
+    -------
+    FineTuneResult
+
+    Raises
+    ------
+    DataError
+        If ``request.train`` yields nothing.
+    TrainingError
+        If the loss, a gradient or a weight is not finite.
+    ArgumentError
+        If the target cannot be measured, or the file at ``request.state`` is not the state of this run: other settings
+        or other weights at the start.
+    ModelError
+        If ``model`` has nothing to train or to compress.
     """
-    distillation = settings.distillation
-    if loss is None:
-        distillation = distillation or Distillation(weight=1.0)
-        if distillation.weight < 1:
-            raise ArgumentError(
-                f"distillation weight must be 1 without a loss, got {distillation.weight}: "
-                "give loss= or set the weight to 1"
-            )
-    settings = replace(settings, distillation=distillation, learning_rate=float(settings.learning_rate))
-    paths = state_path, rescue_path or state_path
-    return _Run(model, train, settings, loss, *paths, on_progress, on_step, Measures(file_bytes, validate)).go()
+    if request.bit_price is not None and target is not None:
+        raise ArgumentError("bit_price must be left out where a size is asked for, got both: give one")
+    distillation = request.distillation or (Distillation(weight=1.0) if request.loss is None else None)
+    request = replace(request, distillation=distillation, learning_rate=float(request.learning_rate))
+    run = _Run(model, request, target, seed, groups, measures or Measures(), rescue_path, on_progress, on_step)
+    return run.go()
 
 
 class _Run:
-    """One call of ``fine_tune``: the objects that live through the epochs."""
+    """One call of `fine_tune`: the objects that live through the epochs."""
 
     def __init__(
         self,
         model: nn.Module,
-        train: Iterable[Any],
-        settings: FineTuning,
-        loss: Loss | None,
-        state_path: Path | None,
+        request: FineTuned,
+        target: SteeringTarget | None,
+        seed: int,
+        groups: Sequence[ParameterGroup] | None,
+        measures: Measures,
         rescue_path: Path | None,
         on_progress: Callable[[Progress], None] | None,
         on_step: Callable[[SoftWeightSharing], None] | None,
-        measures: Measures,
     ) -> None:
-        self.model, self.train, self.settings, self.loss = model, train, settings, loss
-        self.state_path, self.rescue_path = state_path, rescue_path
+        self.model, self.request, self.seed = model, request, seed
+        self.state_path = None if request.state is None else Path(request.state)
+        self.rescue_path = rescue_path or self.state_path
         self.on_progress, self.on_step = on_progress, on_step or (lambda prior: None)
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.trainable:
             raise ModelError("a model must have trainable parameters, got none: set requires_grad")
         self.device = self.trainable[0].device
-        self.total_steps = settings.epochs * batches_per_epoch(train)
-        distillation = settings.distillation
+        self.total_steps = request.total_steps
+        distillation = request.distillation
         self.teacher = frozen_copy(distillation.teacher or model, self.device) if distillation else None
-        self.optimizer = torch.optim.Adam(self.trainable, lr=settings.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=True)
+        groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
+        elements = sum(group.elements for group in groups)
+        self.steering = Steering(target, model, elements, request.schedule, measures)
+        ratio = None if target is None else target.coded_ratio
         self.prior = SoftWeightSharing(
             model,
             self.optimizer,
-            components=settings.components,
-            ratio=settings.ratio,
-            strength=settings.goal.strength,
+            components=request.components,
+            ratio=20.0 if ratio is None else ratio,
+            bit_price=request.bit_price,
+            size_target=self.steering if self.steering.steers else None,
             total_steps=self.total_steps,
-            schedule=settings.schedule,
-            parameters=settings.parameters,
-            sharing=settings.sharing,
+            schedule=request.schedule,
+            groups=groups,
             ranks=ALONE,
         )
-        self.steering = Steering(settings.goal, model, self.prior, settings.schedule, measures)
-        self.identity = {}
+        self.identity: dict[str, Any] = {}
         if self.rescue_path is not None:
-            self.identity = run_identity(settings, model, distillation.teacher if distillation else None)
+            teacher = distillation.teacher if distillation else None
+            self.identity = run_identity(request, target, seed, model, teacher)
 
     def go(self) -> FineTuneResult:
+        """Train, snap, and hand back the result; modules are left in the mode they were in."""
         first_epoch = self._resume()
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.train()
@@ -168,9 +172,9 @@ class _Run:
             self.steering.start()
             self._epochs(first_epoch)
             self.prior.snap()
-            with seeded(self.settings.seed, self.settings.epochs, self.device), self._precision():
-                reestimate_batch_norms(self.model, self.train, self.device)
-            self.steering.finish()
+            with seeded(self.seed, self.request.epochs, self.device), self._precision():
+                reestimate_batch_norms(self.model, self.request.train, self.device)
+            self.steering.finish(self.prior)
             palettes = self.prior.palettes()
         finally:
             for module, training in modes:
@@ -178,15 +182,18 @@ class _Run:
         return FineTuneResult(palettes, self.prior.mixtures, self.prior.steps)
 
     def _epochs(self, first: int) -> None:
-        """Saves the state after every one; should a loss or weights break down, the last good one is saved, too."""
+        """Train the epochs from ``first`` on, and save the state after each.
+
+        If the loss or the weights break down, the last good state is saved.
+        """
         good = self._state(first)
         try:
             self.on_step(self.prior)
-            for epoch in range(first, self.settings.epochs):
-                with seeded(self.settings.seed, epoch, self.device):
+            for epoch in range(first, self.request.epochs):
+                with seeded(self.seed, epoch, self.device):
                     self._epoch()
                     self._check_weights()
-                    self.steering.after_epoch(self.settings.epochs)
+                    self.steering.after_epoch(self.prior, self.request.epochs)
                 good = self._state(epoch + 1)
                 if self.state_path is not None:
                     write_atomically(self.state_path, good)
@@ -200,18 +207,18 @@ class _Run:
 
     def _epoch(self) -> None:
         batches = 0
-        for batch in self.train:
+        for batch in self.request.train:
             batches += 1
-            rate = self.settings.schedule.learning_rate(self.prior.progress)
+            share = self.request.schedule.learning_rate(self.prior.progress)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.settings.learning_rate * rate
+                group["lr"] = self.request.learning_rate * share
             loss = self._loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             value = self._checked(loss)
             self.optimizer.step()
             self.prior.step()
             self.optimizer.zero_grad()
-            self.steering.after_step()
+            self.steering.after_step(self.prior)
             if self.on_progress is not None:
                 self.on_progress(self._progress(value))
             self.on_step(self.prior)
@@ -219,7 +226,7 @@ class _Run:
             raise no_batches()
 
     def _checked(self, loss: torch.Tensor) -> float:
-        """The loss; DivergedError if it or a gradient is not finite, before a step can carry that into the weights."""
+        """Value of the loss; DivergedError if it or a gradient is not finite, before a step carries that on."""
         value, step = float(loss.detach()), self.prior.steps + 1
         if not math.isfinite(value):
             raise self._diverged("loss", value, step)
@@ -233,7 +240,7 @@ class _Run:
 
     @torch.no_grad()
     def _check_weights(self) -> None:
-        """DivergedError if a weight, or one behind a snapped one, is not finite: the state would not be a good one."""
+        """Raise DivergedError if a weight or a latent weight is not finite: the state would not be a good one."""
         self.prior.check_finite()
         largest = float(torch.nn.utils.get_total_norm(self.trainable, norm_type=math.inf))
         if not math.isfinite(largest):
@@ -253,25 +260,25 @@ class _Run:
             coded_bits=prior.coded_bits,
             ratio=prior.coded_ratio,
             metric=steering.metric,
-            projected_bytes=steering.projected_bytes,
-            bit_price=prior.rate,
+            projected_bytes=steering.projected_bytes(prior.coded_bits),
+            bit_price=prior.bit_price,
             components=sum(living.values()) if living else None,
             mergers=prior.mergers if living else None,
         )
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.request.bfloat16)
 
     def _loss(self, batch: Any) -> torch.Tensor:
-        inputs, targets = inputs_and_targets(batch, labelled=self.loss is not None)
+        inputs, targets = inputs_and_targets(batch, labelled=self.request.loss is not None)
         inputs, targets = moved(inputs, self.device), moved(targets, self.device)
         with self._precision():
             outputs = _float32(self.model(*inputs))
         parts = []
-        distillation = self.settings.distillation
+        loss, distillation = self.request.loss, self.request.distillation
         share = distillation.weight if distillation else 0.0
-        if self.loss is not None and share < 1:
-            parts.append((1 - share) * self.loss(outputs, targets))
+        if loss is not None and share < 1:
+            parts.append((1 - share) * loss(outputs, targets))
         if distillation and self.teacher is not None:
             with torch.no_grad(), self._precision():
                 wanted = _float32(self.teacher(*inputs))
@@ -281,7 +288,7 @@ class _Run:
     # -- state ------------------------------------------------------------------------------------------------------
 
     def _state(self, epoch: int) -> bytes:
-        """Everything that the epochs from ``epoch`` on depend on; empty where nobody would write it."""
+        """Everything that the epochs from ``epoch`` on depend on, packed; empty if there is nowhere to write it."""
         if self.rescue_path is None:
             return b""
         state = {
@@ -296,6 +303,7 @@ class _Run:
         return _packed(state)
 
     def _resume(self) -> int:
+        """Restore a saved state, if there is one; the epoch to go on from."""
         if self.state_path is None or not os.path.exists(self.state_path):
             return 0
         try:
@@ -325,5 +333,5 @@ def _packed(state: dict[str, Any]) -> bytes:
 
 
 def _float32(outputs: Any) -> Any:
-    """Half precision outputs of autocast, widened for the loss."""
+    """Outputs in float32, for the loss; autocast leaves them in half precision."""
     return outputs.float() if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() else outputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,17 @@ def check_optimizer(optimizer: torch.optim.Optimizer) -> None:
             f"optimizer must be torch.optim.SGD, Adam or AdamW, got {type(optimizer).__name__}: "
             "the pull needs to know the metric in which it moves"
         )
+
+
+def check_in_optimizer(optimizer: torch.optim.Optimizer, parameters: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raise ArgumentError for the first of the named ``parameters`` that ``optimizer`` does not train."""
+    known = groups_by_parameter(optimizer)
+    for name, parameter in parameters:
+        if id(parameter) not in known:
+            raise ArgumentError(
+                f"every compressed parameter must be in the optimizer, got {name}, which is not: "
+                "pass model.parameters() to the optimizer or leave the parameter out"
+            )
 
 
 def groups_by_parameter(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:

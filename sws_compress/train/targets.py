@@ -1,11 +1,19 @@
-"""What a run is steered to: the goal of its caller, resolved to a number that training can measure."""
+"""What a run aims for: the caller's goal as a number that training can measure, and the coded bits that follow."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from sws_compress.errors import ArgumentError
+from sws_compress.train.schedule import Schedule
+
+if TYPE_CHECKING:
+    from sws_compress.train.stages.snapped import SnappedWeights
+
+FLOAT_BITS = 32
+"""Bits of an uncompressed weight, which ratios count from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +53,54 @@ class SteeringTarget:
         least = 1 if name == "coded_ratio" else 0
         if not least < value or (value == math.inf and name != "coded_ratio"):
             raise ArgumentError(f"{name} must be > {least}, got {value}: ask for more")
+
+
+class SizeTarget(Protocol):
+    """Tells the hard stage how many coded bits to aim for."""
+
+    @property
+    def final_bits(self) -> float:
+        """Coded bits that the run should end at, as far as is known now."""
+
+    def bits(self, progress: float, first_bits: float) -> float:
+        """Coded bits to aim for now.
+
+        Parameters
+        ----------
+        progress : float
+            Share of the run that is done, 0..1; 1.0 asks for the end of the run.
+        first_bits : float
+            Coded bits that the hard stage started from.
+        """
+
+    def settle(self, weights: SnappedWeights) -> None:
+        """Correct the last assignment of the weights, after the first step of codebook tuning."""
+
+
+@dataclass(frozen=True)
+class FixedSize:
+    """A number of coded bits that is known from the start; the schedule says how fast to get there.
+
+    Parameters
+    ----------
+    final_bits : float
+        Coded bits at the end of the run.
+    schedule : Schedule
+        When the path to them begins and ends (``soft_until``, ``target_at``).
+
+    Examples
+    --------
+    >>> target = FixedSize(100.0, Schedule(soft_until=0.2, target_at=0.6))
+    >>> [round(target.bits(progress, first_bits=1600.0)) for progress in (0.2, 0.4, 0.6, 1.0)]
+    [1600, 400, 100, 100]
+    """
+
+    final_bits: float
+    schedule: Schedule
+
+    def bits(self, progress: float, first_bits: float) -> float:
+        """Coded bits on a geometric path from ``first_bits`` to ``final_bits``."""
+        return self.schedule.target_bits(progress, first_bits, self.final_bits)
+
+    def settle(self, weights: SnappedWeights) -> None:
+        """Nothing: coded bits need no measurement."""

@@ -22,8 +22,12 @@ from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.palette import Palette
 from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from sws_compress.train.prior import SoftWeightSharing
-from sws_compress.train.ranks import ALONE, local, lost_ranks_told
+from sws_compress.train.ranks import ALONE, Ranks, local, lost_ranks_told
+from sws_compress.train.schedule import Schedule
+from sws_compress.train.select import select_parameters
 from sws_compress.train.sharing import Sharing
+from sws_compress.train.stages.snapped import SnappedWeights
+from sws_compress.train.stages.soft import SoftStage
 from tests.ranks.spawned import STEPS, Network, Run, batch
 
 HALFWAY = 30
@@ -141,11 +145,11 @@ def replicated_shards() -> list[list[float]]:
     """Counts that every rank sees of a network sharded in pairs that are replicas of each other (HSDP)."""
     model = Network()
     fully_shard(model, mesh=init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicas", "shards")))
-    prior = SoftWeightSharing(model, torch.optim.SGD(model.parameters(), lr=0.1), total_steps=10, ratio=5)
-    prior.steps = 9
-    prior.update()
-    assert prior._hard is not None
-    return [float(state.occupancy.sum()) for state in prior._hard.states]
+    ranks = Ranks.of()
+    groups = select_parameters(model, ranks=ranks)
+    weights = SnappedWeights.start(groups, SoftStage(groups, 16, Schedule(), ranks).mixtures(), ranks)
+    weights.em_step()
+    return [float(state.occupancy.sum()) for state in weights.states]
 
 
 def killed(folder: Path, layout: str, at: int) -> str:

@@ -67,12 +67,14 @@ def test_a_run_of_unknown_length_keeps_at_most_count() -> None:
 
 def test_weights_that_are_not_finite_are_the_runs_affair() -> None:
     network = trained()
-    prior = SoftWeightSharing(network, torch.optim.Adam(network.parameters()), components=4)
+    optimizer = torch.optim.Adam(network.parameters())
+    prior = SoftWeightSharing(network, optimizer, components=4)
     frames = WeightFrames()
     frames.add(prior)
+    optimizer.step()
+    prior.step()
     with torch.no_grad():
         network[0].weight[3, 5] = torch.nan
-    prior.steps += 1
     frames.add(prior)
     assert [snapshot.step for snapshot in frames.snapshots] == [0]
     with pytest.raises(TrainingError, match="must stay finite"):

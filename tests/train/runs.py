@@ -1,27 +1,34 @@
-"""Short runs of the loop on the digits: batches that fail, a network with randomness and a buffer."""
+"""Short runs of the loop on the digits: batches that fail, and a network with randomness and a buffer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sws_compress.train.loop import FineTuneResult, FineTuning, fine_tune
+from sws_compress.train.loop import FineTuneResult, fine_tune
+from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule
+from sws_compress.train.steering import Measures
+from sws_compress.train.targets import SteeringTarget
 from tests.train.digits import Batches, trained
 
 EPOCHS = 10
-SHORT = FineTuning(
+SHORT = FineTuned(
+    train=Batches(400, 50),
+    loss=functional.cross_entropy,
     components=8,
-    ratio=16,
     epochs=EPOCHS,
     learning_rate=1e-3,
     schedule=Schedule(soft_until=0.35, target_at=0.6, tune_from=0.75, soft_every=4, hard_every=3),
-    seed=3,
 )
+SIZE = SteeringTarget(coded_ratio=16)
+SEED = 3
 
 
 class KilledError(Exception):
@@ -59,8 +66,20 @@ class Dropping(nn.Sequential):
         return super().forward(pixels)
 
 
-def tune(model: nn.Module, train: Iterable[Any], settings: FineTuning = SHORT, **options: Any) -> FineTuneResult:
-    return fine_tune(model, train, settings, loss=options.pop("loss", functional.cross_entropy), **options)
+def tune(
+    model: nn.Module,
+    train: Iterable[Any],
+    request: FineTuned = SHORT,
+    target: SteeringTarget | None = SIZE,
+    *,
+    seed: int = SEED,
+    state: Path | None = None,
+    measures: Measures | None = None,
+    **options: Any,
+) -> FineTuneResult:
+    """Run ``request`` on other batches, with a state to save or to go on from."""
+    request = replace(request, train=train, state=state)
+    return fine_tune(model, request, target, seed=seed, measures=measures, **options)
 
 
 def assert_same(one: nn.Module, other: nn.Module) -> None:

@@ -17,9 +17,11 @@ from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.palette import Palette
 from sws_compress.train.batches import inputs_and_targets
 from sws_compress.train.distillation import Distillation
-from sws_compress.train.loop import FineTuning, fine_tune
+from sws_compress.train.loop import fine_tune
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
+from sws_compress.train.request import FineTuned
+from sws_compress.train.targets import SteeringTarget
 from tests import reference
 from tests.train.digits import TRAINING, Batches, accuracy, data, trained
 from tests.train.runs import SHORT, Dropping, Failing, assert_same, tune
@@ -37,7 +39,7 @@ def test_nan_loss_names_the_step_and_leaves_a_good_state(tmp_path: Path) -> None
         tune(model, Failing(at=37, poison=True), rescue_path=path)
     assert not model.training
     resumed, whole = trained(), trained()
-    tune(resumed, Batches(400, 50), state_path=path)
+    tune(resumed, Batches(400, 50), state=path)
     tune(whole, Batches(400, 50))
     assert_same(whole, resumed)
 
@@ -50,7 +52,7 @@ def test_nan_gradient_is_caught_before_it_reaches_the_weights() -> None:
     with pytest.raises(
         TrainingError, match=r"gradients must stay finite, got nan at step 1 of 80: lower learning_rate"
     ):
-        tune(model, Batches(400, 50), loss=loss)
+        tune(model, Batches(400, 50), replace(SHORT, loss=loss))
     assert_same(model, trained())
 
 
@@ -58,8 +60,7 @@ def test_nan_gradient_is_caught_before_it_reaches_the_weights() -> None:
 def test_nan_weight_that_an_update_finds_leaves_a_good_state(step: int, tmp_path: Path) -> None:
     def poison(prior: SoftWeightSharing) -> None:
         if prior.steps == step:
-            assert prior._hard is not None
-            prior._hard.states[0].latent[0][2, 3] = torch.nan
+            prior.latent_weights()["0.weight"][2, 3] = torch.nan
 
     with pytest.raises(
         TrainingError, match=r"^0.weight must stay finite in training, got NaN or infinite .* start again"
@@ -72,7 +73,7 @@ def test_nan_weight_that_an_update_finds_leaves_a_good_state(step: int, tmp_path
         tune(trained(), Batches(400, 50), rescue_path=path, on_step=poison)
     resumed, whole = trained(), trained()
     stages: list[Progress] = []
-    tune(resumed, Batches(400, 50), state_path=path, on_progress=stages.append)
+    tune(resumed, Batches(400, 50), state=path, on_progress=stages.append)
     assert stages[0].step == 1 + (step - 1) // 8 * 8
     tune(whole, Batches(400, 50))
     assert_same(whole, resumed)
@@ -89,7 +90,7 @@ def test_weight_that_no_loss_tells_of_is_no_good_state(tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"^weights must stay finite, got inf at step 16 of 80: .* saved in .*x.state"
     ):
-        tune(model, Batches(400, 50), state_path=tmp_path / "x.state", on_step=poison)
+        tune(model, Batches(400, 50), state=tmp_path / "x.state", on_step=poison)
     assert torch.load(tmp_path / "x.state", weights_only=True)["epoch"] == 1
 
 
@@ -132,14 +133,14 @@ def test_nothing_trainable() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: FineTuning(epochs=0), "epochs must be >= 1, got 0"),
-        (lambda: FineTuning(learning_rate=0.0), "learning_rate must be > 0, got 0"),
-        (lambda: FineTuning(learning_rate=float("nan")), "learning_rate must be > 0, got nan"),
+        (lambda: replace(SHORT, epochs=0), "epochs must be >= 1, got 0"),
+        (lambda: replace(SHORT, learning_rate=0.0), "learning_rate must be > 0, got 0"),
+        (lambda: replace(SHORT, learning_rate=float("nan")), "learning_rate must be > 0, got nan"),
         (lambda: Distillation(weight=0.0), r"weight must be in \(0, 1\], got 0"),
         (lambda: Distillation(weight=1.5), r"weight must be in \(0, 1\], got 1.5"),
         (lambda: Distillation(temperature=0.0), "temperature must be > 0, got 0"),
         (
-            lambda: fine_tune(trained(), [torch.zeros(2, 64)], replace(SHORT, distillation=Distillation(weight=0.5))),
+            lambda: replace(SHORT, loss=None, distillation=Distillation(weight=0.5)),
             "weight must be 1 without a loss, got 0.5",
         ),
     ],
@@ -199,8 +200,9 @@ def test_unlabelled_batches_learn_from_the_teacher_alone(form: str) -> None:
     }
     batches = [forms[form](x, y) for x, y in zip(pixels[:400].split(50), labels[:400].split(50), strict=True)]
     model, same = trained(), trained()
-    fine_tune(model, batches, SHORT)
-    fine_tune(same, list(pixels[:400].split(50)), SHORT)
+    unlabelled = replace(SHORT, loss=None)
+    tune(model, batches, unlabelled)
+    tune(same, list(pixels[:400].split(50)), unlabelled)
     assert_same(model, same)
     assert accuracy(model) > 85
 
@@ -246,7 +248,7 @@ def test_seed_decides_the_run() -> None:
     for seed in (3, 3, 4):
         torch.manual_seed(len(runs))
         model = trained()
-        tune(model, Batches(400, 50), replace(SHORT, seed=seed))
+        tune(model, Batches(400, 50), seed=seed)
         runs.append(model[0].weight.detach())
     assert torch.equal(runs[0], runs[1])
     assert not torch.equal(runs[0], runs[2])
@@ -259,8 +261,15 @@ def test_training_reaches_the_size_and_beats_snapping_alone() -> None:
     """At ratio 20: the coded size within 5 %, few points lost, fewer than data-free clustering loses with more bits."""
     model = trained()
     float_accuracy = accuracy(model)
-    settings = FineTuning(components=8, ratio=20, epochs=40, learning_rate=3e-3, distillation=Distillation())
-    result = tune(model, Batches(TRAINING, 25), settings)
+    request = FineTuned(
+        train=Batches(TRAINING, 25),
+        loss=functional.cross_entropy,
+        components=8,
+        epochs=40,
+        learning_rate=3e-3,
+        distillation=Distillation(),
+    )
+    result = fine_tune(model, request, SteeringTarget(coded_ratio=20))
     weights = 64 * 32 + 32 * 10
     bits = coded_bits(result.palettes)
     assert 32 * weights / bits == pytest.approx(20, rel=0.05)

@@ -101,7 +101,7 @@ def test_a_run_too_short_for_its_stages_does_not_zero_the_network(total_steps: i
 @pytest.mark.parametrize("total_steps", [1, 2, 3, 9, 14])
 def test_a_run_too_short_for_its_schedule_has_the_size_asked_for(total_steps: int) -> None:
     """The last step tunes: weights are assigned for the ratio, or at the price of a bit."""
-    for options in ({"ratio": 14}, {"strength": 0.1}):
+    for options in ({"ratio": 14}, {"bit_price": 0.1}):
         torch.manual_seed(0)
         model = trained()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -113,7 +113,7 @@ def test_a_run_too_short_for_its_schedule_has_the_size_asked_for(total_steps: in
         if "ratio" in options:
             assert prior.coded_ratio == pytest.approx(14, rel=0.03)
         else:
-            assert prior.rate == 0.1
+            assert prior.bit_price == 0.1
         prior.snap()
 
 
@@ -197,8 +197,6 @@ def test_calls_that_communicate_are_those_that_the_class_lists(monkeypatch: pyte
     assert stepping == [False, True] * 4  # the hard stage begins with the sixth
     before = {name: communicates(getattr(prior, name)) for name in CALLS}
     assert before == {**dict.fromkeys(CALLS, True), "state_dict": False, "palettes": False}
-    assert communicates(lambda: prior.meet_bits(9000.0))
-    assert communicates(lambda: prior.meet_rate(0.01))
     assert communicates(lambda: prior.mixtures)
     stepping = [communicates(lambda: run(model, prior, optimizer, 1)) for _ in range(12)]
     assert stepping == [False, True] * 3 + [False] * 2 + [True] * 4  # no EM step on the way to tuning
@@ -216,7 +214,7 @@ def test_state_of_another_run_is_refused_untouched() -> None:
         (prior_of(components=9), "components must be 8 as in the saved run, got 9"),
         (prior_of(total_steps=50), "total_steps must be 60 as in the saved run, got 50"),
         (prior_of(ratio=21), "ratio must be 20.0 as in the saved run, got 21.0"),
-        (prior_of(strength=0.5), "strength must be None as in the saved run, got 0.5"),
+        (prior_of(bit_price=0.5), "bit_price must be None as in the saved run, got 0.5"),
         (prior_of(schedule=Schedule(hard_every=5)), "schedule.hard_every must be 10 as in the saved run, got 5"),
         (prior_of(hidden=33), "compressed parameters must be those of the saved run"),
     ):

@@ -15,9 +15,10 @@ from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.progress import Progress
 from sws_compress.train.schedule import Stage
-from sws_compress.train.steering import Goal
+from sws_compress.train.steering import Measures
+from sws_compress.train.targets import SteeringTarget
 from tests.train.digits import Batches, trained
-from tests.train.runs import SHORT, Dropping, Failing, KilledError, assert_same, tune
+from tests.train.runs import SEED, SHORT, SIZE, Dropping, Failing, KilledError, assert_same, tune
 
 
 @pytest.mark.parametrize("distillation", [None, Distillation()])
@@ -29,12 +30,12 @@ def test_killed_and_resumed_is_the_same_run(epoch: int, distillation: Distillati
 
     state = tmp_path / "run.state"
     with pytest.raises(KilledError):
-        tune(Dropping(), Failing(at=8 * epoch + 5), settings, state_path=state)
+        tune(Dropping(), Failing(at=8 * epoch + 5), settings, state=state)
     assert state.exists() == (epoch > 0)
     torch.manual_seed(999)  # another process
     resumed = Dropping()
     stages: list[Progress] = []
-    found = tune(resumed, Batches(400, 50), settings, state_path=state, on_progress=stages.append)
+    found = tune(resumed, Batches(400, 50), settings, state=state, on_progress=stages.append)
     assert stages[0].step == 8 * epoch + 1
     assert_same(whole, resumed)
     assert found.steps == wanted.steps == 80
@@ -43,7 +44,7 @@ def test_killed_and_resumed_is_the_same_run(epoch: int, distillation: Distillati
         np.testing.assert_array_equal(palette.codebook, found.palettes[name].codebook)
 
     finished = Dropping()  # is not run again: its first batch would raise
-    tune(finished, Failing(at=1), settings, state_path=state)
+    tune(finished, Failing(at=1), settings, state=state)
     assert_same(whole, finished)
 
 
@@ -62,7 +63,7 @@ def test_file_that_is_no_state_is_refused_and_kept(content: bytes, tmp_path: Pat
     path.write_bytes(content)
     model = trained()
     with pytest.raises(ArgumentError, match=r"run.state must be a state that this run saved, got \w+: delete it"):
-        tune(model, Batches(400, 50), state_path=path)
+        tune(model, Batches(400, 50), state=path)
     assert path.read_bytes() == content
     assert_same(model, trained())
 
@@ -70,11 +71,11 @@ def test_file_that_is_no_state_is_refused_and_kept(content: bytes, tmp_path: Pat
 def test_truncated_state_is_refused_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "run.state"
     with pytest.raises(KilledError):
-        tune(trained(), Failing(at=12), state_path=path)
+        tune(trained(), Failing(at=12), state=path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ArgumentError, match="must be a state that this run saved"):
-        tune(trained(), Batches(400, 50), state_path=path)
+        tune(trained(), Batches(400, 50), state=path)
     assert path.read_bytes() == content[: len(content) // 2]
 
 
@@ -84,9 +85,9 @@ def test_truncated_state_is_refused_and_kept(tmp_path: Path) -> None:
         ({"epochs": 11}, "epochs must be 10 as in the saved run, got 11"),
         ({"components": 7}, "components must be 8 as in the saved run, got 7"),
         ({"parameters": ["2.weight"]}, "compressed parameters must be those of the saved run"),
-        ({"ratio": 17}, "ratio must be 16 as in the saved run, got 17"),
-        ({"goal": Goal(strength=0.1)}, "goal.strength must be None as in the saved run, got 0.1"),
-        ({"goal": Goal(max_drop=2)}, "goal.max_drop must be None as in the saved run, got 2"),
+        ({"target": SteeringTarget(coded_ratio=17)}, "target.coded_ratio must be 16 as in the saved run, got 17"),
+        ({"target": None, "bit_price": 0.1}, "bit_price must be None as in the saved run, got 0.1"),
+        ({"target": SteeringTarget(metric_drop=2)}, "target.metric_drop must be None as in the saved run, got 2"),
         (
             {"learning_rate": 2e-3},
             "learning_rate must be 0.001 as in the saved run, got 0.002: use the same network and",
@@ -103,12 +104,13 @@ def test_truncated_state_is_refused_and_kept(tmp_path: Path) -> None:
 def test_state_of_another_run_is_refused_and_kept(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     path = tmp_path / "run.state"
     with pytest.raises(KilledError):
-        tune(trained(), Failing(at=12), state_path=path)
+        tune(trained(), Failing(at=12), state=path)
     content = path.read_bytes()
     model = trained()
-    options: dict[str, Any] = {"state_path": path, "validate": lambda: 1.0}
+    options: dict[str, Any] = {"state": path, "measures": Measures(validate=lambda: 1.0)}
+    target, seed = change.pop("target", SIZE), change.pop("seed", SEED)
     with pytest.raises(ArgumentError, match=rf"run.state cannot be resumed: {message}"):
-        tune(model, Batches(400, 50), replace(SHORT, **change), **options)
+        tune(model, Batches(400, 50), replace(SHORT, **change), target, seed=seed, **options)
     assert path.read_bytes() == content
     assert_same(model, trained())
 
@@ -117,44 +119,44 @@ def test_state_is_of_the_weights_that_the_run_began_with(tmp_path: Path) -> None
     """Of a run that is finished, too: its result would be taken for another network's."""
     path = tmp_path / "run.state"
     settings = replace(SHORT, epochs=3, distillation=Distillation(teacher=trained()))
-    tune(trained(), Batches(400, 50), settings, state_path=path)
+    tune(trained(), Batches(400, 50), settings, state=path)
     content = path.read_bytes()
     message = "digest of the {} must be [0-9a-f]{{16}} as in the saved run, got [0-9a-f]{{16}}: use the same network"
     other = trained()
     other[2].bias.data[3] += 1e-3
     kept = copy.deepcopy(other)
     with pytest.raises(ArgumentError, match=message.format("weights at the start")):
-        tune(other, Batches(400, 50), settings, state_path=path)
+        tune(other, Batches(400, 50), settings, state=path)
     assert_same(other, kept)
     taught = replace(settings, distillation=Distillation(teacher=other))
     with pytest.raises(ArgumentError, match=message.format("teacher's weights")):
-        tune(trained(), Batches(400, 50), taught, state_path=path)
+        tune(trained(), Batches(400, 50), taught, state=path)
     assert path.read_bytes() == content
 
 
 def test_state_of_other_data_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.state"
-    tune(trained(), Batches(400, 50), replace(SHORT, epochs=2), state_path=path)
+    tune(trained(), Batches(400, 50), replace(SHORT, epochs=2), state=path)
     with pytest.raises(ArgumentError, match=r"run.state cannot be resumed: total_steps must be 16 as .*, got 20"):
-        tune(trained(), Batches(500, 50), replace(SHORT, epochs=2), state_path=path)
+        tune(trained(), Batches(500, 50), replace(SHORT, epochs=2), state=path)
 
 
 def test_run_that_broke_down_goes_on_with_another_learning_rate(tmp_path: Path) -> None:
     path = tmp_path / "run.state"
     with pytest.raises(TrainingError, match=r"lower learning_rate and go on from the last good state, saved in"):
-        tune(trained(), Failing(at=37, poison=True), state_path=path)
+        tune(trained(), Failing(at=37, poison=True), state=path)
     slower = replace(SHORT, learning_rate=5e-4)
     with pytest.raises(ArgumentError, match="seed must be 3"):
-        tune(trained(), Batches(400, 50), replace(slower, seed=4), state_path=path)
+        tune(trained(), Batches(400, 50), slower, seed=4, state=path)
     with pytest.raises(KilledError):
-        tune(trained(), Failing(at=12), slower, state_path=path)
+        tune(trained(), Failing(at=12), slower, state=path)
     with pytest.raises(ArgumentError, match=r"learning_rate must be 0.0005 as in the saved run, got 0.001"):
-        tune(trained(), Batches(400, 50), state_path=path)
-    assert tune(trained(), Batches(400, 50), slower, state_path=path).steps == 80
+        tune(trained(), Batches(400, 50), state=path)
+    assert tune(trained(), Batches(400, 50), slower, state=path).steps == 80
 
 
 def test_numbers_of_any_kind_are_the_same_settings(tmp_path: Path) -> None:
     path = tmp_path / "run.state"
-    given = replace(SHORT, ratio=np.float32(16), learning_rate=np.float64(1e-3), epochs=2)
-    tune(trained(), Batches(400, 50), given, state_path=path)
-    tune(trained(), Failing(at=1), replace(SHORT, epochs=2), state_path=path)
+    given = replace(SHORT, learning_rate=np.float64(1e-3), epochs=2)
+    tune(trained(), Batches(400, 50), given, SteeringTarget(coded_ratio=np.float32(16)), state=path)
+    tune(trained(), Failing(at=1), replace(SHORT, epochs=2), state=path)

@@ -43,10 +43,10 @@ def test_without_a_soft_stage_the_ends_hold() -> None:
     [
         ({"soft_until": 0.7, "target_at": 0.6}, r"soft_until < target_at <= tune_from <= 1, got 0.7, 0.6, 0.93"),
         ({"tune_from": 1.1}, "put the stages in order"),
-        ({"soft_every": 0}, r"schedule.soft_every must be positive, got 0"),
-        ({"floor": (0.5, 0.0)}, r"schedule.floor must be positive, got 0"),
-        ({"penalty": (0.0, 0.1)}, r"schedule.penalty must be positive, got 0"),
-        ({"hard_pull": -1.0}, r"schedule.hard_pull must be positive, got -1"),
+        ({"soft_every": 0}, r"schedule.soft_every must be > 0, got 0"),
+        ({"floor": (0.5, 0.0)}, r"schedule.floor must be > 0, got 0"),
+        ({"penalty": (0.0, 0.1)}, r"schedule.penalty must be > 0, got 0"),
+        ({"hard_pull": -1.0}, r"schedule.hard_pull must be >= 0, got -1"),
     ],
 )
 def test_refuses(settings: dict[str, float], message: str) -> None:

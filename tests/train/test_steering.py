@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,25 @@ from torch import nn
 from torch.nn import functional
 
 from sws_compress.errors import ArgumentError
-from sws_compress.train.loop import FineTuning, fine_tune
+from sws_compress.train.loop import fine_tune
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
+from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.steering import LAST_TRIES, Goal
+from sws_compress.train.steering import SETTLING_MEASUREMENTS, Measured, Measures, bits_between
+from sws_compress.train.targets import SteeringTarget
 from tests.train.digits import TRAINING, Batches, accuracy, trained
 from tests.train.runs import KilledError, assert_same
 
 GRAPH = 700
-SETTINGS = FineTuning(components=6, epochs=8, learning_rate=2e-3, schedule=Schedule(hard_every=3, soft_every=5))
+REQUEST = FineTuned(
+    train=Batches(TRAINING, 50),
+    loss=functional.cross_entropy,
+    components=6,
+    epochs=8,
+    learning_rate=2e-3,
+    schedule=Schedule(hard_every=3, soft_every=5),
+)
 
 
 def entropy_bytes(model: nn.Module) -> float:
@@ -39,18 +49,18 @@ def file_bytes(model: nn.Module) -> int:
     return round(1.1 * entropy_bytes(model)) + GRAPH
 
 
-def run(model: nn.Module, goal: Goal, settings: FineTuning = SETTINGS, **options: Any) -> list[Progress]:
+def run(
+    model: nn.Module,
+    target: SteeringTarget | None,
+    request: FineTuned = REQUEST,
+    *,
+    size: Callable[[], int] | None = None,
+    validate: Callable[[], float] | None = None,
+    **options: Any,
+) -> list[Progress]:
     seen: list[Progress] = []
-    fine_tune(
-        model,
-        options.pop("train", Batches(TRAINING, 50)),
-        replace(settings, goal=goal),
-        loss=functional.cross_entropy,
-        on_progress=seen.append,
-        file_bytes=lambda: file_bytes(model),
-        validate=options.pop("validate", lambda: accuracy(model)),
-        **options,
-    )
+    measures = Measures(file_bytes=size or (lambda: file_bytes(model)), validate=validate or (lambda: accuracy(model)))
+    fine_tune(model, request, target, measures=measures, on_progress=seen.append, **options)
     return seen
 
 
@@ -58,7 +68,7 @@ def run(model: nn.Module, goal: Goal, settings: FineTuning = SETTINGS, **options
 @pytest.mark.parametrize("epochs", [2, 6])
 def test_the_file_has_the_bytes_asked_for(wanted: int, epochs: int) -> None:
     model = trained()
-    seen = run(model, Goal(target_bytes=wanted), replace(SETTINGS, epochs=epochs))
+    seen = run(model, SteeringTarget(file_bytes=wanted), replace(REQUEST, epochs=epochs))
     assert file_bytes(model) == pytest.approx(wanted, rel=0.03)
     assert seen[-1].projected_bytes == pytest.approx(file_bytes(model), rel=0.03)
 
@@ -68,14 +78,8 @@ def test_files_may_lose_other_bytes_than_their_weights_do(slope: float) -> None:
     """Where units die the file loses all their weights; where zeros cluster it hardly notices another one."""
     model = trained()
     wanted = round(300 + 400 * slope)
-    settings = replace(SETTINGS, epochs=2, goal=Goal(target_bytes=wanted))
-    fine_tune(
-        model,
-        Batches(TRAINING, 50),
-        settings,
-        loss=functional.cross_entropy,
-        file_bytes=lambda: round(300 + slope * entropy_bytes(model)),
-    )
+    size = lambda: round(300 + slope * entropy_bytes(model))  # noqa: E731
+    run(model, SteeringTarget(file_bytes=wanted), replace(REQUEST, epochs=2), size=size)
     assert 300 + slope * entropy_bytes(model) == pytest.approx(wanted, rel=0.01)
 
 
@@ -86,13 +90,12 @@ def test_a_file_below_its_entropy_is_taken_to_shrink_in_proportion() -> None:
 
     def look(prior: SoftWeightSharing) -> None:
         if prior.coded_bits is not None and prior.stage is Stage.HARD:
-            guesses.append(prior.final_bits)
+            guesses.append(prior.size_target.final_bits)
 
     def size() -> int:
         return round(0.7 * entropy_bytes(model))
 
-    settings = replace(SETTINGS, goal=Goal(target_bytes=400))
-    fine_tune(model, Batches(TRAINING, 50), settings, loss=functional.cross_entropy, file_bytes=size, on_step=look)
+    run(model, SteeringTarget(file_bytes=400), size=size, on_step=look)
     assert guesses[0] == pytest.approx(8 * 400 / 0.7, rel=0.05)
     assert max(guesses) < 1.2 * min(guesses)
 
@@ -115,16 +118,15 @@ def test_of_sizes_that_jump_the_closest_one_stays() -> None:
         if prior.stage is Stage.TUNE:
             left.append(abs(size() - wanted))
 
-    settings = replace(SETTINGS, epochs=3, goal=Goal(target_bytes=wanted))
-    hooks = {"file_bytes": jumping, "validate": lambda: 0.0, "on_step": look}
-    fine_tune(model, Batches(TRAINING, 50), settings, loss=functional.cross_entropy, **hooks)
-    tries = [abs(size - wanted) for size in measured[-LAST_TRIES:]]
+    target = SteeringTarget(file_bytes=wanted)
+    run(model, target, replace(REQUEST, epochs=3), size=jumping, validate=lambda: 0.0, on_step=look)
+    tries = [abs(size - wanted) for size in measured[-SETTLING_MEASUREMENTS:]]
     assert left[1] == min(tries) < tries[-1]
 
 
 def test_bytes_that_no_weights_could_reach_leave_a_network() -> None:
     model = trained()
-    run(model, Goal(target_bytes=GRAPH // 2))
+    run(model, SteeringTarget(file_bytes=GRAPH // 2))
     assert file_bytes(model) > GRAPH
     assert model[0].weight.isfinite().all()
 
@@ -134,7 +136,7 @@ def test_the_metric_falls_by_no_more_than_allowed_and_more_room_gives_a_smaller_
     for points in (1.0, 8.0):
         model = trained()
         before = accuracy(model)
-        seen = run(model, Goal(max_drop=points), replace(SETTINGS, epochs=16))
+        seen = run(model, SteeringTarget(metric_drop=points), replace(REQUEST, epochs=16))
         assert accuracy(model) >= before - points
         assert any(progress.metric is not None for progress in seen)
         sizes.append(entropy_bytes(model))
@@ -150,7 +152,7 @@ def test_a_last_network_that_lost_too_much_gives_way_to_the_smallest_that_did_no
         kept.append({name: value.clone() for name, value in model.state_dict().items()})
         return 100.0 if len(kept) < 6 else 0.0
 
-    run(model, Goal(max_drop=1.0), validate=validate)
+    run(model, SteeringTarget(metric_drop=1.0), validate=validate)
     assert any(all(torch.equal(state[n], v) for n, v in model.state_dict().items()) for state in kept[1:5])
 
 
@@ -163,7 +165,7 @@ def test_a_smaller_network_that_lost_no_more_is_preferred_to_the_last() -> None:
         measured.append(0.0 if 4 <= len(measured) < 8 else 100.0)
         return measured[-1]
 
-    seen = run(model, Goal(max_drop=1.0), validate=validate)
+    seen = run(model, SteeringTarget(metric_drop=1.0), validate=validate)
     bits = [progress.coded_bits for progress in seen if progress.coded_bits is not None]
     assert measured[-1] == 100
     assert bits[-1] > 1.1 * min(bits)
@@ -179,28 +181,27 @@ def test_a_metric_that_is_no_number_counts_as_a_loss() -> None:
         measured.append(accuracy(model))
         return math.nan if len(measured) == 4 else measured[-1]
 
-    seen = run(model, Goal(max_drop=3.0), validate=validate)
-    rates = [progress.bit_price or 1.0 for progress in seen]
-    assert all(math.isfinite(rate) for rate in rates)
+    seen = run(model, SteeringTarget(metric_drop=3.0), validate=validate)
+    assert all(math.isfinite(progress.bit_price or 1.0) for progress in seen)
     assert accuracy(model) >= before - 3.0
     with pytest.raises(ArgumentError, match="metric of the float network must be a finite number, got nan"):
-        run(trained(), Goal(max_drop=3.0), SETTINGS, validate=lambda: math.nan)
+        run(trained(), SteeringTarget(metric_drop=3.0), validate=lambda: math.nan)
 
 
-def test_strength_is_the_price_of_a_bit_at_the_end_of_its_ramp() -> None:
+def test_bit_price_is_the_price_of_a_bit_at_the_end_of_its_ramp() -> None:
     sizes = []
-    for strength in (0.02, 0.2):
+    for bit_price in (0.02, 0.2):
         model = trained()
-        seen = run(model, Goal(strength=strength))
-        rates = [progress.bit_price for progress in seen if progress.bit_price is not None]
-        assert rates == sorted(rates)
-        assert rates[-1] == pytest.approx(strength)
+        seen = run(model, None, replace(REQUEST, bit_price=bit_price))
+        prices = [progress.bit_price for progress in seen if progress.bit_price is not None]
+        assert prices == sorted(prices)
+        assert prices[-1] == pytest.approx(bit_price)
         sizes.append(entropy_bytes(model))
     assert sizes[1] < sizes[0]
 
 
-@pytest.mark.parametrize("goal", [Goal(target_bytes=1200), Goal(max_drop=3.0)])
-def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path, goal: Goal) -> None:
+@pytest.mark.parametrize("target", [SteeringTarget(file_bytes=1200), SteeringTarget(metric_drop=3.0)])
+def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path, target: SteeringTarget) -> None:
     class Killed(Batches):
         passes = 0
 
@@ -211,25 +212,42 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path, goal: 
             return super().__iter__()
 
     whole, killed = trained(), trained()
-    run(whole, goal)
+    request = replace(REQUEST, state=tmp_path / "state")
+    run(whole, target)
     with pytest.raises(KilledError):
-        run(killed, goal, train=Killed(TRAINING, 50), state_path=tmp_path / "state")
+        run(killed, target, replace(request, train=Killed(TRAINING, 50)))
     resumed = trained()
-    run(resumed, goal, state_path=tmp_path / "state")
+    run(resumed, target, request)
     assert_same(whole, resumed)
 
 
+def test_a_bracket_shrinks_by_a_tenth_at_least() -> None:
+    """Files of 1,000 and 2,000 bytes around the target: the next try is between them, never next to one of them."""
+    tried = [Measured(8000.0, 1000, 0.2), Measured(16000.0, 2000, 0.1), Measured(4000.0, 500, 0.3)]
+    assert bits_between(tried, 1500) == pytest.approx(12000)
+    assert bits_between(tried, 1001) == pytest.approx(8800)
+    assert bits_between(tried, 1999) == pytest.approx(15200)
+    assert bits_between(tried[:1], 1500) is None
+
+
 @pytest.mark.parametrize(
-    ("goal", "message"),
+    ("make", "message"),
     [
-        (lambda: Goal(target_bytes=0), "target_bytes must be > 0, got 0"),
-        (lambda: Goal(max_drop=-1.0), "max_drop must be > 0, got -1"),
-        (lambda: Goal(strength=math.nan), "strength must be > 0, got nan"),
-        (lambda: Goal(strength=1.0, max_drop=1.0), "one of max_drop, strength, got all"),
-        (lambda: Goal(target_bytes=100), "target_bytes must come with a measure"),
-        (lambda: Goal(max_drop=1.0), "max_drop must come with a metric"),
+        (lambda: SteeringTarget(file_bytes=0), "file_bytes must be > 0, got 0"),
+        (lambda: SteeringTarget(metric_drop=-1.0), "metric_drop must be > 0, got -1"),
+        (lambda: SteeringTarget(metric_drop=math.nan), "metric_drop must be > 0, got nan"),
+        (lambda: SteeringTarget(coded_ratio=1.0), "coded_ratio must be > 1, got 1"),
+        (lambda: SteeringTarget(file_bytes=1, metric_drop=1.0), "one of .*, got file_bytes, metric_drop: give one"),
+        (lambda: SteeringTarget(), "one of file_bytes, metric_drop, coded_ratio, got none"),
+        (lambda: replace(REQUEST, bit_price=math.nan), "bit_price must be > 0, got nan"),
+        (lambda: fine_tune(trained(), REQUEST, SteeringTarget(file_bytes=100)), "file_bytes must come with a measure"),
+        (lambda: fine_tune(trained(), REQUEST, SteeringTarget(metric_drop=1.0)), "metric_drop must come with a metric"),
+        (
+            lambda: fine_tune(trained(), replace(REQUEST, bit_price=0.1), SteeringTarget(coded_ratio=9)),
+            "bit_price must be left out where a size is asked for",
+        ),
     ],
 )
-def test_refuses(goal: Any, message: str) -> None:
+def test_refuses(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        fine_tune(trained(), Batches(TRAINING, 50), replace(SETTINGS, goal=goal()), loss=functional.cross_entropy)
+        make()

@@ -1,4 +1,4 @@
-"""One group in the hard stage: latent weights, their components, the codebook, and hard EM on them."""
+"""One group from the hard stage on: latent weights, their components, the codebook, and hard EM on them."""
 
 from __future__ import annotations
 
@@ -14,33 +14,51 @@ from sws_compress.train.select import ParameterGroup
 from sws_compress.train.stages import hard_em as hard
 
 CODEBOOK_ENTRY_BITS = 16
-
+"""Bits of a codebook entry in a file: most codebooks are stored as float16."""
 
 COMPONENT_BITS = 100
-"""What a component costs a small file: its value, and the constants and the table of its class of gaps."""
+"""Bits that a component costs a small file: its codebook entry, and the constants and the table of its gap class."""
 
+LEAST_VARIANCE = 1e-12
+"""Variance of a component whose members all sit on its mean, in squared units of the weights."""
 
-SMALLEST_VARIANCE = 1e-12  # of a component whose members all sit on its mean
+SQUARES_MEMORY = 0.99
+"""Share of the running sum of squared gradients that is kept per step, where the optimiser keeps no second moments.
+One gradient alone would call whole rows insensitive."""
 
-
-SQUARES_MEMORY = 0.99  # where the optimiser keeps no second moments: one gradient alone calls whole rows insensitive
-
-
-MEMBER_FIELDS = ("latent", "assignment", "sensitivity", "squares")  # of a group's state: one tensor per member
-
+MEMBER_FIELDS = ("latent", "assignment", "sensitivity", "squares")
+"""Fields of a state with one tensor per member of the group."""
 
 SHARED_FIELDS = ("codebook", "weights", "occupancy")
+"""Fields of a state with one tensor for the whole group."""
 
 
 @dataclass
 class GroupState:
-    """One group: ``codebook`` (k,) float32 and ``weights`` (k,) float64, shared; of the rest one tensor per member.
+    """State of one group of parameters from the hard stage on.
 
-    ``latent`` float32; ``assignment`` uint8; ``sensitivity`` float32 or None for 1 everywhere; ``squares`` float32,
-    running sums of squared gradients, or None where the optimiser keeps its own. Of a sharded member all of them are
-    the part on this rank; ``counted`` says whether statistics count it here (see ``ranks``). ``occupancy`` (k,)
-    float64, weights per component over all ranks, is of the last EM step. ``mergers`` counts components that were
-    merged into a neighbour.
+    Lists hold one tensor per member of the group. Where a member is sharded, its tensors are the part on this rank.
+
+    Parameters
+    ----------
+    latent : list of tensor, float32
+        Weights behind the snapped ones; the optimiser's moves are carried over to them.
+    assignment : list of tensor, uint8
+        Component of every weight.
+    sensitivity : list of tensor or None, float32
+        Sensitivity h of every weight; None means 1 everywhere.
+    squares : list of tensor or None, float32
+        Running sums of squared gradients; None where the optimiser keeps its own.
+    codebook : tensor, shape (k,), float32
+        Means mu_k; component 0 is zero.
+    weights : tensor, shape (k,), float64
+        Mixing proportions pi_k.
+    occupancy : tensor, shape (k,), float64
+        Members of each component over all ranks, at the last assignment.
+    counted : list of bool
+        Whether statistics count a member on this rank; over all ranks every weight is counted once.
+    mergers : int
+        Components that were merged into a neighbour so far.
     """
 
     latent: list[torch.Tensor]
@@ -55,7 +73,7 @@ class GroupState:
 
     @classmethod
     def start(cls, group: ParameterGroup, mixture: Mixture, ranks: Ranks = ALONE) -> GroupState:
-        """The parameters as latent weights, all assigned to zero until the first EM step."""
+        """State with the parameters as latent weights, all assigned to zero until the first EM step."""
         device = group.parameters[0].device
         latent = [shard.to(torch.float32, copy=True) for shard in group.shards()]
         weights = torch.tensor(mixture.weights, dtype=torch.float64, device=device)
@@ -71,8 +89,8 @@ class GroupState:
         )
 
     @classmethod
-    def copied(cls, saved: dict[str, Any], group: ParameterGroup, ranks: Ranks = ALONE) -> GroupState:
-        """A state of its own from what ``saved`` returned, there of whole tensors, here of this rank's part."""
+    def restored(cls, saved: dict[str, Any], group: ParameterGroup, ranks: Ranks = ALONE) -> GroupState:
+        """State from what `saved` returned: a copy of this rank's part of its whole tensors."""
         device = group.parameters[0].device
         members = {
             name: [
@@ -87,7 +105,7 @@ class GroupState:
         return cls(**fields)
 
     def saved(self, group: ParameterGroup, ranks: Ranks) -> dict[str, Any]:
-        """All fields but ``counted``, of whole tensors; on the first rank alone where they are sharded."""
+        """All fields but ``counted``, as whole tensors; where they are sharded, on the first rank alone."""
         members = {
             name: [
                 None if member is None else ranks.whole(member, parameter)
@@ -98,40 +116,45 @@ class GroupState:
         return {**members, **{name: getattr(self, name) for name in SHARED_FIELDS}, "mergers": self.mergers}
 
     def add_square(self, member: int, gradient: torch.Tensor) -> None:
-        """Running sum of squared gradients; its unit cancels when sensitivities are scaled."""
+        """Add a squared gradient to the running sum of a member; its unit cancels when sensitivities are scaled."""
         before = self.squares[member]
         square = gradient.float().square()
         self.squares[member] = square if before is None else before.mul_(SQUARES_MEMORY).add_(square)
 
     def counts(self) -> torch.Tensor:
-        """How many weights counted on this rank each component holds, shape (k,), float64."""
+        """Weights in each component, of those that this rank counts; shape (k,), float64."""
         counted = [member[: None if here else 0] for member, here in zip(self.assignment, self.counted, strict=True)]
         return hard.counts(counted, len(self.codebook))
 
     def coded_bits(self) -> float:
-        """Order-0 entropy of the assignments plus the codebook entries in use, as of the last EM step."""
+        """Order-0 entropy of the assignments plus the codebook entries in use, at the last assignment."""
         return entropy_bits(self.occupancy.cpu().numpy()) + CODEBOOK_ENTRY_BITS * int((self.occupancy > 0).sum())
 
     def _counted_members(self) -> list[int]:
-        """The members that statistics count on this rank."""
         return [i for i, counted in enumerate(self.counted) if counted]
 
     def retire_empty(self) -> None:
-        """Components other than zero that had no members at the last EM step get none until the next one."""
+        """Keep components without members empty until the next EM step; component 0 stays in use."""
         gone = self.occupancy == 0
         gone[0] = False
         self.weights = self.weights.masked_fill(gone, 0.0)
 
-    def assign(self, rate: float) -> None:
-        """The hard E-step: every latent weight to the component with the least distortion plus rate * code length."""
+    def assign(self, bit_price: float) -> None:
+        """Hard E-step: every latent weight goes to its cheapest component (see ``hard_em.assign``)."""
         code_bits = hard.code_lengths(self.weights)
         self.assignment = [
-            hard.assign(latent, sensitivity, self.codebook, code_bits, rate)
+            hard.assign(latent, sensitivity, self.codebook, code_bits, bit_price)
             for latent, sensitivity in zip(self.latent, self.sensitivity, strict=True)
         ]
 
     def statistics(self) -> torch.Tensor:
-        """Rows sum h, sum h w and number of the members of each component counted on this rank, (3, k) float64."""
+        """Sufficient statistics of the M-step, of the members that this rank counts.
+
+        Returns
+        -------
+        tensor, shape (3, k), float64
+            Rows sum h, sum h w and number of members.
+        """
         k = len(self.codebook)
         total = torch.zeros((3, k), dtype=torch.float64, device=self.codebook.device)
         for i in self._counted_members():
@@ -142,18 +165,30 @@ class GroupState:
         total[2] = self.counts()
         return total
 
-    def maximise(self, statistics: torch.Tensor, rate: float) -> bool:
-        """The M-step: pi from counts, mu_k = sum h w / sum h over the members of k; False if a weight is not finite.
+    def maximise(self, statistics: torch.Tensor, bit_price: float) -> bool:
+        """M-step: pi from counts, mu_k = sum h w / sum h over the members of k.
 
-        ``statistics`` (3, k) of all ranks. Component 0 stays zero, components without members stay where they are.
-        The pair that gains most by it at ``rate`` is merged first.
+        The pair of components that gains most by it at ``bit_price`` is merged first. Component 0 stays zero, and
+        components without members keep their mean.
+
+        Parameters
+        ----------
+        statistics : tensor, shape (3, k), float64
+            Sum over all ranks of what `statistics` returned.
+        bit_price : float
+            Sensitivity-weighted squared error that one bit is worth.
+
+        Returns
+        -------
+        bool
+            False, with codebook and proportions as they were, if a latent weight is NaN or infinite.
         """
         mass, moment, self.occupancy = statistics.clone()
         if not bool(torch.isfinite(moment).all()):
             return False
         means = torch.where(mass > 0, moment / mass.clamp_min(1e-300), self.codebook.double())
         means[0] = 0
-        merger = hard.best_merge(self.occupancy, mass, means, rate, COMPONENT_BITS)
+        merger = hard.best_merge(self.occupancy, mass, means, bit_price, COMPONENT_BITS)
         if merger is not None:
             gone, kept = merger
             for assignment in self.assignment:
@@ -164,24 +199,24 @@ class GroupState:
             self.occupancy[gone] = 0
             self.mergers += 1
         self.codebook.copy_(means)  # in place: the codebook's optimiser holds it
-        self.weights = hard.update_code_lengths(self.weights, self.occupancy)
+        self.weights = hard.update_proportions(self.weights, self.occupancy)
         return True
 
     def spread(self) -> torch.Tensor:
-        """Rows number and sum of (w - mu)^2 of the members of each component counted on this rank, (2, k) float64."""
+        """Number and sum of (w - mu)^2 of the members that this rank counts, shape (2, k), float64."""
         scatter = torch.zeros_like(self.weights)
         for i in self._counted_members():
             scatter += hard.member_sums((self.latent[i] - self.snapped(i)).square(), self.assignment[i], len(scatter))
         return torch.stack([self.counts(), scatter])
 
     def mixture(self, spread: torch.Tensor) -> Mixture:
-        """The mixture that the latent weights now follow: pi, mu, and the spread (2, k) of the members of all ranks."""
+        """Mixture that the latent weights now follow, given the sum of `spread` over all ranks."""
         counts, scatter = spread
         pooled = scatter.sum() / counts.sum()
-        variances = torch.where(counts > 0, scatter / counts.clamp_min(1), pooled).clamp_min(SMALLEST_VARIANCE)
+        variances = torch.where(counts > 0, scatter / counts.clamp_min(1), pooled).clamp_min(LEAST_VARIANCE)
         weights = self.weights / self.weights.sum()
         return Mixture(*(array.double().cpu().numpy() for array in (weights, self.codebook, variances)))
 
     def snapped(self, member: int) -> torch.Tensor:
-        """The means of a member's components, float32, in its shape."""
+        """Means of a member's components, float32, in its shape."""
         return hard.expanded(self.codebook, self.assignment[member])
