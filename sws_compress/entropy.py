@@ -1,4 +1,4 @@
-"""Order-0 entropy, the bits that an ideal entropy coder without context needs."""
+"""Order-0 entropy: the bits that an ideal entropy coder needs if it knows no context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def entropy_bits(counts: npt.ArrayLike) -> float:
     Parameters
     ----------
     counts : array_like, shape (k,)
-        How often each symbol occurs; symbols that do not occur are allowed.
+        How often each symbol occurs; 0 is allowed.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Pieces of a large array, worked on by a few threads. The pieces, and so every sum, do not depend on their number."""
+"""Work on the pieces of a large array in a few threads. The pieces, and so all sums, do not depend on their number."""
 
 from __future__ import annotations
 
@@ -11,11 +11,26 @@ T = TypeVar("T")
 
 
 MAX_THREADS = 8
-"""All kernels here run at memory speed, which a handful of cores exhausts."""
+"""More threads gain nothing: the loops run at memory speed, which a handful of cores exhausts."""
 
 
 def over_pieces(function: Callable[[slice], T], length: int, piece: int) -> Iterator[T]:
-    """``function(slice)`` for consecutive slices of ``piece`` elements (the last may be shorter), results in order."""
+    """Call a function for consecutive slices of an array, in threads.
+
+    Parameters
+    ----------
+    function : callable
+        Called with each slice.
+    length : int
+        Number of elements of the array.
+    piece : int
+        Elements of a slice; the last may be shorter.
+
+    Yields
+    ------
+    T
+        The results, in the order of the slices.
+    """
     slices = [slice(start, min(start + piece, length)) for start in range(0, length, piece)]
     threads = min(len(slices), os.cpu_count() or 1, MAX_THREADS)
     if threads <= 1:

@@ -99,15 +99,32 @@ def pull(w: float, metric: float, strength: float, weights: Row, means: Row, var
     return (metric * w + strength * a * m) / (metric + strength * a)
 
 
-def snap(row: Row, weights: Row, means: Rows, bit_price: float) -> list[float]:
-    """The cost of every component, |w - mu_k|^2 - bit_price log2 pi_k; the least is chosen."""
+def component_costs(row: Row, h: Row, weights: Row, means: Rows, bit_price: float) -> list[float]:
+    """Cost of every component, sum_j h_j (w_j - mu_kj)^2 - bit_price log2 pi_k."""
     costs = []
     for weight, mean in zip(weights, means, strict=True):
-        cost = sum((w - mu) ** 2 for w, mu in zip(row, mean, strict=True))
+        cost = sum(s * (w - mu) ** 2 for w, s, mu in zip(row, h, mean, strict=True))
         if bit_price > 0:
             cost += math.inf if weight == 0 else -bit_price * math.log2(weight)
         costs.append(cost)
     return costs
+
+
+def snap(values: Rows, h: Rows, weights: Row, means: Rows, bit_price: float) -> tuple[list[int], list[list[float]]]:
+    """Cheapest component of each row, and the mean of its members under h; a mean of exactly 0 stays."""
+    chosen = []
+    for row, s in zip(values, h, strict=True):
+        costs = component_costs(row, s, weights, means, bit_price)
+        chosen.append(costs.index(min(costs)))
+    codebook = []
+    for k, mean in enumerate(means):
+        entry = []
+        for j, mu in enumerate(mean):
+            mass = sum(s[j] for s, c in zip(h, chosen, strict=True) if c == k)
+            moment = sum(s[j] * row[j] for row, s, c in zip(values, h, chosen, strict=True) if c == k)
+            entry.append(moment / mass if mass > 0 and any(mean) else mu)
+        codebook.append(entry)
+    return chosen, codebook
 
 
 def entropy_bits(symbols: Sequence[int]) -> float:

@@ -1,1 +1,1 @@
-"""The mixture room: NumPy arrays in, mixtures and palettes out; no torch, no onnx, no files."""
+"""Densities: weights as NumPy arrays in, Gaussian mixtures out. This room knows no torch, no ONNX and no files."""

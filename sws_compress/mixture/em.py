@@ -1,20 +1,31 @@
 """MAP-EM for Gaussian mixtures: responsibilities in the log domain, two-pass variances, an objective that never falls.
 
-What is maximised, in nats, with sensitivities h_i divided by their mean (1 when unknown):
+The objective, in nats, with sensitivities h_i divided by their mean (1 if unknown):
 
-    sum_i log sum_k pi_k N(w_i; mu_k, Sigma_k / h_i) + (a - 1) sum_k log pi_k
-        + sum_kd ((alpha - 1) log lambda_kd - beta lambda_kd),     lambda = 1 / sigma^2
+    sum_i log sum_k pi_k N(w_i; mu_k, Sigma_k / h_i)  +  (a - 1) sum_k log pi_k
+        +  sum_kd ((alpha - 1) log lambda_kd - beta lambda_kd),        lambda = 1 / sigma^2
 
-A sensitive weight is one that sees narrower components: its misfit h (w - mu)^2 / (2 sigma^2) is the cost in loss, and
--log pi_k the price of its symbol, so with tied sigma the hard limit is entropy-constrained quantization,
-argmin_k h (w - mu_k)^2 / 2 - lambda log pi_k. The M-step follows:
+A sensitive weight sees narrower components. The M-step:
 
     N_k = sum_i r_ik              pi_k ~ N_k + a - 1              mu_k = sum_i h_i r_ik w_i / sum_i h_i r_ik
     sigma_k^2 = (sum_i h_i r_ik (w_i - mu_k)^2 + 2 beta) / (N_k + 2 (alpha - 1))
 
-Sensitivities weigh means and scatter but not counts: pi stays the share of weights, which is what an entropy coder
-pays for. Weighing the counts of sigma as well, as one might, has no objective in common with pi from plain counts, and
-EM would not be monotone. For h = 1 all of this is ordinary MAP-EM. Nowlan & Hinton 1992; Murphy 2012, 11.4.2.8.
+Sensitivities weigh means and scatter, but not counts: pi stays the share of weights, which is what an entropy coder
+pays for. If they weighed the counts of sigma as well, that and pi from plain counts would have no objective in common,
+and EM would not be monotone. For h = 1 all of this is ordinary MAP-EM.
+
+**The price of a bit.** Let all components share one variance sigma^2. The component with the greatest responsibility is
+
+    argmax_k  log pi_k - h (w - mu_k)^2 / (2 sigma^2)  =  argmin_k  h (w - mu_k)^2 - 2 sigma^2 ln 2 log2 pi_k
+
+(multiply by -2 sigma^2, and write log pi_k = ln 2 log2 pi_k). Hard EM is therefore entropy-constrained quantization,
+
+    argmin_k  h (w - mu_k)^2 - bit_price log2 pi_k          with          bit_price = 2 sigma^2 ln 2,
+
+in units of h w^2 per bit. The package has this one convention. Here h has mean 1; for sensitivities of another mean the
+same assignment has bit_price = 2 sigma^2 ln 2 mean(h).
+
+References: Nowlan & Hinton 1992; Chou, Lookabaugh & Gray 1989; Murphy 2012, 11.4.2.8.
 """
 
 from __future__ import annotations
@@ -27,19 +38,31 @@ from sws_compress.errors import ArgumentError
 from sws_compress.mixture.mixture import AnyArray, Array, Mixture, as_points, log_joint, soft_max
 from sws_compress.mixture.statistics import EMData, ExpectedStatistics, smallest_variance
 
-SMALLEST_MASS = 1e-100
-"""Below this expected number of weights a component keeps its mean and variances: nothing is known about them."""
+LEAST_EXPECTED_COUNT = 1e-100
+"""A component with fewer expected weights keeps its mean and variances: nothing is known about them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prior:
-    """Priors of the fit; the defaults switch them off (maximum likelihood), except for the component at zero.
+    """Priors of a fit. By default they are off (maximum likelihood), but component 0 is held at zero.
 
-    ``concentration`` a >= 1 of a symmetric Dirichlet on pi; ``precision_shape`` alpha >= 1 and ``precision_rate``
-    beta >= 0, in units of the weights squared, of a Gamma on every precision; ``fixed_zero``: component 0 has mean
-    exactly 0 and keeps it; ``variance_floor`` >= 0: no variance goes below, in units of the weights squared.
+    Parameters
+    ----------
+    concentration : float, >= 1
+        a of a symmetric Dirichlet prior on pi.
+    precision_shape : float, >= 1
+        alpha of a Gamma prior on every precision.
+    precision_rate : float, >= 0
+        beta of that prior, in units of the weights squared.
+    fixed_zero : bool
+        Whether component 0 has mean exactly 0 and keeps it.
+    variance_floor : float, >= 0
+        Least variance of a component, in units of the weights squared.
 
-    Raises ArgumentError where one of these rules is broken.
+    Raises
+    ------
+    ArgumentError
+        If a number is out of its range.
     """
 
     concentration: float = 1.0
@@ -62,7 +85,17 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class EMStep:
-    """``mixture`` after one EM step; ``objective`` and ``log_likelihood`` (nats, all data) of the mixture before it."""
+    """One step of EM.
+
+    Parameters
+    ----------
+    mixture : Mixture
+        The mixture after the step.
+    objective : float
+        Log posterior of the mixture before the step, in nats over all data, up to constants.
+    log_likelihood : float
+        Log-likelihood of the mixture before the step, in nats over all data.
+    """
 
     mixture: Mixture
     objective: float
@@ -73,10 +106,22 @@ class EMStep:
 class EMResult:
     """A fitted mixture.
 
-    ``objective``: log posterior of the data and parameters in nats, up to constants (module docstring);
-    ``mean_log_likelihood``: nats per weight (per vector if d > 1), without priors; ``iterations``: EM steps taken;
-    ``converged``: whether the last step gained at most the tolerance; ``advice``: what to do if not, else empty;
-    ``history``: the objective before the first step and after each.
+    Parameters
+    ----------
+    mixture : Mixture
+        The mixture after the last step.
+    objective : float
+        Its log posterior, in nats over all data, up to constants.
+    mean_log_likelihood : float
+        Its log-likelihood without priors, in nats per weight (per vector if d > 1).
+    iterations : int
+        Steps taken.
+    converged : bool
+        Whether the last step gained at most the tolerance.
+    advice : str
+        What to do if it did not converge; empty if it did.
+    history : tuple of float
+        The objective before the first step and after each.
     """
 
     mixture: Mixture
@@ -89,9 +134,21 @@ class EMResult:
 
 
 def log_responsibilities(values: AnyArray, mixture: Mixture) -> Array:
-    """Log-responsibilities, shape (n, k); each row log-sum-exps to 0. Ullrich et al. 2017, Eq. 5.
+    """Log-responsibilities; each row log-sum-exps to 0. Ullrich et al. 2017, Eq. 5.
 
-    ``values`` (n,), or (n, d), of sensitivity 1. For inspection and tests: fits and the pull never hold this array.
+    For inspection and tests: fits and the pull never hold this array.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,), or (n, d) for vectors
+        Weights of sensitivity 1.
+    mixture : Mixture
+        A mixture of k components.
+
+    Returns
+    -------
+    ndarray, shape (n, k), float64
+        log r, in nats.
     """
     joint = log_joint(as_points(values, mixture), mixture)
     log_density = soft_max(joint.copy())[1]
@@ -100,9 +157,28 @@ def log_responsibilities(values: AnyArray, mixture: Mixture) -> Array:
 
 
 def em_step(data: EMData, mixture: Mixture, prior: Prior) -> EMStep:
-    """One EM step. Variances below the floor are raised to it first; from there the objective never falls.
+    """One EM step; the objective never falls.
 
-    Raises ArgumentError if ``prior.fixed_zero`` and the mean of component 0 is not 0, or the dimensions differ.
+    Variances below the floor are raised to it before the step.
+
+    Parameters
+    ----------
+    data : WeightHistogram or VectorData
+        The weights.
+    mixture : Mixture
+        The mixture before the step.
+    prior : Prior
+        Priors and constraints.
+
+    Returns
+    -------
+    EMStep
+        The mixture after the step, and the objective before it.
+
+    Raises
+    ------
+    ArgumentError
+        If ``prior.fixed_zero`` and the mean of component 0 is not 0, or data and mixture differ in dimension.
     """
     if prior.fixed_zero and np.any(mixture.means[0] != 0):
         raise ArgumentError(
@@ -120,16 +196,16 @@ def em_step(data: EMData, mixture: Mixture, prior: Prior) -> EMStep:
 
 
 def m_step(statistics: ExpectedStatistics, mixture: Mixture, prior: Prior, floor: float) -> Mixture:
-    """The maximiser of the expected log posterior; ``mixture`` gives what components without weights keep."""
+    """Maximise the expected log posterior; components without weights keep what they have in ``mixture``."""
     weights = statistics.mass + (prior.concentration - 1)
-    means = np.where(statistics.sensitivity > SMALLEST_MASS, statistics.means, mixture.means)
+    means = np.where(statistics.sensitivity > LEAST_EXPECTED_COUNT, statistics.means, mixture.means)
     if prior.fixed_zero:
         means[0] = 0.0
     scatter = statistics.scatter + statistics.sensitivity * (means - statistics.means) ** 2
     counts = statistics.mass.reshape(-1, *[1] * (means.ndim - 1)) + 2 * (prior.precision_shape - 1)
     variances = np.where(
-        counts > SMALLEST_MASS,
-        (scatter + 2 * prior.precision_rate) / np.maximum(counts, SMALLEST_MASS),
+        counts > LEAST_EXPECTED_COUNT,
+        (scatter + 2 * prior.precision_rate) / np.maximum(counts, LEAST_EXPECTED_COUNT),
         mixture.variances,
     )
     return Mixture(weights / weights.sum(), means, np.maximum(variances, floor))
@@ -146,15 +222,34 @@ def log_prior(mixture: Mixture, prior: Prior) -> float:
 
 
 def fit(data: EMData, start: Mixture, prior: Prior, *, max_iterations: int = 100, tolerance: float = 1e-7) -> EMResult:
-    """EM from ``start`` until a step gains at most ``tolerance`` nats per weight (per vector if d > 1).
+    """Run EM until a step gains hardly anything.
 
-    Not converging within ``max_iterations`` steps is told in the result. The objective never falls (up to rounding).
+    Parameters
+    ----------
+    data : WeightHistogram or VectorData
+        The weights.
+    start : Mixture
+        Where to start, for example from `initial_mixture`.
+    prior : Prior
+        Priors and constraints.
+    max_iterations : int, >= 1
+        Steps at most.
+    tolerance : float
+        Gain in nats per weight (per vector if d > 1) at which the fit ends.
 
-    Raises ArgumentError as `em_step` does, or if ``max_iterations < 1`` or ``tolerance < 0``.
+    Returns
+    -------
+    EMResult
+        The mixture, and whether the fit converged: running out of iterations is no error.
+
+    Raises
+    ------
+    ArgumentError
+        If ``max_iterations`` is less than 1, the tolerance is negative, or as for `em_step`.
     """
     if max_iterations < 1 or not tolerance >= 0:
         raise ArgumentError(
-            f"max_iterations must be >= 1 and tolerance >= 0, got {max_iterations} and {tolerance}: allow a step"
+            f"max_iterations must be >= 1 and tolerance >= 0, got {max_iterations} and {tolerance}: allow one step"
         )
     count = data.count
     step = em_step(data, start, prior)

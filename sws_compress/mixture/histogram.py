@@ -1,4 +1,4 @@
-"""A tensor's sufficient statistics for scalar mixtures: O(bins) numbers whatever the number of weights; they add up."""
+"""Histograms with moments: all that a scalar mixture needs of a tensor, in O(bins) numbers. Histograms add up."""
 
 from __future__ import annotations
 
@@ -15,33 +15,56 @@ from sws_compress.mixture.statistics import ExpectedStatistics
 from sws_compress.threads import over_pieces
 
 PIECE_WEIGHTS = 1 << 21
-"""Weights one thread takes at a time; each piece has a table of its own, added in order of the pieces."""
+"""Weights that one thread takes at a time. Each piece has a table of its own; they are added in order."""
 
 
 RANGE_CHUNK = 1 << 16
-"""Weights whose minimum and maximum are taken while they are in the cache: one pass over memory, not two."""
+"""Weights whose minimum and maximum are taken while they are in the cache: one pass over memory instead of two."""
 
 
 class OccupiedBins(NamedTuple):
-    """The bins that hold weights, as points; arrays (m,) float64, sensitivities h divided by their mean."""
+    """Bins that hold weights, as points with spreads; h are the sensitivities divided by their mean.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (m,), float64
+        Number of weights.
+    sensitivity : ndarray, shape (m,), float64
+        Sum of h.
+    points : ndarray, shape (m,), float64
+        Mean of the weights under h; the bin's centre if all its h are 0.
+    scatter : ndarray, shape (m,), float64
+        Sum of h (w - point)^2.
+    """
 
     counts: Array
     sensitivity: Array
     points: Array
-    """Mean of the bin's weights under h (the bin's centre if all its h are 0)."""
     scatter: Array
-    """Sum of h (w - point)^2 over the bin's weights."""
 
 
 @dataclass(frozen=True, eq=False)
 class WeightHistogram:
-    """Counts and sensitivity-weighted moments per bin of an even grid from ``low`` to ``high``.
+    """Counts and sensitivity-weighted moments per bin of an even grid.
 
-    ``counts`` number of weights, ``sensitivity`` sum of h, ``first`` sum of h (w - c), ``second`` sum of h (w - c)^2,
-    each (bins,) float64, about the bin's own centre c, so that nothing cancels. Sums of two histograms over the same
-    grid are the histogram of all weights together.
+    Moments are about the bin's own centre c, so that nothing cancels. The sums of two histograms over one grid are the
+    histogram of all weights together.
 
-    Raises ArgumentError if the arrays' shapes differ or there is no weight or no sensitivity in it.
+    Parameters
+    ----------
+    low, high : float
+        Ends of the grid, in units of the weights.
+    counts : ndarray, shape (bins,), float64
+        Number of weights.
+    sensitivity : ndarray, shape (bins,), float64
+        Sum of h, as given (not divided by the mean).
+    first, second : ndarray, shape (bins,), float64
+        Sum of h (w - c) and of h (w - c)^2.
+
+    Raises
+    ------
+    ArgumentError
+        If the shapes differ, the grid is empty, or no weight or no sensitivity is in it.
     """
 
     low: float
@@ -83,12 +106,12 @@ class WeightHistogram:
 
     @property
     def magnitude(self) -> float:
-        """Largest absolute bin mean."""
+        """Largest absolute mean of a bin."""
         return float(np.abs(self.occupied.points).max())
 
     @property
     def standard_deviation(self) -> float:
-        """Root of the mean squared deviation of the weights (under h), in their unit; exact, whatever the bins."""
+        """Standard deviation of the weights under h, in their unit; exact, whatever the bins."""
         bins = self.occupied
         mean = bins.sensitivity @ bins.points / bins.sensitivity.sum()
         squares = bins.scatter.sum() + bins.sensitivity @ (bins.points - mean) ** 2
@@ -96,13 +119,13 @@ class WeightHistogram:
 
     @classmethod
     def of_moments(cls, low: float, high: float, table: Array) -> WeightHistogram:
-        """From columns count, sum of w - c and of (w - c)^2, (bins, 3) float64; every weight has sensitivity 1."""
+        """Histogram from a `moment_table` of weights of sensitivity 1."""
         counts, first, second = (np.ascontiguousarray(column) for column in table.T)
         return cls(float(low), float(high), counts, counts, first, second)
 
     @cached_property
     def occupied(self) -> OccupiedBins:
-        """The bins that hold weights, each as a point with a spread."""
+        """Bins that hold weights, each as a point with a spread."""
         used = self.counts > 0
         scale = self.count / self.sensitivity.sum()
         sensitivity, first, second = (scale * sums[used] for sums in (self.sensitivity, self.first, self.second))
@@ -115,7 +138,13 @@ class WeightHistogram:
         )
 
     def merge(self, other: WeightHistogram) -> WeightHistogram:
-        """The histogram of both sets of weights. Raises ArgumentError if the grids differ."""
+        """Histogram of both sets of weights.
+
+        Raises
+        ------
+        ArgumentError
+            If the grids differ.
+        """
         if (self.low, self.high, self.bins) != (other.low, other.high, other.bins):
             raise ArgumentError(
                 f"histograms must have the same grid, got {self.bins} bins in {self.low} .. {self.high} and "
@@ -131,13 +160,29 @@ class WeightHistogram:
         )
 
     def expected_statistics(self, mixture: Mixture) -> ExpectedStatistics:
-        """The E-step, with responsibilities shared by the weights in a bin; O(bins k).
+        """E-step with one responsibility per bin and component, in O(bins k).
 
-        Among shared responsibilities the best are r_bk ~ exp(mean over the bin's weights of log(pi_k N(w; mu_k,
-        sigma_k^2 / h))); with them ``log_likelihood`` is a lower bound of the exact one, by Jensen's inequality, tight
-        to second order in bin width / sigma, and EM on it is monotone however coarse the bins are.
+        Parameters
+        ----------
+        mixture : Mixture
+            A scalar mixture.
 
-        Raises ArgumentError if the mixture is over vectors.
+        Returns
+        -------
+        ExpectedStatistics
+            Sums over all weights.
+
+        Raises
+        ------
+        ArgumentError
+            If the mixture is over vectors.
+
+        Notes
+        -----
+        The weights of a bin share their responsibilities. The best shared ones are r_bk ~ exp(mean over the bin's
+        weights of log(pi_k N(w; mu_k, sigma_k^2 / h))). With them the log-likelihood is a lower bound of the exact one
+        (Jensen's inequality), tight to second order in bin width / sigma. EM on this bound is monotone, however coarse
+        the bins are.
         """
         if mixture.means.ndim != 1:
             raise ArgumentError(f"mixture dimension must be 1, got {mixture.dimension}: use VectorData for vectors")
@@ -164,20 +209,40 @@ class WeightHistogram:
 def weight_histogram(
     values: AnyArray, *, low: float, high: float, bins: int = 4096, sensitivity: Sensitivity | None = None
 ) -> WeightHistogram:
-    """Histogram of ``values`` (any shape and strides, read as float32) on ``bins`` even bins from ``low`` to ``high``.
+    """Histogram of weights on even bins, in one pass.
 
-    One pass over the weights, in pieces on a few threads; the result does not depend on how many. Values outside the
-    range count in the first or last bin, with exact moments about its centre. ``sensitivities`` h >= 0, shaped like the
-    values; None means 1 everywhere.
+    Pieces run in a few threads; the result does not depend on how many.
 
-    Raises ArgumentError on a bad grid or sensitivities, ModelError if a value is NaN or infinite.
+    Parameters
+    ----------
+    values : ndarray, any shape and strides
+        The weights, read as float32. Values outside the range count in the first or last bin, with exact moments about
+        its centre.
+    low, high : float
+        Ends of the grid, in units of the weights.
+    bins : int, >= 1
+        Number of bins.
+    sensitivity : Sensitivity, optional
+        h of every weight, by default 1.
+
+    Returns
+    -------
+    WeightHistogram
+        Counts and moments.
+
+    Raises
+    ------
+    ArgumentError
+        If the grid is empty, there are no values, or the sensitivities do not broadcast to them.
+    ModelError
+        If a value is NaN or infinite.
     """
     _check_grid(low, high, bins)
     values = np.asarray(values)
     flat = values.reshape(-1)
     sensitivities = None if sensitivity is None else sensitivity.flat(values.shape)
     table = moment_table(flat, sensitivities, low=low, high=high, bins=bins)
-    if not np.isfinite(table).all():  # a NaN or an infinity anywhere ends up in the sums
+    if not np.isfinite(table).all():  # NaN and infinity end up in the sums
         raise_not_finite(flat)
     if sensitivities is None:
         return WeightHistogram.of_moments(low, high, table)
@@ -186,9 +251,24 @@ def weight_histogram(
 
 
 def weight_range(values: AnyArray) -> tuple[float, float]:
-    """(low, high) for `weight_histogram`: least and greatest value, widened if they are equal; one pass.
+    """Range of a histogram that holds all weights.
 
-    Raises ArgumentError if there are no values, ModelError if one is NaN or infinite.
+    Parameters
+    ----------
+    values : ndarray, any shape, floating point
+        The weights; they are read once, in chunks.
+
+    Returns
+    -------
+    low, high : float
+        Least and greatest value, moved apart if they are equal.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no values.
+    ModelError
+        If a value is NaN or infinite.
     """
     flat = np.asarray(values).reshape(-1)
     if flat.size == 0:
@@ -202,7 +282,7 @@ def weight_range(values: AnyArray) -> tuple[float, float]:
 
 
 def widened(low: float, high: float) -> tuple[float, float]:
-    """The same range, or a small one around the two if they are equal."""
+    """Both ends of a range, moved apart a little if they are equal."""
     if low == high:
         margin = max(abs(low) * 2.0**-10, 1e-30)
         return low - margin, high + margin
@@ -210,16 +290,28 @@ def widened(low: float, high: float) -> tuple[float, float]:
 
 
 def raise_not_finite(flat: AnyArray) -> None:
-    """Raises ModelError with the number of values that are not finite in float32."""
+    """Raise ModelError with the number of values that are not finite in float32."""
     chunks = (flat[start : start + RANGE_CHUNK] for start in range(0, len(flat), RANGE_CHUNK))
     bad = sum(int((~np.isfinite(as_float32(chunk))).sum()) for chunk in chunks)
     raise ModelError(f"weights must be finite in float32, got {bad} NaN or infinite of {len(flat)}: repair the model")
 
 
 def moment_table(flat: AnyArray, sensitivities: AnyArray | None = None, *, low: float, high: float, bins: int) -> Array:
-    """Columns count, first, second and, with sensitivities, their sum; (bins, 3 or 4) float64, zeros of no weights.
+    """Table that a `WeightHistogram` is made of; tables over one grid add up.
 
-    What `weight_histogram` is made of: tables over one grid add up. ``flat`` (n,), ``sensitivities`` (n,) or None.
+    Parameters
+    ----------
+    flat : ndarray, shape (n,), floating point
+        The weights; there may be none.
+    sensitivities : ndarray, shape (n,), optional
+        h, finite and at least 0; by default 1.
+    low, high, bins
+        As for `weight_histogram`.
+
+    Returns
+    -------
+    ndarray, shape (bins, 3), or (bins, 4) with sensitivities, float64
+        Columns: number of weights, sum of h (w - c), sum of h (w - c)^2, and sum of h.
     """
     from sws_compress.mixture import kernels
 
@@ -242,7 +334,7 @@ def moment_table(flat: AnyArray, sensitivities: AnyArray | None = None, *, low: 
 
 
 def as_float32(values: AnyArray) -> AnyArray:
-    """Contiguous float32 values: the same memory if they are that already, a copy of this piece otherwise."""
+    """Values as contiguous float32: the same memory if they are that already, else a copy."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=np.float32)
 

@@ -1,10 +1,10 @@
-"""Compiled loops (numba) over float32 weights; imported only where the first of them is needed.
+"""Compiled loops (numba) over float32 weights; imported only when the first of them is called.
 
-They release the interpreter lock and are run on pieces by plain threads (`_threads.py`): unlike numba's own thread
-pool, these may be started from any thread and survive a fork.
+The loops release the interpreter lock and run on pieces in plain threads (`sws_compress.threads`). Unlike numba's own
+thread pool, these may be started from any thread, and survive a fork.
 
-The pull works in blocks that stay in the first-level cache: only the table look-up in the middle is a scalar loop, the
-arithmetic around it vectorises. One plain loop is three times slower, because its stores might alias the table.
+The pull works in blocks that stay in the first-level cache: only the table look-up in the middle is a scalar loop, and
+the arithmetic around it vectorises. One plain loop is three times slower, because its stores might alias the table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 BLOCK = 512
+"""Weights of a block; its few arrays take some 10 KB of the first-level cache."""
 
 
 def _jit(function: Callable[..., None], *, cache: bool) -> Any:
@@ -23,18 +24,18 @@ def _jit(function: Callable[..., None], *, cache: bool) -> Any:
 
 
 def compiled(function: Callable[..., None]) -> Any:
-    """Compiled on first call, and kept on disk where the installation or the user's cache folder can be written."""
+    """Compile a function when it is first called, and keep it on disk if there is a folder that can be written."""
     try:
         return _jit(function, cache=True)
-    except RuntimeError:  # nowhere to write, which numba refuses: compile anew in each process
+    except RuntimeError:  # numba found no folder to write to: compile anew in each process
         return _jit(function, cache=False)
 
 
 @compiled
 def _look_up(weights: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, a: Any, t: Any) -> None:
-    """Both tables at the grid point nearest to each of ``weights``, into ``a`` and ``t``; NaN reads entry 0.
+    """Look up both tables at the grid point nearest to each weight, into ``a`` and ``t``; NaN reads entry 0.
 
-    Interpolating instead reads twice as much and takes twice as long; a finer table costs nothing.
+    Interpolation reads twice as much and takes twice as long; a finer table costs nothing.
     """
     position = np.empty(BLOCK, np.int32)
     last = np.float32(len(curvature) - 1)
@@ -50,6 +51,7 @@ def _look_up(weights: Any, low: Any, inverse_step: Any, curvature: Any, target: 
 
 @compiled
 def pull_scalar(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
+    """Pull in a metric of one number."""
     a = np.empty(BLOCK, np.float32)
     t = np.empty(BLOCK, np.float32)
     for start in range(0, len(weights), BLOCK):
@@ -61,6 +63,7 @@ def pull_scalar(weights: Any, metric: Any, low: Any, inverse_step: Any, curvatur
 
 @compiled
 def pull_array(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
+    """Pull in a metric of one number per weight."""
     a = np.empty(BLOCK, np.float32)
     t = np.empty(BLOCK, np.float32)
     for start in range(0, len(weights), BLOCK):
@@ -76,6 +79,7 @@ def pull_adam(
     weights: Any, second_moment: Any, inverse_correction: Any, eps: Any, inverse_lr: Any,
     low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any,
 ) -> None:  # fmt: skip
+    """Pull in Adam's metric, (sqrt(second moment * inverse correction) + eps) / lr."""
     a = np.empty(BLOCK, np.float32)
     t = np.empty(BLOCK, np.float32)
     for start in range(0, len(weights), BLOCK):
@@ -89,7 +93,7 @@ def pull_adam(
 
 @compiled
 def _locate(values: Any, low: Any, step: Any, bins: Any, position: Any, offset: Any) -> None:
-    """Bin of each value, clamped to the grid (NaN: bin 0), and its distance from that bin's centre."""
+    """Find the bin of each value, clamped to the grid (NaN: bin 0), and the distance from that bin's centre."""
     inverse_step = 1 / step
     top = np.float64(bins - 1)
     for i in range(len(values)):
@@ -104,7 +108,7 @@ def _locate(values: Any, low: Any, step: Any, bins: Any, position: Any, offset: 
 
 @compiled
 def histogram(values: Any, low: Any, step: Any, table: Any) -> None:
-    """Add to ``table`` (bins, 3) float64: count, sum of w - c and of (w - c)^2, side by side in one cache line."""
+    """Add to ``table``, (bins, 3) float64: count, sum of w - c, sum of (w - c)^2, side by side in one cache line."""
     position = np.empty(BLOCK, np.int32)
     offset = np.empty(BLOCK, np.float64)
     for start in range(0, len(values), BLOCK):
@@ -119,7 +123,7 @@ def histogram(values: Any, low: Any, step: Any, table: Any) -> None:
 
 @compiled
 def weighted_histogram(values: Any, sensitivities: Any, low: Any, step: Any, table: Any) -> None:
-    """Add to ``table`` (bins, 4) float64: count, sum of h (w - c), of h (w - c)^2 and of h."""
+    """Add to ``table``, (bins, 4) float64: count, sum of h (w - c), sum of h (w - c)^2, sum of h."""
     position = np.empty(BLOCK, np.int32)
     offset = np.empty(BLOCK, np.float64)
     for start in range(0, len(values), BLOCK):

@@ -1,13 +1,13 @@
-"""The pull: EM's quadratic majoriser of -log p(w), minimised in closed form in the optimiser's own metric.
+"""Pull of weights towards the components: EM's quadratic majoriser of -log p(w), minimised in closed form.
 
-At w the majoriser has curvature a(w) = sum_k r_k / sigma_k^2 and centre m(w) = sum_k r_k mu_k / sigma_k^2 / a(w). The
-minimiser of H/2 (w' - w)^2 + tau a/2 (w' - m)^2 is
+At w the majoriser has curvature a(w) = sum_k r_k / sigma_k^2 and centre m(w) = sum_k r_k mu_k / sigma_k^2 / a(w). With
+the optimiser's metric H and strength tau, the minimiser of H/2 (w' - w)^2 + tau a/2 (w' - m)^2 is
 
-    w' = (H w + tau a m) / (H + tau a) = w + tau (a m - a w) / (H + tau a),
+    w' = (H w + tau a m) / (H + tau a) = w + tau (a m - a w) / (H + tau a).
 
-a point between w and m however small sigma gets, where a gradient step on -log p would overshoot. Both a and a m are
-functions of one scalar, tabulated once per EM step and looked up per weight; no array of weights times components
-exists.
+It lies between w and m however small sigma gets, where a gradient step on -log p would overshoot. Both a and a m are
+functions of one scalar. They are tabulated once per EM step and looked up per weight, so that no array of weights times
+components exists.
 """
 
 from __future__ import annotations
@@ -17,29 +17,33 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError
-from sws_compress.mixture.mixture import CHUNK_VALUES, AnyArray, Array, Mixture, log_joint, soft_max
+from sws_compress.mixture.mixture import CHUNK_VALUES, AnyArray, Array, FloatArray, Mixture, log_joint, soft_max
 from sws_compress.threads import over_pieces
 
-FloatArray = npt.NDArray[np.float32]
-
-
 PIECE_WEIGHTS = 1 << 19
-"""Fewer weights than this are not worth starting a thread for (about half a millisecond of work)."""
+"""Weights of one thread's piece; fewer are not worth a thread (this many take about half a millisecond)."""
 
 
 LARGEST_CURVATURE = 1e24
-"""Curvatures are capped here, so that float32 products with the strength stay finite; it means sigma = 1e-12."""
+"""Cap of curvatures, in 1 / units of w squared (sigma = 1e-12): float32 products with the strength stay finite."""
 
 
 @dataclass(frozen=True, eq=False)
 class PullTable:
-    """a(w) and a(w) m(w) on the grid w_i = low + i step, i = 0 .. t-1, read at the nearest point.
+    """Table of a(w) and a(w) m(w) on the grid w_i = low + i step, read at the nearest point.
 
-    ``curvature`` (t,) float32, positive, in 1 / units of w squared; ``target`` (t,) float32, in 1 / units of w. Outside
-    the grid its end values hold.
+    Values outside the grid read its ends.
+
+    Parameters
+    ----------
+    low, step : float
+        The grid, in units of the weights.
+    curvature : ndarray, shape (t,), float32
+        a, positive, in 1 / units of w squared.
+    target : ndarray, shape (t,), float32
+        a m, in 1 / units of w.
     """
 
     low: float
@@ -49,11 +53,28 @@ class PullTable:
 
 
 def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 8192) -> PullTable:
-    """Tabulate the pull of a scalar mixture on ``size`` points from ``low`` to ``high``.
+    """Tabulate the pull of a scalar mixture.
 
-    Within one step the pull is that of the nearest point: still a pull towards a weighted mean of the components.
+    A weight gets the pull of the nearest point of the grid: still a pull towards a weighted mean of the components.
 
-    Raises ArgumentError if the mixture is over vectors, ``low >= high`` or ``size < 2``.
+    Parameters
+    ----------
+    mixture : Mixture
+        A scalar mixture.
+    low, high : float
+        Ends of the grid, in units of the weights.
+    size : int, >= 2
+        Points of the grid.
+
+    Returns
+    -------
+    PullTable
+        For `pull` and `pull_adam`.
+
+    Raises
+    ------
+    ArgumentError
+        If the mixture is over vectors, the range is empty, or there are fewer than two points.
     """
     if mixture.means.ndim != 1:
         raise ArgumentError(f"mixture dimension must be 1, got {mixture.dimension}: a table needs a scalar argument")
@@ -76,19 +97,30 @@ def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 8192) -
 
 
 def quadratic_majoriser(values: AnyArray, mixture: Mixture) -> tuple[Array, Array]:
-    """a(w) and a(w) m(w), each shape (n,) float64, of scalar ``values`` (n,); makes a (k, n) array."""
+    """Curvature a(w) and target a(w) m(w), each (n,) float64, at scalars (n,); makes an array (k, n)."""
     responsibilities, _ = soft_max(log_joint(values, mixture))
     precisions = responsibilities / mixture.variances[:, None]
     return precisions.sum(axis=0), mixture.means @ precisions
 
 
 def pull(weights: AnyArray, metric: AnyArray | float, table: PullTable, strength: float) -> None:
-    """w <- (H w + tau a m) / (H + tau a) in place, to float32 rounding.
+    """Pull weights in place, w <- (H w + tau a m) / (H + tau a), to float32 rounding.
 
-    ``weights`` float32, C-contiguous, any shape; ``metric`` H >= 0 of the same shape and dtype, or one number (SGD:
-    1 / learning rate); ``strength`` tau >= 0, which leaves the weights as they are when 0. A NaN weight stays NaN.
+    Parameters
+    ----------
+    weights : ndarray, any shape, float32, C-contiguous
+        Overwritten. NaN stays NaN.
+    metric : ndarray of the same shape and dtype, or float
+        H >= 0; for SGD 1 / learning rate.
+    table : PullTable
+        a and a m of the mixture.
+    strength : float, >= 0
+        tau; at 0 the weights stay exactly as they are.
 
-    Raises ArgumentError on another dtype, layout or shape, or a negative strength.
+    Raises
+    ------
+    ArgumentError
+        If the arrays have another type, layout or shape, or the strength is negative.
     """
     from sws_compress.mixture import kernels
 
@@ -112,10 +144,27 @@ def pull_adam(
     table: PullTable,
     strength: float,
 ) -> None:
-    """`pull` in Adam's metric H = (sqrt(v / bias_correction2) + eps) / lr, computed in the same pass.
+    """Pull in Adam's metric H = (sqrt(v / bias_correction2) + eps) / lr, which is computed in the same pass.
 
-    ``second_moment`` v is Adam's running mean of squared gradients, float32 and shaped like ``weights``;
-    ``bias_correction2`` = 1 - beta2^step. Kingma & Ba 2015. Errors as for `pull`.
+    Parameters
+    ----------
+    weights, table, strength
+        As for `pull`.
+    second_moment : ndarray, shape and type of the weights
+        v, Adam's running mean of squared gradients.
+    lr, eps : float
+        Adam's learning rate (> 0) and epsilon.
+    bias_correction2 : float, in (0, 1]
+        1 - beta2^step.
+
+    Raises
+    ------
+    ArgumentError
+        If the arrays have another type, layout or shape, or a number is out of range.
+
+    References
+    ----------
+    Kingma & Ba 2015, Adam: a method for stochastic optimization.
     """
     from sws_compress.mixture import kernels
 
@@ -134,14 +183,14 @@ def _run(flat: FloatArray, table: PullTable, strength: float, kernel: Callable[[
     if not (strength >= 0 and np.isfinite(strength)):
         raise ArgumentError(f"strength must be finite and >= 0, got {strength}: it multiplies -log p")
     if strength == 0:
-        return  # exactly unmoved, even where the metric is 0 as well
+        return  # the weights stay exactly, even if the metric is 0 as well
     grid = (np.float32(table.low), np.float32(1 / table.step), table.curvature, table.target, np.float32(strength))
     for _ in over_pieces(lambda part: kernel(part, grid), len(flat), PIECE_WEIGHTS):
         pass
 
 
 def _flat(values: AnyArray, name: str) -> FloatArray:
-    """The same memory as (n,) float32."""
+    """View of the same memory as (n,) float32."""
     if not isinstance(values, np.ndarray) or values.dtype != np.float32 or not values.flags.c_contiguous:
         found = f"{values.dtype}, strides {values.strides}" if isinstance(values, np.ndarray) else type(values).__name__
         raise ArgumentError(f"{name} must be a C-contiguous float32 array, got {found}: they are updated in place")

@@ -1,4 +1,4 @@
-"""The mixture itself: p(w) = sum_k pi_k N(w; mu_k, Sigma_k), Sigma_k diagonal, for scalars and short vectors."""
+"""Gaussian mixtures p(w) = sum_k pi_k N(w; mu_k, Sigma_k) with diagonal Sigma_k, for scalars and short vectors."""
 
 from __future__ import annotations
 
@@ -13,22 +13,45 @@ from sws_compress.errors import ArgumentError
 Array: TypeAlias = npt.NDArray[np.float64]
 
 
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
 AnyArray: TypeAlias = npt.NDArray[np.generic]
 
 
 CHUNK_VALUES = 1 << 14
-"""Values looked at together where a (k, chunk) array is needed: 2 MB for 16 components."""
+"""Values at a time where an array (k, chunk) is needed: 2 MB for 16 components."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A Gaussian mixture with diagonal covariances; its arrays are float64, copied and read-only.
+    """A Gaussian mixture with diagonal covariances.
 
-    ``weights`` (k,) are the mixing proportions pi, at least 0, summing to 1; a component may have weight 0.
-    ``means`` and ``variances`` are both (k,) for scalar weights or both (k, d) for vectors of d consecutive weights,
-    in units of the weights and their squares; variances are positive.
+    Parameters
+    ----------
+    weights : ndarray, shape (k,)
+        Mixing proportions pi, at least 0, with sum 1. A component may have weight 0.
+    means : ndarray, shape (k,), or (k, d) for vectors of d consecutive weights
+        Component means mu, in units of the weights.
+    variances : ndarray, shape of the means
+        Diagonals of Sigma, positive, in units of the weights squared.
 
-    Raises ArgumentError where one of these rules is broken.
+    All arrays are copied to float64 and are read-only.
+
+    Raises
+    ------
+    ArgumentError
+        If one of these rules is broken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sws_compress as sws
+    >>> mixture = sws.Mixture(np.array([0.9, 0.1]), means=np.array([0.0, 0.5]), variances=np.array([0.01, 0.04]))
+    >>> mixture.components, mixture.dimension
+    (2, 1)
+    >>> mixture.log_density(np.array([0.0, 0.5])).round(3)
+    array([ 1.281, -1.612])
     """
 
     weights: Array
@@ -61,16 +84,32 @@ class Mixture:
 
     @property
     def components(self) -> int:
-        """k, the number of components."""
+        """Number of components, k."""
         return len(self.weights)
 
     @property
     def dimension(self) -> int:
-        """d, the number of consecutive weights one component describes; 1 for scalar weights."""
+        """Number of consecutive weights that one component describes, d; 1 for scalars."""
         return 1 if self.means.ndim == 1 else self.means.shape[1]
 
     def log_density(self, values: AnyArray) -> Array:
-        """log p(w) in nats, shape (n,), of ``values`` (n,), or (n, d); for d = 1 any shape is read as (n,)."""
+        """Log density of weights.
+
+        Parameters
+        ----------
+        values : ndarray, any shape with n elements, or (n, d) for vectors
+            The weights.
+
+        Returns
+        -------
+        ndarray, shape (n,), float64
+            log p(w), in nats.
+
+        Raises
+        ------
+        ArgumentError
+            If d > 1 and the values have another shape.
+        """
         points = as_points(values, self)
         log_densities = np.empty(len(points))
         for start in range(0, len(points), CHUNK_VALUES):
@@ -80,9 +119,12 @@ class Mixture:
 
 
 def as_points(values: AnyArray, mixture: Mixture) -> AnyArray:
-    """``values`` as points of the mixture: (n,) for d = 1, whatever the shape was, else (n, d).
+    """Values as points of the mixture: (n,) for d = 1, whatever their shape, else (n, d).
 
-    Raises ArgumentError if d > 1 and the values are not an (n, d) array.
+    Raises
+    ------
+    ArgumentError
+        If d > 1 and the values are not an (n, d) array.
     """
     values = np.asarray(values)
     if mixture.means.ndim == 1:
@@ -98,10 +140,25 @@ def as_points(values: AnyArray, mixture: Mixture) -> AnyArray:
 def log_joint(
     points: AnyArray, mixture: Mixture, sensitivities: Array | None = None, spreads: Array | None = None
 ) -> Array:
-    """log(pi_k N(w; mu_k, Sigma_k / h)), shape (k, n), up to the log h terms, which no component can change.
+    """Joint log density log(pi_k N(w; mu_k, Sigma_k / h)) without its terms in log h, which are alike for all k.
 
-    ``points`` (n,) or (n, d); ``sensitivities`` h of the same shape, 1 if None; ``spreads`` of the same shape, 0 if
-    None, are added to h (w - mu)^2. Components come first so that sums over them run along contiguous memory.
+    Components come first, so that sums over them run along contiguous memory.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n,) or (n, d)
+        The weights.
+    mixture : Mixture
+        A mixture of k components.
+    sensitivities : ndarray, shape of the points, optional
+        h; by default 1.
+    spreads : ndarray, shape of the points, optional
+        Added to h (w - mu)^2; by default 0.
+
+    Returns
+    -------
+    ndarray, shape (k, n), float64
+        In nats.
     """
     columns = np.asarray(points, dtype=np.float64).reshape(len(points), -1).T
     scales = None if sensitivities is None else sensitivities.reshape(len(points), -1).T
@@ -126,7 +183,7 @@ def log_joint(
 
 
 def soft_max(joint: Array) -> tuple[Array, Array]:
-    """Responsibilities (k, n) and log sum_k exp(joint) (n,); the maximum is subtracted first. Overwrites ``joint``."""
+    """Responsibilities (k, n) and log sum_k exp(joint) (n,) of a joint log density (k, n), which is overwritten."""
     peaks = joint.max(axis=0)
     joint -= peaks
     np.exp(joint, out=joint)

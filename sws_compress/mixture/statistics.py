@@ -1,4 +1,4 @@
-"""What an E-step hands to the M-step, and what data must offer to be fitted."""
+"""Expected statistics, which the E-step hands to the M-step, and the interface of data that can be fitted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from sws_compress.mixture.mixture import Array, Mixture
 class ExpectedStatistics:
     """Expected sufficient statistics under responsibilities r; h are the sensitivities divided by their mean.
 
-    ``mass`` (k,): sum_i r_ik. The others are shaped like the mixture's means, per dimension: ``sensitivity``
-    sum_i h_i r_ik, ``means`` sum_i h_i r_ik w_i / sensitivity (0 where that is 0), ``scatter``
-    sum_i h_i r_ik (w_i - means_k)^2, about these means. ``log_likelihood``: of all data, in nats.
+    Parameters
+    ----------
+    mass : ndarray, shape (k,), float64
+        sum_i r_ik.
+    sensitivity : ndarray, shape of the mixture's means, float64
+        sum_i h_i r_ik, per dimension.
+    means : ndarray, shape of the mixture's means, float64
+        sum_i h_i r_ik w_i / sensitivity; 0 where that is 0.
+    scatter : ndarray, shape of the mixture's means, float64
+        sum_i h_i r_ik (w_i - means_k)^2.
+    log_likelihood : float
+        Of all data, in nats.
     """
 
     mass: Array
@@ -25,11 +34,11 @@ class ExpectedStatistics:
 
 
 class EMData(Protocol):
-    """Weights that a mixture can be fitted to: a `WeightHistogram` or `VectorData`."""
+    """Interface of weights that a mixture can be fitted to: `WeightHistogram` and `VectorData` have it."""
 
     @property
     def count(self) -> float:
-        """Number of weights (of vectors if d > 1), at least 1."""
+        """Number of weights (vectors if d > 1), at least 1."""
         ...
 
     @property
@@ -38,15 +47,15 @@ class EMData(Protocol):
         ...
 
     def expected_statistics(self, mixture: Mixture) -> ExpectedStatistics:
-        """The E-step, Murphy 2012, Eq. 11.27, summed over the data."""
+        """E-step summed over the data. Murphy 2012, Eq. 11.27."""
         ...
 
 
 def smallest_variance(data: EMData) -> float:
-    """(2^-24 of the largest weight)^2: float32 weights cannot tell smaller variances from 0; positive always."""
+    """Least variance that float32 weights tell from 0, (2^-24 of the largest weight)^2; always positive."""
     return variance_resolution(data.magnitude)
 
 
 def variance_resolution(magnitude: float) -> float:
-    """`smallest_variance` where the largest absolute value is ``magnitude``."""
+    """`smallest_variance` of data whose largest absolute value is ``magnitude``."""
     return max((2.0**-24 * magnitude) ** 2, 1e-200)

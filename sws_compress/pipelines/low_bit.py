@@ -34,7 +34,8 @@ from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.publish import refuse_no_gain
 from sws_compress.pipelines.source import checked_feeds, open_source, refuse_nothing_to_do
-from sws_compress.quantize.affine import BITS, AffinePalette, affine_cluster
+from sws_compress.quantize.affine import affine_cluster
+from sws_compress.quantize.affine_palette import BITS, AffinePalette
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult

@@ -67,6 +67,8 @@ def cluster(
     check_components(components)
     check_granularity(granularity)
     check_bit_price(bit_price)
+    if sensitivity is not None:
+        sensitivity.of(values.shape)  # refuses what does not broadcast
     exact = palette_of(values)
     if exact is not None and len(exact.codebook) <= components:
         return Clustering(exact, None)

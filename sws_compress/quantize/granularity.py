@@ -8,6 +8,7 @@ from typing import TypeAlias
 from sws_compress.errors import ArgumentError
 
 VECTOR_LENGTHS = (2, 4, 8)
+"""Weights that an index may stand for, beside 1."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class PerBlock:
 
 @dataclass(frozen=True)
 class Best:
-    """For each tensor, the granularity with the least `merit_bits`: the smallest file at equal error.
+    """The granularity with the least `merit_bits`, tensor by tensor: the smallest file at equal error.
 
     Parameters
     ----------

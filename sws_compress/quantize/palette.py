@@ -1,4 +1,4 @@
-"""Palette: a tensor of at most 256 distinct values, as a codebook and one index per symbol."""
+"""Palettes: tensors of at most 256 distinct values, as a codebook and one index per symbol."""
 
 from __future__ import annotations
 
@@ -14,26 +14,41 @@ from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import AnyArray, Mixture
 from sws_compress.quantize.scales import ChannelScales
 
-HALF_SHARE = 1e-2
-"""Squared error that a codebook of float16 may add, as a share of what clustering itself costs; half a byte a weight
-would be a factor of 256, and in a tensor of 1,000 weights a codebook of 256 halves saves that. With 16 components it is
-about a millionth."""
+MAX_HALF_ERROR_SHARE = 1e-2
+"""Squared error that a codebook of float16 may add, as a share of the error of clustering. The halves pay: in a tensor
+of 1,000 weights, 256 of them save half a byte per weight, which at equal error is worth a factor of 256 in squared
+error. With 16 components they add about a millionth."""
 
 
 def half_rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The nearest values of float16, in float32; infinite beyond its range, and no zero is negative."""
+    """Values rounded to float16, in float32: infinite beyond its range, and without negative zeros."""
     with np.errstate(over="ignore"):
         return values.astype(np.float16).astype(np.float32) + np.float32(0.0)  # -0.0 + 0.0 = 0.0
 
 
 def in_half(palette: Palette, squared_error: float) -> Palette:
-    """The palette with its codebook rounded to float16, which a file stores in half the bytes, where that adds next to
-    nothing to ``squared_error``: entries are means, so it adds the squares of their own roundings."""
+    """Palette with its codebook rounded to float16, if that adds next to nothing to the error of clustering.
+
+    A file stores such a codebook in half the bytes. Entries are means of their members, so that rounding adds the
+    squares of the entries' own errors.
+
+    Parameters
+    ----------
+    palette : Palette
+        Returned as it is if its codebook is not float32, or the rounded one would have entries twice.
+    squared_error : float
+        Error of clustering, summed over the tensor, in units of the weights squared.
+
+    Returns
+    -------
+    Palette
+        The same symbols, perhaps with another codebook.
+    """
     if palette.codebook.dtype != np.float32:
         return palette
     rounded = half_rounded(palette.codebook)
     added = float((palette.counts @ np.square(rounded.astype(np.float64) - palette.codebook)).sum())
-    if not added <= HALF_SHARE * squared_error or len(np.unique(rounded, axis=0)) < len(rounded):
+    if not added <= MAX_HALF_ERROR_SHARE * squared_error or len(np.unique(rounded, axis=0)) < len(rounded):
         return palette
     return replace(palette, codebook=rounded)
 
@@ -47,27 +62,48 @@ def check_components(components: int) -> None:
 
 
 MAX_CODEBOOK = 256
-"""Indices are uint8."""
+"""Entries of a codebook at most: indices are uint8."""
 
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-"""Names of the types a tensor may have; NumPy knows bfloat16 where ``ml_dtypes`` has been imported."""
+"""Names of the types that a tensor may have; NumPy knows bfloat16 once ``ml_dtypes`` is imported."""
 
 
 CHUNK = 1 << 18
-"""Values converted and compared together; bounds the memory beyond the result to a few MB."""
+"""Values that are converted and compared at a time, so that little memory is needed beside the result."""
 
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """A tensor of few distinct values (d = 1) or few distinct rows of d consecutive values, slice by slice to scale.
+    """A tensor of few distinct values, or few distinct vectors of d consecutive values.
 
-    ``codebook`` (k,) or (k, d) of the tensor's own type, one of FLOATS, 1 <= k <= 256; ``indices`` (n,) uint8 into it,
-    in C order; ``shape`` of the tensor, which holds n or n d values. With ``scales`` the tensor is the codebook's
-    values times the scale of their slice: products of float32, rounded to the tensor's own type; the codebook is exact
-    in float32 then.
+    Parameters
+    ----------
+    codebook : ndarray, shape (k,), or (k, d) for vectors
+        The values, 1 <= k <= 256, of the tensor's own type: float16, bfloat16, float32 or float64.
+    indices : ndarray, shape (n,), uint8
+        Codebook entry of each symbol, in C order.
+    shape : tuple of int
+        Shape of the tensor, which has n values, or n d.
+    scales : ChannelScales, optional
+        Factors of the tensor's slices. A value of the tensor is then the float32 product of entry and factor, rounded
+        to the tensor's type; the codebook must be exact in float32.
 
-    Raises ArgumentError where one of these rules is broken.
+    Raises
+    ------
+    ArgumentError
+        If one of these rules is broken.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sws_compress as sws
+    >>> palette = sws.Palette(np.float32([0.0, 0.5, -1.0]), np.uint8([0, 1, 0, 2, 0, 0]), shape=(2, 3))
+    >>> palette.expand()
+    array([[ 0. ,  0.5,  0. ],
+           [-1. ,  0. ,  0. ]], dtype=float32)
+    >>> palette.counts.tolist(), round(palette.entropy_bits, 3)
+    ([4, 1, 1], 1.252)
     """
 
     codebook: npt.NDArray[Any]
@@ -108,12 +144,12 @@ class Palette:
 
     @property
     def dimension(self) -> int:
-        """d, the number of consecutive values one index stands for."""
+        """Number of consecutive values that one index stands for, d."""
         return 1 if self.codebook.ndim == 1 else self.codebook.shape[1]
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """How many symbols use each codebook entry, shape (k,)."""
+        """Number of symbols of each codebook entry, shape (k,)."""
         counts = np.zeros(len(self.codebook), np.int64)
         for start in range(0, self.indices.size, CHUNK):  # bincount would make int64 of all of them
             counts += np.bincount(self.indices[start : start + CHUNK], minlength=len(counts))
@@ -126,21 +162,21 @@ class Palette:
 
     @property
     def entropy_bits(self) -> float:
-        """Order-0 entropy of the indices, in bits per symbol (one symbol stands for d weights)."""
+        """Order-0 entropy of the indices, in bits per symbol; a symbol stands for d weights."""
         return entropy_bits(self.counts) / max(self.indices.size, 1)
 
     @property
     def zeros(self) -> float:
-        """Share of the tensor's values that are exactly zero, 0 .. 1."""
+        """Share of the tensor's values that are exactly 0, 0 .. 1."""
         zeros_per_entry = (self.codebook.reshape(len(self.codebook), -1) == 0).sum(axis=1)
         return float(self.counts @ zeros_per_entry) / max(prod(self.shape), 1)
 
     def expand(self) -> npt.NDArray[Any]:
-        """The tensor, of the codebook's type and of ``shape``, bit for bit."""
+        """Values of the tensor, of the codebook's type and of ``shape``."""
         return self.part(0, prod(self.shape)).reshape(self.shape)
 
     def part(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """``expand().reshape(-1)[start:stop]`` alone; d must divide ``start`` and ``stop``."""
+        """Values ``expand().reshape(-1)[start:stop]``, without the others; d must divide ``start`` and ``stop``."""
         values = self.codebook[self.indices[start // self.dimension : stop // self.dimension]].reshape(-1)
         if self.scales is None or not values.size:
             return values
@@ -167,12 +203,25 @@ class Clustering:
 
 
 def palette_of(values: AnyArray) -> Palette | None:
-    """The palette that ``values`` (one of FLOATS, any shape) already have, or None if more than 256 bit patterns occur.
+    """Palette that a tensor of few distinct values has already.
 
-    Exact: 0.0 and -0.0 are two entries, `expand` returns the same bits, and the codebook is sorted, -0.0 first. Only
-    scalar palettes are looked for (d = 1).
+    Parameters
+    ----------
+    values : ndarray, any shape, one of FLOATS
+        The tensor.
 
-    Raises ArgumentError on another dtype or an empty array, ModelError if a value is NaN or infinite.
+    Returns
+    -------
+    Palette or None
+        A palette of scalars that expands to the same bits. Its codebook is sorted; 0.0 and -0.0 are two entries, -0.0
+        first. None if more than 256 bit patterns occur.
+
+    Raises
+    ------
+    ArgumentError
+        If the values have another type, or there are none.
+    ModelError
+        If a value is NaN or infinite.
     """
     values = np.asarray(values)
     if values.dtype.name not in FLOATS or values.size == 0:
@@ -182,7 +231,7 @@ def palette_of(values: AnyArray) -> Palette | None:
     flat = values.reshape(-1)
     check_finite(flat)
     patterns = bit_patterns(flat)
-    known = np.unique(patterns[:: max(1, patterns.size >> 12)])  # an ordinary tensor is refused here, after 4096 values
+    known = np.unique(patterns[:: max(1, patterns.size >> 12)])  # refuses ordinary tensors after 4096 values
     if len(known) > MAX_CODEBOOK:
         return None
     for start in range(0, patterns.size, CHUNK):
@@ -204,12 +253,13 @@ def palette_of(values: AnyArray) -> Palette | None:
 
 
 def bit_patterns(values: AnyArray) -> npt.NDArray[np.unsignedinteger]:
-    """The same memory as unsigned integers of the same width: what tells 0.0 from -0.0."""
+    """View of the same memory as unsigned integers of the same width, which tell 0.0 from -0.0."""
     patterns: npt.NDArray[np.unsignedinteger] = values.view(f"u{values.dtype.itemsize}")
     return patterns
 
 
 def check_finite(values: AnyArray) -> None:
+    """Raise ModelError if a value is NaN or infinite."""
     flat = values.reshape(-1)
     bad = sum(int((~np.isfinite(flat[start : start + CHUNK])).sum()) for start in range(0, flat.size, CHUNK))
     if bad:

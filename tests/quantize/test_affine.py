@@ -9,7 +9,8 @@ import pytest
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.sensitivity import Sensitivity
-from sws_compress.quantize.affine import AffinePalette, Grids, affine_cluster, e_step, em_step, fit_blocks
+from sws_compress.quantize.affine import Grids, affine_cluster, e_step, em_step, fit_blocks
+from sws_compress.quantize.affine_palette import AffinePalette
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.quantize.scales import BlockScales
 

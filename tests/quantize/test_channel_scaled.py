@@ -1,20 +1,17 @@
+"""Clustering with scales of channels: lower errors, and what it shares with ordinary clustering."""
+
 from __future__ import annotations
 
-from typing import Any
-
-import ml_dtypes
 import numpy as np
 import pytest
 
-from sws_compress.errors import ArgumentError
-from sws_compress.mixture.bins import BINS_PER_GRID, fine_bins
 from sws_compress.mixture.sensitivity import Sensitivity
+from sws_compress.quantize import rate_distortion
 from sws_compress.quantize.channel_scaled import cluster_by_channel
 from sws_compress.quantize.cluster import cluster
-from sws_compress.quantize.granularity import Best, PerChannel, PerTensor, Vectors
+from sws_compress.quantize.granularity import PerChannel
 from sws_compress.quantize.palette import Palette
-from sws_compress.quantize.rate_distortion import merit_bits
-from sws_compress.quantize.scales import ChannelScales
+from sws_compress.quantize.scalar import cluster_scalars
 
 
 def lopsided(shape: tuple[int, ...] = (11, 7, 30), axis: int = 0, seed: int = 0) -> np.ndarray:
@@ -28,22 +25,6 @@ def lopsided(shape: tuple[int, ...] = (11, 7, 30), axis: int = 0, seed: int = 0)
 
 def squared_error(palette: Palette, values: np.ndarray) -> float:
     return float(np.square(palette.expand().astype(np.float64) - values.astype(np.float64)).sum())
-
-
-@pytest.mark.parametrize("count", [900, BINS_PER_GRID + 3000])
-def test_weighted_bins_keep_the_sums(count: int) -> None:
-    rng = np.random.default_rng(1)
-    values = rng.standard_t(2, count).astype(np.float32)
-    sensitivities = rng.gamma(1.0, 3.0, count).astype(np.float32)
-    bins = fine_bins(values, Sensitivity(sensitivities))
-    scaled = sensitivities.astype(np.float64) / sensitivities.mean(dtype=np.float64)
-    w = values.astype(np.float64)
-    assert bins.counts.sum() == count
-    np.testing.assert_allclose(bins.sensitivity.sum(), count, rtol=1e-6)
-    np.testing.assert_allclose(bins.sensitivity @ bins.points, scaled @ w, rtol=1e-6, atol=1e-6 * count)
-    second = (bins.sensitivity @ bins.points**2) + bins.scatter.sum()
-    np.testing.assert_allclose(second, scaled @ w**2, rtol=1e-6)
-    assert np.all(np.diff(bins.points) >= 0)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -80,40 +61,6 @@ def test_the_unit_of_the_weights_does_not_matter(factor: float) -> None:
     assert ratio == pytest.approx(1, rel=0.01)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
-def test_palettes_hold_products_of_float32(dtype: Any) -> None:
-    rng = np.random.default_rng(2)
-    codebook = rng.standard_normal(5).astype(np.float16 if dtype == np.float64 else dtype).astype(dtype)
-    scales = ChannelScales(rng.gamma(1, 1, 7).astype(np.float32), 1)
-    palette = Palette(codebook, rng.integers(0, 5, 3 * 7 * 4).astype(np.uint8), (3, 7, 4), scales)
-    units = codebook[palette.indices].reshape(3, 7, 4).astype(np.float32)
-    wanted = (units * scales.values[:, None]).astype(dtype)
-    assert palette.expand().tobytes() == wanted.tobytes()
-    for start, stop in ((0, 84), (5, 6), (3, 61), (84, 84)):
-        assert palette.part(start, stop).tobytes() == wanted.reshape(-1)[start:stop].tobytes()
-
-
-@pytest.mark.parametrize(
-    ("values", "axis", "message"),
-    [
-        (np.ones(3, np.float32), 0, "one per slice along an axis"),
-        (np.ones(2, np.float32), 2, "one per slice along an axis"),
-        (np.array([1, np.inf], np.float32), 0, "finite and > 0"),
-        (np.array([1, 0], np.float32), 0, "finite and > 0"),
-        (np.ones(2), 0, "must be float32"),
-    ],
-)
-def test_scales_that_do_not_fit(values: Any, axis: int, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        Palette(np.ones(1, np.float32), np.zeros(6, np.uint8), (2, 3), ChannelScales(values, axis))
-
-
-def test_codebooks_that_float32_does_not_hold() -> None:
-    scales = ChannelScales(np.ones(2, np.float32), 0)
-    with pytest.raises(ArgumentError, match="exact in float32"):
-        Palette(np.array([0.1]), np.zeros(6, np.uint8), (2, 3), scales)
-
-
 def test_no_scales_where_they_cannot_be() -> None:
     assert cluster_by_channel(np.arange(500, dtype=np.float32), 16, 0) is None
     assert cluster_by_channel(np.arange(500, dtype=np.float32)[None], 16, 0) is None
@@ -121,35 +68,36 @@ def test_no_scales_where_they_cannot_be() -> None:
     assert cluster_by_channel(lopsided().astype(np.float64) * 1e-200, 16, 0) is None
 
 
-def test_auto_is_never_worse_than_one_codebook() -> None:
-    alike = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
-    for values in (lopsided(), alike):
-        merits = {
-            granularity: merit_bits(cluster(values, 16, granularity, seed=0).palette, values)
-            for granularity in (PerTensor(), PerChannel(), Best())
-        }
-        assert merits[Best()] == min(merits[PerTensor()], merits[PerChannel()])
-    few = np.repeat(np.arange(10, dtype=np.float32), 12).reshape(12, 10)
-    for granularity in (Best(), PerChannel(), Vectors(2)):
-        assert cluster(few, 16, granularity, seed=0).palette.expand().tobytes() == few.tobytes()
+def test_channels_are_ordinary_clustering_with_squared_scales_as_sensitivities() -> None:
+    values = lopsided()
+    found = cluster_by_channel(values, 16, 0)
+    assert found is not None
+    assert found.palette.scales is not None
+    factors = found.palette.scales.broadcast(values.shape)
+    ordinary = cluster_scalars(values / factors, 16, sensitivity=Sensitivity(np.square(factors, dtype=np.float64)))
+    np.testing.assert_array_equal(found.palette.codebook, ordinary.palette.codebook)
+    np.testing.assert_array_equal(found.palette.indices, ordinary.palette.indices)
 
 
-# Vectors
+@pytest.mark.parametrize("count", [11, 2000])
+def test_no_other_codebook_has_less_error_at_these_scales_and_indices(count: int) -> None:
+    """Entries are the sensitivity-weighted means of their members, for bins of one value and of many."""
+    values = lopsided((count, 7, 30))
+    found = cluster_by_channel(values, 16, 0)
+    assert found is not None
+    palette, scales = found.palette, found.palette.scales
+    assert scales is not None
+    factors = np.broadcast_to(scales.broadcast(values.shape), values.shape).astype(np.float64).reshape(-1)
+    moments = np.bincount(palette.indices, weights=factors * values.reshape(-1))
+    best = moments / np.bincount(palette.indices, weights=factors**2)
+    held = palette.codebook == 0  # where a channel is all zero, a component stays there
+    np.testing.assert_allclose(palette.codebook[~held], best[~held], rtol=1e-3)  # halves
 
 
-@pytest.mark.parametrize("dimension", [2, 4, 8])
-def test_vectors_beat_scalars_of_as_many_bits_where_neighbours_agree(dimension: int) -> None:
-    rng = np.random.default_rng(4)
-    values = np.repeat(rng.standard_normal((60, 80)), dimension, axis=1).astype(np.float32)
-    values += 0.01 * rng.standard_normal(values.shape).astype(np.float32)
-    palette = cluster(values, 64, Vectors(dimension), seed=0).palette
-    assert palette.dimension == dimension
-    assert len(palette.codebook) <= 64
-    assert squared_error(palette, values) < squared_error(cluster(values, 8, seed=0).palette, values)
-
-
-def test_vectors_fall_back_to_scalars() -> None:
-    rng = np.random.default_rng(5)
-    for size in (601, 512):  # 2 does not divide; too few rows for 64 components
-        palette = cluster(rng.standard_normal(size).astype(np.float32), 64, Vectors(2), seed=0).palette
-        assert palette.dimension == 1
+def test_sensitive_channels_get_the_smaller_errors() -> None:
+    values = lopsided()
+    rows = np.random.default_rng(7).permutation(np.geomspace(0.01, 100, len(values)))
+    h = Sensitivity.along(rows, axis=0, ndim=3)
+    plain, weighted = (cluster(values, 8, PerChannel(), sensitivity=s, seed=0).palette for s in (None, h))
+    assert weighted.scales is not None
+    assert rate_distortion.squared_error(weighted, values, h) < 0.95 * rate_distortion.squared_error(plain, values, h)
