@@ -1,4 +1,4 @@
-"""What every test runs under: one thread, so that sums are summed in one order and tests side by side do not fight."""
+"""Settings of all tests. Each computes on one thread, so that sums have one order and tests can run side by side."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Read by OpenMP, OpenBLAS and torch when they are first imported, which is after this file. Numba keeps its threads: a
-# race in a parallel kernel should show.
+# OpenMP, OpenBLAS and torch read these when they are first imported, which is after this file. Numba keeps its threads,
+# so that a race in a parallel kernel shows.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 

@@ -36,9 +36,9 @@ STEPS = {
         {"write"},
     )
 }
-# Beyond the floors: training leaves snapped weights in an ordinary module and knows no file format.
+# Rooms that are lower and still forbidden: training leaves snapped weights in a module and knows no file format.
 FORBIDDEN = {("train", "codec"), ("train", "onnx_io"), ("train", "ort")}
-# Arrays in, arrays out.
+# Rooms that take and return arrays.
 ARRAY_ROOMS = ("mixture", "quantize", "codec")
 FOREIGN_TO_ARRAYS = {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript"}
 
