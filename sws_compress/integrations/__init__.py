@@ -1,1 +1,1 @@
-"""Soft weight sharing in other people's training loops; each module needs the package that it is called after."""
+"""Callbacks for other training loops; each module needs the package that it is named after."""

@@ -24,18 +24,39 @@ except ImportError:
 
 
 class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
-    """Soft stage, hard stage and codebook tuning over the steps of a ``Trainer``; snaps when training has ended.
+    """Soft weight sharing over the steps of a ``lightning.pytorch.Trainer``.
+
+    The weights are snapped when training has ended. Checkpoints hold the state of the prior, and a run that resumes
+    from one goes on exactly. The settings are those of `SoftWeightSharing`.
+
+    Parameters
+    ----------
+    components : int, default 16
+        Mixture components of each group, 2..256.
+    ratio : float, default 20.0
+        Size to reach: 32 bits per compressed weight over the coded bits.
+    bit_price : float, optional
+        Price of a bit at the end of its ramp, in place of a size.
+    schedule : Schedule, optional
+        How the run tightens.
+    parameters : callable or iterable of str, optional
+        Parameters to compress: a predicate on ``(name, parameter)``, or names.
+    sharing : Sharing, default Sharing.TENSOR
+        Which of these parameters share one mixture.
+    submodule : str, default ""
+        Name of the part that is compressed and exported; names of parameters are those inside it.
+    total_steps : int, optional
+        Optimiser steps of the run. Default: Lightning's estimate.
+    optimizer : int, default 0
+        Index in ``configure_optimizers`` of the optimiser that trains the compressed parameters.
+
+    Examples
+    --------
+    ::
 
         callback = SoftWeightSharingCallback(components=16, ratio=20, submodule="net")
         Trainer(max_epochs=20, callbacks=[callback]).fit(module, loader)
         sws.export(module.net, callback.palettes, "small.onnx", example_inputs=x)
-
-    components, ratio, bit_price, schedule, parameters, sharing    as of ``SoftWeightSharing``
-    submodule       name of the part that is compressed and exported; names of parameters are those in it
-    total_steps     optimiser steps of the run; by default Lightning's estimate of them
-    optimizer       index in ``configure_optimizers``, of the one that trains the compressed parameters
-
-    Checkpoints hold the prior's state, and a run that resumes from one goes on exactly.
     """
 
     def __init__(
@@ -67,7 +88,7 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
 
     @property
     def palettes(self) -> dict[str, Palette]:
-        """What the compressed parameters hold, by name. Raises ArgumentError before training has ended."""
+        """Palettes of the compressed parameters, by name; ArgumentError before training has ended."""
         if self._palettes is None:
             raise ArgumentError("palettes must be asked for after training, got none so far: call trainer.fit() first")
         return self._palettes
@@ -93,22 +114,26 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Log the numbers of the prior."""
         if self.prior is not None:
             pl_module.log_dict(numbers(self.prior), on_step=True, on_epoch=False, batch_size=1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Snap the weights."""
         self._unhook()
         if self.prior is not None:
             self._palettes = self.prior.snap()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the optimiser as it was."""
         self._unhook()
 
     def state_dict(self) -> dict[str, Any]:
+        """State of the prior, for Lightning's checkpoints."""
         return {} if self.prior is None else self.prior.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until there is an optimiser."""
+        """Keep the state of a checkpoint until there is an optimiser."""
         self._saved = state_dict or None
 
     def _unhook(self) -> None:

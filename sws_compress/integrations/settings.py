@@ -1,4 +1,4 @@
-"""What the callbacks have in common: the prior's settings until there is an optimiser, and its numbers for a log."""
+"""What the callbacks share: the settings of the prior until there is an optimiser, and its numbers for a log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sws_compress.train.sharing import Sharing
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSettings:
-    """The settings of a ``SoftWeightSharing`` that does not depend on the run; see there."""
+    """Settings of a `SoftWeightSharing` that do not depend on the run; see there."""
 
     components: int
     ratio: float
@@ -25,11 +25,24 @@ class PriorSettings:
     sharing: Sharing
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, total_steps: int) -> SoftWeightSharing:
+        """Make the prior of a run."""
         return SoftWeightSharing(model, optimizer, total_steps=total_steps, **vars(self))
 
 
 def numbers(prior: SoftWeightSharing) -> dict[str, float]:
-    """``sws/stage`` (0 soft, 1 hard, 2 tune), ``sws/progress`` (0..1), from the hard stage on ``sws/coded_ratio``."""
+    """Numbers for a log.
+
+    Parameters
+    ----------
+    prior : SoftWeightSharing
+        The prior of the run.
+
+    Returns
+    -------
+    dict of str to float
+        ``sws/stage`` (0 soft, 1 hard, 2 tune), ``sws/progress`` (0..1) and, from the hard stage on,
+        ``sws/coded_ratio``.
+    """
     values = {"sws/stage": float(list(Stage).index(prior.stage)), "sws/progress": prior.progress}
     ratio = prior.coded_ratio
     return values if ratio is None else {**values, "sws/coded_ratio": ratio}

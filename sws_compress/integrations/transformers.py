@@ -24,22 +24,41 @@ except ImportError as error:
     raise ImportError("transformers must be installed: pip install 'sws-compress[transformers]'") from error
 
 STATE_FILE = "soft_weight_sharing.pt"
-"""Beside the trainer's own files in each of its checkpoints."""
+"""Name of the file with the prior's state in each of the trainer's checkpoints."""
 
 
 class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
-    """Soft stage, hard stage and codebook tuning over the steps of a ``Trainer``; snaps when training has ended.
+    """Soft weight sharing over the steps of a ``transformers.Trainer``.
+
+    The weights are snapped when training has ended. Every checkpoint holds the state of the prior, and a run that
+    resumes goes on exactly. `add_to` puts the callback before those that write the log. The settings are those of
+    `SoftWeightSharing`.
+
+    Parameters
+    ----------
+    components : int, default 16
+        Mixture components of each group, 2..256.
+    ratio : float, default 20.0
+        Size to reach: 32 bits per compressed weight over the coded bits.
+    bit_price : float, optional
+        Price of a bit at the end of its ramp, in place of a size.
+    schedule : Schedule, optional
+        How the run tightens.
+    parameters : callable or iterable of str, optional
+        Parameters to compress: a predicate on ``(name, parameter)``, or names.
+    sharing : Sharing, default Sharing.TENSOR
+        Which of these parameters share one mixture.
+    resume_from : str or path, optional
+        Checkpoint that was given to ``train(resume_from_checkpoint=...)``, if it is not the trainer's own folder for
+        the step: callbacks are not told.
+
+    Examples
+    --------
+    ::
 
         callback = SoftWeightSharingCallback(components=16, ratio=20)
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
         sws.export(model, callback.palettes, "small.onnx", example_inputs=(ids,))
-
-    components, ratio, bit_price, schedule, parameters, sharing    as of ``SoftWeightSharing``
-    resume_from     the checkpoint given to ``train(resume_from_checkpoint=...)``, where that is not the trainer's own
-                    folder for the step: callbacks are not told
-
-    Every checkpoint holds the prior's state, and a run that resumes goes on exactly. ``add_to`` puts the callback
-    before those that write the log.
     """
 
     def __init__(
@@ -67,7 +86,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
 
     @property
     def palettes(self) -> dict[str, Palette]:
-        """What the compressed parameters hold, by name. Raises ArgumentError before training has ended."""
+        """Palettes of the compressed parameters, by name; ArgumentError before training has ended."""
         if self._palettes is None:
             raise ArgumentError(
                 "palettes must be asked for after training, got none so far: call trainer.train() first"
@@ -75,9 +94,10 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         return self._palettes
 
     def add_to(self, trainer: Trainer) -> None:
-        """Instead of ``callbacks=[callback]``: first among the trainer's callbacks.
+        """Add the callback to a trainer, before all others; it takes the place of ``callbacks=[callback]``.
 
-        A log passes through them in order, and TensorBoard and its like stand before those given to the trainer.
+        A log passes through the callbacks in order, and TensorBoard and its like come before those given to the
+        trainer.
         """
         trainer.callback_handler.callbacks.insert(0, self)
 
@@ -108,6 +128,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
     ) -> None:
+        """Step the prior."""
         if self.prior is not None:
             self.prior.step()
 
@@ -119,13 +140,14 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         logs: dict[str, float] | None = None,
         **others: Any,
     ) -> None:
-        """Add the prior's numbers to what is logged of training steps, and to ``state.log_history``."""
+        """Add the numbers of the prior to the log of training steps, and to ``state.log_history``."""
         if self.prior is not None and logs is not None and "loss" in logs:
             values = numbers(self.prior)
             logs.update(values)
             state.log_history[-1].update(values)
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any) -> None:
+        """Write the state of the prior into the trainer's checkpoint."""
         if self.prior is None or args.save_only_model:
             return
         prior = self.prior.state_dict()  # by all ranks: sharded, it is gathered
@@ -138,17 +160,18 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
     ) -> None:
+        """Snap the weights."""
         if self.prior is not None:
             self._palettes = self.prior.snap()
 
 
 def _folder(args: TrainingArguments, state: TrainerState) -> Path:
-    """Where the trainer keeps the checkpoint of the present step."""
+    """Folder of the trainer's checkpoint of the present step."""
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
 def _read(folder: Path, step: int) -> dict[str, Any]:
-    """The prior's state in a checkpoint; ArgumentError if there is none, or one of another step."""
+    """State of the prior in a checkpoint; ArgumentError if there is none, or one of another step."""
     path = folder / STATE_FILE
     if not path.exists():
         raise ArgumentError(

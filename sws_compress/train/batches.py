@@ -1,4 +1,4 @@
-"""What a training loader yields, taken apart: inputs, targets, devices, random draws."""
+"""Batches of a training loader: inputs and targets, devices, and the random draws of an epoch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,26 @@ from sws_compress.errors import DataError
 
 
 def inputs_and_targets(batch: Any, *, labelled: bool) -> tuple[tuple[Any, ...], Any]:
-    """((inputs...), targets) of a pair; unlabelled, the first item of a list or tuple, or the batch, is the inputs.
+    """Take a batch apart.
 
-    Raises DataError when a labelled batch is not a pair.
+    Parameters
+    ----------
+    batch : object
+        A pair (inputs, targets); without labels, a list or tuple that begins with the inputs, or the inputs alone.
+    labelled : bool
+        Whether targets are needed.
+
+    Returns
+    -------
+    inputs : tuple
+        Positional arguments of the model.
+    targets : object
+        None without labels.
+
+    Raises
+    ------
+    DataError
+        If a labelled batch is not a pair.
     """
     if not labelled:
         inputs, targets = (batch[0] if isinstance(batch, list | tuple) else batch), None
@@ -28,7 +45,7 @@ def inputs_and_targets(batch: Any, *, labelled: bool) -> tuple[tuple[Any, ...], 
 
 
 def moved(value: Any, device: torch.device) -> Any:
-    """Tensors, also inside lists and tuples, on ``device``; anything else as it is."""
+    """Copy of ``value`` with all tensors on ``device``, also those in lists and tuples; anything else as it is."""
     if isinstance(value, torch.Tensor):
         return value.to(device)
     if isinstance(value, list | tuple):
@@ -38,7 +55,7 @@ def moved(value: Any, device: torch.device) -> Any:
 
 @contextmanager
 def seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """The global generators of the CPU and of ``device`` seeded for this epoch, and put back afterwards."""
+    """Seed torch's generators of the CPU and of ``device`` for one epoch, and put them back afterwards."""
     on_cuda = device.type == "cuda"
     value = (seed * 1_000_003 + epoch) % 2**63
     with torch.random.fork_rng([device] if on_cuda else []):

@@ -1,4 +1,4 @@
-"""One file with everything a run needs to go on, written and read by any number of ranks."""
+"""Checkpoints: one file with everything a run needs to go on, on any number of ranks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import Ranks, local, sharded_like, undistributed
 
 PARTS = {"model", "optimizer", "prior", "progress"}
+"""Contents of a checkpoint."""
 
 
 def save_checkpoint(
@@ -24,10 +25,34 @@ def save_checkpoint(
     prior: SoftWeightSharing,
     **progress: Any,
 ) -> None:
-    """Write the state of all three and ``progress`` (numbers and strings of your own: the epoch) to ``path``.
+    """Save the state of a training run to one file.
 
-    All ranks call it; the first one writes whole tensors, gathered one after the other into its CPU memory, to a draft
-    that replaces the file at ``path`` when it is complete. Raises OutputError when the file cannot be written.
+    All ranks call it. The first one writes whole tensors, gathered one after the other into its CPU memory. The file at
+    ``path`` is replaced only when the new one is complete.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    model, optimizer, prior : torch.nn.Module, torch.optim.Optimizer, SoftWeightSharing
+        What is saved.
+    **progress
+        Numbers and strings of your own, such as the epoch.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = torch.nn.Linear(32, 16)
+    >>> optimizer = torch.optim.Adam(net.parameters())
+    >>> prior = SoftWeightSharing(net, optimizer, ratio=10, total_steps=100)
+    >>> save_checkpoint("run.pt", net, optimizer, prior, epoch=3)
+    >>> load_checkpoint("run.pt", net, optimizer, prior)
+    {'epoch': 3}
     """
     state = {
         "model": _whole_tensors(undistributed(model).state_dict(), prior.ranks),
@@ -44,10 +69,31 @@ def save_checkpoint(
 def load_checkpoint(
     path: str | os.PathLike[str], model: nn.Module, optimizer: torch.optim.Optimizer, prior: SoftWeightSharing
 ) -> dict[str, Any]:
-    """Go on from `save_checkpoint`, on any number of ranks, sharded or not; returns what was given as ``progress``.
+    """Go on from a checkpoint of `save_checkpoint`, on any number of ranks, sharded or not.
 
-    All ranks call it and read the file, each its own rows. Model, optimiser and prior are made as at the start of a
-    run. Raises ArgumentError when ``path`` is no checkpoint of such a run.
+    All ranks call it, and each reads its own rows. Model, optimiser and prior must be made as at the start of the run;
+    they are loaded in place.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    model, optimizer, prior : torch.nn.Module, torch.optim.Optimizer, SoftWeightSharing
+        What is loaded.
+
+    Returns
+    -------
+    dict
+        What was given to `save_checkpoint` as ``progress``.
+
+    Raises
+    ------
+    ArgumentError
+        If ``path`` is no checkpoint of such a run.
+
+    Examples
+    --------
+    See `save_checkpoint`.
     """
     try:
         # Mapped, not read: a rank touches its own rows alone.
@@ -69,7 +115,7 @@ def load_checkpoint(
 
 
 def _whole_tensors(state: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """Sharded tensors gathered; everything else as it is."""
+    """Gather sharded tensors; everything else stays as it is."""
     return {
         name: ranks.whole(local(value), value) if isinstance(value, torch.Tensor) else value
         for name, value in state.items()
@@ -77,22 +123,23 @@ def _whole_tensors(state: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
 
 
 def _part(value: Any, like: Any) -> Any:
-    """This rank's part of a whole tensor, sharded as ``like`` is; everything else as it is."""
+    """This rank's part of a whole tensor, sharded as ``like`` is; anything else as it is."""
     if isinstance(value, torch.Tensor) and isinstance(like, torch.Tensor) and value.shape == like.shape:
         return sharded_like(value, like)
     return value
 
 
 def _whole_optimizer(optimizer: torch.optim.Optimizer, ranks: Ranks) -> dict[str, Any]:
-    """Like its ``state_dict``, by number of the parameter.
+    """The optimiser's ``state_dict`` with whole tensors.
 
-    torch's own ``get_state_dict`` would take a step of an optimiser that has not taken one yet, and count it.
+    torch's own ``get_state_dict`` would take, and count, a step of an optimiser that has not taken one yet.
     """
     state = optimizer.state_dict()
     return {**state, "state": {i: _whole_tensors(own, ranks) for i, own in state["state"].items()}}
 
 
 def _optimizer_parts(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """This rank's part of what `_whole_optimizer` returned."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts = {
         i: {

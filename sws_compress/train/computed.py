@@ -1,7 +1,7 @@
 """Weights that a module computes from other parameters: weight norm and other parametrisations.
 
-A codebook in the parameters does not make the computed weight one of few values: weight norm, for one, scales each row
-by its own factor. So they are refused, with the call that turns the weight into an ordinary parameter.
+A codebook in the parameters does not give the computed weight few values: weight norm, for one, scales each row by a
+factor of its own. Such weights are refused, and the error names the call that turns them into ordinary parameters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,18 @@ from sws_compress.errors import ModelError
 
 
 def originals(module: nn.Module) -> list[tuple[str, tuple[str, ...], torch.Tensor]]:
-    """(name, names of its originals, the tensor itself) of every parametrised tensor of the module, children apart."""
+    """Parametrised tensors of a module, without those of its children.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Any module.
+
+    Returns
+    -------
+    list of (str, tuple of str, tensor)
+        Name of the tensor, names of the parameters it is computed from, and the tensor itself.
+    """
     if not parametrize.is_parametrized(module):
         return []
     lists = module.parametrizations
@@ -33,7 +44,20 @@ def originals(module: nn.Module) -> list[tuple[str, tuple[str, ...], torch.Tenso
 
 
 def refuse_computed(model: nn.Module, chosen: Iterable[nn.Parameter]) -> None:
-    """Raise ModelError if one of ``chosen`` is what a weight is computed from."""
+    """Refuse parameters that a weight is computed from.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    chosen : iterable of torch.nn.Parameter
+        Parameters that are to be compressed.
+
+    Raises
+    ------
+    ModelError
+        If one of them is an original of a parametrised weight.
+    """
     wanted = {id(parameter) for parameter in chosen}
     for prefix, module in model.named_modules():
         for tensor, parts, how, cure in _computed(module):
@@ -48,7 +72,7 @@ def refuse_computed(model: nn.Module, chosen: Iterable[nn.Parameter]) -> None:
 
 
 def _computed(module: nn.Module) -> Iterator[tuple[str, list[nn.Parameter], str, str]]:
-    """(tensor, the parameters it comes from, by what, the function that ends it) of a module, children apart."""
+    """Computed tensors of a module: name, parameters, kind of computation, and the function that ends it."""
     for tensor, names, _ in originals(module):
         steps = module.get_submodule(f"parametrizations.{tensor}")
         how = ", ".join(type(step).__name__.lstrip("_") for step in steps.children())

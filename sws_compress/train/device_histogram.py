@@ -1,4 +1,4 @@
-"""Moments per bin of a torch tensor where it lies: a numba kernel on CPU memory, torch operations elsewhere."""
+"""Moments per bin of a torch tensor: a numba kernel on CPU memory, torch operations on other devices."""
 
 from __future__ import annotations
 
@@ -7,14 +7,27 @@ import torch
 from sws_compress.mixture.histogram import moment_table as cpu_moment_table
 
 PIECE_WEIGHTS = 1 << 23
-"""Weights that are binned at a time on a device: their float64 temporaries take 28 bytes each, 0.25 GB together."""
+"""Weights binned at a time on a device. Their float64 temporaries take 28 bytes each, 0.25 GB together."""
 
 
 def moment_table(values: torch.Tensor, *, low: float, high: float, bins: int) -> torch.Tensor:
-    """Columns count, sum of w - c and of (w - c)^2 per bin, (bins, 3) float64 on the device of ``values``.
+    """Moments per bin about the bin centres c.
 
-    ``values`` any shape, floating point, read as float32; outside the grid they count in the first or last bin; of no
-    values, zeros. Tables over one grid add up. No copy of the weights goes to the host.
+    Tables over one grid add up. Weights on a device are not copied to the host.
+
+    Parameters
+    ----------
+    values : tensor, any shape, floating point
+        The weights, read as float32. Those outside the grid count in the first or last bin.
+    low, high : float
+        Ends of the grid.
+    bins : int
+        Number of bins of equal width.
+
+    Returns
+    -------
+    tensor, shape (bins, 3), float64, on the device of ``values``
+        Count, sum of w - c and sum of (w - c)^2; zeros if there are no values.
     """
     if values.device.type == "cpu":
         flat = values.detach().reshape(-1).float().numpy()
@@ -24,7 +37,7 @@ def moment_table(values: torch.Tensor, *, low: float, high: float, bins: int) ->
 
 @torch.no_grad()
 def moment_table_on_device(values: torch.Tensor, *, low: float, high: float, bins: int) -> torch.Tensor:
-    """The same by torch operations: bins as the kernel finds them, sums in float64 and in another order."""
+    """`moment_table` by torch operations: the same bins; sums in float64, in another order."""
     table = torch.zeros((bins, 3), dtype=torch.float64, device=values.device)
     step = (high - low) / bins
     for piece in torch.split(values.detach().reshape(-1), PIECE_WEIGHTS):
@@ -38,9 +51,17 @@ def moment_table_on_device(values: torch.Tensor, *, low: float, high: float, bin
 
 
 def value_range(values: torch.Tensor) -> torch.Tensor:
-    """(-least, greatest) of ``values``, float64 (2,) on their device: the maximum over parts is that of the whole.
+    """Negated least and greatest value: the elementwise maximum over parts is the range of the whole.
 
-    Infinite where a value is NaN or infinite, minus infinity where there are none.
+    Parameters
+    ----------
+    values : tensor, any shape, floating point
+        The weights.
+
+    Returns
+    -------
+    tensor, shape (2,), float64, on the device of ``values``
+        ``(-least, greatest)``; inf if a value is NaN or infinite, -inf if there are no values.
     """
     if not values.numel():
         return torch.full((2,), -torch.inf, dtype=torch.float64, device=values.device)

@@ -1,4 +1,4 @@
-"""The pull on torch tensors: a numba kernel on CPU memory, table look-ups on the tensor's own device elsewhere."""
+"""The soft pull on torch tensors: a numba kernel on CPU memory, table look-ups on the tensor's device elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from sws_compress.train.optimizers import Metric
 
 @dataclass(frozen=True, eq=False)
 class DeviceTable:
-    """A `PullTable` in the memory of a device: copied there once per EM step, not once per step and tensor."""
+    """A `PullTable` in the memory of a device; it is copied there once per EM step.
+
+    Parameters
+    ----------
+    low, step : float
+        First point of the table, and distance between points.
+    curvature, target : tensor, shape (points,), float32
+        a(w), and a(w) m(w), at each point.
+    """
 
     low: float
     step: float
@@ -23,16 +31,28 @@ class DeviceTable:
 
     @classmethod
     def of(cls, table: PullTable, device: torch.device) -> DeviceTable:
+        """Copy of ``table`` on ``device``."""
         curvature, target = (torch.tensor(array, device=device) for array in (table.curvature, table.target))
         return cls(table.low, table.step, curvature, target)
 
 
 @torch.no_grad()
 def pull_(weights: torch.Tensor, metric: Metric, table: PullTable | DeviceTable, strength: float) -> None:
-    """In place ``w <- (H w + strength a(w) m(w)) / (H + strength a(w))``; weights: any shape, floating point.
+    """Pull weights towards the mixture, in place: ``w <- (H w + strength a(w) m(w)) / (H + strength a(w))``.
 
-    Contiguous float32 CPU tensors are updated in one pass over the memory that torch owns. Everything else takes
-    ``pull_on_device``: O(n) temporaries, no copy to the host.
+    Contiguous float32 CPU tensors are updated in one pass over the memory that torch owns. Everything else goes
+    through `pull_on_device`.
+
+    Parameters
+    ----------
+    weights : tensor, any shape, floating point
+        The weights.
+    metric : Metric
+        The H of each weight.
+    table : PullTable or DeviceTable
+        Table of a(w) and a(w) m(w).
+    strength : float
+        Strength tau >= 0.
     """
     moment = metric.second_moment
     on_cpu = weights.device.type == "cpu" and weights.dtype == torch.float32 and weights.is_contiguous()
@@ -57,7 +77,7 @@ def _flat(tensor: torch.Tensor) -> np.ndarray:
 
 
 def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable | DeviceTable, strength: float) -> None:
-    """The same update by torch operations on the device of ``weights``, in float32 whatever their dtype."""
+    """`pull_` by torch operations on the device of ``weights``: O(n) temporaries in float32, no copy to the host."""
     if strength == 0:
         return  # exactly unmoved, even where the metric is 0 as well
     curvature = torch.as_tensor(table.curvature, device=weights.device)

@@ -1,4 +1,4 @@
-"""What a teacher adds to the loss: self-distillation from the float network, or from another."""
+"""Distillation: a teacher in the loss, by default the float network itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,34 @@ from sws_compress.errors import ArgumentError
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """A teacher: ``weight`` of temperature * KL(teacher || student) in the loss (Hinton 2015).
+    """A teacher in the loss: ``(1 - weight) * loss + weight * temperature * KL(teacher || student)``.
 
-    The teacher is the float network, or another ``teacher`` that takes the same inputs, such as a larger network.
-    Classes lie on dimension 1 of the outputs, as in torch's cross_entropy.
+    Classes lie on dimension 1 of the outputs, as in ``torch.nn.functional.cross_entropy``. The model must have one
+    output tensor.
+
+    Parameters
+    ----------
+    weight : float, default 0.7
+        Share of the teacher in the loss, in (0, 1].
+    temperature : float, default 3.0
+        Outputs of teacher and student are divided by it before the softmax: a higher temperature tells more about
+        the classes that the teacher does not choose.
+    teacher : torch.nn.Module, optional
+        Another network that takes the same inputs, such as a larger one. Default: the float network.
+
+    Raises
+    ------
+    ArgumentError
+        If ``weight`` or ``temperature`` is out of range.
+
+    References
+    ----------
+    Hinton, Vinyals & Dean, Distilling the knowledge in a neural network, 2015.
+
+    Examples
+    --------
+    >>> Distillation(weight=0.5)
+    Distillation(weight=0.5, temperature=3.0, teacher=None)
     """
 
     weight: float = 0.7
@@ -35,7 +59,7 @@ class Distillation:
 
 
 def frozen_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    """On ``device``, in evaluation mode, without gradients."""
+    """Copy of ``model`` on ``device``, in evaluation mode and without gradients."""
     teacher = copy.deepcopy(model).to(device).eval()
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
@@ -43,9 +67,23 @@ def frozen_copy(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def distillation_loss(outputs: Any, wanted: Any, temperature: float) -> torch.Tensor:
-    """temperature * KL(teacher || student) of softened classes on dimension 1, mean over all other dimensions.
+    """Distillation loss ``temperature * KL(teacher || student)``, mean over all dimensions but the classes.
 
-    Raises ArgumentError for outputs without classes.
+    Parameters
+    ----------
+    outputs, wanted : tensor, shape (batch, classes, ...)
+        Logits of student and teacher.
+    temperature : float
+        Logits are divided by it before the softmax.
+
+    Returns
+    -------
+    tensor, shape ()
+
+    Raises
+    ------
+    ArgumentError
+        If the outputs are not one tensor of two classes or more.
     """
     if not isinstance(outputs, torch.Tensor):
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""What follows the alternating loop: statistics of batch norms, and the few parameters that it left in float32."""
+"""After the alternating loop: statistics of batch norms, and the vectors that the loop left in float32."""
 
 from __future__ import annotations
 
@@ -17,15 +17,29 @@ from sws_compress.train.batches import inputs_and_targets, moved
 from sws_compress.train.select import ParameterGroup, plain_name
 
 STATISTICS_BATCHES = 100
+"""Batches that the statistics of batch norms are taken over."""
+
+HALF_TOLERANCE = 2**-11
+"""Greatest error of a vector in float16, as a share of its greatest value: half a unit in the last place."""
+
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 @torch.no_grad()
 def reestimate_batch_norms(model: nn.Module, train: Iterable[Any], device: torch.device) -> None:
-    """Means and variances of all batch norms anew, over up to 100 batches of ``train``, equally weighted.
+    """Take means and variances of all batch norms anew, over up to `STATISTICS_BATCHES` batches of equal weight.
 
-    Those of a run are running averages over weights that still moved. Every other module is in evaluation mode
-    meanwhile; all are put back into the mode they were in.
+    Those that a run leaves are running averages over weights that still moved. Every other module is in evaluation
+    mode meanwhile, and all are put back into the mode they were in.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network; its statistics are replaced.
+    train : iterable
+        Batches, as of training.
+    device : torch.device
+        Device that the inputs are moved to.
     """
     norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
     if not norms:
@@ -49,10 +63,10 @@ def reestimate_batch_norms(model: nn.Module, train: Iterable[Any], device: torch
 
 @torch.no_grad()
 def fold_batch_norm_statistics(model: nn.Module) -> None:
-    """Move mean and variance of every batch norm into its weight and bias; it computes the same in evaluation mode.
+    """Fold mean and variance of every batch norm into its weight and bias; in evaluation mode it computes the same.
 
-    Afterwards all means are 0 and all variances 1, which cost nothing in a file. Norms that share a parameter, or lack
-    one, stay as they are.
+    Afterwards all means are 0 and all variances 1, which cost next to nothing in a file. Norms that share a parameter,
+    or lack one, stay as they are.
     """
     users: dict[int, int] = {}
     norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
@@ -73,11 +87,26 @@ def fold_batch_norm_statistics(model: nn.Module) -> None:
 
 @torch.no_grad()
 def cluster_vectors(model: nn.Module, components: int, *, besides: Collection[str], seed: int) -> tuple[str, ...]:
-    """Snap the float32 vectors among the parameters (biases, scales of norms), those of one name together; their names.
+    """Snap biases and norm scales: the float32 vectors among the parameters, in place.
 
-    One mixture serves all ``bias`` vectors, one all ``weight`` vectors: a codebook for each would cost more than it
-    saves. Its means are rounded to float16, unless they are too large or too small for that. Those named in
-    ``besides`` are left alone.
+    All vectors of one last name (``bias``, ``weight``) share a mixture: a codebook for each would cost more than it
+    saves. Means are rounded to float16 unless that costs more than `HALF_TOLERANCE`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    components : int
+        Distinct values for each name, 2..256.
+    besides : collection of str
+        Names of parameters to leave alone.
+    seed : int
+        Seed of the clustering.
+
+    Returns
+    -------
+    tuple of str
+        Names of the vectors that were snapped.
     """
     kinds: dict[str, dict[str, nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -90,6 +119,6 @@ def cluster_vectors(model: nn.Module, components: int, *, besides: Collection[st
 
 
 def _in_half(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Rounded to float16, in float32, if that costs at most 2^-11 of the greatest value."""
+    """Values rounded to float16, in float32, if that costs at most `HALF_TOLERANCE`; else as they are."""
     halves = half_rounded(values)
-    return halves if np.abs(halves - values).max() <= 2**-11 * np.abs(values).max() else values
+    return halves if np.abs(halves - values).max() <= HALF_TOLERANCE * np.abs(values).max() else values

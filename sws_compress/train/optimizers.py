@@ -14,10 +14,19 @@ from sws_compress.train.ranks import local
 
 @dataclass(frozen=True)
 class Metric:
-    """H = (sqrt(second_moment / bias_correction2) + epsilon) / rate; without a second moment H = 1 / rate.
+    """Metric H = (sqrt(second_moment / bias_correction2) + epsilon) / rate; without a second moment, H = 1 / rate.
 
-    Of a sharded parameter it holds this rank's part of the second moment. ``bias_correction2`` is a float64 tensor
-    where the optimiser counts its steps on a device: to read the count would make every step wait for it.
+    Parameters
+    ----------
+    rate : float
+        Learning rate > 0, as of `rate_of`.
+    second_moment : tensor, optional
+        Running mean of squared gradients; of a sharded parameter, this rank's part.
+    bias_correction2 : float or float64 tensor, default 1.0
+        Adam's correction. It is a tensor where the optimiser counts its steps on a device: reading the count would
+        make every step wait for the device.
+    epsilon : float, default 0.0
+        Adam's epsilon.
     """
 
     rate: float
@@ -27,10 +36,15 @@ class Metric:
 
 
 class StepWatch:
-    """Knows whether an optimiser has moved its parameters since it was last asked.
+    """Tells whether an optimiser has moved its parameters since it was last asked.
 
-    GradScaler skips the steps whose gradients overflowed, and loops that accumulate gradients step now and then: only
-    torch's own hook tells for every loop. The watch outlives whoever asks it, so it holds nothing.
+    GradScaler skips steps whose gradients overflowed, and loops that accumulate gradients step now and then. Only
+    torch's own hook tells for every loop. The hook outlives the prior, so it holds no reference to it.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        The optimiser to watch.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
@@ -50,7 +64,7 @@ class StepWatch:
 
 
 def unwrapped(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The torch optimiser inside wrappers that keep it as ``optimizer``, like those of Accelerate and Lightning."""
+    """Torch optimiser inside wrappers that keep it as ``optimizer``, such as those of Accelerate and Lightning."""
     inner = getattr(optimizer, "optimizer", None)
     return unwrapped(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer
 
@@ -76,19 +90,31 @@ def check_in_optimizer(optimizer: torch.optim.Optimizer, parameters: Iterable[tu
 
 
 def groups_by_parameter(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Any]]:
-    """The optimiser's group of each of its parameters, by ``id(parameter)``.
+    """Parameter group of each parameter of the optimiser, by ``id(parameter)``.
 
-    Made anew for every step: ``load_state_dict`` and schedulers replace groups, and one pass over the parameters
+    It is made anew for every step: ``load_state_dict`` and schedulers replace groups, and one pass over the parameters
     costs less than a search for each.
     """
     return {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def rate_of(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
-    """Learning rate >= 0: how far a steady unit gradient (SGD) or the gradient's sign (Adam) moves a weight per step.
+    """Effective learning rate: how far a steady unit gradient (SGD) or a gradient's sign (Adam) moves a weight.
 
-    SGD with momentum moves a weight by rate * (1 - dampening) / (1 - momentum) per unit of steady gradient, so that
-    is its rate here: otherwise the pull would be weaker against the loss by the same factor.
+    SGD with momentum moves a weight by ``lr * (1 - dampening) / (1 - momentum)`` per step and unit of steady gradient.
+    With lr alone the pull would be weaker against the loss by that factor.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        SGD, Adam or AdamW.
+    group : dict
+        One of its parameter groups.
+
+    Returns
+    -------
+    float
+        At least 0.
     """
     rate = float(group["lr"])
     if isinstance(optimizer, torch.optim.SGD) and group["momentum"]:
@@ -99,9 +125,12 @@ def rate_of(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> float:
 def second_moment_of(
     optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor
 ) -> torch.Tensor | None:
-    """The running mean of squared gradients that Adam divides by, without its bias correction; None for SGD.
+    """Running mean of squared gradients that Adam divides by, before its bias correction.
 
-    Of a sharded parameter, the part that is on this rank.
+    Returns
+    -------
+    tensor or None
+        This rank's part, if the parameter is sharded; None for SGD, and before the first step.
     """
     state = optimizer.state.get(parameter)
     if not state or isinstance(optimizer, torch.optim.SGD):
@@ -112,9 +141,12 @@ def second_moment_of(
 
 @torch.no_grad()
 def gradient_of(group: dict[str, Any], parameter: torch.Tensor) -> torch.Tensor | None:
-    """Of what the optimiser's ``group`` minimises, where it maximises of its negative; dense; None if there is none.
+    """Gradient of what the optimiser minimises: negated where its ``group`` maximises.
 
-    Of a sharded parameter, the part that is on this rank.
+    Returns
+    -------
+    tensor or None
+        Dense; this rank's part, if the parameter is sharded. None if there is no gradient.
     """
     if parameter.grad is None:
         return None
@@ -125,7 +157,7 @@ def gradient_of(group: dict[str, Any], parameter: torch.Tensor) -> torch.Tensor 
 
 
 def metric_of(optimizer: torch.optim.Optimizer, group: dict[str, Any], parameter: torch.Tensor) -> Metric | None:
-    """The metric after the last step; None when there is nothing to pull in (rate 0, or no step taken yet)."""
+    """Metric after the last step; None if the rate is 0 or no step was taken yet: then nothing is pulled."""
     rate = rate_of(optimizer, group)
     if rate <= 0:
         return None

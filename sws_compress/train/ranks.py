@@ -1,7 +1,7 @@
 """The processes that train one network together: what they agree on, and which part of a tensor each of them holds.
 
 A parameter is either whole on every rank (one process, DistributedDataParallel) or a DTensor sharded by rows
-(``fully_shard``). Stages work on the part at hand, ``local``; what they need to know of the whole goes through the sums
+(``fully_shard``). Stages work on this rank's part (`local`). What they need to know of the whole goes through the sums
 and maxima of `Ranks`, the only place that communicates. Every weight is counted on exactly one rank: a row on the rank
 that holds it, a replica on the first rank of its replicas. So all ranks read the same numbers, bit for bit, and their
 mixtures cannot drift apart.
@@ -28,10 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks:
-    """``size`` processes of which this is number ``rank``; ``group`` is torch's, None for its default one.
+    """Processes that train together, and the place of this one among them.
 
-    The methods ``sums``, ``greatest``, ``whole`` and ``check_agreed`` communicate: all ranks must call them, in the
-    same order. With one rank they do nothing. They raise TrainingError when another rank is gone.
+    The methods `sums`, `greatest`, `whole` and `check_agreed` communicate: all ranks must call them, in the same order.
+    With one rank they do nothing. They raise TrainingError if another rank is gone.
+
+    Parameters
+    ----------
+    rank : int, default 0
+        Number of this process.
+    size : int, default 1
+        Number of processes.
+    group : torch.distributed.ProcessGroup, optional
+        torch's group of them; None for its default group.
     """
 
     rank: int = 0
@@ -40,21 +49,32 @@ class Ranks:
 
     @classmethod
     def of(cls, group: distributed.ProcessGroup | None = None) -> Ranks:
-        """The ranks of a process group, by default all of torch.distributed; one where that is not in use."""
+        """Ranks of a process group, by default all of torch.distributed; a single one if that is not in use."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(group), distributed.get_world_size(group), group)
 
     def sums(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Each of ``tensors`` (float64, of equal shapes on all ranks) added up over the ranks; one all-reduce."""
+        """Sum of each tensor over the ranks; one all-reduce.
+
+        Parameters
+        ----------
+        tensors : sequence of tensor
+            Of equal shapes on all ranks.
+
+        Returns
+        -------
+        list of tensor
+            float64 where there are several ranks; the tensors themselves where there is one.
+        """
         return self._reduced(tensors, distributed.ReduceOp.SUM) if self.size > 1 else list(tensors)
 
     def greatest(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """The elementwise maximum over the ranks, likewise; NaN is not allowed."""
+        """Elementwise maximum of each tensor over the ranks, as for `sums`; NaN is not allowed."""
         return self._reduced(tensors, distributed.ReduceOp.MAX) if self.size > 1 else list(tensors)
 
     def counts(self, parameter: torch.Tensor) -> bool:
-        """Whether what this rank holds of ``parameter`` is counted here: of several replicas, one is."""
+        """Whether statistics count this rank's part of ``parameter`` here; of several replicas one is counted."""
         if not is_sharded(parameter):
             return self.rank == 0
         place = parameter.device_mesh.get_coordinate()
@@ -66,10 +86,20 @@ class Ranks:
         )
 
     def whole(self, shard: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-        """The tensor that is ``shard`` here and sharded as ``parameter`` is; of one that is not sharded, ``shard``.
+        """Gather a tensor that is sharded as ``parameter`` is.
 
-        A sharded one is put together on the device, one tensor at a time, and returned in CPU memory of the first
-        rank; the others get an empty tensor.
+        Parameters
+        ----------
+        shard : tensor
+            This rank's part.
+        parameter : tensor
+            Tells the layout.
+
+        Returns
+        -------
+        tensor
+            ``shard`` itself if ``parameter`` is not sharded. Else the whole, in CPU memory of the first rank; the
+            others get an empty tensor.
         """
         if not is_sharded(parameter):
             return shard
@@ -94,9 +124,19 @@ class Ranks:
             )
 
     def check_agreed(self, groups: Sequence[tuple[str, dict[str, list[int]]]], device: torch.device) -> None:
-        """Raise ArgumentError, on all ranks, unless all of them have the same ``groups``; one reduction.
+        """Check that all ranks compress the same parameters: sums over the ranks need equal shapes. One reduction.
 
-        ``groups`` are labels with the names and shapes of their members; sums over the ranks need equal ones.
+        Parameters
+        ----------
+        groups : sequence of (str, dict)
+            Label, and shapes of the members by name.
+        device : torch.device
+            Device to communicate from.
+
+        Raises
+        ------
+        ArgumentError
+            If ranks differ; on all of them.
         """
         if self.size == 1:
             return
@@ -114,7 +154,7 @@ class Ranks:
             )
 
     def _reduced(self, tensors: Sequence[torch.Tensor], operation: Any) -> list[torch.Tensor]:
-        """One all-reduce of all ``tensors`` end to end."""
+        """Reduce all ``tensors`` end to end, in one all-reduce."""
         if not tensors:
             return []
         device = tensors[0].device
@@ -128,6 +168,7 @@ class Ranks:
 
 
 ALONE = Ranks()
+"""One process, whether torch.distributed is in use or not."""
 
 
 # -- the part of a tensor that is here ----------------------------------------------------------------------------
@@ -141,14 +182,14 @@ def is_sharded(tensor: torch.Tensor) -> TypeGuard[DTensor]:
 
 @torch.no_grad()
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """What this rank holds of ``tensor``, the same memory, detached: some of the rows, perhaps none, or all."""
+    """This rank's part of ``tensor``: all rows, some or none; the same memory, detached."""
     if is_sharded(tensor):
         return tensor.to_local().detach()
     return tensor.detach()
 
 
 def rows_here(parameter: torch.Tensor) -> slice:
-    """Which rows of ``parameter`` this rank holds: equal shares, the last ones smaller or empty."""
+    """Rows of ``parameter`` that this rank holds: equal shares, the last ones smaller or empty."""
     if not is_sharded(parameter):
         return slice(None)
     for dimension, placement in enumerate(parameter.placements):
@@ -161,14 +202,14 @@ def rows_here(parameter: torch.Tensor) -> slice:
 
 
 def sharded_like(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """``whole``, sharded as ``parameter`` of the same shape is, from this rank's rows; no communication."""
+    """Shard ``whole`` as ``parameter`` of the same shape is, from this rank's rows; without communication."""
     if not is_sharded(parameter):
         return whole
     return _distributed(whole[rows_here(parameter)].to(parameter.device), parameter)
 
 
 def _distributed(shard: torch.Tensor, parameter: DTensor) -> DTensor:
-    """The DTensor of which every rank holds its ``shard``, laid out as ``parameter`` is."""
+    """DTensor of every rank's ``shard``, laid out as ``parameter`` is."""
     from torch.distributed.tensor import DTensor
 
     shape = parameter.shape
@@ -179,9 +220,9 @@ def _distributed(shard: torch.Tensor, parameter: DTensor) -> DTensor:
 
 
 def undistributed(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel, DataParallel and ``torch.compile``, in any order.
+    """Module inside DistributedDataParallel, DataParallel and ``torch.compile``, in any order.
 
-    Its parameters have the names that they had before they were wrapped.
+    Its parameters have the names that they had before it was wrapped.
     """
     while True:
         if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
@@ -193,7 +234,7 @@ def undistributed(model: nn.Module) -> nn.Module:
 
 
 def refuse_flattened(model: nn.Module) -> None:
-    """Raise ArgumentError if a part of ``model`` is a FullyShardedDataParallel: its shards have no rows."""
+    """Raise ArgumentError if a part of ``model`` is a FullyShardedDataParallel, whose shards are not rows."""
     if "torch.distributed.fsdp" not in sys.modules:
         return
     for name, part in model.named_modules():
@@ -205,9 +246,9 @@ def refuse_flattened(model: nn.Module) -> None:
 
 
 def forget_gathered(model: nn.Module) -> None:
-    """Let go of whole parameters that ``fully_shard`` keeps after a forward pass without a backward one.
+    """Drop whole parameters that ``fully_shard`` keeps after a forward pass without a backward pass.
 
-    Before parameters are written outside a step: the next forward pass would use those old copies.
+    It must be called before parameters are written outside a step: the next forward pass would use the old copies.
     """
     if "torch.distributed.fsdp" in sys.modules:
         for module in model.modules():
@@ -220,10 +261,30 @@ def forget_gathered(model: nn.Module) -> None:
 
 @contextmanager
 def lost_ranks_told(ranks: Ranks | None = None, checkpoint: object = None) -> Iterator[None]:
-    """Turn torch's error when another process is gone into a TrainingError of one line; others pass.
+    """Context that tells of a lost process in one line.
 
-    Put it around the training loop, since most communication is in ``backward``; ``checkpoint`` is the file that the
-    line names.
+    It turns the error that torch raises when another process is gone into a TrainingError; other errors pass. Put it
+    around the whole training loop, because most communication happens in ``backward``.
+
+    Parameters
+    ----------
+    ranks : Ranks, optional
+        The processes that train together. Default: all of torch.distributed.
+    checkpoint : path, optional
+        File that the message names, to start again from.
+
+    Raises
+    ------
+    TrainingError
+        If another process is gone.
+
+    Examples
+    --------
+    >>> with lost_ranks_told(checkpoint="run.pt"):
+    ...     raise RuntimeError("[gloo/tcp.cc:1] Connection closed by peer. Retry.")
+    Traceback (most recent call last):
+    ...
+    sws_compress.errors.TrainingError: rank 0 of 1 must reach all others, got none from at least one of them ...
     """
     try:
         yield
@@ -243,6 +304,6 @@ def _is_of_communication(error: RuntimeError) -> bool:
 
 
 def _first_line(error: RuntimeError) -> str:
-    """What happened, without the place in torch's source in front of it and the advice behind."""
+    """What happened: the first line without the place in torch's source before it and the advice after it."""
     line = str(error).partition("\n")[0]
     return line[line.find("] ") + 2 if line.startswith("[") else 0 :].partition(". ")[0][:120]

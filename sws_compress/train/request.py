@@ -24,7 +24,7 @@ Loss: TypeAlias = "Callable[[Any, Any], torch.Tensor]"
 """Called as ``loss(outputs, targets)``; returns a scalar tensor."""
 
 Log: TypeAlias = AnyPath | Callable[[Progress], None]
-"""Where the log of a run goes: a .csv or .jsonl file, a folder for TensorBoard, or a function that gets each row."""
+"""The log of a run: a .csv or .jsonl file, a folder for TensorBoard, or a function that gets each row."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""Which parameters are compressed, and which of them share one mixture."""
+"""Selection of the parameters to compress, and their groups: one group shares one mixture."""
 
 from __future__ import annotations
 
@@ -32,16 +32,27 @@ WEIGHT_MODULES: tuple[type[nn.Module], ...] = (
 )
 
 ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-"""MultiheadAttention's own; its output projection is a linear module."""
+"""First words of the weights that MultiheadAttention holds itself; its output projection is a linear module."""
 
 NORMS: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.RMSNorm)
-"""Whose ``weight`` may have several dimensions and yet is no matrix."""
+"""Modules whose ``weight`` may have several dimensions and yet is no matrix."""
 
 Selection = Callable[[str, nn.Parameter], bool] | Iterable[str]
+"""Parameters to compress: a predicate on (name, parameter), or names."""
 
 
 class DivergedError(TrainingError):
-    """What is not finite any more, and the cure apart: whoever saves states knows it better than who finds it out."""
+    """Something is not finite any more.
+
+    What was found and the cure are kept apart: whoever saves states knows a better cure than who finds it out.
+
+    Parameters
+    ----------
+    found : str
+        Thing, rule and value.
+    cure : str
+        What the user can do.
+    """
 
     def __init__(self, found: str, cure: str) -> None:
         super().__init__(found, cure)
@@ -53,7 +64,17 @@ class DivergedError(TrainingError):
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that share one mixture; ``names[i]`` is the qualified name of ``parameters[i]``."""
+    """Parameters that share one mixture: the members of a group.
+
+    Parameters
+    ----------
+    label : str
+        Name of the tensor or of the module; empty for the whole model.
+    names : tuple of str
+        Qualified names of the members.
+    parameters : tuple of torch.nn.Parameter
+        The members, in the same order.
+    """
 
     label: str
     names: tuple[str, ...]
@@ -61,51 +82,59 @@ class ParameterGroup:
 
     @property
     def shapes(self) -> dict[str, list[int]]:
-        """Of the members, whole, by name."""
+        """Shapes of the whole members, by name."""
         return {name: list(parameter.shape) for name, parameter in zip(self.names, self.parameters, strict=True)}
 
     @property
     def elements(self) -> int:
+        """Number of weights, over all members and ranks."""
         return sum(parameter.numel() for parameter in self.parameters)
 
     def shards(self) -> list[torch.Tensor]:
-        """What this rank holds of each member: the same memory, detached."""
+        """This rank's part of each member: the same memory, detached."""
         return [local(parameter) for parameter in self.parameters]
 
     def counted(self, ranks: Ranks) -> list[torch.Tensor]:
-        """The ``shards`` that this rank counts: over all ranks, every weight once."""
+        """The `shards` that statistics count on this rank: over all ranks, every weight once."""
         return [local(parameter) for parameter in self.parameters if ranks.counts(parameter)]
 
     def values(self) -> npt.NDArray[np.float32]:
-        """All members end to end, shape (elements,), a copy in CPU memory."""
+        """Values of all members end to end, shape (elements,), float32: a copy in CPU memory."""
         return torch.cat([p.detach().reshape(-1).float().cpu() for p in self.parameters]).numpy()
 
     @torch.no_grad()
     def write(self, values: npt.NDArray[np.float32]) -> None:
-        """Set all members from ``values`` (elements,)."""
+        """Set all members from ``values``, shape (elements,)."""
         parts = torch.split(torch.from_numpy(values), [parameter.numel() for parameter in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):
             parameter.copy_(part.view(parameter.shape))
 
     def diverged(self) -> DivergedError:
-        """What to raise when training has made a member NaN or infinite."""
+        """The error to raise when training has made a member NaN or infinite."""
         return DivergedError(
             f"{', '.join(self.names)} must stay finite in training, got NaN or infinite weights",
             "lower the learning rate and go on from the last saved state",
         )
 
-    def standard_deviation(self) -> float:
-        """Root of the mean squared deviation over all members, in the weights' unit."""
-        flat = torch.cat([parameter.detach().reshape(-1) for parameter in self.parameters])
-        return float(flat.double().std(correction=0))
-
 
 def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
-    """Names of the weights of linear, convolution, embedding, recurrent and attention modules.
+    """Names of the weights that are compressed by default.
 
-    A parameter of two dimensions or more that is called ``weight`` counts as one whatever its module, unless that is a
-    norm: transformers.GPT2 has linear layers of a type of its own. Those with fewer than ``smallest`` elements are left
-    out: their codebook would cost more than it saves. Of a parametrised weight, the names of its originals.
+    These are the weights of linear, convolution, embedding, recurrent and attention modules. A parameter called
+    ``weight`` of two dimensions or more counts as one whatever its module, unless that is a norm: transformers.GPT2
+    has linear layers of a type of its own.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network.
+    smallest : int
+        Weights with fewer elements are left out: their codebook would cost more than it saves.
+
+    Returns
+    -------
+    frozenset of str
+        Qualified names; for a parametrised weight, the names of its originals.
     """
     chosen: set[str] = set()
     for prefix, module in model.named_modules():
@@ -123,7 +152,13 @@ def _is_weight(module: nn.Module, name: str, tensor: torch.Tensor) -> bool:
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name in the module as it was before ``torch.compile`` wrapped it or a part of it."""
+    """Name of a parameter before ``torch.compile`` wrapped its module or a part of it.
+
+    Examples
+    --------
+    >>> plain_name("_orig_mod.0.weight")
+    '0.weight'
+    """
     return name.replace("_orig_mod.", "")
 
 
@@ -135,15 +170,40 @@ def select_parameters(
     smallest: int = SMALLEST_WEIGHT,
     ranks: Ranks = ALONE,
 ) -> tuple[ParameterGroup, ...]:
-    """Groups of trainable float parameters, tied parameters once, in the order of ``model.named_parameters()``.
+    """Choose the parameters to compress, and group those that share a mixture.
 
-    ``parameters`` is a predicate on (name, parameter), an iterable of names, or None for ``default_weights``. A tied
-    parameter may be named by any of its names; it is known here by its first. Names are ``plain_name``s.
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The network; only trainable parameters are chosen.
+    parameters : callable or iterable of str, optional
+        A predicate on ``(name, parameter)``, or names. Default: `default_weights`. A tied parameter may be named by
+        any of its names; the result has its first one.
+    sharing : Sharing, default Sharing.TENSOR
+        Which of them share one mixture.
+    smallest : int, optional
+        Elements from which a weight is chosen by default.
+    ranks : Ranks, optional
+        The processes that train together; all of them must choose the same.
 
-    Raises ArgumentError for names that the model does not have or that are not trainable, for devices and layouts that
-    cannot be trained, and, on all ranks, when ``ranks`` have not chosen the same; ModelError, on all ranks, when
-    nothing is left to compress, a tensor holds NaN or infinities, or what is compressed would not be what the network
-    multiplies by (``refuse_computed``).
+    Returns
+    -------
+    tuple of ParameterGroup
+        In the order of ``model.named_parameters()``, tied parameters once.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is unknown or not trainable, a device or layout cannot be trained, or the ranks chose differently.
+    ModelError
+        If nothing is left to compress, a tensor holds NaN or infinite values, or a weight is computed from a chosen
+        parameter (`refuse_computed`).
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 16))
+    >>> [(group.label, group.elements) for group in select_parameters(net)]
+    [('0.weight', 512), ('2.weight', 256)]
     """
     refuse_flattened(model)
     # named_parameters() yields a tied parameter once, under its first name
@@ -175,8 +235,7 @@ def _chosen_names(
         return frozenset(name for name, parameter in named.items() if parameters(name, parameter))
     aliases = {plain_name(name): parameter for name, parameter in model.named_parameters(remove_duplicate=False)}
     names = default_weights(model, smallest) if parameters is None else _checked_names(parameters, aliases)
-    # A tied weight may carry its first name under a module that is not of a weight type, or not the name that the
-    # caller knows it by: go by identity.
+    # By identity: the first name of a tied weight may be in a module of another type, or unknown to the caller.
     wanted = {id(aliases[name]) for name in names}
     return frozenset(name for name, parameter in named.items() if id(parameter) in wanted)
 

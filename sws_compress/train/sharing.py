@@ -1,4 +1,4 @@
-"""Which weights share one mixture."""
+"""How far one mixture reaches."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ class Steering:
             self._held_bits = bits * math.exp(-speed * min(max(1 - drop, -1.0), 1.0))
 
     def finish(self, prior: SoftWeightSharing) -> None:
-        """With ``metric_drop``: restore the smallest network that lost no more, if it is not the last one."""
+        """Restore the smallest network that lost no more than ``metric_drop``, if it is not the last one."""
         if self._metric_drop is None or self._validate is None:
             return
         self.metric = float(self._validate())

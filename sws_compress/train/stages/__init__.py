@@ -1,1 +1,1 @@
-"""The stages of the alternating loop."""
+"""The stages of training: soft, hard, codebook tuning."""

@@ -19,7 +19,7 @@ class TrainingStage(Protocol):
 
     @property
     def kind(self) -> Stage:
-        """Which stage this is."""
+        """The name of the stage."""
 
     @property
     def weights(self) -> SnappedWeights | None:
