@@ -22,7 +22,7 @@ from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.quantize.affine_palette import AffinePalette, check_bits, checked_axis
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.quantize.palette import check_finite
-from sws_compress.quantize.scales import BlockScales
+from sws_compress.quantize.weight_scales import BlockScales
 from sws_compress.threads import over_pieces
 
 START_LENGTHS = {4: np.linspace(0.5, 1.1, 13), 8: np.linspace(0.98, 1.16, 37)}

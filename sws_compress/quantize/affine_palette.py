@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError
-from sws_compress.quantize.scales import BlockScales
+from sws_compress.quantize.weight_scales import BlockScales
 
 BITS = (4, 8)
 """Widths of an index that runtimes execute."""

@@ -15,7 +15,7 @@ from sws_compress.mixture.mixture import AnyArray, Array
 from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.quantize.palette import FLOATS, Clustering
 from sws_compress.quantize.scalar import cluster_scalars
-from sws_compress.quantize.scales import ChannelScales
+from sws_compress.quantize.weight_scales import ChannelScales
 
 CODEBOOK_FITS = 3
 """Fits of the codebook, with a fit of the scales between two of them."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import AnyArray, Mixture
-from sws_compress.quantize.scales import ChannelScales
+from sws_compress.quantize.weight_scales import ChannelScales
 
 MAX_HALF_ERROR_SHARE = 1e-2
 """Squared error that a codebook of float16 may add, as a share of the error of clustering. The halves pay: in a tensor

@@ -21,7 +21,7 @@ from sws_compress.packing import pack as packing
 from sws_compress.pipelines.expand import expand_model
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.quantize.palette import Palette
-from sws_compress.quantize.scales import ChannelScales
+from sws_compress.quantize.weight_scales import ChannelScales
 from tests.onnx_io.models import as_ir, matmul_model
 from tests.packing.models import cast_model
 

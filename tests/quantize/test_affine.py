@@ -12,7 +12,7 @@ from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.quantize.affine import Grids, affine_cluster, e_step, em_step, fit_blocks
 from sws_compress.quantize.affine_palette import AffinePalette
 from sws_compress.quantize.granularity import PerBlock
-from sws_compress.quantize.scales import BlockScales
+from sws_compress.quantize.weight_scales import BlockScales
 
 
 def lopsided(shape, seed=0):

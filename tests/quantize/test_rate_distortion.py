@@ -10,7 +10,7 @@ import pytest
 from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.quantize.palette import Palette
 from sws_compress.quantize.rate_distortion import coded_bits, merit_bits, squared_error
-from sws_compress.quantize.scales import ChannelScales
+from sws_compress.quantize.weight_scales import ChannelScales
 
 UNIFORM = (np.arange(1 << 18) + 0.5) / (1 << 18)
 

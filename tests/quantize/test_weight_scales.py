@@ -11,7 +11,7 @@ import pytest
 from sws_compress.errors import ArgumentError
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.quantize.palette import Palette
-from sws_compress.quantize.scales import BlockScales, ChannelScales
+from sws_compress.quantize.weight_scales import BlockScales, ChannelScales
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
