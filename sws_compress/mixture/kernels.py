@@ -15,7 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 
-BLOCK = 512
+BLOCK_WEIGHTS = 512
 """Weights of a block; its few arrays take some 10 KB of the first-level cache."""
 
 
@@ -37,7 +37,7 @@ def _look_up(weights: Any, low: Any, inverse_step: Any, curvature: Any, target: 
 
     Interpolation reads twice as much and takes twice as long; a finer table costs nothing.
     """
-    position = np.empty(BLOCK, np.int32)
+    position = np.empty(BLOCK_WEIGHTS, np.int32)
     last = np.float32(len(curvature) - 1)
     for i in range(len(weights)):
         x = (weights[i] - low) * inverse_step + np.float32(0.5)
@@ -52,10 +52,10 @@ def _look_up(weights: Any, low: Any, inverse_step: Any, curvature: Any, target: 
 @compiled
 def pull_scalar(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
     """Pull in a metric of one number."""
-    a = np.empty(BLOCK, np.float32)
-    t = np.empty(BLOCK, np.float32)
-    for start in range(0, len(weights), BLOCK):
-        w = weights[start : start + BLOCK]
+    a = np.empty(BLOCK_WEIGHTS, np.float32)
+    t = np.empty(BLOCK_WEIGHTS, np.float32)
+    for start in range(0, len(weights), BLOCK_WEIGHTS):
+        w = weights[start : start + BLOCK_WEIGHTS]
         _look_up(w, low, inverse_step, curvature, target, a, t)
         for i in range(len(w)):
             w[i] += tau * (t[i] - a[i] * w[i]) / (metric + tau * a[i])
@@ -64,11 +64,11 @@ def pull_scalar(weights: Any, metric: Any, low: Any, inverse_step: Any, curvatur
 @compiled
 def pull_array(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
     """Pull in a metric of one number per weight."""
-    a = np.empty(BLOCK, np.float32)
-    t = np.empty(BLOCK, np.float32)
-    for start in range(0, len(weights), BLOCK):
-        w = weights[start : start + BLOCK]
-        h = metric[start : start + BLOCK]
+    a = np.empty(BLOCK_WEIGHTS, np.float32)
+    t = np.empty(BLOCK_WEIGHTS, np.float32)
+    for start in range(0, len(weights), BLOCK_WEIGHTS):
+        w = weights[start : start + BLOCK_WEIGHTS]
+        h = metric[start : start + BLOCK_WEIGHTS]
         _look_up(w, low, inverse_step, curvature, target, a, t)
         for i in range(len(w)):
             w[i] += tau * (t[i] - a[i] * w[i]) / (h[i] + tau * a[i])
@@ -80,11 +80,11 @@ def pull_adam(
     low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any,
 ) -> None:  # fmt: skip
     """Pull in Adam's metric, (sqrt(second moment * inverse correction) + eps) / lr."""
-    a = np.empty(BLOCK, np.float32)
-    t = np.empty(BLOCK, np.float32)
-    for start in range(0, len(weights), BLOCK):
-        w = weights[start : start + BLOCK]
-        v = second_moment[start : start + BLOCK]
+    a = np.empty(BLOCK_WEIGHTS, np.float32)
+    t = np.empty(BLOCK_WEIGHTS, np.float32)
+    for start in range(0, len(weights), BLOCK_WEIGHTS):
+        w = weights[start : start + BLOCK_WEIGHTS]
+        v = second_moment[start : start + BLOCK_WEIGHTS]
         _look_up(w, low, inverse_step, curvature, target, a, t)
         for i in range(len(w)):
             h = (np.sqrt(v[i] * inverse_correction) + eps) * inverse_lr
@@ -109,10 +109,10 @@ def _locate(values: Any, low: Any, step: Any, bins: Any, position: Any, offset: 
 @compiled
 def histogram(values: Any, low: Any, step: Any, table: Any) -> None:
     """Add to ``table``, (bins, 3) float64: count, sum of w - c, sum of (w - c)^2, side by side in one cache line."""
-    position = np.empty(BLOCK, np.int32)
-    offset = np.empty(BLOCK, np.float64)
-    for start in range(0, len(values), BLOCK):
-        w = values[start : start + BLOCK]
+    position = np.empty(BLOCK_WEIGHTS, np.int32)
+    offset = np.empty(BLOCK_WEIGHTS, np.float64)
+    for start in range(0, len(values), BLOCK_WEIGHTS):
+        w = values[start : start + BLOCK_WEIGHTS]
         _locate(w, low, step, len(table), position, offset)
         for i in range(len(w)):
             row = np.uint64(position[i])
@@ -124,10 +124,10 @@ def histogram(values: Any, low: Any, step: Any, table: Any) -> None:
 @compiled
 def weighted_histogram(values: Any, sensitivities: Any, low: Any, step: Any, table: Any) -> None:
     """Add to ``table``, (bins, 4) float64: count, sum of h (w - c), sum of h (w - c)^2, sum of h."""
-    position = np.empty(BLOCK, np.int32)
-    offset = np.empty(BLOCK, np.float64)
-    for start in range(0, len(values), BLOCK):
-        w = values[start : start + BLOCK]
+    position = np.empty(BLOCK_WEIGHTS, np.int32)
+    offset = np.empty(BLOCK_WEIGHTS, np.float64)
+    for start in range(0, len(values), BLOCK_WEIGHTS):
+        w = values[start : start + BLOCK_WEIGHTS]
         _locate(w, low, step, len(table), position, offset)
         for i in range(len(w)):
             row = np.uint64(position[i])

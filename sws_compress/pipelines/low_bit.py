@@ -35,7 +35,7 @@ from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.publish import refuse_no_gain
 from sws_compress.pipelines.source import checked_feeds, open_source, refuse_nothing_to_do
 from sws_compress.quantize.affine import affine_cluster
-from sws_compress.quantize.affine_palette import BITS, AffinePalette
+from sws_compress.quantize.affine_palette import INDEX_BITS, AffinePalette
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
@@ -73,7 +73,7 @@ class AffineFormat:
     integer_arithmetic: bool = False
 
     def __post_init__(self) -> None:
-        if self.bits not in BITS:
+        if self.bits not in INDEX_BITS:
             raise ArgumentError(f"bits must be 4 or 8, got {self.bits}: runtimes execute no other widths")
         if self.block_size not in BLOCK_SIZES:
             raise ArgumentError(

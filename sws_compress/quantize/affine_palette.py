@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sws_compress.errors import ArgumentError
 from sws_compress.quantize.weight_scales import BlockScales
 
-BITS = (4, 8)
+INDEX_BITS = (4, 8)
 """Widths of an index that runtimes execute."""
 
 
@@ -88,7 +88,7 @@ class AffinePalette:
 
 def check_bits(bits: int) -> None:
     """Raise ArgumentError if a grid cannot have indices of this width."""
-    if bits not in BITS:
+    if bits not in INDEX_BITS:
         raise ArgumentError(f"bits must be 4 or 8, got {bits}: runtimes execute no other widths")
 
 

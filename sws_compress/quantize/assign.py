@@ -19,7 +19,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.mixture.histogram import PIECE_WEIGHTS, as_float32
 from sws_compress.mixture.mixture import AnyArray, Array, Mixture
 from sws_compress.mixture.sensitivity import Sensitivity
-from sws_compress.quantize.palette import CHUNK, FLOATS, MAX_CODEBOOK, Palette, check_finite
+from sws_compress.quantize.palette import CHUNK_ELEMENTS, FLOATS, MAX_CODEBOOK, Palette, check_finite
 from sws_compress.threads import over_pieces
 
 LOOK_UP_STEPS = 1 << 12
@@ -127,11 +127,11 @@ def _vector_members(points: AnyArray, h: AnyArray | None, means: Array, costs: A
     """Members among vectors (n, d) with sensitivities of the same shape, chunk by chunk."""
     assignment = np.empty(len(points), np.uint8)
     counts, mass, sums = np.zeros(len(means)), np.zeros(means.shape), np.zeros(means.shape)
-    for start in range(0, len(points), CHUNK):
-        chunk = points[start : start + CHUNK].astype(np.float64)
-        weights = None if h is None else h[start : start + CHUNK].astype(np.float64)
+    for start in range(0, len(points), CHUNK_ELEMENTS):
+        chunk = points[start : start + CHUNK_ELEMENTS].astype(np.float64)
+        weights = None if h is None else h[start : start + CHUNK_ELEMENTS].astype(np.float64)
         chosen = assign(chunk, means, costs, weights)
-        assignment[start : start + CHUNK] = chosen
+        assignment[start : start + CHUNK_ELEMENTS] = chosen
         counts += np.bincount(chosen, minlength=len(means))
         deviations = chunk - means[chosen]
         if weights is not None:
@@ -229,8 +229,8 @@ def _palette_of_members(members: Members, mixture: Mixture, shape: tuple[int, ..
     new_index = np.zeros(len(means), np.uint8)
     new_index[used] = merged.reshape(-1)
     if not np.array_equal(new_index, np.arange(len(new_index))):
-        for start in range(0, assignment.size, CHUNK):
-            assignment[start : start + CHUNK] = new_index[assignment[start : start + CHUNK]]
+        for start in range(0, assignment.size, CHUNK_ELEMENTS):
+            assignment[start : start + CHUNK_ELEMENTS] = new_index[assignment[start : start + CHUNK_ELEMENTS]]
     return Palette(codebook.astype(dtype).reshape(-1, *mixture.means.shape[1:]), assignment, shape)
 
 

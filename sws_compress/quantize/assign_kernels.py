@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sws_compress.mixture.kernels import BLOCK, compiled
+from sws_compress.mixture.kernels import BLOCK_WEIGHTS, compiled
 
 
 @compiled
@@ -40,9 +40,9 @@ def assign_scalars(
     chosen : (n,) uint8, written
     sums : (m, 2) float64, added to: number of values, sum of value - mean
     """
-    position = np.empty(BLOCK, np.int32)
-    for start in range(0, len(values), BLOCK):
-        w = values[start : start + BLOCK]
+    position = np.empty(BLOCK_WEIGHTS, np.int32)
+    for start in range(0, len(values), BLOCK_WEIGHTS):
+        w = values[start : start + BLOCK_WEIGHTS]
         _first_cells(w, low, inverse_step, first, position)
         for i in range(len(w)):
             x = np.float64(w[i])
@@ -74,11 +74,11 @@ def assign_sensitive_scalars(
     costs : (m,) float64, finite
     sums : (m, 3) float64, added to: number of values, sum of h, sum of h (value - mean)
     """
-    position = np.empty(BLOCK, np.int32)
+    position = np.empty(BLOCK_WEIGHTS, np.int32)
     least = costs.min()
     priced = costs.max() > least
-    for start in range(0, len(values), BLOCK):
-        w = values[start : start + BLOCK]
+    for start in range(0, len(values), BLOCK_WEIGHTS):
+        w = values[start : start + BLOCK_WEIGHTS]
         _first_cells(w, low, inverse_step, first, position)
         for i in range(len(w)):
             x = np.float64(w[i])

@@ -69,7 +69,7 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 """Names of the types that a tensor may have; NumPy knows bfloat16 once ``ml_dtypes`` is imported."""
 
 
-CHUNK = 1 << 18
+CHUNK_ELEMENTS = 1 << 18
 """Values that are converted and compared at a time, so that little memory is needed beside the result."""
 
 
@@ -151,8 +151,8 @@ class Palette:
     def counts(self) -> npt.NDArray[np.int64]:
         """Number of symbols of each codebook entry, shape (k,)."""
         counts = np.zeros(len(self.codebook), np.int64)
-        for start in range(0, self.indices.size, CHUNK):  # bincount would make int64 of all of them
-            counts += np.bincount(self.indices[start : start + CHUNK], minlength=len(counts))
+        for start in range(0, self.indices.size, CHUNK_ELEMENTS):  # bincount would make int64 of all of them
+            counts += np.bincount(self.indices[start : start + CHUNK_ELEMENTS], minlength=len(counts))
         return counts
 
     @property
@@ -234,8 +234,8 @@ def palette_of(values: AnyArray) -> Palette | None:
     known = np.unique(patterns[:: max(1, patterns.size >> 12)])  # refuses ordinary tensors after 4096 values
     if len(known) > MAX_CODEBOOK:
         return None
-    for start in range(0, patterns.size, CHUNK):
-        chunk = patterns[start : start + CHUNK]
+    for start in range(0, patterns.size, CHUNK_ELEMENTS):
+        chunk = patterns[start : start + CHUNK_ELEMENTS]
         found = known[np.minimum(np.searchsorted(known, chunk), len(known) - 1)]
         new = chunk[found != chunk]
         if new.size:
@@ -247,8 +247,8 @@ def palette_of(values: AnyArray) -> Palette | None:
     order = np.lexsort((~np.signbit(codebook), codebook.astype(np.float64)))
     rank = np.empty(len(order), np.uint8)
     rank[order] = np.arange(len(order), dtype=np.uint8)
-    for start in range(0, patterns.size, CHUNK):
-        indices[start : start + CHUNK] = rank[np.searchsorted(known, patterns[start : start + CHUNK])]
+    for start in range(0, patterns.size, CHUNK_ELEMENTS):
+        indices[start : start + CHUNK_ELEMENTS] = rank[np.searchsorted(known, patterns[start : start + CHUNK_ELEMENTS])]
     return Palette(codebook[order], indices, values.shape)
 
 
@@ -261,6 +261,8 @@ def bit_patterns(values: AnyArray) -> npt.NDArray[np.unsignedinteger]:
 def check_finite(values: AnyArray) -> None:
     """Raise ModelError if a value is NaN or infinite."""
     flat = values.reshape(-1)
-    bad = sum(int((~np.isfinite(flat[start : start + CHUNK])).sum()) for start in range(0, flat.size, CHUNK))
+    bad = sum(
+        int((~np.isfinite(flat[start : start + CHUNK_ELEMENTS])).sum()) for start in range(0, flat.size, CHUNK_ELEMENTS)
+    )
     if bad:
         raise ModelError(f"weights must be finite, got {bad} NaN or infinite of {flat.size}: repair the model first")

@@ -1,3 +1,5 @@
+"""EM against loops and scikit-learn, the laws it keeps, and the edges of what it is given."""
+
 from __future__ import annotations
 
 import numpy as np

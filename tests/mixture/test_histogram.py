@@ -1,3 +1,5 @@
+"""Histograms against loops: they add up, whatever the pieces, types and strides."""
+
 from __future__ import annotations
 
 from itertools import pairwise

@@ -1,3 +1,5 @@
+"""The pull is the exact minimiser of the surrogate, in place, however small sigma gets."""
+
 from __future__ import annotations
 
 import tracemalloc

@@ -1,3 +1,5 @@
+"""Mixtures: densities against loops, read-only arrays, and what is refused."""
+
 from __future__ import annotations
 
 import numpy as np

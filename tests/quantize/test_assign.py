@@ -71,7 +71,7 @@ def sensitivities_of(kind: str, shape: tuple[int, int]) -> Sensitivity | None:
 @pytest.mark.parametrize("dimension", [1, 2, 4])
 @pytest.mark.parametrize("bit_price", [0.0, 0.04, 1.0])
 def test_snap_is_the_loop(kind: str, dimension: int, bit_price: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 33)
+    monkeypatch.setattr(module, "CHUNK_ELEMENTS", 33)
     monkeypatch.setattr(module, "PIECE_WEIGHTS", 101)
     values, sensitivity = lopsided(400).reshape(20, 20), sensitivities_of(kind, (20, 20))
     rng = np.random.default_rng(1)
