@@ -42,7 +42,7 @@ def responsibilities(row: Row, h: Row, weights: Row, means: Rows, variances: Row
 def log_posterior(
     values: Rows, h: Rows, weights: Row, means: Rows, variances: Rows, a: float, alpha: float, beta: float
 ) -> float:
-    """The objective of MAP-EM, up to constants; ``h`` with mean 1."""
+    """Objective of MAP-EM, up to constants; ``h`` has mean 1."""
     total = sum(log_density(row, s, weights, means, variances) for row, s in zip(values, h, strict=True))
     for weight, variance in zip(weights, variances, strict=True):
         total += (a - 1) * math.log(weight)
@@ -54,7 +54,7 @@ def em_step(
     values: Rows, h: Rows, weights: Row, means: Rows, variances: Rows,
     a: float, alpha: float, beta: float, fixed_zero: bool, floor: float,
 ) -> tuple[list[float], list[list[float]], list[list[float]]]:  # fmt: skip
-    """One MAP-EM step on every weight by itself; ``h`` with mean 1."""
+    """One MAP-EM step on every weight by itself; ``h`` has mean 1."""
     r = [responsibilities(row, s, weights, means, variances) for row, s in zip(values, h, strict=True)]
     count, dimension = len(weights), len(values[0])
     mass = [sum(r[i][k] for i in range(len(values))) for k in range(count)]
@@ -78,7 +78,7 @@ def em_step(
 def histogram(
     values: Row, h: Row, low: float, high: float, bins: int
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Count, sum of h, of h (w - c) and of h (w - c)^2 per bin; what lies outside goes to the edge bins."""
+    """Count, sum of h, of h (w - c) and of h (w - c)^2 per bin; values outside the range go to the bins at the edge."""
     counts, sensitivity, first, second = ([0.0] * bins for _ in range(4))
     step = (high - low) / bins
     for w, s in zip(values, h, strict=True):
@@ -92,7 +92,7 @@ def histogram(
 
 
 def pull(w: float, metric: float, strength: float, weights: Row, means: Row, variances: Row) -> float:
-    """The minimiser of H/2 (w' - w)^2 + tau a/2 (w' - m)^2 at the exact a(w), m(w)."""
+    """Minimiser of H/2 (w' - w)^2 + tau a/2 (w' - m)^2 at the exact a(w), m(w)."""
     r = responsibilities([w], [1.0], weights, [[m] for m in means], [[v] for v in variances])
     a = sum(r[k] / variances[k] for k in range(len(weights)))
     m = sum(r[k] * means[k] / variances[k] for k in range(len(weights))) / a
@@ -137,7 +137,7 @@ def entropy_bits(symbols: Sequence[int]) -> float:
 
 
 def least_distortion(points: Row, weights: Row, clusters: int) -> float:
-    """The optimum of weighted 1-D k-means on sorted points, by dynamic programming over the cuts."""
+    """Optimum of weighted 1-D k-means on sorted points, by dynamic programming over the cuts."""
 
     def cost(start: int, stop: int) -> float:
         share = sum(weights[start:stop])
@@ -153,14 +153,14 @@ def least_distortion(points: Row, weights: Row, clusters: int) -> float:
     return best[-1]
 
 
-def assignment(w: float, h: float, codebook: Row, code_bits: Row, rate: float) -> int:
-    """argmin_k h (w - mu_k)^2 + rate * bits_k, the first of equals."""
-    costs = [h * (w - mean) ** 2 + rate * bits for mean, bits in zip(codebook, code_bits, strict=True)]
+def assignment(w: float, h: float, codebook: Row, code_bits: Row, bit_price: float) -> int:
+    """Index of the least h (w - mu_k)^2 + bit_price * bits_k, the first of equals."""
+    costs = [h * (w - mean) ** 2 + bit_price * bits for mean, bits in zip(codebook, code_bits, strict=True)]
     return costs.index(min(costs))
 
 
 def member_means(values: Row, h: Row, chosen: Sequence[int], codebook: Row) -> list[float]:
-    """sum h w / sum h over the members of each entry; entry 0 is zero, entries without members stay."""
+    """Mean under h of the members of each entry; entry 0 is zero, and entries without members stay."""
     means = [0.0]
     for k in range(1, len(codebook)):
         mass = sum(s for s, c in zip(h, chosen, strict=True) if c == k)

@@ -64,14 +64,21 @@ def cluster_vectors(
     chosen: slice | npt.NDArray[np.intp] = slice(None)
     if vectors > SAMPLE_VECTORS:
         chosen = np.sort(np.random.default_rng(seed).choice(vectors, SAMPLE_VECTORS, replace=False))
-    h = None if relative is None else Sensitivity(relative.rows(values.shape, length)[chosen])
-    data = VectorData(values.reshape(-1, length)[chosen], h)
+    data = VectorData(values.reshape(-1, length)[chosen], _sampled(relative, values.shape, length, chosen))
     start = initial_mixture(data, components, fixed_zero=False, seed=seed)
     mixture = fit(data, start, Prior(fixed_zero=False), max_iterations=EM_STEPS).mixture
     palette = snap(values, mixture, sensitivity=relative, bit_price=price)
     for _ in range(HARD_STEPS - 1):
         palette = snap(values, _tied_mixture(palette, mixture), sensitivity=relative, bit_price=price)
     return Clustering(in_half(palette, squared_error(palette, values, relative)), mixture)
+
+
+def _sampled(
+    sensitivity: Sensitivity | None, shape: tuple[int, ...], length: int, chosen: slice | npt.NDArray[np.intp]
+) -> Sensitivity | None:
+    """Sensitivities of the chosen vectors; None if all are alike, or none of them has any."""
+    h = None if sensitivity is None else sensitivity.rows(shape, length)[chosen]
+    return None if h is None or not h.any() else Sensitivity(h)
 
 
 def _tied_mixture(palette: Palette, mixture: Mixture) -> Mixture:
