@@ -20,8 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = 2
-NOTICED = {"killed", "timeout", "segfault"}
-"""Results of mutants that a test has noticed, as mutmut calls them."""
+UNNOTICED = {"survived", "no tests", "suspicious"}
+"""Results of mutants that no test has noticed, as mutmut calls them."""
 
 
 def changed_lines(difference: str) -> list[str]:
@@ -75,7 +75,7 @@ def report(chosen: dict[str, list[str]]) -> None:
         results = {name: status_by_exit_code[files[path].exit_code_by_key[name]] for name in names}
         counts = Counter(results.values())
         print(f"{path}: {len(names)} mutants, " + ", ".join(f"{count} {status}" for status, count in counts.items()))
-        survivors[path] = [name for name, status in results.items() if status not in NOTICED]
+        survivors[path] = [name for name, status in results.items() if status in UNNOTICED]
     for path, names in survivors.items():
         for name in names:
             print(f"\n{path}: {name.rpartition('.')[2]}: {status_by_exit_code[files[path].exit_code_by_key[name]]}")
