@@ -31,9 +31,11 @@ def changed_lines(difference: str) -> list[str]:
 
 def changes_text_only(difference: str) -> bool:
     """Whether a mutant only changes a string, or what an error says."""
-    lines = changed_lines(difference)
-    same = {re.sub("xx", "", line[1:].lower()) for line in lines}
-    return len(same) == 1 or any(re.search(r"\w+Error\(\s*(None)?\s*\)", line) for line in lines if line[0] == "+")
+    removed, added = ([line[1:].strip() for line in changed_lines(difference) if line[0] == sign] for sign in "-+")
+    if [line.lower() for line in removed] == [line.lower().replace("xx", "") for line in added]:
+        return True
+    text_left_out = added in ([], ["None"], ["None,"]) and all(re.match('f?"', line) for line in removed)
+    return text_left_out or any(re.search(r"\w+Error\(\s*(None)?\s*\)", line) for line in added)
 
 
 def generate() -> dict[str, list[str]]:

@@ -14,6 +14,8 @@ from tests.checks.mutation import changes_text_only
         ('    name = "zero"', '    name = "ZERO"', True),
         ('        raise ModelError("must be finite")', "        raise ModelError(None)", True),
         ('        raise ArgumentError(f"got {n}")', "        raise ArgumentError()", True),
+        ('            f"names must be {known}"', "            None", True),
+        ("            weights,", "            None,", False),
         ("    return a + b", "    return a - b", False),
         ("    raise_ = error(1)", "    raise_ = error(None)", False),
     ],
