@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
@@ -141,3 +142,13 @@ def test_codes_load_within_their_limit_or_fastest():
     ((unlimited,),) = stream_partitions(model, palettes, UNLIMITED)
     ((none,),) = stream_partitions(model, palettes, LoadCost(0.0, 0.0))
     assert len(unlimited.codes) > len(none.codes) == 1
+
+
+@pytest.mark.parametrize("shape", [(3,), (300, 200)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_dense_bytes_are_those_of_an_initialiser(shape, dtype):
+    model, palettes = palettes_of({"a": shape}, a=dtype)
+    ((stream,),) = stream_partitions(model, palettes, UNLIMITED)
+    proto = onnx.ModelProto()
+    proto.graph.initializer.append(numpy_helper.from_array(palettes["a"].expand(), "a"))
+    assert abs(stream.dense_bytes - proto.ByteSize()) <= 10
