@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sws_compress.mixture.sensitivity import Sensitivity
+from sws_compress.quantize import vectors
 from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.granularity import Vectors
 from sws_compress.quantize.rate_distortion import squared_error
@@ -58,3 +59,18 @@ def test_one_sensitivity_for_all_is_none() -> None:
     uniform = cluster(values, 16, Vectors(2), sensitivity=Sensitivity(np.array(4.0)), bit_price=0.2, seed=0).palette
     assert plain.codebook.tobytes() == uniform.codebook.tobytes()
     assert plain.indices.tobytes() == uniform.indices.tobytes()
+
+
+def test_every_hard_step_lowers_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = correlated()
+    errors = []
+    for steps in (1, vectors.HARD_STEPS):
+        monkeypatch.setattr(vectors, "HARD_STEPS", steps)
+        errors.append(squared_error(cluster(values, 16, Vectors(2), seed=0).palette, values))
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize(("count", "dimension"), [(64 * 8 * 2, 2), (64 * 8 * 2 - 2, 1)])
+def test_a_component_needs_eight_vectors(count: int, dimension: int) -> None:
+    values = np.random.default_rng(5).standard_normal(count).astype(np.float32)
+    assert cluster(values, 64, Vectors(2), seed=0).palette.dimension == dimension
