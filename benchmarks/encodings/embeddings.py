@@ -33,7 +33,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.environment import environment
 from sws_compress.api import compress
-from sws_compress.codec.transforms.dtypes import radix_of_any_type
+from sws_compress.codec.candidates import radix_candidate
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.packing.pack import pack, packed_model, row_code
@@ -112,7 +112,7 @@ def table_files(shape: tuple[int, int], components: int, path: Path) -> Iterator
     if symbols.size <= UNSTREAMED_WEIGHTS:
         path.write_bytes(pack(model, {"T": palette}).data)
     else:
-        words = radix_of_any_type(palette.indices, codebook)
+        words = radix_candidate(palette.indices, codebook)
         assert words is not None
         path.write_bytes(to_bytes(packed_model(model, {}, {"T": words})[0]))
     yield "decoded"

@@ -10,9 +10,10 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress.codec.candidates import HalfCodebook, candidates
+from sws_compress.codec.candidates import candidates
 from sws_compress.codec.encodings.strides import Strides
 from sws_compress.codec.program import Code
+from sws_compress.codec.transforms.dtypes import HalfCodebook
 from sws_compress.codec.transforms.unpack import unpack
 from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps

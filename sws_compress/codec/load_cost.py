@@ -1,87 +1,54 @@
-"""What decoding costs when a model is loaded, by estimate.
+"""What decoding costs when a model is loaded: estimates of time and memory, and limits on them.
 
-The constants are fits to `benchmarks/encodings/load.py`: one thread, ONNX Runtime 1.32, 9 million weights. All that a
-runtime computes while it folds stays in memory until it is done, so bytes count every intermediate.
+Every program estimates its own cost (`Program.load_cost`); this file holds what several of them share. The constants,
+here and there, are fits to `benchmarks/encodings/load.py`: one thread, ONNX Runtime 1.32, 9 million weights. A runtime
+keeps everything it computes while it folds until loading is done, so bytes count every intermediate result.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from sws_compress.codec.encodings.blocks import Blocks
-from sws_compress.codec.encodings.classes import Classes
-from sws_compress.codec.encodings.huffman import Huffman
-from sws_compress.codec.encodings.radix import Radix, RadixTable, table_bytes
-from sws_compress.codec.encodings.sparse import Sparse, SparseValues
-from sws_compress.codec.encodings.strides import Strides
-from sws_compress.codec.encodings.tunstall import Tunstall
-from sws_compress.codec.interpreter import Array
-from sws_compress.codec.numbers import head_bytes
-from sws_compress.codec.program import Code, Program, Wrapped
 from sws_compress.errors import ArgumentError
 
-_NANOSECONDS_PER_WEIGHT = 25.0
+NANOSECONDS_PER_WEIGHT = 25.0
+"""Time to write a decoded weight, whatever the encoding."""
 
+BYTES_PER_WEIGHT = 15.0
+"""Memory of a decoded weight, of its copies, and of what the runtime holds of it besides."""
 
-_BYTES_PER_WEIGHT = 15.0
+BYTES_PER_STREAM_BIT = 26.0
+"""Memory of a bit of a stream in which ``TopK`` looks for ones."""
 
+BYTES_PER_GAP = 100.0
+"""Memory of a number that is decoded from gaps: some dozen results in int64."""
 
-_BYTES_PER_DIVIDED_WEIGHT = 12.0
-
-
-_NANOSECONDS_PER_NUMBER = 90.0
-
-
-_NANOSECONDS_PER_VISIT = 70.0
-
-
-_BYTES_PER_VISIT = 26.0
-
-
-_BYTES_PER_UNFINISHED = 16.0
-
-
-_NANOSECONDS_PER_PLANE_BIT = 60.0
-
-
-_BYTES_PER_PLANE_BIT = 39.0
-
-
-_BYTES_PER_WORD = {8: 4.0, 12: 13.0}
-
-
-_NANOSECONDS_PER_PLACE = 5.0
-
-
-_BYTES_PER_PLACE = 6.0
-
-
-_WIDE = 1.6
-"""Factor where 64 bits are needed."""
-
-
-_NANOSECONDS_PER_GAP = 400.0
-
-
-_NANOSECONDS_PER_CLASS_GAP = 1200.0
-
-
-_BYTES_PER_STREAM_BIT = 26.0
-
-
-_BYTES_PER_GAP = 100.0
+WIDE_INTEGER_FACTOR = 1.6
+"""Times the cost where integers need 64 bits instead of 32."""
 
 
 @dataclass(frozen=True)
 class LoadCost:
-    """Seconds on one thread, and bytes of memory at the peak.
+    """Time and memory of decoding at load.
 
-    Estimates, as good as the machine is like that of the measurements; of a whole model the sum over its tensors.
+    Estimates hold for the machine of the measurements; another one may be several times faster or slower. The cost of a
+    model is the sum over its tensors.
+
+    Parameters
+    ----------
+    seconds : float
+        Processor time on one thread.
+    peak_bytes : float
+        Memory at the peak, the decoded weights included.
+
+    Examples
+    --------
+    >>> LoadCost(0.5, 2e6) + LoadCost(0.25, 1e6)
+    LoadCost(seconds=0.75, peak_bytes=3000000.0)
+    >>> LoadCost(0.5, 2e6).within(LoadCost(1.0, 1e6))
+    False
     """
 
     seconds: float
@@ -91,17 +58,65 @@ class LoadCost:
         return LoadCost(self.seconds + other.seconds, self.peak_bytes + other.peak_bytes)
 
     def scaled(self, factor: float) -> LoadCost:
-        """Times ``factor`` > 0; what is unlimited stays so."""
+        """Cost times ``factor`` > 0; infinite parts stay infinite."""
         return LoadCost(factor * self.seconds, factor * self.peak_bytes)
 
-    def within(self, other: LoadCost) -> bool:
-        return self.seconds <= other.seconds and self.peak_bytes <= other.peak_bytes
+    def within(self, limit: LoadCost) -> bool:
+        """Whether neither time nor memory exceeds that of ``limit``."""
+        return self.seconds <= limit.seconds and self.peak_bytes <= limit.peak_bytes
+
+
+FREE = LoadCost(0.0, 0.0)
+"""Cost of a program that does nothing beyond writing its weights."""
+
+_ANY_MODEL = LoadCost(seconds=0.5, peak_bytes=64e6)
+"""What any model may cost by default, however small it is."""
+
+_EACH_WEIGHT = LoadCost(seconds=1 / 6e6, peak_bytes=47.0)
+"""What each weight may cost by default beyond that. MiniLM, the largest real network measured, then takes less than six
+times the memory of the dense model to load, with 16 components as with 256 (docs/format.md)."""
+
+
+def default_limit(weights: int) -> LoadCost:
+    """Limit for a model whose caller sets none.
+
+    Parameters
+    ----------
+    weights : int
+        Number of weights that are decoded.
+
+    Returns
+    -------
+    LoadCost
+        0.5 s and 64 MB, and 1/6 microsecond and 47 bytes more for each weight.
+    """
+    return _ANY_MODEL + _EACH_WEIGHT.scaled(weights)
 
 
 def load_budget(text: str) -> LoadCost:
-    """What loading may cost: seconds ("2s"), megabytes ("300MB"), or both ("2s,300MB"); "none" for no limit.
+    """Limit as people write it.
 
-    Raises ArgumentError for anything else.
+    Parameters
+    ----------
+    text : str
+        Seconds, megabytes, or both, separated by a comma; "none" for no limit.
+
+    Returns
+    -------
+    LoadCost
+        What is not given is unlimited.
+
+    Raises
+    ------
+    ArgumentError
+        If the text is anything else.
+
+    Examples
+    --------
+    >>> load_budget("2s,300MB")
+    LoadCost(seconds=2.0, peak_bytes=300000000.0)
+    >>> load_budget("2s")
+    LoadCost(seconds=2.0, peak_bytes=inf)
     """
     numbers = {"s": math.inf, "MB": math.inf}
     for part in [] if text == "none" else text.split(","):
@@ -112,81 +127,3 @@ def load_budget(text: str) -> LoadCost:
             )
         numbers[found[2]] = float(found[1])
     return LoadCost(numbers["s"], 1e6 * numbers["MB"])
-
-
-_FREE = LoadCost(seconds=0.5, peak_bytes=64e6)
-"""What any model may cost at load."""
-
-
-_PER_WEIGHT = LoadCost(seconds=1 / 6e6, peak_bytes=47.0)
-"""What each weight may cost beyond that: MiniLM, the largest real network measured, then takes less than six times the
-memory of the dense model to load, with 16 components as with 256 (docs/format.md)."""
-
-
-def default_limit(weights: int) -> LoadCost:
-    """What loading a model of so many weights may cost unless told otherwise."""
-    return _FREE + _PER_WEIGHT.scaled(weights)
-
-
-def load_cost(code: Code) -> LoadCost:
-    """The cost of decoding ``code`` at load, the weights themselves included."""
-    weights = code.count * (code.codebook[0].size if code.codebook.ndim > 1 else 1)
-    plain = LoadCost(1e-9 * _NANOSECONDS_PER_WEIGHT * weights, _BYTES_PER_WEIGHT * weights)
-    if code.scales is not None:
-        plain += LoadCost(0.0, (4.0 + code.scales.dtype.itemsize * (code.scales.dtype != np.float32)) * weights)
-    return plain + _decoding(code.program, code.arrays)
-
-
-def affordable(codes: Sequence[Code], limit: LoadCost) -> tuple[Code, ...]:
-    """The codes within ``limit``; where there is none, the one that loads fastest."""
-    costs = {code: load_cost(code) for code in codes}
-    found = tuple(code for code in codes if costs[code].within(limit))
-    return found if found or not codes else (min(codes, key=lambda code: costs[code].seconds),)
-
-
-def _decoding(program: Program, arrays: Sequence[Array]) -> LoadCost:
-    """Beyond what every code needs to write its weights."""
-    if isinstance(program, Wrapped):
-        return _decoding(program.program, arrays)
-    if isinstance(program, Blocks):
-        return _decoding(program.words, arrays[3:])
-    if isinstance(program, Radix):
-        each = _BYTES_PER_DIVIDED_WEIGHT if program.digits_per_word > 1 else 4.0
-        return LoadCost(0.0, each * arrays[0].size * program.digits_per_word)
-    if isinstance(program, RadixTable):
-        return LoadCost(0.0, table_bytes(arrays))
-    if isinstance(program, Strides):
-        return _walking(program)
-    if isinstance(program, Tunstall):
-        words = arrays[0].size
-        places = words * arrays[-1].size
-        held = _BYTES_PER_WORD[program.bits] * words + _BYTES_PER_PLACE * places
-        return LoadCost(1e-9 * _NANOSECONDS_PER_PLACE * places, held)
-    if isinstance(program, Huffman):
-        bits = 8.0 * arrays[0].size * (_WIDE if program.wide else 1.0)
-        return LoadCost(1e-9 * _NANOSECONDS_PER_PLANE_BIT * bits, _BYTES_PER_PLANE_BIT * bits)
-    if isinstance(program, Classes):
-        gaps, lanes = int(arrays[1][0]), arrays[8].size
-        each = _BYTES_PER_GAP + 16 * lanes
-        return LoadCost(
-            1e-9 * _NANOSECONDS_PER_CLASS_GAP * gaps, _BYTES_PER_STREAM_BIT * 8 * arrays[0].size + each * gaps
-        )
-    if isinstance(program, Sparse | SparseValues):
-        gaps = 8 * arrays[1].shape[0]
-        bits = 8 * (arrays[0].size + arrays[1].size)
-        found = LoadCost(1e-9 * _NANOSECONDS_PER_GAP * gaps, _BYTES_PER_STREAM_BIT * bits + _BYTES_PER_GAP * gaps)
-        return found + _decoding(program.values, arrays[5:]) if isinstance(program, SparseValues) else found
-    return LoadCost(0.0, 0.0)
-
-
-def _walking(program: Strides) -> LoadCost:
-    """Of all symbols the head, a position, a question and the result; of the unfinished ones what the levels take."""
-    first, *others = program.levels
-    total = first.finished + first.unfinished
-    each = head_bytes(first.bits) + 9.0
-    visits = sum(level.finished + level.unfinished for level in others)
-    bits = sum(level.bits * (level.finished + level.unfinished) for level in others)
-    return LoadCost(
-        1e-9 * (_NANOSECONDS_PER_NUMBER * total + _NANOSECONDS_PER_VISIT * visits),
-        each * total + _BYTES_PER_UNFINISHED * first.unfinished + _BYTES_PER_VISIT * visits + 3.5 * bits,
-    )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.codec.encodings.rows import RowCode, encode_rows
-from sws_compress.codec.load_cost import LoadCost, default_limit, load_cost
+from sws_compress.codec.load_cost import LoadCost, default_limit
 from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.onnx_io.analyse.embeddings import Embedding, find_embeddings
@@ -310,12 +310,10 @@ def _check_palette(model: ir.Model, name: str, palette: Palette) -> None:
 def _describe(selection: Selection) -> Iterator[PackedTensor]:
     for stream, code in selection:
         for name, shape in zip(stream.names, stream.shapes, strict=True):
-            encoding = code.encoding + ("" if code.scales is None else "+scales")
-            stored = (code.payload_bytes, code.table_bytes, load_cost(code))
-            yield PackedTensor(name, shape, encoding, stream.names, *stored)
+            stored = (code.payload_bytes, code.table_bytes, code.load_cost)
+            yield PackedTensor(name, shape, code.label, stream.names, *stored)
 
 
 def _describe_rows(model: ir.Model, name: str, code: RowCode) -> PackedTensor:
-    load = LoadCost(0.0, code.payload_bytes)
-    stored = (code.payload_bytes, code.table_bytes, load)
-    return PackedTensor(name, _shape(model, name), code.program.encoding, (name,), *stored)
+    stored = (code.payload_bytes, code.table_bytes, code.load_cost)
+    return PackedTensor(name, _shape(model, name), code.encoding, (name,), *stored)

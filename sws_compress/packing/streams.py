@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.codec.load_cost import LoadCost, affordable
+from sws_compress.codec.candidates import affordable
+from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code
-from sws_compress.codec.transforms.unpack import scaled_candidates, tensor_candidates
+from sws_compress.codec.transforms.unpack import tensor_candidates
 from sws_compress.quantize.palette import MAX_CODEBOOK, Palette, bit_patterns
 
 MAX_COMPANION_ELEMENTS = 4096
@@ -181,10 +182,8 @@ def _stream(names: Sequence[str], palettes: Mapping[str, Palette], limit_per_wei
     limit = limit_per_weight.scaled(sum(map(math.prod, shapes)))
     symbols, codebook = _joined(members)
     scales = members[0].scales
-    if scales is None:
-        codes = tensor_candidates(symbols, codebook, limit)
-    else:
-        codes = scaled_candidates(symbols[0], codebook, scales.broadcast(shapes[0]), limit)
+    factors = None if scales is None else scales.broadcast(shapes[0])
+    codes = tensor_candidates(symbols, codebook, limit, factors=factors)
     dense_bytes = sum(codebook.dtype.itemsize * math.prod(shape) + HEADER_BYTES for shape in shapes)
     return Stream(tuple(names), shapes, affordable(codes, limit), dense_bytes)
 

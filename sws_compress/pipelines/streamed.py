@@ -25,8 +25,7 @@ import onnx_ir as ir
 
 from sws_compress.codec.encodings.rows import RowCode
 from sws_compress.codec.program import Code
-from sws_compress.codec.transforms.dtypes import radix_of_any_type
-from sws_compress.codec.transforms.unpack import in_single, stored_scales
+from sws_compress.codec.transforms.unpack import radix_tensor
 from sws_compress.errors import VerificationError
 from sws_compress.files import Draft, draft
 from sws_compress.onnx_io.analyse.embeddings import Embedding
@@ -142,11 +141,8 @@ class CodedWeights:
 
 
 def _radix(palette: Palette) -> Code | None:
-    if palette.scales is None:
-        return radix_of_any_type(palette.indices, palette.codebook)
-    code = radix_of_any_type(palette.indices, in_single(palette.codebook))
-    scales = stored_scales(palette.scales.broadcast(palette.shape), palette.codebook.dtype)
-    return None if code is None else replace(code, scales=scales)
+    factors = None if palette.scales is None else palette.scales.broadcast(palette.shape)
+    return radix_tensor(palette.indices, palette.codebook, factors=factors)
 
 
 def ship_streamed(

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from sws_compress.codec import NumpyOps, candidates
-from sws_compress.codec.candidates import HalfCodebook
 from sws_compress.codec.encodings.radix import encode_radix
 from sws_compress.codec.encodings.strides import encode_strides
 from sws_compress.codec.encodings.tunstall import WORD_BITS, encode_tunstall
+from sws_compress.codec.transforms.dtypes import HalfCodebook
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "codes.json"
 SYMBOLS = np.array([3, 3, 0, 3, 4, 3, 3, 2, 3, 1, 3, 3, 3, 0, 3, 3, 4, 3, 3, 3, 3, 3, 4, 3, 3, 2, 3], np.uint8)
@@ -55,7 +55,7 @@ def current():
     }
     for size in (7, 10, 100, 200):
         symbols, codebook = long_sequence(size), np.arange(size, dtype=np.float32) / 7
-        strides = [encode_strides(symbols, codebook, near=near) for near in (None, 1.015)]
+        strides = [encode_strides(symbols, codebook, entropy_ratio=ratio) for ratio in (None, 1.015)]
         for form, code in zip(("lean", "wide", "fine", "coarse"), (*words(symbols, codebook), *strides), strict=True):
             if code is not None:
                 found[f"long {size} {form} {code.encoding}"] = fingerprint(code)
@@ -68,7 +68,7 @@ def current():
 
 
 def words(symbols, codebook):
-    return [encode_radix(symbols, codebook, lean=lean) for lean in (True, False)]
+    return [encode_radix(symbols, codebook), encode_radix(symbols, codebook, most_bytes_per_symbol=np.inf)]
 
 
 def test_bytes_are_those_on_record():

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sws_compress.codec.encodings import ENCODINGS, UNKNOWN, recognise
 from sws_compress.codec.encodings.rows import encode_rows
 from sws_compress.codec.program import Operators
-from sws_compress.codec.transforms.unpack import scaled_candidates, tensor_candidates, unpack
+from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
 from sws_compress.onnx_io.format.decoders import find_decoders
 from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.write.insert import insert
@@ -116,7 +116,7 @@ def test_tensors_with_masks_scales_or_vectors_are_recognised(shares, masked):
     assert any(code.masks for code in codes) == masked
     assert_recognised(codes, symbols.shape)
     factors = np.linspace(1, 2, 80).astype(np.float32)[None]
-    assert_recognised(scaled_candidates(symbols, codebook.astype(np.float32), factors), symbols.shape)
+    assert_recognised(tensor_candidates([symbols], codebook.astype(np.float32), factors=factors), symbols.shape)
     vectors = np.stack([codebook, codebook[::-1]], axis=1).astype(np.float32)
     assert_recognised(tensor_candidates([symbols.reshape(-1)], vectors), (90, 160))
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.codec.candidates import candidates
-from sws_compress.codec.transforms import dtypes as widths
+from sws_compress.codec.transforms import unpack
 
 
 def offer_only(monkeypatch, encoding):
@@ -19,7 +19,7 @@ def offer_only(monkeypatch, encoding):
     def one_encoding(symbols, codebook, cuts, limit):
         return tuple(code for code in candidates(symbols, codebook, cuts) if code.encoding == encoding)
 
-    monkeypatch.setattr(widths, "candidates", one_encoding)
+    monkeypatch.setattr(unpack, "candidates", one_encoding)
 
 
 def few_values(shape, codebook, shares, seed=0):

@@ -12,7 +12,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from sws_compress.codec.interpreter import NumpyOps
-from sws_compress.codec.transforms.unpack import scaled_candidates, unpack
+from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
 from sws_compress.errors import ArgumentError
 from sws_compress.ort.all_weights import unscaled_weights
 from sws_compress.ort.decode import decoded_weights, unfolded_nodes
@@ -42,9 +42,8 @@ def palette(shape=(40, 50), axis=1, dtype=np.float32, components=9, zero=0.6, se
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_decoders_agree(axis, seed):
     wanted = palette(axis=axis, seed=seed)
-    codes = scaled_candidates(
-        wanted.indices.reshape(wanted.shape), wanted.codebook, wanted.scales.broadcast(wanted.shape)
-    )
+    factors = wanted.scales.broadcast(wanted.shape)
+    codes = tensor_candidates([wanted.indices.reshape(wanted.shape)], wanted.codebook, factors=factors)
     assert len({code.encoding for code in codes}) > 2
     for code in codes:
         decoded = unpack(NumpyOps(), code, (wanted.shape,))[0]
@@ -125,4 +124,4 @@ def test_products_that_are_none_of_ours_are_no_scales(factors):
 
 def test_a_codebook_that_float32_does_not_hold():
     with pytest.raises(ArgumentError, match="exact in float32"):
-        scaled_candidates(np.zeros((3, 2), np.uint8), np.array([0.1]), np.ones((3, 1), np.float32))
+        tensor_candidates([np.zeros((3, 2), np.uint8)], np.array([0.1]), factors=np.ones((3, 1), np.float32))

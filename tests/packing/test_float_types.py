@@ -8,8 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from sws_compress.codec import NumpyOps
-from sws_compress.codec.transforms import dtypes as widths
+from sws_compress.codec import NumpyOps, candidates
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.decode import decoded_weights, unfolded_nodes
 from sws_compress.ort.session import check_runs
@@ -53,7 +52,7 @@ def test_float64_beyond_float32_is_exact():
     packed = pack(as_ir(cast_model(weights)), {"W": palette_of(weights)})
     assert decoded_weights(packed.data, ["W"])["W"].tobytes() == weights.tobytes()
     palette = palette_of(weights)
-    for code in widths.candidates_of_any_type(palette.indices, palette.codebook):
+    for code in candidates(palette.indices, palette.codebook):
         assert code.decode(NumpyOps()).tobytes() == weights.tobytes()
 
 

@@ -1,4 +1,4 @@
-"""All encodings. One file each: how symbols become bytes, the program that decodes them, and how it is recognised.
+"""All encodings, one file each: how symbols become bytes, the program that decodes them, and how it is recognised.
 
 A new encoding is a file beside these, and one entry in `ENCODINGS`.
 """
@@ -17,15 +17,15 @@ from sws_compress.codec.encodings.strides import StridesEncoding
 from sws_compress.codec.encodings.tunstall import TunstallEncoding
 from sws_compress.codec.program import Encoding, Operators
 
-_OF_ANY_SYMBOLS: tuple[Encoding, ...] = (RadixEncoding(), HuffmanEncoding(), StridesEncoding())
+_FOR_ANY_VALUES: tuple[Encoding, ...] = (RadixEncoding(), HuffmanEncoding(), StridesEncoding())
 
 ENCODINGS: tuple[Encoding, ...] = (
     ConstantEncoding(),
-    *_OF_ANY_SYMBOLS,
+    *_FOR_ANY_VALUES,
     TunstallEncoding(),
     SparseEncoding(),
     ClassesEncoding(),
-    SparseValuesEncoding(_OF_ANY_SYMBOLS),
+    SparseValuesEncoding(_FOR_ANY_VALUES),
     RowsEncoding(),
 )
 

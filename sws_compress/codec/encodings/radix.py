@@ -1,13 +1,14 @@
 """Fixed-length code: a word holds as many base-K digits as fit, ``word = sum_j symbol_j K^j``.
 
-In short sequences words are bytes (m = floor(log_K 256) symbols each) or int32 (m = floor(log_K 2^31)), read by
-division. In long ones they have one to seven bytes, whichever comes nearest to log_2 K bits a symbol, and are read by a
-table of all words of a few digits: K = 16 takes 4 bits, K = 3 1.6. For some K the shortest words take much memory to
-read: K = 32 takes 5 bits, or 5.33 in lean words, K = 100 6.67 or 8, K = 128 7 or 8.
+In short sequences, words are bytes (m = floor(log_K 256) symbols each) or int32 (m = floor(log_K 2^31)), and division
+reads them. In long ones they have one to seven bytes, whichever comes nearest to log_2 K bits a symbol, and a table of
+all words of a few digits reads them: K = 16 takes 4 bits, K = 3 1.6. For some K the shortest words take much memory to
+read: K = 32 takes 5 bits, or 5.33 with less memory, K = 100 6.67 or 8, K = 128 7 or 8.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,25 +17,35 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import digits, row_shape
 from sws_compress.codec.interpreter import A, Array, ArrayOps
-from sws_compress.codec.program import Code, Operators
+from sws_compress.codec.load_cost import LoadCost
+from sws_compress.codec.program import LONG_SEQUENCE_SYMBOLS, Code, Operators, SymbolSequence
 
-_TABLE_FROM = 1 << 16
-"""Symbols from which a table is worth its nodes: one Gather then expands words to weights, three times faster."""
+_LARGEST_TABLE_ROWS = 1 << 15
+"""Number of words in a table at most, so that the table stays small beside the weights."""
 
+_LEAST_MEMORY_BYTES_PER_SYMBOL = 10.0
+"""Memory of what is computed for a symbol, up to which words count as read in little memory."""
 
-_TABLE_ROWS = 1 << 15
+_BYTES_PER_DIVIDED_DIGIT = 12.0
+"""Memory of a symbol whose word is divided: quotient, remainder and value."""
 
-
-_LEAN = 10.0
-"""Bytes of memory a symbol, of what is computed on the way, that words may take where lean ones are asked for."""
+_BYTES_PER_CAST_WORD = 4.0
+"""Memory of a symbol that is a word: an int32."""
 
 
 @dataclass(frozen=True)
 class Radix:
-    """Digits of words, looked up in the codebook.
+    """Looks up the digits of words in the codebook.
 
-    Arrays: words (n / m,), or (n / m, 1) where they are divided; if m > 1 also the powers of the base (m,), the base,
-    and the shape of flat rows.
+    Arrays: words (n / m,), or (n / m, 1) if they are divided; if m > 1 also the powers of the base (m,), the base, and
+    the shape of flat rows.
+
+    Parameters
+    ----------
+    digits_per_word : int
+        m.
+    padded : bool
+        Whether the last word is filled up with zero digits.
     """
 
     digits_per_word: int
@@ -42,6 +53,10 @@ class Radix:
     encoding = "radix"
     shareable = True
     bit_stream = None
+
+    def load_cost(self, arrays: Sequence[Array]) -> LoadCost:
+        each = _BYTES_PER_DIVIDED_DIGIT if self.digits_per_word > 1 else _BYTES_PER_CAST_WORD
+        return LoadCost(0.0, each * arrays[0].size * self.digits_per_word)
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         words = ops.cast(arrays[0], np.int32)
@@ -54,11 +69,20 @@ class Radix:
 
 @dataclass(frozen=True)
 class RadixTable:
-    """Parts of words, looked up in a table of the codebook rows of all parts there are.
+    """Looks up parts of words in a table of the codebook rows of all parts there are.
 
     Arrays: words as bytes (w,), or (w, b) of b >= 2; the powers of the base (a,), the base, the shape of flat rows, the
-    number of different parts K^a; for b >= 2 also the powers of 256 (b,), and those of K^a as (m / a,) if m > a, both
-    of the type of words as numbers.
+    number of different parts K^a; for b >= 2 also the powers of 256 (b,), and for m > a those of K^a (m / a,), both of
+    the type of words as numbers.
+
+    Parameters
+    ----------
+    word_bytes : int
+        b.
+    several_parts : bool
+        Whether m > a.
+    padded : bool
+        Whether the last word is filled up with zero digits.
     """
 
     word_bytes: int
@@ -67,6 +91,11 @@ class RadixTable:
     encoding = "radix"
     shareable = True
     bit_stream = None
+
+    def load_cost(self, arrays: Sequence[Array]) -> LoadCost:
+        words, powers, _, _, _, *places = arrays
+        form = Form(self.word_bytes, powers.size, places[1].size if self.several_parts else 1)
+        return LoadCost(0.0, form.bytes_per_symbol * form.digits * words.shape[0])
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         words, powers, base, rows_shape, parts, *places = arrays
@@ -88,33 +117,19 @@ def part_table(ops: ArrayOps[A], codebook: A, powers: A, base: A, parts: A) -> A
     return ops.gather(codebook, digits(ops, every, powers, base))
 
 
-def encode_radix(symbols: npt.NDArray[np.uint8], codebook: Array, *, lean: bool = True) -> Code:
-    """Encode n >= 1 symbols, uint8 (n,), each below K = len(codebook), 2 <= K <= 256.
-
-    ``lean``: without the words that take most memory to read, which for some K are smaller.
-    """
-    if symbols.size >= _TABLE_FROM:
-        forms = [form for form in word_forms(len(codebook)) if not lean or form.memory <= _LEAN]
-        best = min(forms, key=lambda form: (form.word_bytes / form.digits, form.word_bytes, form.parts))
-        if best.digits > 1:
-            return _by_table(symbols, codebook, best)
-    base = len(codebook)
-    per_byte, per_word = digits_that_fit(base, 1 << 8), digits_that_fit(base, 1 << 31)
-    dtype: type[np.generic] = np.uint8
-    per = per_byte
-    if symbols.size < _TABLE_FROM and 4 * -(-symbols.size // per_word) < -(-symbols.size // per_byte):
-        dtype, per = np.int32, per_word
-    words = _words(symbols, base, per, dtype)
-    if per == 1:
-        return Code(Radix(1, False), symbols.size, codebook, (words,), (0,))
-    powers = (base ** np.arange(per, dtype=np.int64)).astype(np.int32)
-    arrays = (words[:, None], powers, np.array(base, np.int32), row_shape(codebook))
-    return Code(Radix(per, symbols.size % per > 0), symbols.size, codebook, arrays, (0,))
-
-
 @dataclass(frozen=True)
 class Form:
-    """Words of some bytes, each of some parts, each of some digits."""
+    """How words are made.
+
+    Parameters
+    ----------
+    word_bytes : int
+        Bytes of a word.
+    part_digits : int
+        Digits of each of its parts, which are read by one look-up.
+    parts : int
+        Parts of a word.
+    """
 
     word_bytes: int
     part_digits: int
@@ -122,18 +137,35 @@ class Form:
 
     @property
     def digits(self) -> int:
+        """Symbols of a word."""
         return self.part_digits * self.parts
 
     @property
-    def memory(self) -> float:
-        """Bytes computed for a symbol before the table is read: of words, of parts divided and cut."""
+    def bytes_per_symbol(self) -> float:
+        """Memory of what is computed for a symbol before the table is read: words, and parts divided and cut."""
         numbers = self.word_bytes + (self.word_bytes > 1) + (1 + 2 * self.parts) * (self.parts > 1)
         number_bytes = 4.0 if self.word_bytes < 4 else 8.0
         return number_bytes * numbers / self.digits
 
     def constants(self, base: int) -> tuple[Array, Array, Array, tuple[Array, ...]]:
-        """What words of digits of ``base`` are read with: the powers of the base (a,), the base, the number of parts
-        K^a; for b >= 2 the powers of 256 (b,), and for several parts those of K^a (m / a,)."""
+        """What words are read with.
+
+        Parameters
+        ----------
+        base : int
+            K.
+
+        Returns
+        -------
+        powers : ndarray (a,), int32
+            K^0 .. K^(a-1).
+        base : ndarray (), int32
+            K.
+        size : ndarray (), int32
+            Number of different parts, K^a.
+        places : tuple of ndarray
+            For b >= 2 the powers of 256 (b,); for several parts those of K^a (m / a,).
+        """
         wide, size = number_type(self.word_bytes), base**self.part_digits
         powers = (base ** np.arange(self.part_digits, dtype=np.int64)).astype(np.int32)
         places = []
@@ -145,15 +177,80 @@ class Form:
 
 
 def word_forms(base: int) -> Iterator[Form]:
-    """Words of one byte have one part, others up to seven bytes, which int64 holds, and parts of two digits or more."""
+    """All forms. Words of one byte have one part; others have up to seven bytes, and parts of two digits or more."""
     yield Form(1, digits_that_fit(base, 1 << 8), 1)
     for word_bytes in range(2, 8):
-        for part_digits in range(2, 1 + digits_that_fit(base, min(_TABLE_ROWS, 1 << 8 * word_bytes))):
+        for part_digits in range(2, 1 + digits_that_fit(base, min(_LARGEST_TABLE_ROWS, 1 << 8 * word_bytes))):
             yield Form(word_bytes, part_digits, digits_that_fit(base**part_digits, 1 << 8 * word_bytes))
 
 
 def number_type(word_bytes: int) -> type[np.generic]:
+    """Integer type that holds words of so many bytes."""
     return np.int32 if word_bytes < 4 else np.int64
+
+
+class RadixEncoding:
+    """Words of a fixed number of symbols."""
+
+    def codes(self, sequence: SymbolSequence, earlier: Sequence[Code]) -> Iterator[Code]:
+        """The words that are read in little memory, and shorter ones if there are any."""
+        if sequence.is_constant:
+            return
+        code = encode_radix(sequence.symbols, sequence.codebook)
+        yield code
+        if sequence.is_long:
+            shortest = encode_radix(sequence.symbols, sequence.codebook, most_bytes_per_symbol=math.inf)
+            if shortest.payload_bytes < code.payload_bytes:
+                yield shortest
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``Gather`` reads a table, and its rows stay in order: every other encoding expands, scatters or compresses.
+
+        Packed rows do neither; they need the ``Shape`` of the positions.
+        """
+        others = ("Expand", "ScatterElements", "TopK", "Shape")
+        return Radix.encoding if operators["Gather"] and not any(operators[name] for name in others) else None
+
+
+def encode_radix(
+    symbols: npt.NDArray[np.uint8],
+    codebook: Array,
+    *,
+    most_bytes_per_symbol: float = _LEAST_MEMORY_BYTES_PER_SYMBOL,
+) -> Code:
+    """Encode symbols in the shortest words.
+
+    Parameters
+    ----------
+    symbols : ndarray (n,), uint8
+        At least one, each below K.
+    codebook : ndarray (K,) or (K, d), 2 <= K <= 256
+        Value of each symbol.
+    most_bytes_per_symbol : float
+        Memory that reading the words of a long sequence may take. Less of it takes longer words for some K.
+
+    Returns
+    -------
+    Code
+        Always made.
+    """
+    if symbols.size >= LONG_SEQUENCE_SYMBOLS:
+        forms = [form for form in word_forms(len(codebook)) if form.bytes_per_symbol <= most_bytes_per_symbol]
+        best = min(forms, key=lambda form: (form.word_bytes / form.digits, form.word_bytes, form.parts))
+        if best.digits > 1:
+            return _by_table(symbols, codebook, best)
+    base = len(codebook)
+    per_byte, per_word = digits_that_fit(base, 1 << 8), digits_that_fit(base, 1 << 31)
+    dtype: type[np.generic] = np.uint8
+    per = per_byte
+    if symbols.size < LONG_SEQUENCE_SYMBOLS and 4 * -(-symbols.size // per_word) < -(-symbols.size // per_byte):
+        dtype, per = np.int32, per_word
+    words = _words(symbols, base, per, dtype)
+    if per == 1:
+        return Code(Radix(1, False), symbols.size, codebook, (words,), (0,))
+    powers = (base ** np.arange(per, dtype=np.int64)).astype(np.int32)
+    arrays = (words[:, None], powers, np.array(base, np.int32), row_shape(codebook))
+    return Code(Radix(per, symbols.size % per > 0), symbols.size, codebook, arrays, (0,))
 
 
 def _by_table(symbols: npt.NDArray[np.uint8], codebook: Array, form: Form) -> Code:
@@ -165,7 +262,22 @@ def _by_table(symbols: npt.NDArray[np.uint8], codebook: Array, form: Form) -> Co
 
 
 def byte_words(symbols: npt.NDArray[np.uint8], base: int, form: Form) -> npt.NDArray[np.uint8]:
-    """Words of n symbols, the last filled up with zero digits: bytes (w,), or (w, b) of b >= 2, the lowest first."""
+    """Words of symbols, the last one filled up with zero digits.
+
+    Parameters
+    ----------
+    symbols : ndarray (n,), uint8
+        Each below ``base``.
+    base : int
+        K.
+    form : Form
+        How the words are made.
+
+    Returns
+    -------
+    ndarray (w,) or (w, b), uint8
+        Bytes of each word, the lowest first; b >= 2.
+    """
     if form.word_bytes == 1:
         return _words(symbols, base, form.digits, np.uint8)
     words = _words(symbols, base, form.digits, np.int64)
@@ -173,12 +285,12 @@ def byte_words(symbols: npt.NDArray[np.uint8], base: int, form: Form) -> npt.NDA
 
 
 def _words(symbols: npt.NDArray[np.uint8], base: int, per: int, dtype: type[np.generic]) -> Array:
-    """Words (ceil(n / per),) of the given type, the last filled up with zero digits."""
+    """Words of ``per`` symbols each, shape (ceil(n / per),); the last one is filled up with zero digits."""
     padding = -symbols.size % per
     powers = base ** np.arange(per, dtype=np.int64)
     rows = (np.pad(symbols, (0, padding)) if padding else symbols).reshape(-1, per)
     words: Array = rows[:, 0].astype(dtype)
-    for digit in range(1, per):  # no sum is larger than a word: nothing wider is made, large tensors come here
+    for digit in range(1, per):  # no sum is larger than a word: nothing wider is made, because large tensors come here
         words += np.multiply(rows[:, digit], powers[digit], dtype=dtype, casting="unsafe")
     return words
 
@@ -189,24 +301,3 @@ def digits_that_fit(base: int, limit: int) -> int:
     while base ** (m + 1) <= limit:
         m += 1
     return m
-
-
-def table_bytes(arrays: Sequence[Array]) -> float:
-    """Bytes of memory that words of a `RadixTable` take on the way to its table."""
-    words, powers, _, _, _, *places = arrays
-    parts = places[1].size if len(places) > 1 else 1
-    word_bytes = words.shape[1] if words.ndim > 1 else 1
-    form = Form(word_bytes, powers.size, parts)
-    return float(form.memory * form.digits * words.shape[0])
-
-
-class RadixEncoding:
-    """Words of a fixed number of symbols."""
-
-    def recognise(self, operators: Operators) -> str | None:
-        """``Gather`` reads a table, and its rows stay in order: every other encoding expands, scatters or compresses.
-
-        Packed rows do neither; they need the ``Shape`` of the positions.
-        """
-        others = ("Expand", "ScatterElements", "TopK", "Shape")
-        return Radix.encoding if operators["Gather"] and not any(operators[name] for name in others) else None

@@ -1,14 +1,15 @@
 """Rows that stay packed: a look-up takes the words of the rows that are asked for, and decodes no others.
 
-Every row of a table (an embedding of v rows) is a whole number of radix words of its own, the last filled up with zero
-digits, so that rows are gathered as bytes. Words have one to seven bytes and are read by a table of all words of a few
-digits, as in long sequences of `radix`; with that table they shall take little memory. The codebook has the tensor's
-own type.
+Every row of a table (an embedding of v rows) is a whole number of radix words of its own, the last one filled up with
+zero digits, so that rows are gathered as bytes. Words have one to seven bytes. A table of all words of a few digits
+reads them, as in long sequences of `radix`; words and that table together should take little memory. The codebook has
+the tensor's own type.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,24 +18,39 @@ import numpy.typing as npt
 from sws_compress.codec.bits import digits
 from sws_compress.codec.encodings.radix import Form, byte_words, number_type, part_table, word_forms
 from sws_compress.codec.interpreter import A, Array, ArrayOps
-from sws_compress.codec.program import Operators
+from sws_compress.codec.load_cost import NANOSECONDS_PER_WEIGHT, LoadCost
+from sws_compress.codec.program import Code, Operators, SymbolSequence
 
-_NEAR = 7 / 6
-"""Times the least memory that words may take which are read in fewer steps: dividing words into two parts takes half as
-long again at every look-up."""
+_MEMORY_RATIO = 7 / 6
+"""Times the least memory that words may take if they are read in fewer steps: to divide words into two parts takes half
+as long again at every look-up."""
+
+_BYTES_PER_DIGIT = 8.0
+"""Memory of a digit of the table of words: a quotient and a remainder."""
 
 
 @dataclass(frozen=True)
 class RowLookUp:
-    """The decoder of looked-up rows: positions of any shape in, of shape (...), rows (..., *row shape) out.
+    """The decoder of rows that are looked up: positions of shape (...) in, rows of shape (..., *row shape) out.
 
     Arrays after the positions, which may be negative as Gather allows: words uint8 (v, w), or (v, w, b) of b >= 2; the
     codebook (k,) or (k, d); powers of the base (a,), the base, the number of parts K^a; for b >= 2 the powers of 256
     (b,), or (b, 1) if there are ``several_parts``, and then those of K^a (m / a,); if ``padded`` the width of a row of
     whole words and that of a row without padding, both (1,); the row shape, unless it is that width.
 
-    Reshape's targets begin with the shape of the positions, as what is reshaped does: a 0 in them, which stands for
-    that size of what is reshaped, is that size.
+    The shapes to which rows are reshaped begin with the shape of the positions. A 0 in them stands for the size of what
+    is reshaped, which begins with the same shape, so it stays a 0.
+
+    Parameters
+    ----------
+    word_bytes : int
+        b.
+    several_parts : bool
+        Whether words have more than one part.
+    padded : bool
+        Whether the last word of a row is filled up.
+    reshaped : bool
+        Whether rows need another shape in the end.
     """
 
     word_bytes: int
@@ -62,7 +78,14 @@ class RowLookUp:
 class RowCode:
     """A table whose rows are looked up while they are packed.
 
-    ``words`` uint8 (v, w) or (v, w, b); ``arrays`` is what else ``program`` reads, the codebook first.
+    Parameters
+    ----------
+    program : RowLookUp
+        What looks rows up.
+    words : ndarray (v, w) or (v, w, b), uint8
+        The packed rows.
+    arrays : tuple of ndarray
+        What else the program reads, the codebook first.
     """
 
     program: RowLookUp
@@ -70,25 +93,64 @@ class RowCode:
     arrays: tuple[Array, ...]
 
     @property
+    def encoding(self) -> str:
+        """Name of the encoding, for people."""
+        return self.program.encoding
+
+    @property
     def payload_bytes(self) -> int:
+        """Bytes of the packed rows."""
         return self.words.nbytes
 
     @property
     def table_bytes(self) -> int:
-        """The codebook."""
+        """Bytes of the codebook."""
         return self.arrays[0].nbytes
 
+    @property
+    def load_cost(self) -> LoadCost:
+        """Estimated cost of loading: the rows stay as they are, and only the table of words is computed."""
+        codebook, powers, _, parts, *_ = self.arrays
+        entries = int(parts) * powers.size
+        row_bytes = codebook[0].nbytes
+        return LoadCost(
+            1e-9 * NANOSECONDS_PER_WEIGHT * entries, self.words.nbytes + entries * (_BYTES_PER_DIGIT + row_bytes)
+        )
+
     def look_up(self, ops: ArrayOps[A], positions: A) -> A:
-        """Rows (..., *row shape) of positions of shape (...)."""
+        """Rows (..., *row shape) at positions of shape (...)."""
         return self.program(ops, positions, *map(ops.constant, (self.words, *self.arrays)))
 
 
-def encode_rows(symbols: npt.NDArray[np.uint8], codebook: Array, shape: tuple[int, ...]) -> RowCode | None:
-    """Encode a table of ``shape`` (v, ...) from its symbols, uint8 (n,), each below len(codebook) <= 256, in C order.
+class RowsEncoding:
+    """Tables whose rows are looked up while they are packed."""
 
-    Of codebooks (k, d) a symbol stands for d values of a row. Codebook rows that no symbol uses are dropped. None where
-    only one is used (that needs no words), where a row has no whole number of symbols, and for fewer than two
-    dimensions.
+    def codes(self, sequence: SymbolSequence, earlier: Sequence[Code]) -> tuple[()]:
+        """No codes: a sequence has no rows. `encode_rows` encodes tables, for callers who know how they are read."""
+        return ()
+
+    def recognise(self, operators: Operators) -> str | None:
+        """The ``Shape`` of the positions is the rows' own; `sparse` asks for a shape, too, but only to use ``TopK``."""
+        return RowLookUp.encoding if operators["Shape"] and not operators["TopK"] else None
+
+
+def encode_rows(symbols: npt.NDArray[np.uint8], codebook: Array, shape: tuple[int, ...]) -> RowCode | None:
+    """Encode a table so that its rows can be looked up while they are packed.
+
+    Parameters
+    ----------
+    symbols : ndarray (n,), uint8
+        Symbols of the table in C order, each below K.
+    codebook : ndarray (K,) or (K, d), floating point, K <= 256
+        Value of each symbol; a symbol of vectors stands for d values of a row. Rows that no symbol uses are dropped.
+    shape : tuple of int
+        Shape (v, ...) of the table.
+
+    Returns
+    -------
+    RowCode or None
+        None if only one symbol is used, which needs no words, if a row has no whole number of symbols, or if the table
+        has fewer than two dimensions.
     """
     width, dimension = math.prod(shape[1:]), math.prod(codebook.shape[1:])
     if len(shape) < 2 or not symbols.size or width % dimension:
@@ -114,33 +176,25 @@ def encode_rows(symbols: npt.NDArray[np.uint8], codebook: Array, shape: tuple[in
 
 
 def _best_form(base: int, rows: int, per_row: int, symbol_bytes: int) -> Form:
-    """Of the words that take hardly more memory than the least, those of fewest parts: they are looked up fastest."""
+    """The form of fewest parts, which is looked up fastest, among those that take hardly more than the least memory."""
 
-    def memory(form: Form) -> float:
+    def held_bytes(form: Form) -> float:
         table = base**form.part_digits * form.part_digits * symbol_bytes
         return float(rows * -(-per_row // form.digits) * form.word_bytes + table)
 
     forms = list(word_forms(base))
-    enough = _NEAR * min(map(memory, forms))
+    enough = _MEMORY_RATIO * min(map(held_bytes, forms))
     return min(
-        (form for form in forms if memory(form) <= enough),
-        key=lambda form: (form.parts, form.word_bytes, memory(form)),
+        (form for form in forms if held_bytes(form) <= enough),
+        key=lambda form: (form.parts, form.word_bytes, held_bytes(form)),
     )
 
 
 def _compact(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[npt.NDArray[np.uint8], Array]:
-    """Without the codebook rows that no symbol uses."""
+    """Symbols and codebook without the rows that no symbol uses."""
     present = np.zeros(len(codebook), bool)
     present[symbols] = True
     if present.all():
         return symbols, codebook
     number = (np.cumsum(present) - 1).astype(np.uint8)
     return number[symbols], codebook[present]
-
-
-class RowsEncoding:
-    """Tables whose rows are looked up while they are packed."""
-
-    def recognise(self, operators: Operators) -> str | None:
-        """The ``Shape`` of the positions is the rows' own; `sparse` asks for a shape, too, but only to use ``TopK``."""
-        return RowLookUp.encoding if operators["Shape"] and not operators["TopK"] else None

@@ -1,54 +1,72 @@
 """Variable-to-fixed code: every word has 8 or 12 bits and stands for a run of symbols. Tunstall 1967.
 
-The decoder looks the runs up as rows of one length, and drops what fills them up: few steps for each weight, so that
-loading takes less memory than prefix codes do, for more bytes. Two kinds of *dictionaries* are tried, both trees of
-runs. In Tunstall's every node has all children or none, and runs are its leaves, the most probable one being split
-until the words are used up. In the other one runs are the nodes, the most probable ones, and the stream is cut
-greedily: with many symbols that is shorter, because hardly any words are spent on rare ones.
+The decoder looks the runs up as rows of one length and drops what fills them up. These are few steps for each weight,
+so loading takes less memory than for prefix codes, at the price of more bytes. Two kinds of *dictionaries* are tried,
+both trees of runs. In Tunstall's tree every node has all children or none, and the runs are its leaves; the most
+probable leaf is split until the words are used up. In the other one the most probable nodes are the runs, and the
+stream is cut greedily. With many symbols that is shorter, because hardly any words are spent on rare ones.
 
-A node other than the root is the pair (parent, last symbol). Parents are numbered, and so one bit for each pair of
-them with a symbol tells the runs, in the order of their words.
+A node other than the root is the pair (parent, last symbol). Parents are numbered, so one bit for each pair of a parent
+and a symbol tells the runs, in the order of their words.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, digits, flat_bits, pack_bits
+from sws_compress.codec.encodings.huffman import Huffman
+from sws_compress.codec.encodings.strides import Strides
 from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
-from sws_compress.codec.program import Code, Operators
+from sws_compress.codec.load_cost import LoadCost
+from sws_compress.codec.program import Code, Operators, SymbolSequence, made
 
 WORD_BITS = (8, 12)
+"""Bits of a word that are tried."""
 
+_PLACES_PER_SYMBOL = 2
+"""Places that all rows together may have for each symbol: beyond, too much memory goes to what fills rows up."""
 
-_PADDING = 2
-"""Times the symbols that the rows may hold, all words taken together."""
+_LARGEST_RUN_NUMBER = 1 << 62
+"""Runs are stored as numbers of digits of base K, which int64 holds."""
 
-
-_DIGITS_BELOW = 1 << 62
-"""K to the longest run: runs are stored as numbers, which int64 holds."""
-
-
-_PIECE = 1 << 14
+_PIECE_SYMBOLS = 1 << 14
 """Symbols that are cut into runs at once, in arrays that stay in the cache."""
 
-
-_SAMPLE = 1 << 16
+_SAMPLE_SYMBOLS = 1 << 16
 """Symbols on which dictionaries are compared."""
+
+_NANOSECONDS_PER_PLACE = 5.0
+"""Time to read a place of a row, filled or not."""
+
+_BYTES_PER_PLACE = 6.0
+"""Memory of a place: a value, and whether it is kept."""
+
+_BYTES_PER_WORD = {8: 4.0, 12: 13.0}
+"""Memory of a word, by its bits: an int32, and for 12 bits what puts it together."""
 
 
 @dataclass(frozen=True)
 class Tunstall:
-    """Rows of a table of runs, without what lies behind their ends. ``runs``: in the table; ``count``: of symbols.
+    """Reads rows of a table of runs, and drops what lies behind the ends of the runs.
 
-    Arrays: words of 8 bits (w,), or of words of 12 bits the high eight (2, w / 2) and the low four (1, w / 2), those of
-    the first row in the low bits; of every pair of a parent and a symbol whether it is a run, as bits (b, 1); of every
-    parent its symbols as number ``sum_j symbol_j K^j``, and how many they are; K; K^0 .. K^(longest - 1).
+    Arrays: words of 8 bits (w,), or the high eight bits (2, w / 2) and the low four (1, w / 2) of words of 12, those of
+    the first row in the low half of the byte; whether each pair of a parent and a symbol is a run, as bits (b, 1); the
+    symbols of every parent as number ``sum_j symbol_j K^j``, and how many they are; K; K^0 .. K^(longest - 1).
+
+    Parameters
+    ----------
+    bits : int
+        Bits of a word, 8 or 12.
+    runs : int
+        Number of runs in the table.
+    count : int
+        Number of symbols.
     """
 
     bits: int
@@ -57,6 +75,12 @@ class Tunstall:
     encoding = "tunstall"
     shareable = False
     bit_stream = None
+
+    def load_cost(self, arrays: Sequence[Array]) -> LoadCost:
+        words, powers = arrays[0].size, arrays[-1]
+        places = words * powers.size
+        held = _BYTES_PER_WORD[self.bits] * words + _BYTES_PER_PLACE * places
+        return LoadCost(1e-9 * _NANOSECONDS_PER_PLACE * places, held)
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         stored, dictionary = arrays[:-5], arrays[-5:]
@@ -91,12 +115,16 @@ def _twelve_bits(ops: ArrayOps[A], high: A, low: A) -> A:
 
 
 def _kept(ops: ArrayOps[A], values: A, mask: A) -> A:
+    """Values where the mask holds; as a function of its own because its length has to be written."""
     return ops.compress(values, mask)
 
 
 @dataclass(frozen=True, eq=False)
 class _Tree:
-    """Nodes of a dictionary, parents first, node 0 being the root; ``children`` int32 (nodes, K), 0 where is none."""
+    """Nodes of a dictionary, parents first. Node 0 is the root, and a child 0 is none.
+
+    Shapes are (nodes, K) for ``children`` and (nodes,) for the others.
+    """
 
     children: npt.NDArray[np.int32]
     parents: npt.NDArray[np.int64]
@@ -116,7 +144,7 @@ def _tree(pairs: Sequence[tuple[int, int]], base: int) -> _Tree:
 
 
 def _split_leaves(shares: Sequence[float], words: int, longest: int) -> list[tuple[int, int]]:
-    """Nodes of Tunstall's tree with at most ``words`` leaves."""
+    """Nodes of Tunstall's tree with at most ``words`` leaves, as pairs of a parent and a symbol."""
     pairs, leaves = list[tuple[int, int]](), 1
     heap = [(-1.0, 0, 0)]
     while heap and leaves + len(shares) - 1 <= words:
@@ -131,7 +159,7 @@ def _split_leaves(shares: Sequence[float], words: int, longest: int) -> list[tup
 
 
 def _most_probable(shares: Sequence[float], words: int, longest: int) -> list[tuple[int, int]]:
-    """The ``words`` most probable nodes, all lone symbols among them."""
+    """The ``words`` most probable nodes, as pairs of a parent and a symbol; all single symbols are among them."""
     pairs = list[tuple[int, int]]()
     heap = [(-1.0 - share, 0, symbol, 1) for symbol, share in enumerate(shares)]
     heapq.heapify(heap)
@@ -146,18 +174,18 @@ def _most_probable(shares: Sequence[float], words: int, longest: int) -> list[tu
 
 
 def _nodes(symbols: npt.NDArray[np.uint8], tree: _Tree) -> npt.NDArray[np.int64]:
-    """The nodes of the longest runs into which symbols (n,) are cut, in order; the last one may be an inner node."""
+    """Nodes of the longest runs into which the symbols are cut, in order; the last one may be an inner node."""
     found, start = list[npt.NDArray[np.int64]](), 0
     while start < symbols.size:
-        nodes, length = _nodes_of_piece(symbols[start : start + _PIECE + int(tree.depths.max())], tree)
+        nodes, length = _nodes_of_piece(symbols[start : start + _PIECE_SYMBOLS + int(tree.depths.max())], tree)
         found.append(nodes)
         start += length
     return np.concatenate(found)
 
 
 def _nodes_of_piece(symbols: npt.NDArray[np.uint8], tree: _Tree) -> tuple[npt.NDArray[np.int64], int]:
-    """Of the runs that begin in the first `_PIECE` symbols, and how many symbols they are."""
-    size = min(_PIECE, symbols.size)
+    """Nodes of the runs that begin in the first `_PIECE_SYMBOLS` symbols, and how many symbols these runs have."""
+    size = min(_PIECE_SYMBOLS, symbols.size)
     node = np.zeros(size, np.int32)
     going, depth = np.arange(size), 0
     while going.size:
@@ -169,17 +197,52 @@ def _nodes_of_piece(symbols: npt.NDArray[np.uint8], tree: _Tree) -> tuple[npt.ND
     ends = np.arange(size) + tree.depths[node]
     jump = np.append(np.minimum(ends, size), size)
     starts = np.zeros(1, np.int64)
-    while starts[-1] < size:  # jump leads as many runs on as there are starts
+    while starts[-1] < size:  # jump leads on by as many runs as there are starts
         starts = np.concatenate([starts, jump[starts]])
         jump = jump[jump]
     starts = starts[starts < size]
     return node[starts].astype(np.int64), int(ends[starts[-1]])
 
 
-def encode_tunstall(symbols: npt.NDArray[np.uint8], codebook: Array, bits: int) -> Code | None:
-    """Encode n symbols, uint8 (n,), below K = len(codebook) >= 2, scalar, in words of 8 or 12 bits.
+class TunstallEncoding:
+    """Words that stand for runs of symbols."""
 
-    None where words are too few for most pairs of symbols, or no run of two is found.
+    def codes(self, sequence: SymbolSequence, earlier: Sequence[Code]) -> Iterator[Code]:
+        """Codes in words of all sizes, unless a prefix code is within the limit: that hardly ever has more bytes.
+
+        In bytes and in load cost these codes lie between radix words and prefix codes. In short sequences both of those
+        cost little.
+        """
+        if sequence.is_constant or not sequence.is_scalar or not sequence.is_long:
+            return
+        limit = sequence.limit
+        prefix = (code for code in earlier if code.encoding in (Huffman.encoding, Strides.encoding))
+        if limit is None or not any(code.load_cost.within(limit) for code in prefix):
+            for bits in WORD_BITS:
+                yield from made(encode_tunstall(sequence.symbols, sequence.codebook, bits))
+
+    def recognise(self, operators: Operators) -> str | None:
+        """``TopK`` finds the runs and nothing is scattered; all others that use ``TopK`` scatter values."""
+        return Tunstall.encoding if operators["TopK"] and not operators["ScatterElements"] else None
+
+
+def encode_tunstall(symbols: npt.NDArray[np.uint8], codebook: Array, bits: int) -> Code | None:
+    """Encode symbols in words of 8 or 12 bits.
+
+    Parameters
+    ----------
+    symbols : ndarray (n,), uint8
+        Each below K.
+    codebook : ndarray (K,), K >= 2
+        Value of each symbol.
+    bits : int
+        Bits of a word, 8 or 12.
+
+    Returns
+    -------
+    Code or None
+        None if ``K ** 2 > 2 ** bits``, because most pairs of symbols then get no word, or if an odd number of words of
+        12 bits cannot be made even because there is no run of two.
     """
     base = len(codebook)
     if base * base > 1 << bits:
@@ -197,20 +260,20 @@ def encode_tunstall(symbols: npt.NDArray[np.uint8], codebook: Array, bits: int) 
 
 
 def _best_tree(symbols: npt.NDArray[np.uint8], base: int, bits: int) -> _Tree:
-    """Of both kinds the one with fewest words for the first symbols, its runs short enough for little padding."""
-    sample = symbols[:_SAMPLE]
+    """The dictionary, of both kinds, that cuts the sample into fewest words; its runs are short, for little padding."""
+    sample = symbols[:_SAMPLE_SYMBOLS]
     shares = (np.bincount(symbols, minlength=base) / symbols.size).tolist()
-    # One word for a rest that ends at an inner node, and one for a run cut in two.
+    # Two words are kept back: for a rest that ends at an inner node, and for a run that is cut in two.
     words = (1 << bits) - 2
     best: tuple[int, _Tree] | None = None
     makers: tuple[Callable[..., list[tuple[int, int]]], ...] = (_split_leaves, _most_probable)
     for make in makers:
         longest = 1
-        while base ** (longest + 1) < _DIGITS_BELOW:
+        while base ** (longest + 1) < _LARGEST_RUN_NUMBER:
             longest += 1
         tree = _tree(make(shares, words, longest), base)
         found = _nodes(sample, tree).size
-        if (longest := _PADDING * sample.size // found) < tree.depths.max():
+        if (longest := _PLACES_PER_SYMBOL * sample.size // found) < tree.depths.max():
             tree = _tree(make(shares, words, longest), base)
             found = _nodes(sample, tree).size
         if best is None or found < best[0]:
@@ -220,7 +283,7 @@ def _best_tree(symbols: npt.NDArray[np.uint8], base: int, bits: int) -> _Tree:
 
 
 def _code(count: int, codebook: Array, bits: int, tree: _Tree, nodes: npt.NDArray[np.int64]) -> Code:
-    """Only runs that occur get a word, and only their parents a number."""
+    """The code of the runs at ``nodes``: only runs that occur get a word, and only their parents a number."""
     base = len(codebook)
     used = np.unique(nodes)
     parents, number_of = np.unique(tree.parents[used], return_inverse=True)
@@ -241,15 +304,8 @@ def _code(count: int, codebook: Array, bits: int, tree: _Tree, nodes: npt.NDArra
 
 
 def _stored(words: npt.NDArray[np.int64], bits: int) -> tuple[npt.NDArray[np.uint8], ...]:
+    """Words as bytes: all of them, or their high eight bits and their low four."""
     if bits == 8:
         return (words.astype(np.uint8),)
     low = words.reshape(2, -1) & 15
     return (words >> 4).astype(np.uint8).reshape(2, -1), (low[0] | low[1] << 4).astype(np.uint8)[None]
-
-
-class TunstallEncoding:
-    """Words that stand for runs of symbols."""
-
-    def recognise(self, operators: Operators) -> str | None:
-        """``TopK`` finds the runs and nothing is scattered; all others that use ``TopK`` scatter values."""
-        return Tunstall.encoding if operators["TopK"] and not operators["ScatterElements"] else None

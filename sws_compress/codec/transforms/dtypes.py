@@ -1,8 +1,8 @@
-"""Tensors that are not float32.
+"""Codebooks of any floating-point type, on top of encodings that know only float32.
 
-Encodings know one type of codebook, float32. A tensor of another type is decoded as float32 and cast, where all its
-codebook is exact in float32 (float16 and bfloat16 always are); else (float64) its codebook is looked up by numbers that
-are decoded as float32, the most frequent value being number 0.
+A codebook that is exact in float32, as every one of float16 or bfloat16 is, is decoded in float32 and cast. Any other
+one (float64) is a table: what is decoded are the numbers of its rows, as float32, and the most frequent row is number
+0. A float32 codebook that is exact in float16 may be stored in that.
 """
 
 from __future__ import annotations
@@ -14,17 +14,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.codec.candidates import candidates
-from sws_compress.codec.encodings.radix import encode_radix
 from sws_compress.codec.interpreter import A, Array, ArrayOps
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code, Wrapped
-from sws_compress.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class HalfCodebook(Wrapped):
+    """A program whose codebook is stored in float16 and widened first."""
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        return self.program(ops, count, ops.cast(codebook, np.float32), *arrays)
 
 
 @dataclass(frozen=True)
 class Cast(Wrapped):
-    """A program whose rows are cast to another type."""
+    """A program whose rows are cast to another type.
+
+    Parameters
+    ----------
+    program : Program
+        The inner program.
+    dtype : dtype
+        Type of the rows.
+    """
 
     dtype: np.dtype[Any]
 
@@ -34,54 +47,66 @@ class Cast(Wrapped):
 
 @dataclass(frozen=True)
 class LookUp(Wrapped):
-    """A program whose rows are numbers, looked up in one more array, the last."""
+    """A program that decodes row numbers; the last array is the table of the rows, the others are the program's own."""
+
+    def load_cost(self, arrays: Sequence[Array]) -> LoadCost:
+        *stored, _ = arrays
+        return self.program.load_cost(stored)
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         *stored, table = arrays
         return ops.gather(table, ops.cast(self.program(ops, count, codebook, *stored), np.int32))
 
 
-def candidates_of_any_type(
-    symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int] = (), limit: LoadCost | None = None
-) -> tuple[Code, ...]:
-    """`candidates` for a codebook (k,) or (k, d) of any floating-point type; decodes to that type, bit for bit.
-
-    Raises ArgumentError as `candidates` does, and for vectors that are not exact in float32.
-    """
-    if codebook.dtype == np.float32:
-        return candidates(symbols, codebook, cuts, limit)
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = codebook.astype(np.float32)
-        exact = single.astype(codebook.dtype).tobytes() == codebook.tobytes()
-    if exact:
-        codes = candidates(symbols, single, cuts, limit)
-        return tuple(replace(code, program=Cast(code.program, codebook.dtype)) for code in codes)
-    if codebook.ndim > 1:
-        raise ArgumentError("codebook of vectors must be exact in float32, got other values: round it first")
-    counts = np.bincount(symbols, minlength=len(codebook))
-    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-    number = np.empty(len(codebook), np.uint8)
-    number[order] = np.arange(order.size)
-    codes = candidates(number[symbols], _numbers(order.size), cuts, limit)
-    return tuple(_looked_up(code, codebook[order]) for code in codes)
-
-
-def radix_of_any_type(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | None:
-    """The radix code alone, in little time and memory, for a codebook of two rows or more of any floating-point type.
-
-    None where a codebook is not exact in float32. Every row should be in use: none is dropped.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = codebook.astype(np.float32)
-    if len(codebook) < 2 or single.astype(codebook.dtype).tobytes() != codebook.tobytes():
+def in_half(code: Code) -> Code | None:
+    """The same code with its float32 codebook stored in float16; None if that is not exact."""
+    with np.errstate(over="ignore"):
+        half = code.codebook.astype(np.float16)
+    if half.astype(np.float32).tobytes() != code.codebook.tobytes():
         return None
-    code = encode_radix(symbols, single)
-    return code if codebook.dtype == np.float32 else replace(code, program=Cast(code.program, codebook.dtype))
+    return replace(code, program=HalfCodebook(code.program), codebook=half)
 
 
-def _numbers(count: int) -> npt.NDArray[np.float32]:
-    return np.arange(count, dtype=np.float32)
+def in_single(codebook: Array) -> npt.NDArray[np.float32] | None:
+    """The codebook in float32; None if that is not exact."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = codebook.astype(np.float32)
+    return single if single.astype(codebook.dtype).tobytes() == codebook.tobytes() else None
 
 
-def _looked_up(code: Code, table: Array) -> Code:
-    return replace(code, program=LookUp(code.program), arrays=(*code.arrays, table))
+def with_type(code: Code, dtype: np.dtype[Any]) -> Code:
+    """The code with its float32 rows cast to ``dtype``."""
+    return code if dtype == np.float32 else replace(code, program=Cast(code.program, dtype))
+
+
+@dataclass(frozen=True, eq=False)
+class RowTable:
+    """A codebook of scalars that float32 does not hold, as a table of the rows that occur.
+
+    Parameters
+    ----------
+    rows : ndarray (k,), floating point
+        Rows that occur, the most frequent one first.
+    numbers : ndarray (n,), uint8
+        Number of each symbol's row.
+    """
+
+    rows: Array
+    numbers: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, symbols: npt.NDArray[np.uint8], codebook: Array) -> RowTable:
+        counts = np.bincount(symbols, minlength=len(codebook))
+        order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+        number = np.empty(len(codebook), np.uint8)
+        number[order] = np.arange(order.size)
+        return cls(codebook[order], number[symbols])
+
+    @property
+    def codebook(self) -> npt.NDArray[np.float32]:
+        """The codebook that encodings are given: the row numbers."""
+        return np.arange(len(self.rows), dtype=np.float32)
+
+    def looked_up(self, code: Code) -> Code:
+        """The code of `numbers` with what looks up their rows."""
+        return replace(code, program=LookUp(code.program), arrays=(*code.arrays, self.rows))

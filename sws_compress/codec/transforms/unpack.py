@@ -1,4 +1,4 @@
-"""From codebook rows to tensors of their shapes: one tensor a code, or several that share a stream and a codebook."""
+"""From codebook rows to tensors: one tensor a code, or several that share a stream and a codebook."""
 
 from __future__ import annotations
 
@@ -6,33 +6,57 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.bits import flat_bits, pack_bits
+from sws_compress.codec.candidates import candidates, radix_candidate
 from sws_compress.codec.interpreter import A, Array, ArrayOps
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code, Program
 from sws_compress.codec.transforms.dead_slices import numbered_masks, shared_masks, slice_numbers, worthwhile_masks
-from sws_compress.codec.transforms.dtypes import candidates_of_any_type
+from sws_compress.codec.transforms.dtypes import in_single
 from sws_compress.codec.transforms.scales import Scales
 from sws_compress.errors import ArgumentError
 
-_CAST_BYTES = 16
-"""What one more node takes in the file."""
-
 
 def tensor_candidates(
-    members: Sequence[npt.NDArray[np.uint8]], codebook: Array, limit: LoadCost | None = None
+    members: Sequence[npt.NDArray[np.uint8]],
+    codebook: Array,
+    limit: LoadCost | None = None,
+    *,
+    factors: npt.NDArray[np.float32] | None = None,
 ) -> tuple[Code, ...]:
-    """Every applicable code of tensors of symbols that lie end to end, as they are and without their dead slices.
+    """Every code of tensors that lie end to end, as they are and without their dead slices.
 
-    ``members``: uint8, of any shapes; for a codebook of vectors one of its rows is one symbol. ``limit``, and errors,
-    as in `candidates`.
+    Parameters
+    ----------
+    members : sequence of ndarray, uint8, of any shapes
+        Symbols of each tensor. With a codebook of vectors, each symbol is one of its rows.
+    codebook : ndarray (k,) or (k, d), floating point
+        Value of each symbol, in the type of the tensors.
+    limit : LoadCost, optional
+        What decoding may cost, as for `candidates`.
+    factors : ndarray, float32, optional
+        Scales of the tensor, in a shape that broadcasts to its own; only for a tensor that is alone. Products are
+        computed in float32.
+
+    Returns
+    -------
+    tuple of Code
+        `unpack` makes the tensors from any of them.
+
+    Raises
+    ------
+    ArgumentError
+        As for `candidates`, or if there are factors and the codebook is not exact in float32.
     """
-    plain = candidates_of_any_type(_joined(members), codebook, _cuts(members), limit)
+    if factors is not None:
+        scales = Scales.stored(factors, codebook.dtype)
+        codes = tensor_candidates(members, _scaled_codebook(codebook), limit)
+        return tuple(replace(code, scales=scales) for code in codes)
+    plain = candidates(_joined(members), codebook, _cuts(members), limit)
     masks = [worthwhile_masks(member) if codebook.ndim == 1 else None for member in members]
     if not any(masks):
         return plain
@@ -41,8 +65,43 @@ def tensor_candidates(
         masks = [worthwhile_masks(member, known) for member in members]
     masks = shared_masks(members, masks)
     compact = [mask.compact(member) if mask else member for mask, member in zip(masks, members, strict=True)]
-    masked = candidates_of_any_type(_joined(compact), codebook, _cuts(compact), limit)
+    masked = candidates(_joined(compact), codebook, _cuts(compact), limit)
     return plain + tuple(replace(code, masks=tuple(masks)) for code in masked)
+
+
+def radix_tensor(
+    symbols: npt.NDArray[np.uint8], codebook: Array, *, factors: npt.NDArray[np.float32] | None = None
+) -> Code | None:
+    """The radix code of one tensor, for tensors so large that making every code would take too long.
+
+    Parameters
+    ----------
+    symbols, codebook
+        As for `radix_candidate`.
+    factors : ndarray, float32, optional
+        Scales of the tensor, as for `tensor_candidates`.
+
+    Returns
+    -------
+    Code or None
+        As `radix_candidate`.
+
+    Raises
+    ------
+    ArgumentError
+        If there are factors and the codebook is not exact in float32.
+    """
+    if factors is None:
+        return radix_candidate(symbols, codebook)
+    code = radix_candidate(symbols, _scaled_codebook(codebook))
+    return None if code is None else replace(code, scales=Scales.stored(factors, codebook.dtype))
+
+
+def _scaled_codebook(codebook: Array) -> npt.NDArray[np.float32]:
+    """The codebook of a tensor with scales, which is decoded in float32 whatever the tensor's type."""
+    if (single := in_single(codebook)) is None:
+        raise ArgumentError("codebook with scales must be exact in float32, got other values: round it first")
+    return single
 
 
 def _joined(members: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
@@ -55,7 +114,15 @@ def _cuts(members: Sequence[npt.NDArray[np.uint8]]) -> list[int]:
 
 @dataclass(frozen=True)
 class Member:
-    """One tensor of a stream: whether it is reshaped, and its masks, each an axis with the number of the mask."""
+    """One tensor of a stream.
+
+    Parameters
+    ----------
+    reshaped : bool
+        Whether it has another shape than the rows.
+    masks : tuple of (int, int)
+        Masked axes, each with the number of its mask.
+    """
 
     reshaped: bool
     masks: tuple[tuple[int, int], ...] = ()
@@ -63,12 +130,25 @@ class Member:
 
 @dataclass(frozen=True)
 class Unpack:
-    """A program followed by Split, Reshape, and the Gathers that undo masks.
+    """A program, followed by the Split, the Reshapes and the Gathers that make tensors of its rows.
 
-    Called with the codebook, the arrays of the code, then: the number of rows; the sizes of all members if they are
-    several; the shape of every member that is ``reshaped``; and, if there are masks, the sizes of ``bit_parts`` parts
-    in which their bits are cut: the stream of a program that reads bits (its array then holds the masks as well), the
-    masks, unused bits. Where the program reads no bits, those of the masks are one more array, in front of the sizes.
+    It is called with the codebook, the arrays of the code, and then:
+
+    - the number of rows;
+    - the sizes of all members, if there are several;
+    - the shape of every member that is ``reshaped``;
+    - if there are masks, the sizes of the parts into which the bits are cut: the stream of a program that reads bits,
+      the masks, unused bits. The array of that program then holds the bits of the masks as well. Those of a program
+      that reads no bits are one more array, in front of the sizes.
+
+    Parameters
+    ----------
+    program : Program
+        What decodes the rows.
+    members : tuple of Member
+        The tensors, in order.
+    bit_parts : int
+        Number of parts into which the bits are cut; 0 if there are no masks.
     """
 
     program: Program
@@ -104,7 +184,22 @@ class Unpack:
 
 
 def unpack(ops: ArrayOps[A], code: Code, shapes: tuple[tuple[int, ...], ...]) -> tuple[A, ...]:
-    """The tensors of ``shapes`` that lie end to end, in C order, in the rows of ``code``; vectors only lone."""
+    """The tensors that a code holds.
+
+    Parameters
+    ----------
+    ops : ArrayOps
+        Decodes, or writes down what decodes.
+    code : Code
+        A code of the tensors end to end, each in C order, as `tensor_candidates` makes it.
+    shapes : tuple of tuple of int
+        Shape of every tensor. There is only one if the codebook holds vectors or the code has scales.
+
+    Returns
+    -------
+    tuple
+        The tensors, in order, each of its shape.
+    """
     vectors = code.codebook.ndim > 1
     masks = code.masks or (None,) * len(shapes)
     compact = [mask.compact_shape(shape) if mask else shape for mask, shape in zip(masks, shapes, strict=True)]
@@ -128,42 +223,4 @@ def unpack(ops: ArrayOps[A], code: Code, shapes: tuple[tuple[int, ...], ...]) ->
     program = Unpack(code.program, members, len(sizes))
     handles = map(ops.constant, (code.codebook, *arrays, *tail))
     tensors = ops.call(program, *handles) if code.program.shareable else program(ops, *handles)
-    return tensors if code.scales is None else (_scaled(ops, tensors[0], code.scales),)
-
-
-def _scaled(ops: ArrayOps[A], tensor: A, scales: Scales) -> A:
-    """Outside of what tensors share: so the graph shows the tensor before it is scaled, and by what."""
-    factors = ops.constant(scales.factors)
-    if scales.factors.dtype != np.float32:
-        factors = ops.cast(factors, np.float32)
-    product = ops.multiply(tensor, factors)
-    return product if scales.dtype == np.float32 else ops.cast(product, scales.dtype)
-
-
-def scaled_candidates(
-    symbols: npt.NDArray[np.uint8], codebook: Array, factors: Array, limit: LoadCost | None = None
-) -> tuple[Code, ...]:
-    """`tensor_candidates` of one tensor of the codebook's type that is multiplied by float32 ``factors``.
-
-    They broadcast to its shape. Products are of float32; raises ArgumentError where the codebook is not exact in it.
-    """
-    scales = stored_scales(factors, codebook.dtype)
-    codes = tensor_candidates([symbols], in_single(codebook), limit)
-    return tuple(replace(code, scales=scales) for code in codes)
-
-
-def stored_scales(factors: Array, dtype: np.dtype[Any]) -> Scales:
-    """For a tensor of type ``dtype``; in float16 where they are exact in it and that saves more than a Cast takes."""
-    with np.errstate(over="ignore"):
-        half = factors.astype(np.float16)
-    exact = half.astype(np.float32).tobytes() == factors.tobytes()
-    return Scales(half if exact and factors.nbytes - half.nbytes > _CAST_BYTES else factors, dtype)
-
-
-def in_single(codebook: Array) -> Array:
-    """The codebook in float32; ArgumentError where it is not exact in it."""
-    with np.errstate(over="ignore"):
-        single = codebook.astype(np.float32)
-    if single.astype(codebook.dtype).tobytes() != codebook.tobytes():
-        raise ArgumentError("codebook with scales must be exact in float32, got other values: round it first")
-    return single
+    return tensors if code.scales is None else (code.scales.applied(ops, tensors[0]),)
