@@ -1,6 +1,6 @@
-"""Integer sequences to bytes and back, one encoding a file.
+"""Sequences of symbols to bytes and back, one encoding a file.
 
-Each decoder is written once, over `ArrayOps`: NumPy runs it, the graph room turns it into ONNX nodes.
+Every decoder is written once, over `ArrayOps`: NumPy runs it, and another interpreter writes it as ONNX nodes.
 """
 
 from sws_compress.codec.candidates import candidates

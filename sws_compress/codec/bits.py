@@ -1,4 +1,4 @@
-"""Numbers of any base in words, and bits in bytes: the two unpackings every decoder starts from.
+"""Digits of words, and bits of bytes: every decoder begins with one of these two.
 
 Bit j of a stream is bit ``j % 8`` of byte ``j // 8``, least significant first: ``packbits(bitorder="little")``.
 """
@@ -11,10 +11,17 @@ import numpy.typing as npt
 from sws_compress.codec.interpreter import A, Array, ArrayOps
 
 FLAT = np.array([-1], np.int64)
+"""Shape that makes a vector of what is reshaped to it."""
 
 
 def pack_bits(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Bytes, shape (ceil(n / 8), 1), of n bits; the last byte is filled up with zeros."""
+    """Bytes of n bits, shape (ceil(n / 8), 1); the last byte is filled up with zeros.
+
+    Examples
+    --------
+    >>> pack_bits(np.array([1, 1, 0, 1, 0, 0, 0, 0, 1], np.uint8)).tolist()
+    [[11], [1]]
+    """
     return np.packbits(bits, bitorder="little")[:, None]
 
 
@@ -24,23 +31,23 @@ def digits(ops: ArrayOps[A], words: A, powers: A, base: A) -> A:
 
 
 def bits_as_integers(ops: ArrayOps[A], packed: A) -> A:
-    """The bits of bytes of shape (..., 1), int64 (..., 8)."""
+    """Bits of bytes of shape (..., 1), as int64 (..., 8)."""
     powers = ops.constant(2 ** np.arange(8, dtype=np.int64))
     return digits(ops, ops.cast(packed, np.int64), powers, ops.constant(np.array(2, np.int64)))
 
 
 def flat_bits(ops: ArrayOps[A], packed: A) -> A:
-    """The bits of bytes of shape (b, 1), int64 (8 b,)."""
+    """Bits of bytes of shape (b, 1), as int64 (8 b,)."""
     return ops.reshape(ops.call(bits_as_integers, packed)[0], ops.constant(FLAT))
 
 
 def bits_as_bytes(ops: ArrayOps[A], packed: A) -> A:
-    """The bits of bytes of shape (b, 1) as a uint8 vector (8 b,): one byte of memory a bit, for large tensors."""
+    """Bits of bytes of shape (b, 1), as uint8 (8 b,): for large tensors, whose bits should take one byte of memory."""
     shifts = ops.constant(np.arange(8, dtype=np.uint8))
     bits = ops.modulo(ops.shift_right(packed, shifts), ops.constant(np.array(2, np.uint8)))
     return ops.reshape(bits, ops.constant(FLAT))
 
 
 def row_shape(codebook: Array) -> Array:
-    """The Reshape target that makes rows (n,) or (n, d) like the codebook's."""
+    """Shape that makes rows (n,) or (n, d), like those of the codebook, of what is reshaped to it."""
     return np.array([-1, *codebook.shape[1:]], np.int64)

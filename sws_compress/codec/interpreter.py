@@ -1,7 +1,7 @@
 """The vocabulary in which decoders are written, and its NumPy interpreter.
 
-A decoder is one Python function over `ArrayOps`. Run with `NumpyOps` it decodes; run with the ONNX interpreter of the
-graph room it *writes* the nodes that decode. Every operation is one standard ONNX operator of opset 13.
+A decoder is one Python function over `ArrayOps`. Run with `NumpyOps`, it decodes. Run with an interpreter that records
+ONNX nodes, it *writes* what decodes. Every operation is one standard ONNX operator of opset 13.
 """
 
 from __future__ import annotations
@@ -14,34 +14,33 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-
 A = TypeVar("A")
 
 
 class Vector(NamedTuple):
-    """What is known beforehand of a vector that `ArrayOps.compress` makes."""
+    """Length and type of a vector that `ArrayOps.compress` makes, known beforehand."""
 
     length: int
     dtype: type[np.generic]
 
 
 class ArrayOps(Protocol[A]):
-    """Array operations; ``A`` is an array for NumPy and a value of the graph for ONNX.
+    """Array operations. ``A`` is an array for NumPy, and a value of the graph for ONNX.
 
-    Integers are int32 or int64 and never negative where they are divided, so truncation and floor agree.
+    Integers that are divided are never negative, so truncation and floor agree.
     """
 
     def constant(self, array: Array) -> A:
         """A literal; equal literals are stored once."""
 
     def cast(self, values: A, dtype: npt.DTypeLike) -> A:
-        """Cast."""
+        """Values converted to another type."""
 
     def reshape(self, values: A, shape: A) -> A:
-        """Reshape; ``shape`` is int64 (rank,) and may hold one -1."""
+        """Values in another shape, int64 (rank,), which may hold one -1."""
 
     def gather(self, table: A, indices: A, axis: int = 0) -> A:
-        """Slices of ``table`` along ``axis``; for axis 0 the shape is ``indices.shape + table.shape[1:]``."""
+        """Slices of ``table`` along ``axis``. For axis 0 the shape is ``indices.shape + table.shape[1:]``."""
 
     def add(self, left: A, right: A) -> A:
         """Sum, broadcast."""
@@ -65,43 +64,43 @@ class ArrayOps(Protocol[A]):
         """Matrix product with NumPy's rules for one and three dimensions."""
 
     def matmul_bytes(self, left: A, right: A) -> A:
-        """Matrix product of uint8 arrays, in int32."""
+        """Matrix product of uint8 arrays, as int32."""
 
     def cumulative_sum(self, values: A) -> A:
         """Inclusive running sum of a vector."""
 
     def less(self, left: A, right: A) -> A:
-        """Comparison, broadcast."""
+        """Whether ``left`` is less than ``right``, broadcast."""
 
     def logical_not(self, mask: A) -> A:
         """Negation of a boolean array."""
 
     def arange(self, start: A, stop: A, step: A) -> A:
-        """start, start + step, ... below ``stop``; scalars of one integer type."""
+        """The numbers start, start + step, ... below ``stop``; all three are scalars of one integer type."""
 
     def shape_of(self, values: A) -> A:
-        """The shape, int64."""
+        """Shape of the values, int64 (rank,)."""
 
     def zeros(self, shape: A) -> A:
-        """Float32 zeros."""
+        """Zeros, float32."""
 
     def expand(self, values: A, shape: A) -> A:
-        """Broadcast to ``shape``."""
+        """Values broadcast to ``shape``."""
 
     def scatter(self, values: A, positions: A, updates: A) -> A:
-        """A copy of the vector ``values`` with ``updates`` written at ``positions``, all distinct."""
+        """A copy of the vector ``values`` with ``updates`` written at distinct ``positions``."""
 
     def positions_of_ones(self, bits: A, count: A) -> A:
-        """Ascending int64 positions of the ones of a 0/1 vector; ``count``, shape (1,), is how many there are."""
+        """Positions of the first ``count`` ones of a 0/1 vector, ascending, int64; ``count`` has shape (1,)."""
 
     def compress(self, values: A, mask: A) -> A:
-        """The elements, in C order, where ``mask``, a vector of as many, holds."""
+        """Elements, in C order, where ``mask`` holds, a vector of as many."""
 
     def concat(self, parts: list[A]) -> A:
         """Vectors, end to end."""
 
     def split(self, values: A, sizes: A, parts: int) -> tuple[A, ...]:
-        """Cut along the first axis; ``sizes`` is int64 (parts,)."""
+        """Parts along the first axis, of the given ``sizes``, int64 (parts,)."""
 
     def first(self, values: A, count: A, *, axis: int = 0) -> A:
         """The first ``count`` slices along ``axis``; ``count`` is int64 (1,)."""
@@ -109,15 +108,27 @@ class ArrayOps(Protocol[A]):
     def call(
         self, function: Callable[..., Any], *arguments: A, vectors: tuple[Vector | None, ...] = ()
     ) -> tuple[A, ...]:
-        """``function(self, *arguments)`` as a shared sub-program.
+        """``function(self, *arguments)`` as a sub-program that calls may share.
 
-        ``function`` is hashable and returns one value or a tuple. ``vectors`` describes the outputs whose length does
-        not follow from the shapes of the arguments (None: it follows, or the output is not used).
+        Parameters
+        ----------
+        function : callable, hashable
+            Returns one value or a tuple.
+        *arguments
+            What it is called with.
+        vectors : tuple of (Vector or None)
+            Describes each output whose length does not follow from the shapes of the arguments. None says that it
+            follows, or that the output is not used.
+
+        Returns
+        -------
+        tuple
+            All outputs.
         """
 
 
 class NumpyOps:
-    """Runs a decoder on NumPy arrays, with ONNX's semantics."""
+    """Runs a decoder on NumPy arrays, as ONNX defines the operators."""
 
     def constant(self, array: Array) -> Array:
         return array

@@ -1,6 +1,6 @@
 """Lengths and codes of prefix codes.
 
-Codes are canonical with the shorter ones first: each is the one before plus one, shifted to its own length.
+Codes are canonical, the shorter ones first: each code is the one before plus one, shifted to its own length.
 """
 
 from __future__ import annotations
@@ -14,17 +14,41 @@ import numpy.typing as npt
 from sws_compress.entropy import entropy_bits
 
 _SECTIONS, _SECTIONINGS = 32, 8
-"""The multiplier is found to 2^-40 of where it may lie."""
+"""Parts into which the range of the multiplier is cut, and how often: it is found to 2^-40 of the range."""
 
-
-_GAPS = ((1, 1, 2), (1, 2, 2), (1, 2, 3), (2, 2, 2), (2, 2, 3), (2, 3, 3), (1, 1, 2, 3), (1, 2, 2, 3), (2, 2, 2, 3))
-"""Differences of lengths that are tried."""
+_LENGTH_DIFFERENCES = (
+    (1, 1, 2),
+    (1, 2, 2),
+    (1, 2, 3),
+    (2, 2, 2),
+    (2, 2, 3),
+    (2, 3, 3),
+    (1, 1, 2, 3),
+    (1, 2, 2, 3),
+    (2, 2, 2, 3),
+)
+"""Differences between neighbouring lengths that `few_lengths` tries."""
 
 
 def code_lengths(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Lengths of an optimal prefix code, in bits; 0 where the count is 0. Huffman 1952.
+    """Lengths of an optimal prefix code. Huffman 1952.
 
-    Of the optimal codes the one with the smallest longest code: ties go to the shallower tree.
+    There are several optimal codes. This one has the least longest code: ties go to the shallower tree.
+
+    Parameters
+    ----------
+    counts : ndarray (k,), integers
+        How often each symbol occurs.
+
+    Returns
+    -------
+    ndarray (k,), int64
+        Length of each code in bits; 0 where the count is 0.
+
+    Examples
+    --------
+    >>> code_lengths(np.array([5, 0, 1, 1])).tolist()
+    [1, 0, 2, 2]
     """
     lengths = np.zeros(len(counts), np.int64)
     heap: list[tuple[int, int, int, tuple[int, ...]]] = [
@@ -42,16 +66,28 @@ def code_lengths(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
 
 
 def restricted_lengths(counts: npt.NDArray[np.integer], allowed: Sequence[int]) -> npt.NDArray[np.int64] | None:
-    """Lengths of a good prefix code whose lengths are all in ``allowed`` (ascending); 0 where the count is 0.
+    """Lengths of a good prefix code that has only some lengths.
 
-    Minimises sum_i counts_i l_i + mu 2^(-l_i), for about the least mu that meets Kraft's inequality, then spends what
-    is left of it on the most frequent symbols. None where even the longest codes are too few.
+    They minimise ``sum_i counts_i l_i + mu 2^(-l_i)`` for about the least mu that meets Kraft's inequality. What that
+    leaves of the inequality then shortens codes of the most frequent symbols.
+
+    Parameters
+    ----------
+    counts : ndarray (k,), integers
+        How often each symbol occurs.
+    allowed : sequence of int
+        Lengths that codes may have, ascending.
+
+    Returns
+    -------
+    ndarray (k,), int64, or None
+        Length of each code in bits; 0 where the count is 0. None if there are too few codes of even the longest length.
     """
     options = np.array(allowed, np.int64)
     used = np.flatnonzero(counts)
     order = used[np.argsort(-counts[used], kind="stable")]
     rising = counts[order][::-1].astype(float)
-    cells = 1 << (options[-1] - options)  # what a code of each length takes, in codes of the longest
+    cells = 1 << (options[-1] - options)  # how many codes of the longest length a code of each length takes away
     room = int(cells[0]) << int(options[0])
     if order.size > room:
         return None
@@ -59,7 +95,7 @@ def restricted_lengths(counts: npt.NDArray[np.integer], allowed: Sequence[int]) 
     slopes = (cells[:-1] - cells[1:]) / np.diff(options)
 
     def numbers(multipliers: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """How many symbols have each length, a row for each multiplier: the rarer, the longer."""
+        """Number of symbols of each length, a row for each multiplier; rarer symbols have longer codes."""
         longer = np.searchsorted(rising, np.multiply.outer(multipliers, slopes))
         bounds = np.zeros((multipliers.size, options.size + 1), np.int64)
         bounds[:, 0], bounds[:, 1:-1] = order.size, longer
@@ -68,7 +104,7 @@ def restricted_lengths(counts: npt.NDArray[np.integer], allowed: Sequence[int]) 
     low, high = 0.0, 1.0 + float(rising[-1]) / float(slopes.min(initial=1.0))
     for _ in range(_SECTIONINGS):
         inner = np.linspace(low, high, _SECTIONS + 1)
-        fits = int(np.argmax(numbers(inner[1:]) @ cells <= room))  # the last one does
+        fits = int(np.argmax(numbers(inner[1:]) @ cells <= room))  # the last one always fits
         low, high = inner[fits], inner[fits + 1]
     having = numbers(np.array([high]))[0]
     for shorter in range(len(options) - 1):
@@ -80,21 +116,37 @@ def restricted_lengths(counts: npt.NDArray[np.integer], allowed: Sequence[int]) 
     return lengths
 
 
-def few_lengths(counts: npt.NDArray[np.integer], longest_first: int, near: float) -> npt.NDArray[np.int64] | None:
-    """Few different lengths of a prefix code that takes at most ``near`` times the entropy; None if none was found.
+def few_lengths(
+    counts: npt.NDArray[np.integer], longest_first: int, entropy_ratio: float
+) -> npt.NDArray[np.int64] | None:
+    """Lengths of a prefix code of few different lengths, of which most symbols have the shortest.
 
-    The shortest is at most ``longest_first``. Of the codes tried the one in which fewest symbols are longer than each
-    of its lengths, taken together, those longer than the shortest counted half as much again: they are kept apart.
+    Of the codes that are tried it is the one of the fewest visits: a decoder visits a symbol once more for every length
+    that its code exceeds. The first of these visits counts half as much again, because it sets the symbol apart.
+
+    Parameters
+    ----------
+    counts : ndarray (k,), integers
+        How often each symbol occurs.
+    longest_first : int
+        What the shortest length may be at most.
+    entropy_ratio : float
+        Times the bits of the entropy that the code may take.
+
+    Returns
+    -------
+    ndarray (k,), int64, or None
+        Length of each code in bits; 0 where the count is 0. None if no code that was tried is within the ratio.
     """
     bits = entropy_bits(counts)
     optimal = code_lengths(counts)
     shortest = int(optimal[optimal > 0].min())
     best: tuple[float, npt.NDArray[np.int64]] | None = None
     for start in range(shortest, min(shortest + 2, longest_first) + 1):
-        for gaps in _GAPS:
-            allowed = [start, *(start + np.cumsum(gaps)).tolist()]
+        for differences in _LENGTH_DIFFERENCES:
+            allowed = [start, *(start + np.cumsum(differences)).tolist()]
             lengths = restricted_lengths(counts, allowed)
-            if lengths is None or counts @ lengths > near * bits:
+            if lengths is None or counts @ lengths > entropy_ratio * bits:
                 continue
             longer = [float(counts @ (lengths > length)) for length in allowed[:-1]]
             cost = sum(longer) + longer[0] / 2
@@ -104,7 +156,13 @@ def few_lengths(counts: npt.NDArray[np.integer], longest_first: int, near: float
 
 
 def canonical_codes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Canonical codes for ascending lengths."""
+    """Canonical codes, int64 (k,), of codes whose ascending lengths are given.
+
+    Examples
+    --------
+    >>> [format(code, "b") for code in canonical_codes(np.array([1, 3, 3]))]
+    ['0', '100', '101']
+    """
     codes = np.zeros(len(lengths), np.int64)
     for index in range(1, len(lengths)):
         codes[index] = (codes[index - 1] + 1) << (lengths[index] - lengths[index - 1])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sws_compress.codec.gap_tables import _BIN_BITS, gap_tables
+from sws_compress.codec.gap_tables import BIN_BITS, gap_tables
 from tests.codec import reference
 
 
 def bits_of(table, gaps):
     number = np.searchsorted(table.bases, gaps, side="right")
-    return number.sum() + np.array(table.low_bits)[number - 1].sum() + _BIN_BITS * len(table.low_bits)
+    return number.sum() + np.array(table.low_bits)[number - 1].sum() + BIN_BITS * len(table.low_bits)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -20,7 +20,7 @@ def test_one_class_gets_the_cheapest_table(seed):
     gaps = np.minimum(np.where(random.random(300) < 0.4, 1, random.geometric(0.1, 300)), 60)
     ((table,), numbers) = gap_tables([gaps])
     assert numbers == [0]
-    assert bits_of(table, gaps) == reference.cheapest_table_bits(gaps.tolist(), 7, _BIN_BITS)
+    assert bits_of(table, gaps) == reference.cheapest_table_bits(gaps.tolist(), 7, BIN_BITS)
 
 
 def test_every_gap_has_a_bin():

@@ -30,7 +30,7 @@ ENCODINGS: tuple[Encoding, ...] = (
 )
 
 UNKNOWN = "unknown"
-"""What a decoder is called that no encoding recognises, as in a file that another tool has rewritten."""
+"""Name for a decoder that no encoding recognises, as in a file that another tool has rewritten."""
 
 
 def recognise(operators: Iterable[str]) -> str:

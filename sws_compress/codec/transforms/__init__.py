@@ -1,1 +1,1 @@
-"""What happens to symbols or decoded tensors around an encoding."""
+"""What happens around an encoding: dead slices, other types, scales, and the shapes of tensors."""

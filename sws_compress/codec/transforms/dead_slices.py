@@ -1,9 +1,9 @@
 """Rows and columns without information are left out: dead input pixels, dead units, unused channels.
 
-A *slice* of a tensor along an axis (a row of a matrix is one along axis 0) is dead where all its symbols are the most
-frequent symbol. The code then holds a compact tensor: of every masked axis the first dead slice, then all live ones.
-One bit a slice says which are live; with l_i these bits, slice i of the tensor is slice ``l_i (l_0 + ... + l_i)``
-of the compact one. The bits of all masks of a stream lie end to end; tensors may share a mask, such as the rows of one
+A row of a matrix is a *slice* along axis 0. A slice is dead if all its symbols are the most frequent symbol of the
+tensor. The code then holds a compact tensor, with the first dead slice and all live ones of every masked axis. One bit
+for each slice says whether it is live. With l_i these bits, slice i of the tensor is slice ``l_i (l_0 + ... + l_i)`` of
+the compact one. The bits of all masks of a stream lie end to end. Tensors may share a mask, such as the rows of one
 layer and the columns of the next.
 """
 
@@ -19,17 +19,22 @@ import numpy.typing as npt
 from sws_compress.codec.interpreter import A, ArrayOps
 from sws_compress.entropy import entropy_bits
 
-_LEAST_SAVED_BYTES = 100
-"""What masks must save by estimate: about the bytes of the nodes that undo them."""
+_NEW_MASKS_BYTES = 100
+"""Bytes of the file that the nodes take which undo masks."""
 
-
-_SHARED_BYTES = 30
-"""What a mask takes that another tensor of the stream has anyway: the node that applies it."""
+_SHARED_MASK_BYTES = 30
+"""Bytes of a mask that another tensor of the stream has anyway: the node that applies it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """The live slices of a tensor: a boolean vector for every masked axis, in ascending order of axes."""
+    """Which slices of a tensor are live.
+
+    Parameters
+    ----------
+    live : tuple of (int, ndarray)
+        Every masked axis, ascending, with a boolean vector: whether each of its slices is live.
+    """
 
     live: tuple[tuple[int, npt.NDArray[np.bool_]], ...]
 
@@ -38,23 +43,36 @@ class Masks:
         return tuple(axis for axis, _ in self.live)
 
     def compact(self, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The tensor with only the first dead slice and the live ones of every masked axis."""
         for axis, live in self.live:
             kept = np.concatenate([np.flatnonzero(~live)[:1], np.flatnonzero(live)])
             symbols = symbols.take(kept, axis)
         return symbols
 
     def replaced(self, axis: int, live: npt.NDArray[np.bool_]) -> Masks:
+        """The same masks, but another one for ``axis``."""
         return Masks(tuple((other, live if other == axis else old) for other, old in self.live))
 
     def compact_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of `compact` for a tensor of the given shape."""
         kept = {axis: 1 + int(np.count_nonzero(live)) for axis, live in self.live}
         return tuple(kept.get(axis, size) for axis, size in enumerate(shape))
 
 
 def worthwhile_masks(symbols: npt.NDArray[np.uint8], known: Collection[bytes] = ()) -> Masks | None:
-    """The masks of ``symbols``, uint8 of any shape, that save most by the order-0 entropy; None if that is little.
+    """The masks that save most bytes, as estimated by the order-0 entropy.
 
-    ``known``: the bytes of masks that are stored in any case.
+    Parameters
+    ----------
+    symbols : ndarray, uint8, any shape
+        The tensor.
+    known : collection of bytes
+        Masks, as bytes, that are stored in any case.
+
+    Returns
+    -------
+    Masks or None
+        None if no masks save more than they take.
     """
     if symbols.ndim < 2 or symbols.size == 0:
         return None
@@ -67,9 +85,9 @@ def worthwhile_masks(symbols: npt.NDArray[np.uint8], known: Collection[bytes] = 
     best, least = None, _coded_bytes(symbols)
     for masks in _subsets(axes):
         stored = [live.size / 8 for _, live in masks.live if live.tobytes() not in known]
-        cost = _coded_bytes(masks.compact(symbols)) + sum(stored) + _SHARED_BYTES * (len(masks.live) - len(stored))
+        cost = _coded_bytes(masks.compact(symbols)) + sum(stored) + _SHARED_MASK_BYTES * (len(masks.live) - len(stored))
         if stored:
-            cost += _LEAST_SAVED_BYTES
+            cost += _NEW_MASKS_BYTES
         if cost < least:
             best, least = masks, cost
     return best
@@ -87,7 +105,20 @@ def _coded_bytes(symbols: npt.NDArray[np.uint8]) -> float:
 def numbered_masks(
     masks: Sequence[Masks | None],
 ) -> tuple[list[npt.NDArray[np.bool_]], tuple[tuple[tuple[int, int], ...], ...]]:
-    """The different masks; and for every tensor its masked axes, each with the number of its mask."""
+    """Number the masks of several tensors.
+
+    Parameters
+    ----------
+    masks : sequence of (Masks or None)
+        Masks of every tensor.
+
+    Returns
+    -------
+    different : list of ndarray, bool
+        Every mask once.
+    numbers : tuple of tuple of (int, int)
+        Masked axes of every tensor, each with the number of its mask.
+    """
     different: dict[bytes, npt.NDArray[np.bool_]] = {}
     for mask in masks:
         for _, live in mask.live if mask else ():
@@ -100,7 +131,20 @@ def numbered_masks(
 
 
 def shared_masks(members: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Masks | None]) -> list[Masks | None]:
-    """The same masks, pairs of equal length replaced by their union where that saves more than it costs."""
+    """Masks of which more are shared: two of equal length become their union if that saves more than it costs.
+
+    Parameters
+    ----------
+    members : sequence of ndarray, uint8
+        The tensors.
+    masks : sequence of (Masks or None)
+        Masks of every tensor.
+
+    Returns
+    -------
+    list of (Masks or None)
+        The new masks of every tensor.
+    """
     found = {index: mask for index, mask in enumerate(masks) if mask}
     places = [(index, axis) for index, mask in found.items() for axis in mask.axes]
     for pair in itertools.combinations(places, 2):
@@ -117,5 +161,5 @@ def shared_masks(members: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Masks
 
 
 def slice_numbers(ops: ArrayOps[A], live: A) -> A:
-    """For every slice of a tensor the slice of the compact tensor that it is; int64, as is ``live``."""
+    """Number of the compact tensor's slice that each slice of the tensor is, int64; ``live`` is int64 as well."""
     return ops.multiply(live, ops.cumulative_sum(live))
