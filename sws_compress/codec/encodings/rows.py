@@ -25,6 +25,9 @@ _MEMORY_RATIO = 7 / 6
 """Times the least memory that words may take if they are read in fewer steps: to divide words into two parts takes half
 as long again at every look-up."""
 
+_BYTES_PER_PART = 8.0
+"""Memory of a number that is parted into digits for the table of words: the number, and its copy as a column."""
+
 _BYTES_PER_DIGIT = 8.0
 """Memory of a digit of the table of words: a quotient and a remainder."""
 
@@ -112,10 +115,8 @@ class RowCode:
         """Estimated cost of loading: the rows stay as they are, and only the table of words is computed."""
         codebook, powers, _, parts, *_ = self.arrays
         entries = int(parts) * powers.size
-        row_bytes = codebook[0].nbytes
-        return LoadCost(
-            1e-9 * NANOSECONDS_PER_WEIGHT * entries, self.words.nbytes + entries * (_BYTES_PER_DIGIT + row_bytes)
-        )
+        table_bytes = _BYTES_PER_PART * int(parts) + (_BYTES_PER_DIGIT + codebook[0].nbytes) * entries
+        return LoadCost(1e-9 * NANOSECONDS_PER_WEIGHT * entries, self.words.nbytes + table_bytes)
 
     def look_up(self, ops: ArrayOps[A], positions: A) -> A:
         """Rows (..., *row shape) at positions of shape (...)."""
