@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sws_compress.codec import candidates
+from sws_compress.codec import NumpyOps, candidates
+from sws_compress.codec.candidates import radix_candidate
 from sws_compress.codec.encodings.blocks import Blocks
 from sws_compress.errors import ArgumentError
 from tests.codec.sequences import BELL, BELL_OF_256, assert_decodes, by_encoding, codebook_of, drawn, entropy_bytes
@@ -119,3 +121,32 @@ def test_half_codebooks_only_where_exact():
         values = np.array([0, 0.5, -2, value], np.float32)
         whole = [code for code in candidates(symbols, values) if np.isin(values[3], code.codebook)]
         assert {code.codebook.dtype.name for code in whole} == {"float32"}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
+@pytest.mark.parametrize("exact", [True, False])
+def test_codes_of_other_types_decode_to_that_type(dtype, exact):
+    symbols = drawn(900, [1, 20, 4, 3])
+    values = np.array([0.5, 0, -2, 3]) if exact else np.array([0.1, -0.0, np.nextafter(0.1, 1), 3e4])
+    codebook = values.astype(dtype)
+    codes = candidates(symbols, codebook)
+    assert {code.encoding for code in codes} > {"radix", "huffman"}
+    for code in codes:
+        rows = code.decode(NumpyOps())
+        assert (rows.dtype, rows.tobytes()) == (codebook.dtype, codebook[symbols].tobytes())
+
+
+def test_vectors_that_float32_does_not_hold_are_refused():
+    with pytest.raises(ArgumentError, match="exact in float32"):
+        candidates(np.array([0, 1], np.uint8), np.array([[0.1, 0.2], [0.3, 0.4]]))
+
+
+def test_the_radix_candidate_is_the_radix_code():
+    symbols = drawn(900, [1, 20, 4, 3])
+    for dtype in (np.float32, np.float16):
+        codebook = np.array([0.5, 0, -2, 3], dtype)
+        code, wanted = radix_candidate(symbols, codebook), candidates(symbols, codebook)[0]
+        assert (code.program, code.encoding) == (wanted.program, "radix")
+        assert [array.tobytes() for array in code.arrays] == [array.tobytes() for array in wanted.arrays]
+    assert radix_candidate(symbols, np.array([0.1, 0, -2, 3])) is None
+    assert radix_candidate(np.zeros(9, np.uint8), np.ones(1, np.float32)) is None

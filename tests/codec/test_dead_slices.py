@@ -1,4 +1,4 @@
-"""Masks of dead rows and columns: what is kept, what comes back, and when they pay."""
+"""Masks of dead rows and columns: what they keep, what they give back, and when they pay."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
 
 
 def with_dead_slices(shape, dead, seed=0, fill=2):
-    """Symbols 0..4; of every axis the listed slices hold only ``fill``."""
+    """Symbols 0..4; the listed slices of every axis hold only ``fill``."""
     symbols = np.random.default_rng(seed).choice(5, shape, p=[0.1, 0.1, 0.6, 0.1, 0.1]).astype(np.uint8)
     for axis, slices in enumerate(dead):
         symbols[(slice(None),) * axis + (slices,)] = fill
@@ -94,7 +94,7 @@ def test_masks_only_where_they_pay():
 
 
 def test_a_mask_that_is_stored_anyway_costs_little():
-    """Few columns are live, as few units are; only together with the layer before is the mask worth its bits."""
+    """Few columns are live because few units are. The mask is worth its bits only if the layer before has it, too."""
     columns = with_dead_slices((4, 500), [[], np.arange(150, 500)])
     columns[0, :150] = 1
     assert worthwhile_masks(columns) is None

@@ -43,7 +43,7 @@ def test_runs_and_columns_are_found():
     assert bits_of(table, gaps) < 0.6 * min(int(np.sum(-(-gaps >> k))) + k * gaps.size for k in range(9))
 
 
-def test_classes_share_a_table_only_where_they_are_alike():
+def test_classes_share_a_table_only_if_they_are_alike():
     random = np.random.default_rng(1)
     dense, again, thin = random.geometric(0.3, 400), random.geometric(0.3, 400), random.geometric(0.002, 400)
     tables, numbers = gap_tables([dense, thin, again])

@@ -1,6 +1,6 @@
-"""The bytes of every encoding, fixed: files that were written must stay what docs/format.md says.
+"""The bytes of every encoding are fixed: old files must stay readable as docs/format.md says.
 
-`python -m tests.codec.test_golden` writes the file anew; do that only with a new format version.
+`python -m tests.codec.test_golden` writes the golden file anew. Do that only with a new format version.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CODEBOOK = np.array([-1.5, -0.0, 0.25, 0.0, 0.1], np.float32)
 
 
 def long_sequence(size):
-    """Lopsided, and long enough for the encodings of large tensors."""
+    """A lopsided sequence, long enough for the encodings of large tensors."""
     numbers = np.arange(70_001) ** 2
     return np.minimum(numbers % 1009 % size, numbers % 997 % size).astype(np.uint8)
 
@@ -39,7 +39,7 @@ def fingerprint(code):
 
 
 def name_of(sequence, code):
-    """Of programs wrapped in another the inner one counts: both widths of a codebook hold the same bytes."""
+    """Sequence, encoding, and types of the programs; the width of the codebook does not change the bytes."""
     program = code.program.program if isinstance(code.program, HalfCodebook) else code.program
     programs = [program, *(getattr(program, part) for part in ("values", "words") if hasattr(program, part))]
     return f"{sequence} {code.encoding} by {' of '.join(type(one).__name__ for one in programs)}"
@@ -59,7 +59,7 @@ def current():
         for form, code in zip(("lean", "wide", "fine", "coarse"), (*words(symbols, codebook), *strides), strict=True):
             if code is not None:
                 found[f"long {size} {form} {code.encoding}"] = fingerprint(code)
-    for size in (2, 7, 40):  # leaves of Tunstall's tree, then nodes of the other
+    for size in (2, 7, 40):  # runs are leaves of Tunstall's tree, then nodes of the other tree
         for bits in WORD_BITS:
             code = encode_tunstall(long_sequence(size), np.arange(size, dtype=np.float32) / 7, bits)
             if code is not None:

@@ -69,8 +69,8 @@ def parts_of(program):
         program = next((vars(program)[part] for part in ("program", "values", "words") if part in vars(program)), None)
 
 
-def shape_of(code):
-    """What the measurements tell apart: the encoding, and what is around or inside its program."""
+def kind_of(code):
+    """What the measurements tell apart: the encoding, blocks, and few depths."""
     kinds = [type(part) for part in parts_of(code.program)]
     levels = next((part.levels for part in parts_of(code.program) if hasattr(part, "levels")), ())
     few = ", few depths" if code.encoding == "strides" and len(levels) <= 5 else ""
@@ -78,7 +78,7 @@ def shape_of(code):
 
 
 @pytest.mark.parametrize(
-    ("shares", "shape", "million_weights_per_second", "memory", "slower"),
+    ("shares", "kind", "million_weights_per_second", "memory", "slower"),
     [
         ("a bell of 16", "radix", 78, 4.0, 2),
         ("a bell of 16", "huffman", 4.1, 36, 1.5),
@@ -95,11 +95,13 @@ def shape_of(code):
         ("7 with 97 % zeros", "classes", 20, 10.7, 1.3),
     ],
 )
-def test_estimates_are_near_the_measurements(shares, shape, million_weights_per_second, memory, slower):
-    """The table in docs/format.md, of 9 million weights: memory relative to four bytes a weight. Estimates of time are
-    too high rather than too low, up to ``slower`` times."""
+def test_estimates_are_near_the_measurements(shares, kind, million_weights_per_second, memory, slower):
+    """The table in docs/format.md has 9 million weights, and memory relative to four bytes a weight.
+
+    Estimates of time are too high rather than too low, up to ``slower`` times.
+    """
     count = 200_000
-    codes = [code for code in candidates(*sequence(shares, count)) if shape_of(code) == shape]
+    codes = [code for code in candidates(*sequence(shares, count)) if kind_of(code) == kind]
     assert codes
     for code in codes:
         cost = code.load_cost
@@ -170,13 +172,13 @@ def test_tensors_that_float32_does_not_hold_cost_what_the_numbers_of_their_rows_
     assert any(code.encoding == "tunstall" for code in codes)
 
 
-def test_casts_and_scales():
+def test_scales_cost_a_product_and_its_cast():
     symbols, codebook = sequence("a bell of 16", 70_000)
     plain = [code.load_cost for code in tensor_candidates([symbols], codebook)]
     half = tensor_candidates([symbols], codebook.astype(np.float16))
     assert all(isinstance(code.program, Wrapped) for code in half)
     factors = np.linspace(1, 2, 70_000).astype(np.float32)
-    for dtype, each in ((np.float32, 4), (np.float16, 6), (np.float64, 12)):  # a product, and its cast
+    for dtype, each in ((np.float32, 4), (np.float16, 6), (np.float64, 12)):
         scaled = tensor_candidates([symbols], codebook.astype(np.float16).astype(dtype), factors=factors)
         assert {code.encoding for code in scaled} == {code.encoding for code in half}
         unscaled = [replace(code, scales=None).load_cost for code in scaled]

@@ -152,7 +152,7 @@ def test_strides_give_up_where_no_code_of_few_lengths_is_near_enough(shares, rat
 
 
 def test_strides_keep_few_symbols_in_hand():
-    """The point of it: after the first plane most are finished, where level planes ask each as often as it has bits."""
+    """This is what strides are for: after the first plane most symbols are finished."""
     symbols = drawn(200_000, BELL_OF_256)
     code = encode_strides(symbols, codebook_of(256), entropy_ratio=1.011)
     assert sum(level.unfinished for level in code.program.levels) < 0.2 * symbols.size

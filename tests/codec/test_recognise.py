@@ -48,7 +48,7 @@ def drawn(shares, shape):
 
 
 def operators_of(codes, shapes):
-    """Operators that decode each of the tensors, one file in which code i makes the tensors of ``shapes[i]``."""
+    """Operators that decode each tensor of one file, in which code i makes the tensors of ``shapes[i]``."""
     names = [[f"W{i}.{j}" for j in range(len(those))] for i, those in enumerate(shapes)]
     flat = [(name, shape) for pair in zip(names, shapes, strict=True) for name, shape in zip(*pair, strict=True)]
     graph = helper.make_graph(
@@ -68,7 +68,7 @@ def operators_of(codes, shapes):
 
 
 def names_by_each_encoding(operators):
-    """What every encoding takes the operators for, those left out that take them for nothing."""
+    """Names that the encodings give to the operators, each for itself."""
     counted = Operators(operators)
     return [name for encoding in ENCODINGS if (name := encoding.recognise(counted))]
 

@@ -1,4 +1,4 @@
-"""Rows that stay packed: what is looked up is what Gather finds in the dense table, whatever the positions."""
+"""Rows that stay packed: a look-up finds what Gather finds in the dense table, whatever the positions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POSITIONS = [
 
 
 def table(size, shape, dtype=np.float32, dimension=1, seed=0):
-    """Symbols and a codebook of whose rows the second is not used, and the dense table."""
+    """Symbols, a codebook whose second row is not used, and the dense table."""
     random = np.random.default_rng(seed)
     codebook = random.standard_normal((size, dimension)[: 1 + (dimension > 1)]).astype(dtype)
     symbols = random.choice(np.delete(np.arange(size), 1), int(np.prod(shape)) // dimension).astype(np.uint8)
@@ -78,5 +78,5 @@ def test_golden_bytes():
 @pytest.mark.parametrize(
     ("symbols", "shape"), [([0, 0, 0, 0], (2, 2)), ([0, 1, 0, 1], (4,)), ([], (0, 5)), ([1, 1], (2, 1))]
 )
-def test_what_needs_no_rows_or_has_none(symbols, shape):
+def test_tables_that_need_no_rows_or_have_none_are_given_up(symbols, shape):
     assert encode_rows(np.array(symbols, np.uint8), np.array([0, 1], np.float32), shape) is None

@@ -55,7 +55,7 @@ def test_positions_are_given_up_where_too_few_symbols_are_alike():
 
 
 def test_classes_of_every_rarity_are_near_the_entropy():
-    """Where frequencies differ a hundredfold one modulus for all costs a quarter more."""
+    """If frequencies differ a hundredfold, one modulus for all classes costs a quarter more."""
     symbols = drawn(100_000, [1, 20, 400, 9000, 400, 100, 3])
     codes = by_encoding(symbols, codebook_of(7))
     assert codes["classes"].payload_bytes < 1.05 * entropy_bytes(symbols) < 0.9 * codes["sparse"].payload_bytes

@@ -45,8 +45,8 @@ def test_tunstall_takes_fewer_bytes_than_words_of_one_length(shares, bits, exces
     assert entropy_bytes(symbols) < code.payload_bytes < (1 + excess) * entropy_bytes(symbols)
 
 
-def test_tunstall_cuts_the_stream_alike_however_it_is_read():
-    """Pieces of the stream that are cut at once must not show: runs cross them."""
+def test_tunstall_cuts_the_stream_into_the_longest_runs():
+    """The encoder cuts the stream in pieces. They must not show: runs cross their ends."""
     symbols = drawn(70_000, [9, 1])
     code = encode_tunstall(symbols, codebook_of(2), 8)
     longest = code.arrays[-1].size
