@@ -25,9 +25,6 @@ BYTES_PER_STREAM_BIT = 26.0
 BYTES_PER_GAP = 100.0
 """Memory of a number that is decoded from gaps: some dozen results in int64."""
 
-WIDE_INTEGER_FACTOR = 1.6
-"""Times the cost where integers need 64 bits instead of 32."""
-
 
 @dataclass(frozen=True)
 class LoadCost:

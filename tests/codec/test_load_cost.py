@@ -10,6 +10,7 @@ import pytest
 from sws_compress.codec import NumpyOps, candidates
 from sws_compress.codec.candidates import affordable
 from sws_compress.codec.encodings.blocks import Blocks
+from sws_compress.codec.encodings.huffman import encode_huffman
 from sws_compress.codec.encodings.rows import encode_rows
 from sws_compress.codec.encodings.sparse import SparseValues
 from sws_compress.codec.load_cost import FREE, LoadCost, default_limit, load_budget
@@ -152,6 +153,20 @@ def test_wrapped_programs_cost_what_the_inner_ones_do(shares):
         if isinstance(code.program, SparseValues):
             values, positions = code.program.values.load_cost(code.arrays[5:]), replace(code.program, values=_Free())
             assert code.program.load_cost(code.arrays) == positions.load_cost(code.arrays) + values
+
+
+def test_wide_integers_cost_what_they_take_more():
+    """Positions times symbols beyond 2^31 need int64; here they are given it without need."""
+    symbols, codebook = sequence("a bell of 16", 20_000)
+    code = encode_huffman(symbols, codebook)
+    wide = replace(code, program=replace(code.program, wide=True))
+    computed = []
+    for one in (code, wide):
+        one.decode(ops := CountingOps())
+        computed.append(ops.computed_bytes)
+    costs = [one.program.load_cost(one.arrays) for one in (code, wide)]
+    assert costs[1].peak_bytes / costs[0].peak_bytes == pytest.approx(computed[1] / computed[0], rel=0.2)
+    assert costs[1].seconds / costs[0].seconds == pytest.approx(computed[1] / computed[0], rel=0.2)
 
 
 class _Free:

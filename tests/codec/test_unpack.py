@@ -32,23 +32,20 @@ def test_scales_multiply_in_float32(dtype):
     symbols, codebook = drawn(12 * 5, [1, 8, 2]).reshape(12, 5), np.array([-1, 0, 2.5], dtype)
     factors = np.linspace(1, 1.3, 12).astype(np.float32)[:, None]
     wanted = (codebook.astype(np.float32)[symbols] * factors).astype(dtype)
-    for code in (
-        *tensor_candidates([symbols], codebook, factors=factors),
-        radix_tensor(symbols, codebook, factors=factors),
-    ):
+    alone = radix_tensor(symbols.reshape(-1), codebook, factors=factors)
+    for code in (*tensor_candidates([symbols], codebook, factors=factors), alone):
         (tensor,) = unpack(NumpyOps(), code, ((12, 5),))
         assert (tensor.dtype, tensor.tobytes()) == (wanted.dtype, wanted.tobytes())
         assert code.label == f"{code.encoding}+scales"
-    assert radix_tensor(symbols, codebook).label == "radix"
+    assert radix_tensor(symbols.reshape(-1), codebook).label == "radix"
 
 
 def test_scales_are_stored_in_half_where_that_is_exact_and_saves_a_cast():
     symbols, codebook = drawn(40 * 5, [1, 8, 2]).reshape(40, 5), np.array([-1, 0, 2.5], np.float32)
     for count, value, half in ((40, 1.5, True), (40, 1.1, False), (8, 1.5, False)):
         factors = np.full((count, 1), value, np.float32)
-        (dtype,) = {
-            code.scales.factors.dtype for code in tensor_candidates([symbols[:count]], codebook, factors=factors)
-        }
+        codes = tensor_candidates([symbols[:count]], codebook, factors=factors)
+        (dtype,) = {code.scales.factors.dtype for code in codes}
         assert (dtype == np.float16) == half
 
 
@@ -56,7 +53,7 @@ def test_scales_of_a_codebook_that_float32_does_not_hold_are_refused():
     symbols, factors = np.array([[0, 1]], np.uint8), np.ones((1, 1), np.float32)
     for make in (
         lambda: tensor_candidates([symbols], np.array([0.1, 1]), factors=factors),
-        lambda: radix_tensor(symbols, np.array([0.1, 1]), factors=factors),
+        lambda: radix_tensor(symbols.reshape(-1), np.array([0.1, 1]), factors=factors),
     ):
         with pytest.raises(ArgumentError, match="with scales must be exact in float32"):
             make()

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from sws_compress.codec.bits import bits_as_bytes, pack_bits
 from sws_compress.codec.encodings.blocks import encode_blocks
 from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
-from sws_compress.codec.load_cost import WIDE_INTEGER_FACTOR, LoadCost
+from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.prefix import canonical_codes, code_lengths
 from sws_compress.codec.program import Code, Operators, SymbolSequence, made
 
@@ -32,6 +32,9 @@ _NANOSECONDS_PER_BIT = 60.0
 
 _BYTES_PER_BIT = 39.0
 """Memory of what is computed for a bit of a plane."""
+
+_WIDE_FACTOR = 1.6
+"""Times the cost if z needs int64."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Huffman:
     bit_stream = None
 
     def load_cost(self, arrays: Sequence[Array]) -> LoadCost:
-        bits = 8.0 * arrays[0].size * (WIDE_INTEGER_FACTOR if self.wide else 1.0)
+        bits = 8.0 * arrays[0].size * (_WIDE_FACTOR if self.wide else 1.0)
         return LoadCost(1e-9 * _NANOSECONDS_PER_BIT * bits, _BYTES_PER_BIT * bits)
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
