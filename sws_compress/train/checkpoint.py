@@ -123,7 +123,7 @@ def _whole_tensors(state: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
 
 
 def _part(value: Any, like: Any) -> Any:
-    """This rank's part of a whole tensor, sharded as ``like`` is; anything else as it is."""
+    """The part on this rank of a whole tensor, sharded as ``like`` is; anything else as it is."""
     if isinstance(value, torch.Tensor) and isinstance(like, torch.Tensor) and value.shape == like.shape:
         return sharded_like(value, like)
     return value
@@ -139,7 +139,7 @@ def _whole_optimizer(optimizer: torch.optim.Optimizer, ranks: Ranks) -> dict[str
 
 
 def _optimizer_parts(saved: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """This rank's part of what `_whole_optimizer` returned."""
+    """The part on this rank of what `_whole_optimizer` returned."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     parts = {
         i: {

@@ -27,7 +27,7 @@ from sws_compress.train.ranks import ALONE
 from sws_compress.train.request import FineTuned, no_batches
 from sws_compress.train.select import DivergedError, ParameterGroup, select_parameters
 from sws_compress.train.steering import Measures, Steering
-from sws_compress.train.targets import SteeringTarget
+from sws_compress.train.targets import DEFAULT_CODED_RATIO, SteeringTarget
 
 START_AGAIN = "lower learning_rate and start again"
 
@@ -145,22 +145,25 @@ class _Run:
         elements = sum(group.elements for group in groups)
         self.steering = Steering(target, model, elements, request.schedule, measures)
         ratio = None if target is None else target.coded_ratio
-        self.prior = SoftWeightSharing(
-            model,
-            self.optimizer,
-            components=request.components,
-            ratio=20.0 if ratio is None else ratio,
-            bit_price=request.bit_price,
-            size_target=self.steering if self.steering.steers else None,
-            total_steps=self.total_steps,
-            schedule=request.schedule,
-            groups=groups,
-            ranks=ALONE,
-        )
+        self.prior = self._prior_of(groups, DEFAULT_CODED_RATIO if ratio is None else ratio)
         self.identity: dict[str, Any] = {}
         if self.rescue_path is not None:
             teacher = distillation.teacher if distillation else None
             self.identity = run_identity(request, target, seed, model, teacher)
+
+    def _prior_of(self, groups: Sequence[ParameterGroup], ratio: float) -> SoftWeightSharing:
+        return SoftWeightSharing(
+            self.model,
+            self.optimizer,
+            components=self.request.components,
+            ratio=ratio,
+            bit_price=self.request.bit_price,
+            size_target=self.steering if self.steering.steers else None,
+            total_steps=self.total_steps,
+            schedule=self.request.schedule,
+            groups=groups,
+            ranks=ALONE,
+        )
 
     def go(self) -> FineTuneResult:
         """Train, snap, and hand back the result; modules are left in the mode they were in."""

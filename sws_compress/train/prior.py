@@ -21,10 +21,10 @@ from sws_compress.train.request import check_bit_price
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import ParameterGroup, Selection, select_parameters
 from sws_compress.train.sharing import Sharing
-from sws_compress.train.stages.group_state import CODEBOOK_ENTRY_BITS
 from sws_compress.train.stages.price import PriceRamp, SizeFeedback
+from sws_compress.train.stages.snapped import greatest_ratio
 from sws_compress.train.stages.soft import agreed_grids
-from sws_compress.train.targets import FLOAT_BITS, FixedSize, SizeTarget
+from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, FixedSize, SizeTarget
 
 
 class SoftWeightSharing:
@@ -104,7 +104,7 @@ class SoftWeightSharing:
         optimizer: torch.optim.Optimizer,
         *,
         components: int = 16,
-        ratio: float = 20.0,
+        ratio: float = DEFAULT_CODED_RATIO,
         bit_price: float | None = None,
         size_target: SizeTarget | None = None,
         total_steps: int | None = None,
@@ -135,8 +135,12 @@ class SoftWeightSharing:
         self.groups = groups
         for group in groups:
             check_in_optimizer(self.optimizer, zip(group.names, group.parameters, strict=True))
-        if size_target is None and total_steps is not None:
-            self._check_ratio()
+        greatest = greatest_ratio(groups)
+        if size_target is None and total_steps is not None and ratio >= greatest:
+            raise ArgumentError(
+                f"ratio must be < {greatest:.4g} for these weights, got {self._ratio}: "
+                "with one codebook entry for each group and nothing else they are that many times smaller"
+            )
         self.size_target = size_target or FixedSize(FLOAT_BITS * self._elements / self._ratio, self.schedule)
         price = SizeFeedback(self.size_target) if self._bit_price is None else PriceRamp(self._bit_price, self.schedule)
         self._alternation = Alternation(groups, components, price, self.schedule, total_steps, self.ranks)
@@ -203,10 +207,7 @@ class SoftWeightSharing:
         return 0 if weights is None else weights.mergers
 
     def latent_weights(self) -> dict[str, torch.Tensor]:
-        """Latent weights of every compressed parameter, by name: the live tensors, of this rank's part.
-
-        They are the parameters themselves in the soft stage, and what lies behind the snapped values later.
-        """
+        """Latent weights on this rank, by name: the live tensors; in the soft stage the parameters themselves."""
         members = zip(self.groups, self._alternation.now.latents(), strict=True)
         return {name: part for group, parts in members for name, part in zip(group.names, parts, strict=True)}
 
@@ -346,12 +347,3 @@ class SoftWeightSharing:
     @property
     def _elements(self) -> int:
         return sum(group.elements for group in self.groups)
-
-    def _check_ratio(self) -> None:
-        """Raise ArgumentError for a ratio that codebooks alone would exceed."""
-        greatest = FLOAT_BITS * self._elements / (CODEBOOK_ENTRY_BITS * len(self.groups))
-        if self._ratio >= greatest:
-            raise ArgumentError(
-                f"ratio must be < {greatest:.4g} for these weights, got {self._ratio}: "
-                "with one codebook entry for each group and nothing else they are that many times smaller"
-            )

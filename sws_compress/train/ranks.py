@@ -182,7 +182,7 @@ def is_sharded(tensor: torch.Tensor) -> TypeGuard[DTensor]:
 
 @torch.no_grad()
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's part of ``tensor``: all rows, some or none; the same memory, detached."""
+    """The part of ``tensor`` on this rank: all rows, some or none; the same memory, detached."""
     if is_sharded(tensor):
         return tensor.to_local().detach()
     return tensor.detach()

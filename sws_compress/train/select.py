@@ -91,7 +91,7 @@ class ParameterGroup:
         return sum(parameter.numel() for parameter in self.parameters)
 
     def shards(self) -> list[torch.Tensor]:
-        """This rank's part of each member: the same memory, detached."""
+        """The part of each member on this rank: the same memory, detached."""
         return [local(parameter) for parameter in self.parameters]
 
     def counted(self, ranks: Ranks) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.stages.snapped import SnappedWeights
-from sws_compress.train.targets import FLOAT_BITS, SteeringTarget
+from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, SteeringTarget
 
 MEASURED_AT = (0.0, 0.25, 0.45, 0.56, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 0.98)
 """Shares of the hard stage at which the file is written out and measured, which may take a second. What a file has
@@ -47,9 +47,6 @@ longer than the way to a known size."""
 
 SPEED_SHARE_AFTER_SEARCH = 0.35
 """Speed at which sizes move after the search, as a share of the speed before: weights should come to rest."""
-
-RATIO_BEFORE_METRIC = 20.0
-"""Coded ratio that ``metric_drop`` aims for until the metric was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +135,7 @@ class Steering:
         self._model, self._schedule = model, schedule
         self._file_bytes, self._validate = measures.file_bytes, measures.validate
         if self._target_bytes is None:
-            self.final_bits = FLOAT_BITS * elements / RATIO_BEFORE_METRIC
+            self.final_bits = FLOAT_BITS * elements / DEFAULT_CODED_RATIO  # until the metric was measured
         else:
             self.final_bits = 8.0 * self._target_bytes  # until a measurement tells what else is in the file
         self._held_bits: float | None = None

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 FLOAT_BITS = 32
 """Bits of an uncompressed weight, which ratios count from."""
 
+DEFAULT_CODED_RATIO = 20.0
+"""Coded ratio that a run aims for if nothing else is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringTarget:

@@ -11,7 +11,8 @@ import torch
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.train.ranks import ALONE, Ranks
 from sws_compress.train.select import ParameterGroup
-from sws_compress.train.stages.group_state import GroupState
+from sws_compress.train.stages.group_state import CODEBOOK_ENTRY_BITS, GroupState
+from sws_compress.train.targets import FLOAT_BITS
 
 LEAST_BIT_PRICE = 1e-4
 """Price of a bit that the hard stage starts from, in units of the mean sensitivity-weighted squared weight. Below it
@@ -22,6 +23,12 @@ GREATEST_BIT_PRICE = 1e4
 
 PRICE_BISECTIONS = 16
 """Halvings of the price range in the search for a size; they leave a factor of 1.0003."""
+
+
+def greatest_ratio(groups: Sequence[ParameterGroup]) -> float:
+    """Coded ratio that no weights can reach: one codebook entry per group and no bits for the weights."""
+    elements = sum(group.elements for group in groups)
+    return FLOAT_BITS * elements / (CODEBOOK_ENTRY_BITS * len(groups))
 
 
 class SnappedWeights:
