@@ -13,8 +13,7 @@ from torch import nn
 from sws_compress.errors import ArgumentError
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.stages.snapped import SnappedWeights
-from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, SteeringTarget
+from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, AssignedWeights, SteeringTarget
 
 MEASURED_AT = (0.0, 0.25, 0.45, 0.56, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 0.98)
 """Shares of the hard stage at which the file is written out and measured, which may take a second. What a file has
@@ -158,7 +157,7 @@ class Steering:
             return self._held_bits
         return self._schedule.target_bits(progress, first_bits, self.final_bits)
 
-    def settle(self, weights: SnappedWeights) -> None:
+    def settle(self, weights: AssignedWeights) -> None:
         """Assign the weights for the last time, at the price of a bit whose file is closest to the bytes asked for."""
         self._measurements = len(MEASURED_AT) + 1
         target = self._target_bytes

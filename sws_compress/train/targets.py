@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sws_compress.errors import ArgumentError
 from sws_compress.train.schedule import Schedule
-
-if TYPE_CHECKING:
-    from sws_compress.train.stages.snapped import SnappedWeights
 
 FLOAT_BITS = 32
 """Bits of an uncompressed weight, which ratios count from."""
@@ -58,6 +55,24 @@ class SteeringTarget:
             raise ArgumentError(f"{name} must be > {least}, got {value}: ask for more")
 
 
+class AssignedWeights(Protocol):
+    """Weights with components, of which a target may choose the price: ``SnappedWeights``."""
+
+    @property
+    def coded_bits(self) -> float:
+        """Coded bits at the last assignment."""
+
+    @property
+    def bit_price(self) -> float:
+        """Price of a bit at the last assignment."""
+
+    def assign_bits(self, coded_bits: float) -> None:
+        """Assign the weights so that they take ``coded_bits``."""
+
+    def assign_at(self, bit_price: float) -> None:
+        """Assign the weights at a price of a bit."""
+
+
 class SizeTarget(Protocol):
     """Tells the hard stage how many coded bits to aim for."""
 
@@ -76,7 +91,7 @@ class SizeTarget(Protocol):
             Coded bits that the hard stage started from.
         """
 
-    def settle(self, weights: SnappedWeights) -> None:
+    def settle(self, weights: AssignedWeights) -> None:
         """Correct the last assignment of the weights, after the first step of codebook tuning."""
 
 
@@ -105,5 +120,5 @@ class FixedSize:
         """Coded bits on a geometric path from ``first_bits`` to ``final_bits``."""
         return self.schedule.target_bits(progress, first_bits, self.final_bits)
 
-    def settle(self, weights: SnappedWeights) -> None:
+    def settle(self, weights: AssignedWeights) -> None:
         """Nothing: coded bits need no measurement."""
