@@ -63,8 +63,8 @@ def assign_sensitive_scalars(
 ) -> None:  # fmt: skip
     """Assign each of ``values`` to argmin h (value - mean)^2 + cost, where h differs from value to value.
 
-    The search starts at the nearest mean and walks outwards on both sides, until even the least cost cannot make up for
-    the distance.
+    The search starts at the nearest mean and walks outwards on both sides, until even the least cost further out cannot
+    make up for the distance.
 
     Parameters
     ----------
@@ -75,8 +75,13 @@ def assign_sensitive_scalars(
     sums : (m, 3) float64, added to: number of values, sum of h, sum of h (value - mean)
     """
     position = np.empty(BLOCK_WEIGHTS, np.int32)
-    least = costs.min()
-    priced = costs.max() > least
+    priced = costs.max() > costs.min()
+    least = np.empty((2, len(costs)), np.float64)  # of the cells up to this one, and from this one on
+    least[0, 0] = costs[0]
+    least[1, -1] = costs[-1]
+    for k in range(1, len(costs)):
+        least[0, k] = min(least[0, k - 1], costs[k])
+        least[1, -1 - k] = min(least[1, -k], costs[-1 - k])
     for start in range(0, len(values), BLOCK_WEIGHTS):
         w = values[start : start + BLOCK_WEIGHTS]
         _first_cells(w, low, inverse_step, first, position)
@@ -91,16 +96,17 @@ def assign_sensitive_scalars(
             cell = nearest
             if priced:
                 best = h * (x - means[nearest]) ** 2 + costs[nearest]
-                for side in (-1, 1):
-                    other = nearest + side
+                for side in range(2):
+                    step = 2 * side - 1
+                    other = nearest + step
                     while 0 <= other < len(means):
                         error = h * (x - means[other]) ** 2
-                        if error + least >= best:
+                        if error + least[side, other] >= best:
                             break
                         if error + costs[other] < best:
                             best = error + costs[other]
                             cell = other
-                        other += side
+                        other += step
             chosen[start + i] = number[cell]
             sums[cell, 0] += 1.0
             sums[cell, 1] += h
