@@ -162,7 +162,7 @@ def test_inputs_that_tell_nothing(
     width = entry.type.tensor_type.shape.dim[1].dim_value
     np.savez(tmp_path / "inputs.npz", **{entry.name: np.full((rows, width), fill, np.float32)})
     assert run("verify", model, model, "--inputs", tmp_path / "inputs.npz") == 2
-    assert_one_line(capsys.readouterr(), f"input {entry.name} must hold numbers, got {found}")
+    assert_one_line(capsys.readouterr(), f"input {entry.name!r} must hold numbers, got {found}")
 
 
 def test_module_and_version() -> None:
@@ -493,8 +493,8 @@ BAD_INPUTS = {
     "truncated": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(30)), ["must be an .npz"]),
     "array": (lambda path: np.save(path.open("wb"), np.ones((2, 40), np.float32)), ["must be an .npz"]),
     "objects": (_npz(x=np.array([{}, None])), ["must be an .npz"]),
-    "names": (_npz(image=gaussian(2, 40)), ["must be arrays named x, got image"]),
-    "too many": (_npz(x=gaussian(2, 40), y=gaussian(2, 2)), ["must be arrays named x, got x, y"]),
+    "names": (_npz(image=gaussian(2, 40)), ["must be arrays named 'x', got 'image'"]),
+    "too many": (_npz(x=gaussian(2, 40), y=gaussian(2, 2)), ["must be arrays named 'x', got 'x', 'y'"]),
     "shape": (_npz(x=gaussian(2, 41)), ["must run on the given inputs", "Got: 41 Expected: 40", "check their shapes"]),
     "type": (_npz(x=np.ones((2, 40))), ["must run on the given inputs", "double"]),
 }

@@ -37,7 +37,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from benchmarks.environment import environment
-from sws_compress.ort.compare import sample_inputs
+from sws_compress.ort.sample_inputs import sample_inputs
 from sws_compress.pipelines.low_bit import AffineFormat, pack_affine, verify_affine
 from sws_compress.quantize.affine import affine_cluster
 from sws_compress.quantize.granularity import PerBlock

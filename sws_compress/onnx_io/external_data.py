@@ -8,6 +8,10 @@ from collections.abc import Mapping
 import onnx
 import onnx_ir as ir
 
+from sws_compress.errors import ArgumentError
+from sws_compress.onnx_io.messages import shown
+from sws_compress.onnx_io.traversal import tensors
+
 
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Whether the tensor's bytes lie outside of the model file."""
@@ -23,6 +27,22 @@ def offset_and_length(tensor: onnx.TensorProto) -> tuple[int, int]:
     """Offset and length in bytes of an external tensor that this package wrote: it states both."""
     fields = external_fields(tensor)
     return int(fields["offset"]), int(fields["length"])
+
+
+def refuse_external(proto: onnx.ModelProto) -> None:
+    """Check that a model holds all its tensors: its bytes do not tell in which folder external data lies.
+
+    Raises
+    ------
+    ArgumentError
+        If a tensor is external.
+    """
+    name = next((tensor.name for tensor in tensors(proto) if is_external(tensor)), None)
+    if name is not None:
+        raise ArgumentError(
+            f"bytes of a model must hold all its tensors, got {shown(name)} in a file beside it: "
+            "read them with the file's folder (read.on_disk.whole_file)"
+        )
 
 
 def forget(value: ir.Value) -> None:

@@ -1,4 +1,4 @@
-"""A torch module as an ordinary dense ONNX model, by torch's ``torch.export``-based exporter."""
+"""Torch modules as ordinary dense ONNX models, by torch's exporter that builds on ``torch.export``."""
 
 from __future__ import annotations
 
@@ -13,31 +13,53 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from sws_compress.errors import ModelError
+from sws_compress.onnx_io.messages import first_line
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 EXPORTER_OPSET = 18
+"""Opset that is exported by default: the one that torch's exporter writes without converting."""
 
 
-FOLD_BYTES = 1 << 31
+FOLDED_BYTES = 1 << 31
+"""Constants of up to so many bytes are folded: all that a protobuf file can hold."""
 
 
 def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int = EXPORTER_OPSET) -> ir.Model:
-    """The module in evaluation mode, its parameters as initialisers under their torch names, ``torch.compile`` undone.
+    """Export a module in evaluation mode.
 
-    ``example_inputs`` are the positional arguments of one call. Their first dimension stays free where the module
-    allows it: an example of at least two rows leaves the batch dimension dynamic. Outputs are named ``output`` (or
-    ``output_0``, ``output_1``, ...). Raises ModelError when torch cannot export the module.
+    Parameters
+    ----------
+    model : nn.Module
+        The module; a wrapper of ``torch.compile`` is taken off.
+    example_inputs : tuple
+        Positional arguments of one call. Their first dimension stays free if the module allows it and the example has
+        at least two rows.
+    opset : int
+        Version of the default domain.
 
-    Weights that the exporter puts together, like the gates of recurrent layers, carry the name of the first of them.
-    Constants are folded, but batch normalisation is kept apart from convolutions (torch's own ``optimize=True`` merges
-    them): merging multiplies each row of a weight by its own factor and destroys the codebook.
+    Returns
+    -------
+    ir.Model
+        Parameters are initialisers under their torch names. Weights that the exporter puts together, such as the gates
+        of recurrent layers, have the name of the first of them. The outputs are named ``output``, or ``output_0``,
+        ``output_1``, ... if there are several.
+
+    Raises
+    ------
+    ModelError
+        If torch cannot export the module.
+
+    Notes
+    -----
+    Constants are folded, but batch normalisation is kept apart from convolutions, which torch's own ``optimize=True``
+    merges: merging multiplies each row of a weight by its own factor and destroys the codebook.
     """
     import torch
 
-    model = getattr(model, "_orig_mod", model)  # inside torch.compile's wrapper
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     try:
         with evaluating(model), _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -51,12 +73,12 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
             )
     except Exception as error:  # the exporter raises many kinds; all mean that this module does not go through it
         raise ModelError(
-            f"{type(model).__name__} must be exportable by torch.onnx.export, got '{_reason(error)}': "
+            f"{type(model).__name__} must be exportable by torch.onnx.export, got '{first_line(_root_cause(error))}': "
             "check example_inputs, or export it yourself and compress the .onnx file"
         ) from error
     assert program is not None
     for name, value in list(program.model.graph.initializers.items()):
-        value.name = name.replace("_orig_mod.", "")  # of parts that torch.compile wrapped
+        value.name = name.replace("_orig_mod.", "")  # parts may be wrapped too
     with _quiet():
         _simplify(program.model)
     outputs = program.model.graph.outputs
@@ -67,7 +89,7 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode; afterwards every part of it is in the mode it was in."""
+    """Put a module in evaluation mode; afterwards every part of it is in the mode it was in before."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -78,17 +100,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _simplify(model: ir.Model) -> None:
-    """Torch's default optimisation without its rewrite rules, among which is the merging of batch norms."""
+    """Torch's default optimisation, in place, without the rewrite rules: one of them merges batch norms."""
     from onnxscript import optimizer
     from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
 
     optimizer.inline(model)
     origins = _origins(model)
-    # Gates of recurrent weights are put in order by operators on constants: fold them, whatever their size.
+    # Operators on constants put the gates of recurrent weights in order: they are folded, whatever their size.
     optimizer.fold_constants_ir(
-        model, input_size_limit=FOLD_BYTES, output_size_limit=FOLD_BYTES, should_fold=_should_fold
+        model, input_size_limit=FOLDED_BYTES, output_size_limit=FOLDED_BYTES, should_fold=_should_fold
     )
-    materialize_reshape_shape_rule.apply_to_model(model)  # the sizes of a batch need not be computed to keep them
+    materialize_reshape_shape_rule.apply_to_model(model)  # no shape is computed at inference only to be kept
     _flatten(model.graph)
     ir.passes.Sequential(
         passes.RemoveUnusedNodesPass(),
@@ -105,7 +127,7 @@ def _simplify(model: ir.Model) -> None:
 
 
 def _flatten(graph: ir.Graph) -> None:
-    """Flatten for a Reshape that does just that: it needs no shape, which depends on the number of channels."""
+    """Write a Reshape that flattens as a Flatten, in place: it needs no shape, which changes as channels are pruned."""
     for node in graph:
         if node.op_type != "Reshape" or node.domain != "":
             continue
@@ -123,8 +145,11 @@ def _flatten(graph: ir.Graph) -> None:
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """Not the transposition of a weight that others read as it is, like the table of tied embeddings: folded, it would
-    be in the file twice. None leaves the rest to the optimiser."""
+    """Whether to fold a node; None leaves it to the optimiser.
+
+    The transposition of a weight that other nodes read as it is stays: the table of tied embeddings would be in the
+    file twice.
+    """
     source = node.inputs[0] if node.inputs else None
     if node.op_type == "Transpose" and source is not None and source.is_initializer():
         return False if any(user.op_type != "Transpose" for user, _ in source.uses()) else None
@@ -132,7 +157,7 @@ def _should_fold(node: ir.Node) -> bool | None:
 
 
 def _origins(model: ir.Model) -> dict[str, tuple[str, int]]:
-    """For every value that a parameter goes into, the first such parameter and its number of elements."""
+    """The first parameter that goes into each value, and its number of elements, by the name of the value."""
     origins = {
         name: (name, value.const_value.size)
         for name, value in model.graph.initializers.items()
@@ -146,7 +171,7 @@ def _origins(model: ir.Model) -> dict[str, tuple[str, int]]:
 
 
 def _name_after(model: ir.Model, origins: dict[str, tuple[str, int]]) -> None:
-    """Give weights that folding made of parameters the name of the first parameter in them."""
+    """Give weights that folding made of parameters the name of the first of them, in place."""
     for name, (origin, elements) in origins.items():
         value = model.graph.initializers.get(name)
         if value is None or value.const_value is None or origin in model.graph.initializers:
@@ -156,7 +181,7 @@ def _name_after(model: ir.Model, origins: dict[str, tuple[str, int]]) -> None:
 
 
 def _free_sizes(value: Any) -> Any:
-    """The first dimension of every tensor marked as free; torch.export fixes it where the module does."""
+    """The dynamic shapes of arguments: first dimensions are free unless torch.export finds them fixed."""
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -170,7 +195,7 @@ def _free_sizes(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks: what is wrong comes as an exception."""
+    """Silence warnings and logs of the exporter: what is wrong comes as an exception."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -181,8 +206,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def _reason(error: BaseException) -> str:
-    """One line: the exporter wraps what is wrong into paragraphs of advice."""
+def _root_cause(error: BaseException) -> BaseException:
+    """The error that the exporter has wrapped into paragraphs of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return error

@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.onnx_io.external_data import refuse_external
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
-from sws_compress.onnx_io.format.decoders import decoded_names, decoding_nodes
+from sws_compress.onnx_io.format.decoders import compressed_names, decoded_names, decoding_nodes
 from sws_compress.onnx_io.format.look_ups import look_ups
 from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.format.scaled import scaled_names
@@ -18,8 +19,20 @@ from sws_compress.ort.session import Array
 
 
 def all_weights(data: bytes) -> dict[str, Array]:
-    """Every floating-point constant of a model without external data, by name, in the order of the file."""
+    """Every floating-point constant of a model.
+
+    Parameters
+    ----------
+    data : bytes
+        A model file without external data, compressed or not.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By name, in the order of the file.
+    """
     proto = onnx.load_from_string(data)
+    refuse_external(proto)
     mark = mark_of_proto(proto)
     if mark is None:
         model = ir.from_proto(proto)
@@ -27,16 +40,25 @@ def all_weights(data: bytes) -> dict[str, Array]:
         tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
         return {name: t.numpy() for name, t in tensors.items() if t is not None and t.dtype in FLOAT_TYPES}
     decoding = decoding_nodes(proto, mark)
-    decoded = decoded_names(proto, decoding)
-    tables = look_ups(proto)
-    _, inside = ancestors(decoding, set(decoded))
-    inside.update(name for calls in tables.values() for name in calls[0].input[1:])
+    _, inside = ancestors(decoding, set(decoded_names(proto, decoding)))
+    inside.update(name for calls in look_ups(proto).values() for name in calls[0].input[1:])
     dense = [t.name for t in proto.graph.initializer if t.data_type in FLOAT_TYPES and t.name not in inside]
-    return decoded_weights(data, [*decoded, *tables, *dense])
+    return decoded_weights(data, [*compressed_names(proto, mark), *dense])
 
 
 def unscaled_weights(data: bytes) -> dict[str, tuple[Array, Array]]:
-    """Of the weights that are products of values and scales, these two, float32, by name; they broadcast."""
+    """The factors of the weights that are products of values and scales.
+
+    Parameters
+    ----------
+    data : bytes
+        A model file without external data, compressed or not.
+
+    Returns
+    -------
+    dict of str to (ndarray, ndarray)
+        Values and scales, float32, by the name of the weight; they broadcast to its shape.
+    """
     proto = onnx.load_from_string(data)
     mark = mark_of_proto(proto)
     if mark is None:
@@ -46,11 +68,11 @@ def unscaled_weights(data: bytes) -> dict[str, tuple[Array, Array]]:
     asked = dict.fromkeys(name for product in products.values() for name in (product.unscaled, product.factors))
     values = decoded_weights(data, asked)
     pairs = {name: (values[product.unscaled], values[product.factors]) for name, product in products.items()}
-    return {name: pair for name, pair in pairs.items() if _scales(*pair)}
+    return {name: pair for name, pair in pairs.items() if _are_scales(*pair)}
 
 
-def _scales(values: Array, factors: Array) -> bool:
-    """Whether ``values`` are what a decoder scales: floats, with factors along one axis, none of them 0."""
+def _are_scales(values: Array, factors: Array) -> bool:
+    """Whether ``factors`` are scales as decoders have them: float32, along one axis of ``values``, finite, not 0."""
     along = [size for size in factors.shape if size > 1]
     fits = factors.ndim == values.ndim and all(b in (1, a) for a, b in zip(values.shape, factors.shape, strict=True))
     single = values.dtype == np.float32 and factors.dtype == np.float32

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sws_compress.errors import VerificationError
-from sws_compress.onnx_io.messages import first_line
+from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.ort.sample_inputs import sample_inputs
 from sws_compress.ort.session import Array, Model, session
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """Largest difference of one output, and the same relative to the largest magnitude of the reference."""
+    """How far two models are apart in one output.
+
+    Parameters
+    ----------
+    name : str
+        Name of the output.
+    largest_absolute : float
+        Largest absolute difference of two elements; inf if only one of them is NaN or infinite.
+    largest_relative : float
+        The same, divided by the largest finite magnitude in the first model's output.
+    """
 
     name: str
     largest_absolute: float
@@ -28,57 +35,64 @@ class OutputDifference:
 def compare_outputs(
     original: Model, compressed: Model, feeds: Mapping[str, Array] | None = None, *, seed: int = 0, batch: int = 2
 ) -> tuple[OutputDifference, ...]:
-    """Run both models on the same inputs; differences per output, the first model being the reference.
+    """Run two models on the same inputs.
 
-    Without ``feeds`` the inputs are standard normal (integers: 0 or 1) from ``seed``, and unknown dimensions are
-    ``batch``. Raises VerificationError where the models do not run on these inputs or differ in inputs or outputs.
+    Parameters
+    ----------
+    original, compressed : bytes or path-like
+        The models; the first one is the reference.
+    feeds : mapping of str to ndarray, or None
+        Inputs by name; None draws random ones (`sample_inputs`).
+    seed, batch : int
+        For random inputs: the seed, and the size of free dimensions.
+
+    Returns
+    -------
+    tuple of OutputDifference
+        One for every output, in the order of the model.
+
+    Raises
+    ------
+    VerificationError
+        If the models do not run on these inputs, or differ in the names or shapes of their outputs.
+    DataError
+        If no inputs can be drawn.
     """
     reference, candidate = session(original), session(compressed)
     names = [output.name for output in reference.get_outputs()]
     if names != [output.name for output in candidate.get_outputs()]:
         raise VerificationError(
-            f"outputs must be {names}, got others in the compressed model: compare the right models"
+            f"outputs must be {shown(names)}, got others in the compressed model: compare the right models"
         )
     if feeds is None:
         feeds = sample_inputs(reference, seed=seed, batch=batch)
     try:
         expected, actual = reference.run(names, dict(feeds)), candidate.run(names, dict(feeds))
-    except Exception as error:  # as for loading
+    except Exception as error:  # the runtime raises a dozen unrelated classes
         raise VerificationError(
             f"models must run on sample inputs, got '{first_line(error)}': pass inputs that fit"
         ) from error
     return tuple(difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
 
 
-def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int) -> dict[str, Array]:
-    """Random inputs of the types and shapes the model states."""
-    random = np.random.default_rng(seed)
-    feeds: dict[str, Array] = {}
-    for entry in model.get_inputs():
-        shape = [size if isinstance(size, int) and size >= 0 else batch for size in entry.shape]
-        dtype = _DTYPES.get(entry.type)
-        if dtype is None:
-            raise VerificationError(
-                f"input {entry.name} must be a numeric tensor, got {entry.type}: pass sample inputs"
-            )
-        drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
-        feeds[entry.name] = np.asarray(drawn).astype(dtype)
-    return feeds
-
-
-_DTYPES = {
-    f"tensor({name})": np.dtype(dtype)
-    for name, dtype in {
-        "float": "f4", "double": "f8", "float16": "f2", "bool": "?", "int8": "i1", "int16": "i2", "int32": "i4",
-        "int64": "i8", "uint8": "u1", "uint16": "u2", "uint32": "u4", "uint64": "u8",
-    }.items()
-}  # fmt: skip
-
-
 def difference(name: str, expected: Array, actual: Array) -> OutputDifference:
+    """Compare two values of one output.
+
+    Parameters
+    ----------
+    name : str
+        Name of the output.
+    expected, actual : ndarray
+        The reference, and what is compared with it.
+
+    Raises
+    ------
+    VerificationError
+        If their shapes differ.
+    """
     if expected.shape != actual.shape:
         raise VerificationError(
-            f"output {name} must have shape {expected.shape}, got {actual.shape}: compare the right models"
+            f"output {shown(name)} must have shape {expected.shape}, got {actual.shape}: compare the right models"
         )
     if expected.size == 0:
         return OutputDifference(name, 0.0, 0.0)

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, VerificationError
+from sws_compress.onnx_io.external_data import is_external, refuse_external
 from sws_compress.onnx_io.format.look_ups import all_rows, look_ups
 from sws_compress.onnx_io.messages import first_line, shown
 from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
@@ -21,40 +22,66 @@ from sws_compress.ort.session import Array, session
 
 @dataclass(frozen=True)
 class Decoding:
-    """What decoding took: seconds on this machine, and the bytes of all that was computed.
+    """What decoding took.
 
-    A runtime that decodes at load keeps all of that until it is done.
+    Parameters
+    ----------
+    seconds : float
+        Time on this machine.
+    computed_bytes : int
+        Bytes of all that was computed. A runtime that decodes at load keeps all of it until it is done.
     """
 
     seconds: float
     computed_bytes: int
 
 
-_FLOATS = ("float16", "bfloat16", "float32", "float64")
+_FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
+"""NumPy types that decoded rows may have."""
 
 
 NOTHING_DECODED = Decoding(0.0, 0)
+"""What a model takes that decodes nothing at load."""
 
 
 def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
-    """The values of ``names``, each an initialiser, or computed from initialisers alone, as ONNX Runtime decodes them;
-    of a table of packed rows all rows, decoded.
+    """Weights of a model as ONNX Runtime decodes them.
 
-    Raises ArgumentError for a name that is none of these.
+    Parameters
+    ----------
+    model : bytes
+        A model file without external data.
+    names : iterable of str
+        Initialisers, values that are computed from initialisers alone, or tables of packed rows.
+
+    Returns
+    -------
+    dict of str to ndarray
+        In the order of ``names``; all rows of a table, decoded.
+
+    Raises
+    ------
+    ArgumentError
+        For a name that is none of these, and for a model with external data.
+    ModelError, VerificationError
+        If the file is damaged: look-ups are none of ours, or decode nodes do not run.
     """
     return measured_decoding(model, names)[0]
 
 
 def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Array], Decoding]:
-    """`decoded_weights`, and what decoding took of that which a runtime does at load: rows are not decoded then."""
+    """`decoded_weights`, and what decoding takes at load; packed rows are not decoded then, and do not count."""
     proto = onnx.load_from_string(model)
+    refuse_external(proto)
     constants, tables = constant_nodes(proto), look_ups(proto)
     computed = {name for node in constants for name in node.output}
     dense = {tensor.name: tensor for tensor in proto.graph.initializer}
     wanted = list(names)
     for name in wanted:
         if name not in computed and name not in dense:
-            raise ArgumentError(f"weight {name} must be constant in the model, got none of that name: check the name")
+            raise ArgumentError(
+                f"weight {shown(name)} must be constant in the model, got none of that name: check the name"
+            )
     packed = {name: tables[name][0] for name in wanted if name in tables}
     asked = [name for name in wanted if name in computed and name not in packed]
     found = {name: numpy_helper.to_array(dense[name]) for name in wanted if name in dense and name not in packed}
@@ -69,8 +96,27 @@ def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Arr
 def decoded_apart(
     proto: onnx.ModelProto, names: Sequence[str], load: Callable[[onnx.TensorProto], bytes]
 ) -> dict[str, Array]:
-    """As `decoded_weights`, for names of computed values, or of packed rows, of a model with external tensors, whose
-    bytes ``load`` gives: no more of the model is loaded than these values need."""
+    """Weights of a model with external data, as ONNX Runtime decodes them; no more is loaded than they need.
+
+    Parameters
+    ----------
+    proto : ModelProto
+        The model.
+    names : sequence of str
+        Values that are computed from initialisers alone, or tables of packed rows.
+    load : callable
+        The bytes of an external initialiser.
+
+    Returns
+    -------
+    dict of str to ndarray
+        All rows of a table, decoded.
+
+    Raises
+    ------
+    VerificationError
+        If decode nodes do not run.
+    """
     tables = look_ups(proto)
     packed = {name: tables[name][0] for name in names if name in tables}
     found = {}
@@ -86,8 +132,9 @@ def decoded_apart(
 
 
 def _load(part: onnx.ModelProto, load: Callable[[onnx.TensorProto], bytes]) -> None:
+    """Load the external initialisers of a model, in place."""
     for tensor in part.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if is_external(tensor):
             tensor.raw_data = load(tensor)
             tensor.ClearField("data_location")
             del tensor.external_data[:]
@@ -102,10 +149,11 @@ def _row_part(proto: onnx.ModelProto, table: str, call: onnx.NodeProto) -> onnx.
 
 
 def _decoded_rows(part: onnx.ModelProto, table: str) -> Array:
+    """The output of `_row_part`, checked: a function of a damaged file may compute anything."""
     output = f"{table}\0rows"
     rows = _computed(part, [output])[0][output]
     stored = next(tuple(tensor.dims) for tensor in part.graph.initializer if tensor.name == table)
-    if rows.dtype.name not in _FLOATS or rows.ndim < 2 or rows.shape[:1] != stored[:1]:
+    if rows.dtype.name not in _FLOAT_DTYPES or rows.ndim < 2 or rows.shape[:1] != stored[:1]:
         raise VerificationError(
             f"packed rows of {shown(table)} must decode to as many rows of floating-point numbers, got "
             f"{rows.dtype} {rows.shape} of {stored}: the file is damaged"
@@ -114,7 +162,10 @@ def _decoded_rows(part: onnx.ModelProto, table: str) -> Array:
 
 
 def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Array], Decoding]:
-    """Outputs of a model without inputs. NumPy gets no bfloat16 from ONNX Runtime: it is widened, and narrowed here."""
+    """The outputs of a model without inputs, and what computing them took.
+
+    ONNX Runtime hands no bfloat16 to NumPy: such outputs are widened in the graph, and narrowed here.
+    """
     types = {entry.name: entry.type for entry in session(part.SerializeToString(), optimize=False).get_outputs()}
     wide = {name: f"{name}\0float" for name in names if types[name] == "tensor(bfloat16)"}
     if wide:
@@ -126,7 +177,7 @@ def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Ar
         runtime = session(part.SerializeToString(), optimize=False, profile=Path(folder) / "decoding")
         try:
             values = runtime.run([wide.get(name, name) for name in names], {})
-        except Exception as error:  # as for loading
+        except Exception as error:  # the runtime raises a dozen unrelated classes
             raise VerificationError(f"decode nodes must run, got '{first_line(error)}': the file is damaged") from error
         finally:
             events = json.loads(Path(runtime.end_profiling()).read_text())
@@ -136,7 +187,7 @@ def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Ar
 
 
 def _decoding(events: Sequence[Mapping[str, Any]]) -> Decoding:
-    """Of the runtime's profile: its kernels are the events with an output, times are in microseconds."""
+    """Sums over the runtime's profile: kernels are the events with an output, and times are in microseconds."""
     kernels = [event for event in events if "output_size" in event.get("args", {})]
     computed_bytes = sum(int(event["args"]["output_size"]) for event in kernels)
     return Decoding(sum(event["dur"] for event in kernels) / 1e6, computed_bytes)
@@ -145,7 +196,7 @@ def _decoding(events: Sequence[Mapping[str, Any]]) -> Decoding:
 def _constant_part(
     proto: onnx.ModelProto, constants: Sequence[onnx.NodeProto], names: Collection[str]
 ) -> onnx.ModelProto:
-    """A model without inputs whose outputs are the constant values ``names``."""
+    """A model without inputs whose outputs are ``names``, computed by the ``constants`` that lead to them."""
     nodes, needed = ancestors(constants, names)
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     part.graph.name = "weights"
@@ -157,13 +208,13 @@ def _constant_part(
 
 
 def _set_outputs(part: onnx.ModelProto, names: Collection[str]) -> None:
-    """In place; the runtime infers the types."""
+    """Replace the outputs of a model, in place; the runtime infers their types."""
     del part.graph.output[:]
     part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
 
 
 def unfolded_nodes(model: bytes) -> tuple[str, ...]:
-    """Operators of decode nodes that ONNX Runtime would run at every inference, () if it folds them all at load."""
+    """Operators of decode nodes that ONNX Runtime runs at every inference; () if it folds them all at load."""
     weights = _weights_computed(onnx.load_from_string(model))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
@@ -174,7 +225,7 @@ def unfolded_nodes(model: bytes) -> tuple[str, ...]:
 
 
 def _weights_computed(proto: onnx.ModelProto) -> set[str]:
-    """Values made by constant nodes and read by others."""
+    """The values that constant nodes make and other nodes read."""
     constants = constant_nodes(proto)
     made = {name for node in constants for name in node.output}
     return made & {name for node in proto.graph.node if not made.issuperset(node.output) for name in reads(node)}

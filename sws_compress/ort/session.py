@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions on the CPU, and whether a written model loads."""
+"""ONNX Runtime sessions on the CPU, and whether a file that was written loads."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ Array = npt.NDArray[Any]
 
 
 Model = bytes | str | os.PathLike[str]
+"""The bytes of a model without external data, or the path of a model."""
 
 
 def check_runs(model: Model) -> None:
-    """The model passes the full ONNX check and ONNX Runtime loads it on the CPU; else VerificationError."""
+    """Check that a model passes the full ONNX check and that ONNX Runtime loads it on the CPU.
+
+    Raises
+    ------
+    VerificationError
+        If it does not.
+    """
     _check(model)
     session(model)
 
 
 def check_loads(path: Path) -> None:
-    """`check_runs` of a file, without computing or optimising anything at load: takes little memory for its size."""
+    """`check_runs`, without computing or optimising anything at load: takes little memory for the model's size."""
     _check(path)
     session(path, optimize=False)
 
@@ -46,10 +53,27 @@ def _check(model: Model) -> None:
 def session(
     model: Model, *, optimized_path: Path | None = None, optimize: bool = True, profile: Path | None = None
 ) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU, without warnings; VerificationError if the model does not load.
+    """Load a model in ONNX Runtime on the CPU, without warnings.
 
-    With ``optimized_path`` the graph is only constant-folded and simplified, and written there. Without ``optimize``
-    it stays as it is. ``profile``: how the name of a file begins that says what the runtime has done.
+    Parameters
+    ----------
+    model : bytes or path-like
+        The model.
+    optimized_path : Path or None
+        If given, the graph is only constant-folded and simplified, and written there.
+    optimize : bool
+        False loads the graph as it is.
+    profile : Path or None
+        If given, the runtime records what it does in a file whose name begins so.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+
+    Raises
+    ------
+    VerificationError
+        If the model does not load.
     """
     import onnxruntime
 

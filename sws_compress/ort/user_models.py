@@ -1,6 +1,7 @@
 """The caller's own models in ONNX Runtime: whether they load, what they are fed, what they answer.
 
-What goes wrong here is bad input (ModelError, DataError); `graph.verify` speaks of files that this package wrote.
+What goes wrong here is bad input: ModelError or DataError. `ort.session` and `ort.compare` speak of files that this
+package wrote.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy.typing as npt
 
 from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
-from sws_compress.ort.compare import sample_inputs
+from sws_compress.onnx_io.messages import one_line, shown
+from sws_compress.ort.sample_inputs import sample_inputs
 from sws_compress.ort.session import session
 
 if TYPE_CHECKING:
@@ -26,24 +28,29 @@ Array = npt.NDArray[Any]
 
 
 Feeds = Mapping[str, Array]
+"""Inputs by name."""
 
 
 SAMPLE_BATCH = 2
-"""Size of free dimensions of random inputs."""
-
-
-LONGEST_REASON = 240
-"""Characters of somebody else's message that go into one of ours."""
+"""Size of free dimensions of random inputs: the least that shows a mistake between rows."""
 
 
 _SOURCE_LINE = re.compile(r"/\S+:\d+ .*?\)(?: const)? (?=[A-Z])")
+"""The place in the runtime's C++ that its messages name."""
 
 
 _STATUS = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+"""The status code at the beginning of the runtime's messages."""
 
 
 def open_model(path: AnyPath) -> onnxruntime.InferenceSession:
-    """A session of the model at ``path``; ModelError if ONNX Runtime does not take it."""
+    """Load the model at ``path``.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime does not take it.
+    """
     try:
         return session(path)
     except VerificationError as error:
@@ -54,15 +61,28 @@ def open_model(path: AnyPath) -> onnxruntime.InferenceSession:
 
 
 def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | None, *, seed: int) -> dict[str, Array]:
-    """``inputs`` (arrays by input name, or an .npz file of them), or random ones from ``seed``.
+    """Inputs for a model.
 
-    Raises DataError when they are not named like the model's inputs, hold nothing or NaN, or when none can be drawn.
+    Parameters
+    ----------
+    model : onnxruntime.InferenceSession
+        The model.
+    inputs : path-like, mapping of str to array-like, or None
+        The inputs by name, or an .npz file of them; None draws random ones (`sample_inputs`).
+    seed : int
+        Seed of random inputs.
+
+    Returns
+    -------
+    dict of str to ndarray
+
+    Raises
+    ------
+    DataError
+        If inputs are not named like those of the model, or hold nothing or only NaN; if none can be drawn.
     """
     if inputs is None:
-        try:
-            return sample_inputs(model, seed=seed, batch=SAMPLE_BATCH)
-        except VerificationError as error:
-            raise DataError(str(error)) from error
+        return sample_inputs(model, seed=seed, batch=SAMPLE_BATCH)
     feeds = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else dict(inputs)
     names = [entry.name for entry in model.get_inputs()]
     if set(feeds) != set(names):
@@ -74,14 +94,35 @@ def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | Non
         values = np.asarray(given)
         if values.size == 0 or (values.dtype.kind == "f" and np.isnan(values).all()):
             found = f"shape {values.shape}" if values.size == 0 else "nothing but NaN"
-            raise DataError(f"input {name} must hold numbers, got {found}: any two models would agree on it")
+            raise DataError(f"input {shown(name)} must hold numbers, got {found}: any two models would agree on it")
     return feeds
 
 
 def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *, given: bool) -> list[Array]:
-    """The outputs of the model, in its order; ``given`` tells whether the caller chose the inputs.
+    """Run a model.
 
-    Raises DataError when the model does not run on ``feeds``, ModelError when an output is no tensor of numbers.
+    Parameters
+    ----------
+    model : onnxruntime.InferenceSession
+        The model.
+    path : path-like
+        Where it comes from, for messages.
+    feeds : mapping of str to ndarray
+        Its inputs by name.
+    given : bool
+        Whether the caller chose the inputs, for messages.
+
+    Returns
+    -------
+    list of ndarray
+        The outputs, in the order of the model.
+
+    Raises
+    ------
+    DataError
+        If the model does not run on these inputs.
+    ModelError
+        If an output is no tensor of numbers.
     """
     names = [output.name for output in model.get_outputs()]
     try:
@@ -96,19 +137,27 @@ def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *,
     for name, values in zip(names, outputs, strict=True):
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             found = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
-            raise ModelError(f"output {name} must be a tensor of numbers, got {found}: export the model without it")
+            raise ModelError(
+                f"output {shown(name)} must be a tensor of numbers, got {found}: export the model without it"
+            )
     return list(outputs)
 
 
 def run_model(model: AnyPath, feeds: Feeds) -> dict[str, Array]:
-    """Outputs of an ONNX file by name, from ONNX Runtime on the CPU. Errors as for ``answers``."""
+    """The outputs of an ONNX file by name, on inputs that the caller chose; errors as `open_model` and `answers`."""
     runtime = open_model(model)
     names = [output.name for output in runtime.get_outputs()]
     return dict(zip(names, answers(runtime, model, feeds, given=True), strict=True))
 
 
 def check_same_interface(first: onnxruntime.InferenceSession, second: onnxruntime.InferenceSession) -> None:
-    """ModelError unless both have inputs and outputs of the same names."""
+    """Check that two models have inputs and outputs of the same names, in the same order.
+
+    Raises
+    ------
+    ModelError
+        If they do not.
+    """
     for kind, left, right in (
         ("inputs", first.get_inputs(), second.get_inputs()),
         ("outputs", first.get_outputs(), second.get_outputs()),
@@ -135,10 +184,11 @@ def _load_feeds(path: AnyPath) -> dict[str, Array]:
 
 
 def _reason(error: BaseException) -> str:
-    """One line of the runtime's message, without its status codes and lines of C++."""
-    line = _SOURCE_LINE.sub("", _STATUS.sub("", " ".join(str(error).split()))) or type(error).__name__
-    return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON].rstrip() + "..."
+    """The runtime's message on one line, without its status code and lines of C++."""
+    text = " ".join(str(error).split())
+    return one_line(_SOURCE_LINE.sub("", _STATUS.sub("", text))) or type(error).__name__
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"
+    """Names on one line, each of bounded length."""
+    return ", ".join(shown(name) for name in names) or "none"

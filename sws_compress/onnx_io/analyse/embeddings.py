@@ -18,7 +18,7 @@ class Embedding:
     Parameters
     ----------
     name : str
-        Of the initialiser.
+        Name of the initialiser.
     shape : tuple of int
         Rows first.
     hindrance : str or None

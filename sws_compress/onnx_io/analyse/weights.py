@@ -1,4 +1,4 @@
-"""Which initialisers are weights worth compressing, and which values they hold.
+"""The initialisers that are weights worth compressing, and the values they hold.
 
 An initialiser is a weight if an operator of `WEIGHT_INPUTS` reads it as one: directly, or behind operators that only
 move values (`MOVES`); in the main graph, in a body, or in a function that the initialiser is handed to. Its values must
@@ -72,7 +72,7 @@ class Weight:
     Parameters
     ----------
     name : str
-        Of the initialiser.
+        Name of the initialiser.
     shape : tuple of int
         Its shape.
     operators : tuple of str
@@ -102,7 +102,7 @@ class Skipped:
     Parameters
     ----------
     name : str
-        Of the initialiser.
+        Name of the initialiser.
     shape : tuple of int
         Its shape.
     reason : str

@@ -41,7 +41,7 @@ def lift_constants(model: ir.Model) -> None:
 
 
 class _Home(Protocol):
-    """Where constants move; ``values`` are those that moved, by the ``id`` of their tensor."""
+    """A place that constants move to; ``values`` are those that moved, by the ``id`` of their tensor."""
 
     values: dict[int, ir.Value]
 

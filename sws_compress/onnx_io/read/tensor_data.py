@@ -21,7 +21,7 @@ _FIELDS = {
     "uint64_data": (TensorProto.UINT32, TensorProto.UINT64),
     "string_data": (TensorProto.STRING,),
 }
-"""Where a tensor without raw bytes keeps elements of its type; elements of all other types are in int32_data."""
+"""The field in which a tensor without raw bytes keeps elements of its type; elements of all other types are in int32_data."""
 
 
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)

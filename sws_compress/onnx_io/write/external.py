@@ -51,7 +51,7 @@ class DataFile:
 
     @property
     def path(self) -> Path:
-        """Where the file is for now."""
+        """The present path of the file."""
         return self._file.path
 
     def publish(self, path: Path) -> None:

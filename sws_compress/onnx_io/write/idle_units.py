@@ -95,7 +95,7 @@ class _Link:
     values: tuple[ir.Value, ...]
 
     def live(self) -> npt.NDArray[np.bool_]:
-        """Which units do anything, shape (units,); at least one does, because no dimension may be empty."""
+        """Whether each unit does anything, shape (units,); at least one stays, because no dimension may be empty."""
         inputs = _used(self.reader.value, self.reader.inputs)
         read: npt.NDArray[np.bool_] = np.logical_or.reduce(inputs.reshape(-1, self.inputs_per_unit), axis=1)
         if self.keeps_zero:

@@ -85,7 +85,7 @@ class Body:
     steps : list of Step
         In the order in which they are computed.
     name : str or None
-        Of a function that must stay one, and be found by that name in the file.
+        Name of a function that must stay one, and be found by it in the file.
     literals : dict
         Constants by type, shape and content.
     """
