@@ -525,15 +525,15 @@ def test_verify_models_with_other_inputs_or_outputs(
 ) -> None:
     classes = write_mlp(tmp_path / "classes.onnx", classes=True)
     assert run("verify", model, classes) == 2
-    assert_one_line(capsys.readouterr(), "outputs of the second model must be y", "got z")
+    assert_one_line(capsys.readouterr(), "outputs of the second model must be 'y'", "got 'z'")
     renamed = onnx.load(model)
     renamed.graph.input[0].name = renamed.graph.node[0].input[0] = "image"
     onnx.save(renamed, tmp_path / "renamed.onnx")
     assert run("verify", model, tmp_path / "renamed.onnx") == 2
-    assert_one_line(capsys.readouterr(), "inputs of the second model must be x", "got image")
+    assert_one_line(capsys.readouterr(), "inputs of the second model must be 'x'", "got 'image'")
     narrow = write_mlp(tmp_path / "narrow.onnx", second=gaussian(60, 29))
     assert run("verify", model, narrow) == 1
-    assert_one_line(capsys.readouterr(), "output y must have shape (2, 30), got (2, 29)")
+    assert_one_line(capsys.readouterr(), "output 'y' must have shape (2, 30), got (2, 29)")
 
 
 def test_outputs_that_are_no_numbers(tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -542,5 +542,5 @@ def test_outputs_that_are_no_numbers(tmp_path: Path, output: Path, capsys: pytes
     model.graph.output.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
     onnx.save(model, tmp_path / "model.onnx")
     assert run("compress", tmp_path / "model.onnx", "-o", output) == 2
-    assert_one_line(capsys.readouterr(), "output s must be a tensor of numbers, got list")
+    assert_one_line(capsys.readouterr(), "output 's' must be a tensor of numbers, got list")
     assert_nothing_happened(output)

@@ -29,7 +29,7 @@ def all_weights(data: bytes) -> dict[str, Array]:
     Returns
     -------
     dict of str to ndarray
-        By name, in the order of the file.
+        Weights by name, in the order of the file.
     """
     proto = onnx.load_from_string(data)
     refuse_external(proto)

@@ -44,7 +44,7 @@ def compare_outputs(
     feeds : mapping of str to ndarray, or None
         Inputs by name; None draws random ones (`sample_inputs`).
     seed, batch : int
-        For random inputs: the seed, and the size of free dimensions.
+        Seed, and size of free dimensions, of random inputs.
 
     Returns
     -------

@@ -22,7 +22,7 @@ def check_conversion(file: Path, model: ir.Model) -> None:
     Parameters
     ----------
     file : Path
-        Where the model was read from.
+        The file that the model was read from.
     model : ir.Model
         The model as `read_model` returned it; one that was not converted passes.
 

@@ -57,12 +57,12 @@ def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
     Returns
     -------
     dict of str to ndarray
-        In the order of ``names``; all rows of a table, decoded.
+        Values in the order of ``names``; all rows of a table, decoded.
 
     Raises
     ------
     ArgumentError
-        For a name that is none of these, and for a model with external data.
+        If a name is none of these, or the model has external data.
     ModelError, VerificationError
         If the file is damaged: look-ups are none of ours, or decode nodes do not run.
     """

@@ -27,7 +27,7 @@ def executed_columns(model: bytes, name: str) -> tuple[npt.NDArray[np.intp], Flo
     Returns
     -------
     columns : ndarray, shape (n,), intp
-        Which inputs were probed, at most 256.
+        The inputs that were probed, at most 256.
     values : ndarray, shape (n, outputs), float32
         The weights of these inputs.
         None instead of both if no MatMulNBits of the main graph reads the weight.

@@ -31,14 +31,14 @@ def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int)
     model : onnxruntime.InferenceSession
         The model.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers.
     batch : int
         Size of free dimensions.
 
     Returns
     -------
     dict of str to ndarray
-        By input name: standard normal numbers, or 0 and 1 in integer inputs.
+        Standard normal numbers, or 0 and 1 for integer inputs, by input name.
 
     Raises
     ------

@@ -106,7 +106,7 @@ def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *,
     model : onnxruntime.InferenceSession
         The model.
     path : path-like
-        Where it comes from, for messages.
+        The file it comes from, for messages.
     feeds : mapping of str to ndarray
         Its inputs by name.
     given : bool

@@ -84,7 +84,7 @@ def find_decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, Decoder]:
     Returns
     -------
     dict of str to Decoder
-        By the name of the tensor, in the order of the file.
+        Decoders by the name of the tensor, in the order of the file.
     """
     decoding = decoding_nodes(proto, mark)
     found = {}

@@ -25,7 +25,7 @@ def look_ups(proto: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
     Returns
     -------
     dict of str to list of NodeProto
-        By the name of the table; the inputs of a call are positions, the table, and further initialisers.
+        Calls by the name of the table; their inputs are positions, the table, and further initialisers.
 
     Raises
     ------

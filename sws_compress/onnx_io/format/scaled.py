@@ -37,7 +37,7 @@ def scaled_names(nodes: Sequence[onnx.NodeProto], names: Iterable[str]) -> dict[
     Returns
     -------
     dict of str to Scaled
-        By the name of the tensor.
+        Products by the name of the tensor.
     """
     makers: Mapping[str, onnx.NodeProto] = {output: node for node in nodes for output in node.output}
     found = {}

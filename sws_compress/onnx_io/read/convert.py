@@ -24,7 +24,7 @@ def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto
     Parameters
     ----------
     file : Path
-        Where the model comes from.
+        The file that the model comes from.
     proto : ModelProto
         The model, checked. Its external data is loaded, in place.
     opset : int

@@ -44,7 +44,7 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
     Raises
     ------
     ModelError
-        For everything that is not a sound ONNX model.
+        If the file is not a sound ONNX model.
     """
     file = Path(path)
     proto = parse(file)

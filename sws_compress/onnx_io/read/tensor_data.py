@@ -21,7 +21,7 @@ _FIELDS = {
     "uint64_data": (TensorProto.UINT32, TensorProto.UINT64),
     "string_data": (TensorProto.STRING,),
 }
-"""The field in which a tensor without raw bytes keeps elements of its type; elements of all other types are in int32_data."""
+"""The fields in which tensors without raw bytes keep elements of these types; all others are in int32_data."""
 
 
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)

@@ -30,7 +30,7 @@ def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
     Parameters
     ----------
     file : Path
-        Where the model comes from.
+        The file that the model comes from.
     proto : ModelProto
         The model as it was parsed.
 

@@ -43,7 +43,7 @@ class Emission:
     functions : tuple of ir.Function
         Model-local functions.
     look_ups : mapping of str to LookUp
-        By the name of the table.
+        Look-ups by the name of the table.
     """
 
     nodes: tuple[ir.Node, ...]

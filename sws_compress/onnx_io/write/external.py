@@ -165,7 +165,7 @@ def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> dict[st
     Returns
     -------
     dict of str to int
-        Where in ``file`` the bytes of each external initialiser begin.
+        Offsets in ``file`` at which the bytes of the external initialisers begin.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(proto.graph)

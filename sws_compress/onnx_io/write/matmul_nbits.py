@@ -33,7 +33,7 @@ def rewrite_affine(model: ir.Model, weights: Mapping[str, BlockedWeight], *, int
     model : ir.Model
         Holds the dense initialisers.
     weights : mapping of str to BlockedWeight
-        By the name of the initialiser, which must be one of `analyse.affine_weights.affine_weights`.
+        Weights by the name of the initialiser, which must be one of `analyse.affine_weights.affine_weights`.
     integer_arithmetic : bool
         True computes products on activations rounded to 8 bits per block, False in float32.
     """

@@ -83,7 +83,7 @@ class Body:
     inputs, outputs : list of Handle
         Those of the function; the main graph has outputs only.
     steps : list of Step
-        In the order in which they are computed.
+        Nodes in the order in which they are computed.
     name : str or None
         Name of a function that must stay one, and be found by it in the file.
     literals : dict
