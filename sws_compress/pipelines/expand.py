@@ -8,14 +8,15 @@ from pathlib import Path
 
 import onnx
 
-from sws_compress.errors import ModelError, OutputError
+from sws_compress.errors import ModelError
 from sws_compress.files import checked_output, write_atomically
 from sws_compress.onnx_io.format.decoders import compressed_names
 from sws_compress.onnx_io.format.mark import mark_of_proto
-from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
 from sws_compress.onnx_io.write.plain import make_plain
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import check_runs
+from sws_compress.pipelines.source import refuse_own_input
 from sws_compress.report.result import ExpansionResult
 
 
@@ -50,11 +51,9 @@ def expand(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> Expa
     ``output`` cannot be written or is the input; nothing is written then.
     """
     source, target = Path(path), checked_output(output)
-    read_model(source)
-    if target.exists() and target.samefile(source):
-        raise OutputError(f"output {target} must not be the input, got the same file: choose another path")
-    data = source.read_bytes()
+    data = whole_file(source)
+    refuse_own_input(source, target)
     expansion = expand_model(data)
     check_runs(expansion.data)
     write_atomically(target, expansion.data)
-    return ExpansionResult(target, len(data), len(expansion.data), expansion.expanded)
+    return ExpansionResult(target, bytes_on_disk(source), len(expansion.data), expansion.expanded)
