@@ -28,7 +28,7 @@ from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.pipelines.expand import expand_model
 from sws_compress.pipelines.inspect import inspect_model
-from tests.onnx_io import test_lift as lifted
+from tests.onnx_io import nested_models as nested
 from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model
 
 SECONDS = 60
@@ -65,7 +65,7 @@ def bases() -> tuple[bytes, ...]:
     random = np.random.default_rng(1)
     models = [lenet(sizes=(20, 15, 10)), matmul_model(few_values((12, 9), [0, 1, 2], [8, 1, 1]))]
     models += [matmul_model(random.standard_normal((12, 9)).astype(dtype), opset=11) for dtype in (np.float32,)]
-    models += [make() for make in lifted.MODELS if make is not lifted.stored_twice]
+    models += [make() for make in nested.MODELS if make is not nested.stored_twice]
     models += [recurrent(), onnx.load_from_string(external())]
     dense = as_ir(lenet(sizes=(60, 30, 10)))
     packed = [pack(dense, find_palettes(dense, smallest=2)).data]

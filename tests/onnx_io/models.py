@@ -78,3 +78,14 @@ def _model(nodes, tensors, entry, result, opset):
 
 def as_ir(model) -> ir.Model:
     return ir.from_proto(model)
+
+
+def graph_model(nodes, tensors, inputs, outputs, opset=17):
+    def entries(items):
+        return [helper.make_tensor_value_info(name, dtype, shape) for name, dtype, shape in items]
+
+    arrays = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    graph = helper.make_graph(nodes, "g", entries(inputs), entries(outputs), arrays)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model

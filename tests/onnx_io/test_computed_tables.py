@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
-from sws_compress.onnx_io.analyse.weights import find_weights, skipped_weights
 from sws_compress.quantize.cluster import cluster
-from tests.onnx_io.models import as_ir
 
 
 def rotary(length=256, width=64, *, repeated=True):
@@ -126,55 +123,3 @@ def test_nothing_is_said_of_empty_constant_and_broken_tensors():
     assert table_kind(np.full((40, 50), 0.3, np.float32)) is None
     assert table_kind(np.full((40, 50), np.nan, np.float32)) is None
     assert table_kind(np.array(1.5, np.float32)) is None
-
-
-def model_reading(values, operator, *, through=()):
-    """A model in which ``operator`` reads the tensor T, behind other operators."""
-    name, nodes = "T", []
-    for number, kind in enumerate(through):
-        attributes = {"perm": [1, 0]} if kind == "Transpose" else {"to": TensorProto.FLOAT} if kind == "Cast" else {}
-        nodes.append(helper.make_node(kind, [name], [f"t{number}"], **attributes))
-        name = f"t{number}"
-    inputs = [name, "i"] if operator == "Gather" else ["x", name]
-    nodes.append(helper.make_node(operator, inputs, ["y"]))
-    entry = ("i", TensorProto.INT64) if operator == "Gather" else ("x", TensorProto.FLOAT)
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(*entry, None)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(values, "T")],
-    )
-    return as_ir(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8))
-
-
-@pytest.mark.parametrize(
-    ("values", "operator", "reason"),
-    [
-        (rotary(), "Gather", "is a table of sinusoids, not learned"),
-        (stft(), "Conv", "is a table of sinusoids, not learned"),
-        (mel(), "MatMul", "is a filter bank, not learned"),
-        (causal_mask(-np.inf), "Add", "is not read as a weight"),
-        (rotary(), "Mul", "is not read as a weight"),
-        (learned("gaussian").astype(np.float32), "Add", "is not read as a weight"),
-    ],
-)
-def test_what_is_left_alone_and_why(values, operator, reason):
-    model = model_reading(values, operator)
-    assert find_weights(model) == ()
-    (skipped,) = skipped_weights(model)
-    assert reason in skipped.reason
-    assert skipped.shape == values.shape
-
-
-def test_a_learned_position_embedding_is_a_weight_where_it_is_looked_up():
-    positions = learned("smooth positions").astype(np.float32)
-    assert [weight.name for weight in find_weights(model_reading(positions, "Gather"))] == ["T"]
-    assert find_weights(model_reading(positions, "Add")) == ()
-
-
-def test_weights_are_found_behind_operators_that_move_values():
-    values = learned("gaussian").astype(np.float16)
-    (weight,) = find_weights(model_reading(values, "MatMul", through=("Identity", "Transpose", "Cast")))
-    assert (weight.name, weight.operators, weight.values.dtype) == ("T", ("MatMul",), np.float16)
-    assert find_weights(model_reading(values, "MatMul", through=("Relu",))) == ()

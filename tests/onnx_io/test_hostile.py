@@ -18,7 +18,7 @@ from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.pipelines.expand import expand_model
 from sws_compress.pipelines.inspect import inspect_model
 from tests.onnx_io.models import as_ir, few_values, matmul_model
-from tests.onnx_io.test_lift import in_branches, in_functions
+from tests.onnx_io.nested_models import in_branches, in_functions
 
 WEIGHTS = few_values((64, 64), [0, 1, 2], [8, 1, 1])
 TERABYTES = [1 << 20, 1 << 22]

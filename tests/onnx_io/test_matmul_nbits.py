@@ -8,14 +8,14 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sws_compress.onnx_io.analyse.affine_weights import affine_weights, weights_left_dense
-from sws_compress.onnx_io.analyse.input_moments import input_second_moments
+from sws_compress.onnx_io.analyse.affine_weights import affine_weights
 from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
 from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite_affine
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import check_runs, session
+from tests.onnx_io.models import graph_model
 
 
 def values_of(weight):
@@ -40,17 +40,6 @@ def random_weight(rows, columns, *, bits, block_size=16, zeros=True, seed=0):
     )
 
 
-def model_of(nodes, tensors, inputs, outputs, opset=17):
-    def entries(items):
-        return [helper.make_tensor_value_info(name, dtype, shape) for name, dtype, shape in items]
-
-    arrays = [numpy_helper.from_array(array, name) for name, array in tensors.items()]
-    graph = helper.make_graph(nodes, "g", entries(inputs), entries(outputs), arrays)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.checker.check_model(model)
-    return model
-
-
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
@@ -61,17 +50,13 @@ def product_model(matrix, operator="MatMul", **attributes):
     if operator == "Gemm":
         tensors["b"] = np.arange(outputs, dtype=np.float32)
     node = helper.make_node(operator, ["x", *tensors], ["y"], **attributes)
-    return model_of([node], tensors, [("x", FLOAT, ["n", inputs])], [("y", FLOAT, ["n", outputs])])
+    return graph_model([node], tensors, [("x", FLOAT, ["n", inputs])], [("y", FLOAT, ["n", outputs])])
 
 
 def rewritten(model, weights, *, integer_arithmetic=False):
     changed = ir.from_proto(model)
     rewrite_affine(changed, weights, integer_arithmetic=integer_arithmetic)
     return to_bytes(changed)
-
-
-def names(found):
-    return [(weight.name, axis) for weight, axis in found]
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -140,7 +125,7 @@ def test_looked_up_rows_are_bit_exact(bits, columns, zeros, shape):
     weight = random_weight(30, columns, bits=bits, zeros=zeros)
     node = helper.make_node("Gather", ["E", "i"], ["y"])
     sizes = [f"d{k}" for k in range(len(shape))]
-    dense = model_of([node], {"E": values_of(weight)}, [("i", INT64, sizes)], [("y", FLOAT, [*sizes, columns])])
+    dense = graph_model([node], {"E": values_of(weight)}, [("i", INT64, sizes)], [("y", FLOAT, [*sizes, columns])])
     data = rewritten(dense, {"E": weight})
     check_runs(data)
     asked = np.random.default_rng(3).integers(-30, 30, shape)
@@ -156,8 +141,9 @@ def test_an_embedding_that_is_the_last_layer_too_is_stored_once():
         helper.make_node("Gather", ["E", "i"], ["e"]),
         helper.make_node("Gemm", ["e", "E"], ["y"], transB=1),
     ]
-    dense = model_of(nodes, {"E": values_of(weight)}, [("i", INT64, ["n"])], [("y", FLOAT, ["n", 300])])
-    assert names(affine_weights(ir.from_proto(dense), smallest=1)) == [("E", 1)]
+    dense = graph_model(nodes, {"E": values_of(weight)}, [("i", INT64, ["n"])], [("y", FLOAT, ["n", 300])])
+    ((found, axis),) = affine_weights(ir.from_proto(dense), smallest=1)
+    assert (found.name, axis) == ("E", 1)
     data = rewritten(dense, {"E": weight})
     stored = [tensor.name for tensor in onnx.load_from_string(data).graph.initializer]
     assert stored.count("E.indices") == 1
@@ -175,7 +161,7 @@ def test_products_inside_branches():
         return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, FLOAT, ["n", 8])])
 
     node = helper.make_node("If", ["c"], ["y"], then_branch=branch("a", "MatMul"), else_branch=branch("b", "MatMul"))
-    dense = model_of(
+    dense = graph_model(
         [node], {"W": matrix}, [("x", FLOAT, ["n", 32]), ("c", TensorProto.BOOL, [])], [("y", FLOAT, ["n", 8])]
     )
     data = rewritten(dense, {"W": weight}, integer_arithmetic=True)
@@ -196,67 +182,11 @@ def test_integer_arithmetic_rounds_activations_and_nothing_else():
     assert exact.largest_relative < 1e-5 < rounded.largest_relative < 0.03
 
 
-def test_which_weights_can_stay_in_few_bits():
-    random = np.random.default_rng(4)
-
-    def matrix(*shape):
-        return random.standard_normal(shape).astype(np.float32)
-
-    nodes = [
-        helper.make_node("MatMul", ["x", "right"], ["a"]),
-        helper.make_node("MatMul", ["left", "x"], ["b"]),
-        helper.make_node("Gemm", ["x", "scaled"], ["c"], alpha=2.0),
-        helper.make_node("Gemm", ["x", "plain"], ["d"], transB=1),
-        helper.make_node("Gather", ["table", "i"], ["e"]),
-        helper.make_node("Gather", ["columns", "i"], ["f"], axis=1),
-        helper.make_node("MatMul", ["x", "batched"], ["g"]),
-        helper.make_node("MatMul", ["x", "both"], ["h"]),
-        helper.make_node("Gather", ["both", "i"], ["k"]),
-    ]
-    names_of_outputs = "abcdefghk"
-    tensors = {
-        "right": matrix(8, 40), "left": matrix(40, 4), "scaled": matrix(8, 40), "plain": matrix(40, 8),
-        "table": matrix(40, 8), "columns": matrix(8, 40), "batched": matrix(2, 8, 40), "both": matrix(8, 40),
-    }  # fmt: skip
-    shapes = {"a": [4, 40], "b": [40, 8], "c": [4, 40], "d": [4, 40], "e": [2, 8], "f": [8, 2], "g": [2, 4, 40]}
-    shapes |= {"h": [4, 40], "k": [2, 40]}
-    model = ir.from_proto(
-        model_of(
-            nodes,
-            tensors,
-            [("x", FLOAT, [4, 8]), ("i", INT64, [2])],
-            [(name, FLOAT, shapes[name]) for name in names_of_outputs],
-        )
-    )
-    assert names(affine_weights(model, smallest=1)) == [("right", 0), ("plain", 1), ("table", 1)]
-    reasons = {skipped.name: skipped.reason for skipped in weights_left_dense(model, smallest=1)}
-    assert reasons.keys() == {"left", "scaled", "columns", "batched", "both"}
-    assert reasons["both"] == "no low-bit kernel for how Gather and MatMul reads it"
-
-
-def test_a_layer_normalisation_tells_the_second_moments_of_its_outputs():
-    gain, bias = np.float32([1, 2, 0, -3]), np.float32([0.5, 0, 1, 1])
-    nodes = [
-        helper.make_node("LayerNormalization", ["x", "gain", "bias"], ["n"]),
-        helper.make_node("MatMul", ["n", "V"], ["a"]),
-        helper.make_node("Relu", ["a"], ["r"]),
-        helper.make_node("MatMul", ["r", "W"], ["y"]),
-    ]
-    tensors = {"gain": gain, "bias": bias, "V": np.eye(4, dtype=np.float32), "W": np.eye(4, dtype=np.float32)}
-    model = ir.from_proto(model_of(nodes, tensors, [("x", FLOAT, ["n", 4])], [("y", FLOAT, ["n", 4])]))
-    moments = input_second_moments(model, "V")
-    assert np.allclose(moments, [1.25, 4, 1, 10])
-    assert input_second_moments(model, "W") is None
-    x = np.random.default_rng(5).standard_normal((20000, 4)).astype(np.float32)
-    normalised = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) * gain + bias
-    assert np.allclose((normalised**2).mean(axis=0), moments, rtol=0.05)
-
-
 def test_names_that_are_taken_are_left_alone():
     weight = random_weight(8, 32, bits=4)
     matrix = np.ascontiguousarray(values_of(weight).T)
     nodes = [helper.make_node("MatMul", ["x", "W"], ["a"]), helper.make_node("Add", ["a", "W.scales"], ["y"])]
     tensors = {"W": matrix, "W.scales": np.arange(8, dtype=np.float32)}
-    dense = model_of(nodes, tensors, [("x", FLOAT, ["n", 32])], [("y", FLOAT, ["n", 8])])
+    dense = graph_model(nodes, tensors, [("x", FLOAT, ["n", 32])], [("y", FLOAT, ["n", 8])])
     (difference,) = compare_outputs(dense.SerializeToString(), rewritten(dense, {"W": weight}))
     assert difference.largest_relative < 1e-6

@@ -15,7 +15,7 @@ from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.pipelines.expand import expand, expand_model
 from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model
-from tests.onnx_io.test_lift import MODELS, feeds_of
+from tests.onnx_io.nested_models import MODELS, feeds_of
 
 
 def packed(model, **options):
