@@ -99,3 +99,21 @@ def test_a_mark_that_counts_too_many_nodes():
     next(entry for entry in model.metadata_props if entry.key == "sws_compress").value = "1:999"
     plain = expand_model(model.SerializeToString()).data
     assert np.isfinite([entry.largest_absolute for entry in compare_outputs(model.SerializeToString(), plain)]).all()
+
+
+def test_external_data_is_that_of_the_model_s_folder(tmp_path, monkeypatch):
+    """A file of the same name and size in the current folder holds other bytes."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    small, data = folder / "small.onnx", folder / "small.data"
+    compressed = onnx.load_from_string(packed(lenet()).data)
+    onnx.save(compressed, small, save_as_external_data=True, location=data.name, size_threshold=0)
+    (tmp_path / data.name).write_bytes(bytes(data.stat().st_size))
+    monkeypatch.chdir(tmp_path)
+    result = expand(small, tmp_path / "plain.onnx")
+    arrays = {t.name: numpy_helper.to_array(t) for t in onnx.load(tmp_path / "plain.onnx").graph.initializer}
+    for tensor in lenet().graph.initializer:
+        assert arrays[tensor.name].tobytes() == numpy_helper.to_array(tensor).tobytes()
+    assert result.compressed_bytes == small.stat().st_size + data.stat().st_size
+    with pytest.raises(OutputError, match="must not be the input"):
+        expand(small, data)

@@ -67,7 +67,7 @@ def load_external(tensor: TensorProto, folder: Path) -> None:
     """Load the bytes of an external tensor that passed `check_tensor` into it, in place; others stay as they are."""
     if is_external(tensor):
         load_external_data_for_tensor(tensor, str(folder))
-        tensor.data_location = TensorProto.DEFAULT
+        tensor.ClearField("data_location")
         del tensor.external_data[:]
 
 

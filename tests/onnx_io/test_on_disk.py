@@ -1,0 +1,81 @@
+"""Bytes of models with external data are those of their own folder, whatever the current one holds."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files, whole_file
+from sws_compress.ort.all_weights import all_weights
+from sws_compress.ort.decode import decoded_weights
+from tests.onnx_io.models import few_values, lenet, matmul_model
+
+WEIGHTS = few_values((64, 64), [0, 1, 2], [8, 1, 1])
+
+
+@pytest.fixture
+def net(tmp_path):
+    """A model whose weight lies in w.bin beside it."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = folder / "net.onnx"
+    onnx.save(matmul_model(WEIGHTS), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    return path
+
+
+def test_a_model_in_one_file_is_that_file(tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(lenet(), path)
+    assert whole_file(path) == path.read_bytes()
+    assert external_files(path) == set()
+    assert bytes_on_disk(path) == path.stat().st_size
+
+
+def test_external_data_is_taken_in(net):
+    inside = onnx.load_from_string(whole_file(net))
+    assert inside == matmul_model(WEIGHTS)
+    assert external_files(net) == {net.parent / "w.bin"}
+    assert bytes_on_disk(net) == net.stat().st_size + WEIGHTS.nbytes
+
+
+def test_another_file_of_that_name_in_the_current_folder_is_not_read(net, tmp_path, monkeypatch):
+    (tmp_path / "w.bin").write_bytes(bytes(WEIGHTS.nbytes))
+    monkeypatch.chdir(tmp_path)
+    (values,) = all_weights(whole_file(net)).values()
+    assert values.tobytes() == WEIGHTS.tobytes()
+
+
+def test_tensors_of_nodes_are_external_data_too(net):
+    model = onnx.load(net, load_external_data=False)
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["W"], value=model.graph.initializer[0]))
+    del model.graph.initializer[:]
+    net.write_bytes(model.SerializeToString())
+    assert external_files(net) == {net.parent / "w.bin"}
+    assert bytes_on_disk(net) == net.stat().st_size + WEIGHTS.nbytes
+    inside = onnx.load_from_string(whole_file(net))
+    assert numpy_helper.to_array(inside.graph.node[0].attribute[0].t).tobytes() == WEIGHTS.tobytes()
+
+
+def test_bytes_that_refer_to_other_files_are_refused(net):
+    """Bytes do not tell the folder: a runtime would look in the current one."""
+    for work in (all_weights, lambda data: decoded_weights(data, ["W"])):
+        with pytest.raises(ArgumentError, match="must hold all its tensors, got 'W' in a file beside it"):
+            work(net.read_bytes())
+
+
+def test_data_out_of_the_folder_is_refused(net, tmp_path):
+    (net.parent / "w.bin").rename(tmp_path / "w.bin")
+    model = onnx.load(net, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../w.bin"
+    net.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="must lie in the model's folder"):
+        whole_file(net)
+
+
+def test_files_that_are_no_models(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"not a model")
+    for work in (whole_file, external_files, bytes_on_disk):
+        with pytest.raises(ModelError, match="must be an ONNX file"):
+            work(tmp_path / "net.onnx")
