@@ -284,7 +284,7 @@ BAD_MODELS = {
     "nodeless": (_nodeless, ["must have nodes"]),
     "unknown operator": (_unknown_operator, ["must pass the ONNX checker", "Rectify"]),
     "external data missing": (_external_elsewhere, ["external data of 'w1' must exist", "weights.bin"]),
-    "nan": (_nan, ["w2 must be finite", "got 2 NaN or infinite of 1800"]),
+    "nan": (_nan, ["'w2' must be finite", "got 2 NaN or infinite of 1800"]),
     "few elements": (_few_elements, ["at least 256 elements", "the largest, w1, has 240 elements"]),
     "constants": (_constants, ["w1 must not be constant", "got 0.25 everywhere"]),
     "compressed": (_compressed, ["must not be compressed already", "start from the original"]),
