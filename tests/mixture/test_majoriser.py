@@ -90,7 +90,7 @@ def test_shape_is_kept_and_pieces_are_one_array(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(tensor.reshape(-1), whole)
 
 
-@pytest.mark.parametrize("sigma", [1e-3, 1e-6, 1e-12])
+@pytest.mark.parametrize("sigma", [1e-3, 1e-6, 1e-12, 1e-14, 1e-25])
 def test_stable_however_small_sigma(sigma: float) -> None:
     """Weights land between where they were and the means, where a gradient step would be thrown out."""
     mixture = Mixture(np.array([0.5, 0.5]), np.array([0.0, 0.25]), np.full(2, sigma**2))
