@@ -64,6 +64,7 @@ def test_the_unit_of_the_weights_does_not_matter(factor: float) -> None:
 def test_no_scales_where_they_cannot_be() -> None:
     assert cluster_by_channel(np.arange(500, dtype=np.float32), 16, 0) is None
     assert cluster_by_channel(np.arange(500, dtype=np.float32)[None], 16, 0) is None
+    assert cluster_by_channel(np.arange(500, dtype=np.float32).reshape(2, 250), 16, 0) is not None
     assert cluster_by_channel(np.zeros((20, 30), np.float32), 16, 0) is None
     assert cluster_by_channel(lopsided().astype(np.float64) * 1e-200, 16, 0) is None
 
