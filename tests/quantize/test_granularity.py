@@ -17,6 +17,7 @@ def test_equal_granularities_are_one_key() -> None:
 @pytest.mark.parametrize(("columns", "blocks"), [(1, 1), (31, 1), (32, 1), (33, 2), (100, 4)])
 def test_blocks_cover_a_row(columns: int, blocks: int) -> None:
     assert PerBlock(32).blocks(columns) == blocks
+    assert PerBlock(1).blocks(columns) == columns
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,10 @@ def test_weights_at_zero_do_not_hide_the_others(spread: float) -> None:
     means = even_mixture(histogram_of(values), 7, variance=1e-4).means
     assert np.abs(means).max() == pytest.approx(np.abs(values[:150]).max(), rel=0.2)
     assert means.min() < 0 < means.max()
+
+
+def test_a_single_other_value_is_reached() -> None:
+    values = np.zeros(1000, np.float32)
+    values[7] = -2.5
+    means = even_mixture(histogram_of(values), 4, variance=1e-4).means
+    assert np.abs(means).max() == pytest.approx(2.5, rel=1e-3)
