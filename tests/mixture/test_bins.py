@@ -62,3 +62,12 @@ def test_weights_without_sensitivity_are_counted() -> None:
     assert bins.sensitivity.sum() == pytest.approx(100_000)
     assert bins.sensitivity[bins.points > 0.5].sum() == 0
     assert bins.counts[bins.points > 0.5].sum() == 40_000
+
+
+def test_the_unit_of_sensitivities_does_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    values, h = rng.standard_t(2, 40_000).astype(np.float32), rng.gamma(1.0, 1.0, 40_000).astype(np.float32)
+    one, other = fine_bins(values, Sensitivity(h)), fine_bins(values, Sensitivity(64 * h))
+    assert one.scatter.sum() > 0
+    for name in ("counts", "sensitivity", "points", "scatter"):
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=1e-9, atol=1e-15)

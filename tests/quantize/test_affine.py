@@ -9,6 +9,7 @@ import pytest
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.sensitivity import Sensitivity
+from sws_compress.quantize import affine
 from sws_compress.quantize.affine import Grids, affine_cluster, e_step, em_step, fit_blocks
 from sws_compress.quantize.affine_palette import AffinePalette
 from sws_compress.quantize.granularity import PerBlock
@@ -171,3 +172,12 @@ def test_what_is_refused():
         AffinePalette(good.indices | np.uint8(16), good.scales, good.zeros, 4, 1, (4, 40))
     with pytest.raises(ArgumentError, match=r"scales must have shape \(4, 2\), got \(4, 1\)"):
         AffinePalette(good.indices, BlockScales(good.scales.values[:, :1], PerBlock()), good.zeros, 4, 1, (4, 40))
+
+
+@pytest.mark.parametrize(("bits", "share"), [(4, 0.98), (8, 0.9)])
+def test_many_starts_leave_less_error_than_one(bits, share, monkeypatch):
+    values = lopsided((30, 256), seed=8)
+    many = squared_error(values, affine_cluster(values, bits=bits, granularity=PerBlock(32)))
+    monkeypatch.setitem(affine.START_LENGTHS, bits, np.ones(1))
+    one = squared_error(values, affine_cluster(values, bits=bits, granularity=PerBlock(32)))
+    assert many < share * one

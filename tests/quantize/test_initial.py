@@ -81,6 +81,14 @@ def test_zero_is_added_where_no_weights_are() -> None:
     assert result.mixture.weights[0] < 1e-6  # and EM lets it go
 
 
+@pytest.mark.parametrize(("deviations", "moves"), [(1.8, True), (2.2, False)])
+def test_a_cluster_moves_to_zero_from_within_two_standard_deviations(deviations: float, moves: bool) -> None:
+    pair = np.array([deviations - 1, deviations + 1], np.float32)  # of standard deviation 1
+    values = np.concatenate([np.repeat(pair, 300), np.full(400, 100, np.float32)])
+    share = initial_mixture(histogram_of(values), 2, seed=0).weights[0]
+    assert share == pytest.approx(0.6) if moves else share < 0.01
+
+
 @pytest.mark.parametrize("components", [2, 5, 256])
 def test_fewer_values_than_components(components: int) -> None:
     values = np.repeat(np.array([-0.5, 0.0, 0.25], np.float32), [10, 70, 20])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sws_compress.mixture.bins import fine_bins
-from sws_compress.mixture.histogram import OccupiedBins
+from sws_compress.mixture.histogram import OccupiedBins, weight_histogram
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.quantize import scalar
@@ -190,6 +190,23 @@ def test_every_run_gives_the_same() -> None:
     first, second = cluster(values, 16, seed=0).palette, cluster(values.copy(), 16, seed=7).palette
     assert first.codebook.tobytes() == second.codebook.tobytes()
     assert first.indices.tobytes() == second.indices.tobytes()
+
+
+def test_the_variance_is_that_of_the_weights_however_coarse_the_bins() -> None:
+    values = np.random.default_rng(13).gamma(2.0, 0.3, 3001).astype(np.float32)
+    bins = weight_histogram(values, low=0, high=4, bins=5).occupied
+    found = hard_em(bins, Mixture(np.ones(1), np.zeros(1), np.full(1, 1e-12)), 0.0, fixed_zero=False)
+    assert found.means[0] == pytest.approx(values.mean(dtype=np.float64))
+    assert found.variances[0] == pytest.approx(values.var(dtype=np.float64))
+
+
+@pytest.mark.parametrize(("spread", "halves"), [(1e-2, True), (1e-4, False)])
+def test_codebooks_are_halves_if_that_adds_at_most_a_hundredth_of_the_error(spread: float, halves: bool) -> None:
+    """Entries lie between 1 and 2, where rounding them has a mean square of 2^-20 / 12, about 8e-8."""
+    rng = np.random.default_rng(14)
+    values = (1 + 0.12345 * rng.integers(0, 8, 4000) + spread * rng.standard_normal(4000)).astype(np.float32)
+    codebook = cluster(values, 8, seed=0).palette.codebook
+    assert np.array_equal(codebook.astype(np.float16).astype(np.float32), codebook) is halves
 
 
 def test_codebooks_are_halves_where_that_costs_next_to_nothing() -> None:
