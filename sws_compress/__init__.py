@@ -1,12 +1,15 @@
 """Small ONNX files by soft weight sharing: a pretrained network in, an ordinary ``.onnx`` many times smaller out.
 
-``compress``, ``export``, ``verify``, ``inspect`` and ``expand`` are the whole way in one call each;
-``clusters`` and ``picture`` show which weights share a value;
-``Distillation`` lets a teacher help, by default the float network;
-``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with ``save_checkpoint``,
-``load_checkpoint`` and ``lost_ranks_told`` beside it; ``WeightFrames`` makes a film of it;
-``Mixture`` and ``Palette`` are what the steps hand on. Each is imported when it is first used (PEP 562),
-so that ``import sws_compress`` does not wait for torch.
+Calls
+    ``compress`` does everything in one call, with a request (``WeightsOnly``, ``LowBit``, ``FineTuned``) that says how
+    and ``FileOptions`` that say what the file is like. ``export`` writes a network that a loop of your own has
+    snapped. ``verify``, ``inspect`` and ``expand`` work on the files; ``clusters`` and ``picture`` show which weights
+    share a value.
+Training
+    ``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with
+    ``save_checkpoint``, ``load_checkpoint`` and ``lost_ranks_told`` beside it. ``WeightFrames`` films it.
+
+Each name is imported when it is first used (PEP 562), so that ``import sws_compress`` does not wait for torch.
 """
 
 from __future__ import annotations
@@ -25,42 +28,85 @@ from sws_compress.errors import (
 )
 
 if TYPE_CHECKING:
-    from sws_compress.api import compress, export, inspect, verify
+    from sws_compress.api import compress, export
     from sws_compress.codec.load_cost import LoadCost
+    from sws_compress.mixture.histogram import WeightHistogram
     from sws_compress.mixture.mixture import Mixture
     from sws_compress.mixture.sensitivity import Sensitivity
+    from sws_compress.mixture.statistics import ExpectedStatistics
+    from sws_compress.onnx_io.analyse.weights import Skipped
+    from sws_compress.ort.compare import OutputDifference
+    from sws_compress.ort.decode import Decoding
     from sws_compress.pipelines.clusters import clusters, picture
     from sws_compress.pipelines.expand import expand
+    from sws_compress.pipelines.inspect import inspect
+    from sws_compress.pipelines.verify import verify
     from sws_compress.quantize.granularity import Best, PerBlock, PerChannel, PerTensor, Vectors
     from sws_compress.quantize.palette import Palette
-    from sws_compress.report.frames import WeightFrames
+    from sws_compress.quantize.weight_scales import ChannelScales
+    from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture
+    from sws_compress.report.frames import Snapshot, WeightFrames
+    from sws_compress.report.inspection import ModelParts, TensorRow
+    from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
+    from sws_compress.requests import FileOptions, LowBit, WeightsOnly
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.distillation import Distillation
     from sws_compress.train.prior import SoftWeightSharing
-    from sws_compress.train.ranks import lost_ranks_told
+    from sws_compress.train.progress import Progress
+    from sws_compress.train.ranks import Ranks, lost_ranks_told
+    from sws_compress.train.request import FineTuned
+    from sws_compress.train.schedule import Schedule, Stage
+    from sws_compress.train.select import ParameterGroup
+    from sws_compress.train.sharing import Sharing
 
     __version__: str
 
 __all__ = [
     "ArgumentError",
     "Best",
+    "ChannelScales",
+    "ClusterReport",
+    "ClusteredTensor",
+    "CompressionResult",
     "DataError",
+    "Decoding",
     "Distillation",
+    "ExpansionResult",
+    "ExpectedStatistics",
+    "FileOptions",
+    "FineTuned",
+    "Inspection",
     "LoadCost",
+    "LowBit",
     "Mixture",
     "ModelError",
+    "ModelParts",
+    "OutputDifference",
     "OutputError",
     "Palette",
+    "ParameterGroup",
     "PerBlock",
     "PerChannel",
     "PerTensor",
+    "Picture",
+    "Progress",
+    "Ranks",
+    "Schedule",
     "Sensitivity",
+    "Sharing",
+    "Skipped",
+    "Snapshot",
     "SoftWeightSharing",
+    "Stage",
     "SwsError",
+    "TensorRow",
     "TrainingError",
     "Vectors",
+    "Verification",
     "VerificationError",
     "WeightFrames",
+    "WeightHistogram",
+    "WeightsOnly",
     "__version__",
     "clusters",
     "compress",
@@ -76,27 +122,53 @@ __all__ = [
 
 _HOMES = {
     "Best": "sws_compress.quantize.granularity",
+    "ChannelScales": "sws_compress.quantize.weight_scales",
+    "ClusterReport": "sws_compress.report.clustered",
+    "ClusteredTensor": "sws_compress.report.clustered",
+    "CompressionResult": "sws_compress.report.result",
+    "Decoding": "sws_compress.ort.decode",
     "Distillation": "sws_compress.train.distillation",
+    "ExpansionResult": "sws_compress.report.result",
+    "ExpectedStatistics": "sws_compress.mixture.statistics",
+    "FileOptions": "sws_compress.requests",
+    "FineTuned": "sws_compress.train.request",
+    "Inspection": "sws_compress.report.result",
     "LoadCost": "sws_compress.codec.load_cost",
+    "LowBit": "sws_compress.requests",
     "Mixture": "sws_compress.mixture.mixture",
+    "ModelParts": "sws_compress.report.inspection",
+    "OutputDifference": "sws_compress.ort.compare",
     "Palette": "sws_compress.quantize.palette",
+    "ParameterGroup": "sws_compress.train.select",
     "PerBlock": "sws_compress.quantize.granularity",
     "PerChannel": "sws_compress.quantize.granularity",
     "PerTensor": "sws_compress.quantize.granularity",
+    "Picture": "sws_compress.report.clustered",
+    "Progress": "sws_compress.train.progress",
+    "Ranks": "sws_compress.train.ranks",
+    "Schedule": "sws_compress.train.schedule",
     "Sensitivity": "sws_compress.mixture.sensitivity",
+    "Sharing": "sws_compress.train.sharing",
+    "Skipped": "sws_compress.onnx_io.analyse.weights",
+    "Snapshot": "sws_compress.report.frames",
     "SoftWeightSharing": "sws_compress.train.prior",
+    "Stage": "sws_compress.train.schedule",
+    "TensorRow": "sws_compress.report.inspection",
     "Vectors": "sws_compress.quantize.granularity",
+    "Verification": "sws_compress.report.result",
     "WeightFrames": "sws_compress.report.frames",
+    "WeightHistogram": "sws_compress.mixture.histogram",
+    "WeightsOnly": "sws_compress.requests",
     "clusters": "sws_compress.pipelines.clusters",
     "compress": "sws_compress.api",
     "expand": "sws_compress.pipelines.expand",
     "export": "sws_compress.api",
-    "inspect": "sws_compress.api",
+    "inspect": "sws_compress.pipelines.inspect",
     "load_checkpoint": "sws_compress.train.checkpoint",
     "lost_ranks_told": "sws_compress.train.ranks",
     "picture": "sws_compress.pipelines.clusters",
     "save_checkpoint": "sws_compress.train.checkpoint",
-    "verify": "sws_compress.api",
+    "verify": "sws_compress.pipelines.verify",
 }
 
 

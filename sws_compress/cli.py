@@ -14,15 +14,32 @@ from sws_compress.terminal import progress_bar, show, silence_standard_output
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from sws_compress.quantize.granularity import Granularity
+    from sws_compress.requests import FileOptions, LowBit, WeightsOnly
+
     Commands = argparse._SubParsersAction["_Parser"]
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""128 + the signal's number, what a shell reports for a program that the signal ended."""
+"""Exit codes: 128 plus the signal's number, as a shell reports a program that a signal has ended."""
+
+GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
+"""Names of the granularities on the command line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted."""
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments of the command line; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted.
+    """
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
@@ -39,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for arguments that cannot be read, as for all other bad input."""
+    """A parser that reports unreadable arguments in one line, as all other bad input is reported."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"sws-compress: error: {message}: see {self.prog} --help\n")
@@ -59,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Looks the version up only when it is asked for."""
+    """Print the version; it is looked up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
         from importlib.metadata import version
@@ -81,92 +98,134 @@ def _add_compress(commands: Commands) -> None:
     command = _command(
         commands,
         "compress",
-        "make an ONNX model smaller, from its weights alone",
+        "make an ONNX model smaller, without data",
         "Cluster each weight tensor to few distinct values, pack the cluster indices, check the result in ONNX Runtime "
-        "weight by weight, and only then write it. Needs no data. With training data there is much more to win: see "
-        "sws_compress.compress in Python.",
+        "weight by weight, and only then write it. Training a torch module gives much smaller files: see "
+        "sws_compress.FineTuned in Python.",
     )
-    command.add_argument(
-        "model", type=Path, metavar="MODEL", help="an ONNX model (of an opset below 13: converted first)"
-    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model (opsets below 13 are converted)")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
-    command.add_argument(
-        "--components",
+    decoded = (*_add_weights_only(command), *_add_file_options(command))
+    _add_low_bit(command)
+    _add_check(command)
+    command.set_defaults(run=_compress, decoded=decoded)
+
+
+def _add_weights_only(command: argparse.ArgumentParser) -> tuple[argparse.Action, ...]:
+    group = command.add_argument_group("weights only", "the smallest file; weights are float32 again once it is loaded")
+    return (
+        group.add_argument(
+            "--components",
+            type=int,
+            metavar="K",
+            help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default 16)",
+        ),
+        group.add_argument(
+            "--granularity",
+            choices=GRANULARITIES,
+            metavar="G",
+            help="what shares a value: the weights of a tensor (tensor, the default); the same, with a scale for every "
+            "output channel (channel); whichever of the two takes fewer bytes at equal error (auto); or vectors of "
+            "consecutive weights (vectors:2, vectors:4, vectors:8)",
+        ),
+    )
+
+
+def _add_low_bit(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("low bits", "less memory and faster products while the model runs; larger file")
+    group.add_argument(
+        "--low-bit",
         type=int,
-        default=16,
-        metavar="K",
-        help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default %(default)s)",
+        choices=(4, 8),
+        metavar="BITS",
+        help="keep matrices in 4 or 8 bits, and multiply by them as they are",
     )
-    command.add_argument(
-        "--scales",
-        choices=("tensor", "channel", "auto"),
-        default="tensor",
-        help="a codebook a tensor, with a factor for every output channel, or whichever takes fewer bytes for the same "
-        "error (default %(default)s)",
+
+
+def _add_file_options(command: argparse.ArgumentParser) -> tuple[argparse.Action, ...]:
+    group = command.add_argument_group("file")
+    return (
+        group.add_argument(
+            "--load-budget",
+            metavar="B",
+            help="what loading may cost: seconds, megabytes or both, like 2s,300MB. Less makes larger files that load "
+            "faster; none, the smallest (default: 0.5 s and 64 MB, plus 0.17 s and 47 MB per million weights)",
+        ),
+        group.add_argument(
+            "--packed-embeddings",
+            action="store_true",
+            help="keep embedding tables packed in memory; every look-up decodes its rows (default: decode at load)",
+        ),
+        group.add_argument(
+            "--drop-names",
+            action="store_true",
+            help="leave the names of weights out: some percent of a very small or very deep model",
+        ),
     )
-    command.add_argument(
-        "--vector",
-        type=int,
-        default=1,
-        metavar="D",
-        help="consecutive weights that share an index: 1, 2, 4 or 8, K being rows of so many then (default 1)",
+
+
+def _add_check(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("check")
+    group.add_argument(
+        "--inputs", type=Path, metavar="NPZ", help="arrays named like the model's inputs (default: random)"
     )
-    command.add_argument(
-        "--runtime",
-        choices=("int8", "int4"),
-        help="keep matrices in few bits while the model runs: less memory and faster products, a larger file "
-        "(default: the smallest file, float32 once it is loaded)",
-    )
-    command.add_argument(
-        "--load-budget",
-        metavar="B",
-        help="what loading may cost: seconds, megabytes or both, like 2s,300MB; less makes larger files that load "
-        "faster, none the smallest (default: 0.5 s and 64 MB, with 0.17 s and 47 MB for every million weights)",
-    )
-    command.add_argument(
-        "--embeddings",
-        choices=("decoded", "packed"),
-        default="decoded",
-        help="packed: tables whose rows are looked up stay packed in memory, and every look-up decodes its rows; a "
-        "larger file where codes would be shorter than words of a fixed length (default %(default)s, once, at load)",
-    )
-    command.add_argument(
-        "--drop-names",
-        action="store_true",
-        help="leave the names of weights out, some percent of a small or deep model",
-    )
-    command.add_argument(
-        "--inputs",
-        type=Path,
-        metavar="NPZ",
-        help="sample inputs for the check: arrays named like the model's inputs (default: random)",
-    )
-    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
-    command.set_defaults(run=_compress)
+    group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
 
 
 def _compress(options: argparse.Namespace) -> int:
     from sws_compress.api import compress
-    from sws_compress.codec.load_cost import load_budget
     from sws_compress.report.tables import compression_table
 
-    budget = None if options.load_budget is None else load_budget(options.load_budget)
+    request, file = _request(options), _file_options(options)
     with progress_bar() as on_progress:
         result = compress(
             options.model,
             options.output,
-            components=options.components,
-            scales=options.scales,
-            vector=options.vector,
-            runtime=options.runtime,
-            load_budget=budget,
-            weight_names=not options.drop_names,
-            embeddings=options.embeddings,
+            request,
+            file=file,
             example_inputs=options.inputs,
             seed=options.seed,
             on_progress=on_progress,
         )
     return _show(options, result.to_json(), lambda: compression_table(result))
+
+
+def _request(options: argparse.Namespace) -> WeightsOnly | LowBit:
+    """The request that the options make; those of another mode are refused."""
+    from sws_compress.requests import LowBit, WeightsOnly
+
+    if options.low_bit is not None:
+        for action in options.decoded:
+            if getattr(options, action.dest) != action.default:
+                raise ArgumentError(
+                    f"{action.option_strings[-1]} must be left out with --low-bit, got both: nothing is decoded at load"
+                )
+        return LowBit(bits=options.low_bit)
+    given: dict[str, Any] = {} if options.components is None else {"components": options.components}
+    if options.granularity is not None:
+        given["granularity"] = _granularity(options.granularity)
+    return WeightsOnly(**given)
+
+
+def _granularity(name: str) -> Granularity:
+    from sws_compress.quantize.granularity import Best, PerChannel, PerTensor, Vectors
+
+    kind, _, length = name.partition(":")
+    if kind == "vectors":
+        return Vectors(length=int(length))
+    named: dict[str, Granularity] = {"tensor": PerTensor(), "channel": PerChannel(), "auto": Best()}
+    return named[kind]
+
+
+def _file_options(options: argparse.Namespace) -> FileOptions:
+    from sws_compress.codec.load_cost import load_budget
+    from sws_compress.requests import FileOptions
+
+    return FileOptions(
+        load_budget=None if options.load_budget is None else load_budget(options.load_budget),
+        weight_names=not options.drop_names,
+        packed_embeddings=options.packed_embeddings,
+    )
 
 
 # -- inspect ----------------------------------------------------------------------------------------------------------
@@ -197,7 +256,7 @@ def _add_inspect(commands: Commands) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from sws_compress.api import inspect
+    from sws_compress.pipelines.inspect import inspect
     from sws_compress.report.tables import inspection_table
 
     if options.clusters:
@@ -275,7 +334,7 @@ def _add_verify(commands: Commands) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from sws_compress.api import verify
+    from sws_compress.pipelines.verify import verify
     from sws_compress.report.tables import verification_table
 
     verification = verify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+import sws_compress as sws
 from sws_compress.ort.user_models import run_model
 
 
@@ -147,6 +149,14 @@ def torch_answers(model: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> l
     with torch.no_grad():
         outputs = model(*inputs)
     return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def tuned(model: nn.Module, output: Path, **options: Any) -> sws.CompressionResult:
+    """``compress`` with a FineTuned request; options of both in one."""
+    fields = {field.name for field in dataclasses.fields(sws.FineTuned)}
+    asked = {name: value for name, value in options.items() if name in fields}
+    rest = {name: value for name, value in options.items() if name not in fields}
+    return sws.compress(model, output, sws.FineTuned(**asked), **rest)
 
 
 def batches(count: int = 6, rows: int = 16) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -19,8 +19,9 @@ from sws_compress.ort.decode import decoded_weights, unfolded_nodes
 from sws_compress.ort.user_models import run_model
 from sws_compress.report.result import CompressionResult
 from sws_compress.train.distillation import Distillation
-from tests.models import Mlp, answers, batches, gaussian, make, torch_answers, write_mlp
+from tests.models import Mlp, answers, batches, gaussian, make, torch_answers, tuned, write_mlp
 
+EIGHT = sws.WeightsOnly(components=8)
 KINDS = ("mlp", "cnn", "lstm", "gru", "tied", "two")
 
 
@@ -36,7 +37,7 @@ def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     model, inputs = make(request.param)
     before = copy.deepcopy(model)
     output = tmp_path_factory.mktemp(request.param) / "small.onnx"
-    result = sws.compress(model, output, example_inputs=inputs(4), components=8)
+    result = sws.compress(model, output, EIGHT, example_inputs=inputs(4))
     return request.param, before, model, inputs, result
 
 
@@ -98,7 +99,7 @@ def test_sizes_are_those_on_disk(shipped: tuple[Any, ...]) -> None:
 def test_batch_norms_stay_apart(tmp_path: Path) -> None:
     """Merged into the convolution, each row would be scaled by its own factor, and hold more than 8 values."""
     model, inputs = make("cnn")
-    result = sws.compress(model, tmp_path / "small.onnx", example_inputs=inputs(2), components=8)
+    result = sws.compress(model, tmp_path / "small.onnx", EIGHT, example_inputs=inputs(2))
     operators = [node.op_type for node in onnx.load(result.output).graph.node]
     assert operators.count("BatchNormalization") == 2
     assert {row.name: row.encoding for row in result.tensors}["conv1.weight"] != "dense"
@@ -106,7 +107,7 @@ def test_batch_norms_stay_apart(tmp_path: Path) -> None:
 
 def test_tied_table_is_in_the_file_once(tmp_path: Path) -> None:
     model, inputs = make("tied")
-    result = sws.compress(model, tmp_path / "small.onnx", example_inputs=inputs(2), components=8)
+    result = sws.compress(model, tmp_path / "small.onnx", EIGHT, example_inputs=inputs(2))
     assert result.weights == 100 * 32 + 32 * 32
     assert result.dense_bytes < 4 * (100 * 32 + 32 * 32) + 2000
 
@@ -117,7 +118,7 @@ def test_tied_table_is_in_the_file_once(tmp_path: Path) -> None:
 def trained(tmp_path: Path, name: str = "small.onnx", **changes: Any) -> tuple[Mlp, CompressionResult]:
     model = Mlp()
     options = {"train": batches(), "loss": cross_entropy, "components": 4, "ratio": 8, "epochs": 4, **changes}
-    return model, sws.compress(model, tmp_path / name, **options)
+    return model, tuned(model, tmp_path / name, **options)
 
 
 def test_training_moves_the_copy_only(tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_a_module_that_cannot_be_exported_is_not_trained_first(tmp_path: Path) -
             return super().forward(x if x.sum() > 0 else -x)
 
     with pytest.raises(sws.ModelError, match=r"Branch must be exportable .*data-dependent") as error:
-        sws.compress(
+        tuned(
             Branch(),
             tmp_path / "small.onnx",
             train=batches(),
@@ -270,15 +271,14 @@ def test_export_wants_the_values_of_the_palettes(tmp_path: Path) -> None:
         ({"components": 1}, sws.ArgumentError, r"components must be >= 2, got 1"),
         ({"components": 257}, sws.ArgumentError, r"components must be <= 256, got 257"),
         ({"epochs": 0}, sws.ArgumentError, r"epochs must be >= 1, got 0"),
-        ({"target_bytes": 2000}, sws.ArgumentError, r"one of ratio, .* must be given, got ratio, target_bytes"),
+        ({"target_bytes": 2000}, sws.ArgumentError, r"exactly one of ratio, .* must be given, got ratio, target_bytes"),
         ({"ratio": None, "target_bytes": 10**6}, sws.ArgumentError, r"target_bytes must be below the \d+ of the plain"),
-        ({"ratio": None, "max_drop": 1.0}, sws.ArgumentError, r"max_drop must come with a metric"),
-        ({"ratio": None, "strength": 0.0}, sws.ArgumentError, r"strength must be > 0, got 0"),
-        ({"vectors": 1}, sws.ArgumentError, r"components must be >= 2, got 1"),
+        ({"ratio": None, "max_drop": 1.0}, sws.ArgumentError, r"max_drop must come with evaluate"),
+        ({"ratio": None, "bit_price": 0.0}, sws.ArgumentError, r"bit_price must be > 0, got 0"),
+        ({"bit_price": 0.1}, sws.ArgumentError, r"ratio must be left out with bit_price, got both"),
+        ({"bias_components": 1}, sws.ArgumentError, r"bias_components must be in 2\.\.256, got 1"),
         ({"ratio": 1.0}, sws.ArgumentError, r"ratio must be > 1, got 1"),
         ({"learning_rate": 0.0}, sws.ArgumentError, r"learning_rate must be > 0"),
-        ({"train": None, "loss": None, "ratio": None}, sws.ArgumentError, r"example_inputs must be given"),
-        ({"train": None}, sws.ArgumentError, r"loss, ratio must be left out without train, got them: pass train="),
         ({"train": []}, sws.DataError, r"train must yield at least one batch"),
         ({"train": iter(batches())}, sws.DataError, r"train must have a length"),
         ({"train": [x for x, _ in batches()]}, sws.DataError, r"train must yield \(inputs, targets\) pairs"),
@@ -300,7 +300,7 @@ def test_sizes_below_that_of_the_graph_are_refused_before_the_work(tmp_path: Pat
     """Also the ratio that nobody asked for: steered there, a small network would end as nothing but zeros."""
     rule = r"(ratio must be below \d+\.\d\d|target_bytes must be above the \d+ of its graph)"
     with pytest.raises(sws.ArgumentError, match=rule):
-        sws.compress(
+        tuned(
             torch.nn.Sequential(torch.nn.Linear(20, 16), torch.nn.Linear(16, 4)),
             tmp_path / "s.onnx",
             train=batches(),
@@ -318,9 +318,7 @@ def test_weights_that_are_all_zero_are_told(tmp_path: Path) -> None:
     model = HalfUsed()
     torch.nn.init.zeros_(model.fc2.weight)
     model.fc2.weight.register_hook(torch.zeros_like)
-    result = sws.compress(
-        model, tmp_path / "s.onnx", train=batches(), loss=cross_entropy, components=4, ratio=3, epochs=2
-    )
+    result = tuned(model, tmp_path / "s.onnx", train=batches(), loss=cross_entropy, components=4, ratio=3, epochs=2)
     assert any(note.startswith("fc2.weight holds nothing but zeros") for note in result.notes)
 
 
@@ -330,9 +328,7 @@ def test_modules_may_keep_activations(tmp_path: Path) -> None:
             self.kept = super().forward(x)
             return self.kept
 
-    result = sws.compress(
-        Keeping(), tmp_path / "s.onnx", train=batches(), loss=cross_entropy, components=4, ratio=6, epochs=4
-    )
+    result = tuned(Keeping(), tmp_path / "s.onnx", train=batches(), loss=cross_entropy, components=4, ratio=6, epochs=4)
     assert result.file_bytes == pytest.approx(result.dense_bytes / 6, rel=0.1)
 
 
@@ -345,18 +341,30 @@ def test_a_teacher_alone_needs_classes(tmp_path: Path, shape: tuple[int, ...]) -
             return super().forward(x)[:, :1].reshape(shape)
 
     with pytest.raises(sws.ArgumentError, match=r"two classes or more, got \(.*\): give a loss"):
-        sws.compress(Regression(), tmp_path / "s.onnx", train=[x for x, _ in batches()], ratio=3, epochs=2)
+        tuned(Regression(), tmp_path / "s.onnx", train=[x for x, _ in batches()], ratio=3, epochs=2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-def test_other_floats_are_refused_before_the_work(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_other_floats_are_not_trained(tmp_path: Path, dtype: torch.dtype) -> None:
     with pytest.raises(sws.ModelError, match=r"fc1\.weight must be float32 .*float.*model\.float\(\)"):
-        sws.compress(Mlp().to(dtype), tmp_path / "s.onnx", example_inputs=torch.zeros(2, 20, dtype=dtype))
+        tuned(Mlp().to(dtype), tmp_path / "s.onnx", train=[(x.to(dtype), y) for x, y in batches()])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_floats_keep_their_type_without_training(tmp_path: Path, dtype: torch.dtype) -> None:
+    module = Mlp().to(dtype)
+    result = sws.compress(module, tmp_path / "s.onnx", EIGHT, example_inputs=torch.randn(2, 20, dtype=dtype))
+    decoded = decoded_weights(result.output.read_bytes(), ["fc1.weight"])["fc1.weight"]
+    written = result.network.fc1.weight.detach()
+    assert written.dtype == dtype
+    assert decoded.tobytes() == written.numpy().tobytes()
 
 
 def test_frozen_module_without_data(tmp_path: Path) -> None:
     model = Mlp().requires_grad_(False)
-    result = sws.compress(model, tmp_path / "small.onnx", example_inputs=torch.zeros(2, 20), components=4)
+    result = sws.compress(
+        model, tmp_path / "small.onnx", sws.WeightsOnly(components=4), example_inputs=torch.zeros(2, 20)
+    )
     assert len(np.unique(result.network.fc1.weight.detach().numpy())) == 4
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
@@ -369,14 +377,14 @@ def test_only_modules_and_files(tmp_path: Path) -> None:
 def test_a_teacher_of_two_answers_is_refused_in_one_line(tmp_path: Path) -> None:
     model, inputs = make("two")
     with pytest.raises(sws.ArgumentError, match="one output tensor, got tuple"):
-        sws.compress(model, tmp_path / "small.onnx", train=[(inputs(4),)] * 3, ratio=4, epochs=1)
+        tuned(model, tmp_path / "small.onnx", train=[(inputs(4),)] * 3, ratio=4, epochs=1)
 
 
 def test_nan_weights_of_a_module_are_named(tmp_path: Path) -> None:
     model = Mlp()
     with torch.no_grad():
         model.fc2.weight[1, 2] = torch.inf
-    with pytest.raises(sws.ModelError, match=r"fc2\.weight must hold finite values, got 1 NaN or infinite of 350"):
+    with pytest.raises(sws.ModelError, match=r"fc2\.weight.* must be finite, got 1 NaN or infinite of 350"):
         sws.compress(model, tmp_path / "small.onnx", example_inputs=torch.zeros(2, 20))
     assert list(tmp_path.iterdir()) == []
 
@@ -385,7 +393,7 @@ def test_frozen_parts_stay_in_their_mode(tmp_path: Path) -> None:
     model, inputs = make("cnn")
     model.train()
     model.norm1.eval()
-    sws.compress(model, tmp_path / "small.onnx", example_inputs=inputs(2), components=4)
+    sws.compress(model, tmp_path / "small.onnx", EIGHT, example_inputs=inputs(2))
     assert model.training
     assert model.norm2.training
     assert not model.norm1.training
@@ -397,7 +405,7 @@ def test_frozen_parts_stay_in_their_mode(tmp_path: Path) -> None:
 def test_onnx_file_data_free(tmp_path: Path) -> None:
     source = write_mlp(tmp_path / "model.onnx")
     original = source.read_bytes()
-    result = sws.compress(source, tmp_path / "small.onnx", components=8)
+    result = sws.compress(source, tmp_path / "small.onnx", EIGHT)
     assert source.read_bytes() == original
     assert result.dense_bytes == len(original)
     assert result.file_bytes == os.path.getsize(tmp_path / "small.onnx") < len(original) / 6
@@ -448,7 +456,7 @@ def test_fewer_values_than_components_is_exact(tmp_path: Path) -> None:
 
 def test_model_with_integer_outputs_only(tmp_path: Path) -> None:
     source = write_mlp(tmp_path / "model.onnx", classes=True)
-    result = sws.compress(source, tmp_path / "small.onnx", components=64)
+    result = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=64))
     assert result.largest_difference == 0
     assert sws.verify(result.output, result.output, tolerance=0.0).passed
 
@@ -477,11 +485,36 @@ def test_sample_inputs_of_the_callers_own(tmp_path: Path) -> None:
         sws.compress(tmp_path / "model.onnx", tmp_path / "s.onnx", example_inputs=(feeds["x1"],))
 
 
-def test_no_training_from_a_file(tmp_path: Path) -> None:
+FILE = sws.FileOptions(load_budget=sws.LoadCost(seconds=1, peak_bytes=1e6))
+
+
+@pytest.mark.parametrize(
+    ("request_", "options", "message"),
+    [
+        (sws.WeightsOnly(), {"ratio": 20}, "ratio must be left out with WeightsOnly, got 20: FineTuned takes it"),
+        (
+            sws.WeightsOnly(),
+            {"max_drop": 0.0},
+            "max_drop must be left out with WeightsOnly, got 0.0",
+        ),
+        (
+            sws.LowBit(),
+            {"file": FILE},
+            r"load_budget must be left out with LowBit, got .*: WeightsOnly and ",
+        ),
+        (sws.WeightsOnly(), {"evaluate": len}, "evaluate must be left out for an ONNX file"),
+        (sws.FineTuned(train=batches()), {}, "model must be a torch module to be trained, got the file"),
+        (sws.LowBit, {}, "request must be WeightsOnly or LowBit or FineTuned, got <class"),
+    ],
+)
+def test_what_a_mode_does_not_know_is_refused(
+    tmp_path: Path, request_: Any, options: dict[str, Any], message: str
+) -> None:
     source = write_mlp(tmp_path / "model.onnx")
-    for argument in ({"train": batches()}, {"loss": cross_entropy}, {"parameters": ["w1"]}):
-        with pytest.raises(sws.ArgumentError, match="must be left out for an ONNX file"):
-            sws.compress(source, tmp_path / "small.onnx", **argument)
+    with pytest.raises(sws.ArgumentError, match=message) as raised:
+        sws.compress(source, tmp_path / "small.onnx", request_, **options)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "small.onnx").exists()
 
 
 def test_float16_weights_stay_float16(tmp_path: Path) -> None:
@@ -491,7 +524,7 @@ def test_float16_weights_stay_float16(tmp_path: Path) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     onnx.save(model, tmp_path / "model.onnx")
-    sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx", components=16)
+    sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx")
     decoded = decoded_weights((tmp_path / "small.onnx").read_bytes(), ["w1"])["w1"]
     assert decoded.dtype == np.float16
     assert len(np.unique(decoded)) <= 16
@@ -499,7 +532,7 @@ def test_float16_weights_stay_float16(tmp_path: Path) -> None:
 
 def test_older_opset_is_converted(tmp_path: Path) -> None:
     source = write_mlp(tmp_path / "model.onnx", opset=12)
-    result = sws.compress(source, tmp_path / "small.onnx", components=64)
+    result = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=64))
     assert sws.verify(source, result.output).passed
 
 

@@ -20,7 +20,7 @@ FLOORS = (
     {"mixture", "codec", "onnx_io"},
     {"quantize", "ort"},
     {"packing", "train", "report"},
-    {"integrations"},
+    {"integrations", "requests"},
     {"pipelines"},
     {"api"},
     {"demo"},

@@ -11,7 +11,6 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-import sws_compress
 from tests.models import write_mlp
 from tests.test_cli import assert_one_line, run
 
@@ -25,12 +24,12 @@ def weights(path: Path) -> dict[str, bytes]:
     return {tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in onnx.load(path).graph.initializer}
 
 
-@pytest.mark.parametrize(("runtime", "tolerance"), [("int8", "0.02"), ("int4", "0.2")])
+@pytest.mark.parametrize(("bits", "tolerance"), [("8", "0.02"), ("4", "0.2")])
 def test_matrices_that_stay_in_few_bits(
-    runtime: str, tolerance: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bits: str, tolerance: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "low.onnx"
-    assert run("compress", model, "-o", output, "--runtime", runtime, "--json") == 0
+    assert run("compress", model, "-o", output, "--low-bit", bits, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["file_bytes"] == os.path.getsize(output) < result["dense_bytes"]
     assert {tensor["encoding"] for tensor in result["tensors"]} <= {"int4", "int8"}
@@ -39,13 +38,14 @@ def test_matrices_that_stay_in_few_bits(
     assert run("verify", model, output, "--tolerance", "1e-6") == 1
 
 
-def test_low_bits_of_a_module_or_of_an_unknown_width(model: Path, tmp_path: Path) -> None:
-    import torch
-
-    with pytest.raises(sws_compress.ArgumentError, match="runtime must be int4 or int8, got 'int2'"):
-        sws_compress.compress(model, tmp_path / "low.onnx", runtime="int2")  # type: ignore[arg-type]
-    with pytest.raises(sws_compress.ArgumentError, match="runtime must be left out for a torch module"):
-        sws_compress.compress(torch.nn.Linear(64, 64), tmp_path / "low.onnx", runtime="int4")
+@pytest.mark.parametrize(
+    "option", [("--components", "8"), ("--granularity", "auto"), ("--load-budget", "1s"), ("--drop-names",)]
+)
+def test_options_of_decoded_weights_are_refused_with_low_bits(
+    option: tuple[str, ...], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compress", model, "-o", tmp_path / "low.onnx", "--low-bit", "8", *option) == 2
+    assert_one_line(capsys.readouterr(), f"{option[0]} must be left out with --low-bit")
     assert not (tmp_path / "low.onnx").exists()
 
 
@@ -74,7 +74,10 @@ def test_expanding_what_is_not_compressed(model: Path, tmp_path: Path, capsys: p
 
 @pytest.mark.parametrize(
     ("arguments", "encoding", "distinct"),
-    [(("--scales", "channel"), "+scales", 16), (("--vector", "2", "--components", "32"), "", 32)],
+    [
+        (("--granularity", "channel"), "+scales", 16),
+        (("--granularity", "vectors:2", "--components", "32"), "", 32),
+    ],
 )
 def test_scales_and_vectors_from_start_to_finish(
     arguments: tuple[str, ...],
@@ -102,12 +105,6 @@ def test_scales_and_vectors_from_start_to_finish(
         assert {len(tensor["clusters"]) for tensor in json.loads(capsys.readouterr().out)["tensors"]} == {16}
 
 
-def test_forms_that_do_not_exist_are_told_in_one_line(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import torch
-
-    assert run("compress", model, "-o", tmp_path / "small.onnx", "--vector", "3") == 2
-    assert_one_line(capsys.readouterr(), "length of vectors must be 2, 4 or 8, got 3")
-    with pytest.raises(sws_compress.ArgumentError, match="left out for a torch module"):
-        sws_compress.compress(torch.nn.Linear(64, 64), tmp_path / "small.onnx", scales="channel")
+def test_granularities_that_do_not_exist(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", model, "-o", tmp_path / "small.onnx", "--granularity", "vectors:3") == 2
+    assert_one_line(capsys.readouterr(), "--granularity: invalid choice: 'vectors:3'")

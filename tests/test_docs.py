@@ -12,8 +12,23 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import sws_compress
+from sws_compress.cli import main
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"^ {4}sws-compress (\w+)(.*)$", re.MULTILINE)
+OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
+INLINE_OPTION = re.compile(r"`(--[a-z][a-z-]*)[^`\n]*`")
+MAKE_TARGET = re.compile(r"^ {4}make ([\w-]+)|`make ([\w-]+)[^`\n]*`", re.MULTILINE)
+PUBLIC_NAME = re.compile(r"\bsws\.([A-Za-z]\w*)\b(?! *=)")
+USER_PAGES = (
+    "README.md",
+    "docs/choosing.md",
+    "docs/tutorial.md",
+    "docs/watching.md",
+    "docs/format.md",
+    "docs/weights.md",
+)
+"""Pages whose inline options are those of the command line, not of a benchmark."""
 
 
 def run_blocks(document: Path, names: dict[str, Any]) -> int:
@@ -81,3 +96,49 @@ def test_tutorial(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert names["verification"].passed
     mine = names["accuracy"](names["mine"])
     assert mine > names["accuracy"](names["net"]) - 0.03
+
+
+def options_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """Options that the help of a command lists."""
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0, command
+    return set(OPTION.findall(capsys.readouterr().out.replace("[", " ").replace(",", " ")))
+
+
+def pages(repository: Path) -> dict[str, str]:
+    """All pages but those of the benchmarks, by name."""
+    paths = [repository / "README.md", repository / "CONTRIBUTING.md", *sorted((repository / "docs").glob("*.md"))]
+    return {path.relative_to(repository).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def test_commands_and_options_exist(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = ("compress", "inspect", "picture", "verify", "expand", "demo")
+    known = {command: options_of(command, capsys) for command in commands}
+    used = {(name, *match) for name, text in pages(repository).items() for match in COMMAND.findall(text)}
+    assert {command for _, command, _ in used} >= {"compress", "inspect", "picture", "verify", "expand"}
+    unknown = [
+        (name, command, option)
+        for name, command, rest in used
+        for option in OPTION.findall(rest)
+        if option not in known[command]
+    ]
+    every = set().union(*known.values())
+    inline = {(name, option) for name in USER_PAGES for option in INLINE_OPTION.findall(pages(repository)[name])}
+    assert len(inline) >= 8
+    assert unknown + sorted((name, "", option) for name, option in inline if option not in every) == []
+
+
+def test_make_targets_exist(repository: Path) -> None:
+    makefile = (repository / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
+    used = {(name, a or b) for name, text in pages(repository).items() for a, b in MAKE_TARGET.findall(text)}
+    assert len(used) >= 10
+    assert sorted(pair for pair in used if pair[1] not in targets) == []
+
+
+def test_public_names_exist(repository: Path) -> None:
+    used = {(name, public) for name, text in pages(repository).items() for public in PUBLIC_NAME.findall(text)}
+    assert {public for _, public in used} >= {"compress", "FineTuned", "SoftWeightSharing"}
+    formats = {"rows"}  # the function domain of a file is called sws, too
+    assert sorted(pair for pair in used if pair[1] not in {*sws_compress.__all__, *formats}) == []

@@ -12,9 +12,10 @@ from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.demo.run import error_percent
 from sws_compress.ort.decode import unfolded_nodes
-from sws_compress.pipelines.publish import dense_onnx
+from sws_compress.pipelines.source import dense_onnx
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.sharing import Sharing
+from tests.models import tuned
 
 
 def test_lenet_is_35_times_smaller_and_as_good(repository: Path, tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_lenet_is_35_times_smaller_and_as_good(repository: Path, tmp_path: Path)
     example = validation.images[:8].flatten(1)
     dense = tmp_path / "dense.onnx"
     dense.write_bytes(dense_onnx(network, (example,)))
-    result = sws.compress(
+    result = tuned(
         network,
         tmp_path / "small.onnx",
         train=ShiftedBatches(Split(training.images[:20_000], training.labels[:20_000]), 64),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 import time
+import typing
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -48,6 +54,66 @@ def test_every_public_name_has_one_home(repository: Path) -> None:
     assert {*homes, "__version__"} == set(sws_compress.__all__)
     lazy = {name: home for name, home in homes.items() if home != "sws_compress.errors"}
     assert lazy == sws_compress._HOMES
+
+
+def annotations_of(thing: Any) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A public function or class, its public methods and its properties, each with its annotations."""
+    if inspect.isfunction(thing):
+        yield thing, thing.__annotations__
+    elif isinstance(thing, type):
+        yield thing, {name: text for name, text in inspect.get_annotations(thing).items() if not name.startswith("_")}
+        for name, member in vars(thing).items():
+            if name == "__init__" or not name.startswith("_"):
+                function = getattr(member, "fget", None) or getattr(member, "__func__", member)
+                if inspect.isfunction(function):
+                    yield thing, function.__annotations__
+
+
+def names_of_types(module: ModuleType) -> dict[str, Any]:
+    """What annotations of a module can name: its globals, and what it imports for type checkers alone."""
+    names = dict(vars(module))
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                home = import_module(node.module)
+                names[alias.asname or alias.name] = getattr(home, alias.name, None)
+    return names
+
+
+def types_in(hint: Any, names: dict[str, Any]) -> Iterator[type]:
+    """All classes in an annotation; aliases are followed."""
+    if isinstance(hint, typing.ForwardRef):
+        hint = hint.__forward_arg__
+    if isinstance(hint, str):
+        for node in ast.walk(ast.parse(hint)):
+            if isinstance(node, ast.Name) and node.id in names:
+                yield from types_in(names[node.id], names)
+    elif isinstance(hint, type):
+        yield hint
+    for part in typing.get_args(hint):
+        for one in part if isinstance(part, list) else [part]:
+            yield from types_in(one, names)
+
+
+def test_every_type_that_a_public_signature_names_is_public() -> None:
+    """Protocols are left out: any object that fits will do."""
+    missing = set()
+    for name in set(sws_compress.__all__) - {"__version__"}:
+        for owner, hints in annotations_of(getattr(sws_compress, name)):
+            names = names_of_types(sys.modules[owner.__module__])
+            for hint in hints.values():
+                for kind in types_in(hint, names):
+                    ours = kind.__module__.startswith("sws_compress.") and typing.Protocol not in kind.__bases__
+                    if ours and kind.__name__ not in sws_compress.__all__:
+                        missing.add((name, kind.__name__, kind.__module__))
+    assert missing == set()
+
+
+def test_everything_public_is_documented() -> None:
+    for name in set(sws_compress.__all__) - {"__version__"}:
+        thing = getattr(sws_compress, name)
+        assert thing.__doc__, name
+        assert not thing.__doc__.startswith(f"{name}("), f"{name} has the docstring that dataclasses make up"
 
 
 def test_dir_names_what_is_not_loaded_yet() -> None:

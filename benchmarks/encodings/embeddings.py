@@ -37,8 +37,8 @@ from sws_compress.codec.candidates import radix_candidate
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.packing.pack import pack, packed_model, row_code
-from sws_compress.pipelines.publish import Embeddings
 from sws_compress.quantize.palette import Palette
+from sws_compress.requests import FileOptions
 
 SHAPES = ((30_000, 384), (128_000, 1024))
 COMPONENTS = (16, 256)
@@ -150,13 +150,11 @@ def of_model(source: Path, path: Path) -> Iterator[Row]:
     feed = {entry.name: np.ones((1, TOKENS), np.int64) for entry in inputs}
     feed[inputs[0].name][0] = np.random.default_rng(1).integers(0, 1000, TOKENS)
     outputs = []
-    ways: tuple[Embeddings | None, ...] = (None, "decoded", "packed")
-    for embeddings in ways:
-        name = embeddings or "dense"
-        if embeddings is None:
+    for name in ("dense", "decoded", "packed"):
+        if name == "dense":
             path.write_bytes(source.read_bytes())
         else:
-            compress(source, path, embeddings=embeddings, example_inputs=feed)
+            compress(source, path, file=FileOptions(packed_embeddings=name == "packed"), example_inputs=feed)
         found, answers = measure(path, {f"{TOKENS} tokens": feed}, 31)
         outputs.append(answers)
         yield {"table": source.stem, "file": name, **found}

@@ -42,8 +42,9 @@ def int8(dense: Path, target: Path, _: Task) -> None:
 def clustered(components: int) -> Callable[[Path, Path, Task], None]:
     def make(dense: Path, target: Path, task: Task) -> None:
         from sws_compress.api import compress
+        from sws_compress.requests import WeightsOnly
 
-        compress(dense, target, components=components, example_inputs=task.latency_feeds)
+        compress(dense, target, WeightsOnly(components=components), example_inputs=task.latency_feeds)
 
     return make
 

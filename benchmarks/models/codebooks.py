@@ -28,24 +28,25 @@ from sws_compress.api import compress
 from sws_compress.onnx_io.analyse.weights import Weight, find_weights
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.quantize.cluster import cluster
-from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor
+from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor, Vectors
 from sws_compress.quantize.rate_distortion import merit_bits
+from sws_compress.requests import WeightsOnly
 
 GROUPS = 4
-FILES: tuple[dict[str, Any], ...] = (
-    {"components": 12},
-    {"components": 16},
-    {"components": 20},
-    {"components": 24},
-    {"components": 32},
-    {"components": 16, "scales": "channel"},
-    {"components": 16, "scales": "auto"},
-    {"components": 256, "vector": 2},
-    {"components": 256, "vector": 4},
-    {"components": 128},
-    {"components": 256},
-    {"components": 256, "scales": "channel"},
-    {"components": 256, "scales": "auto"},
+FILES = (
+    WeightsOnly(components=12),
+    WeightsOnly(components=16),
+    WeightsOnly(components=20),
+    WeightsOnly(components=24),
+    WeightsOnly(components=32),
+    WeightsOnly(components=16, granularity=PerChannel()),
+    WeightsOnly(components=16, granularity=Best()),
+    WeightsOnly(components=256, granularity=Vectors(2)),
+    WeightsOnly(components=256, granularity=Vectors(4)),
+    WeightsOnly(components=128),
+    WeightsOnly(components=256),
+    WeightsOnly(components=256, granularity=PerChannel()),
+    WeightsOnly(components=256, granularity=Best()),
 )
 
 
@@ -104,9 +105,10 @@ def main() -> None:
             print(row, flush=True)
         task = task_of(path.stem, arguments.data, arguments.folder)
         reference = task.answers(session(str(path)))
-        for options in FILES:
+        for request in FILES:
             target = made / f"{path.stem}.codebooks.onnx"
-            result = compress(path, target, example_inputs=task.latency_feeds, **options)
+            result = compress(path, target, request, example_inputs=task.latency_feeds)
+            options = {"components": request.components, "granularity": repr(request.granularity)}
             row = {"model": path.stem, **options, "file_bytes": result.file_bytes}
             row |= scored(task, task.answers(session(str(target))), reference)
             rows.append(row)

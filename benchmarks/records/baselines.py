@@ -31,13 +31,14 @@ from benchmarks.records.deep_compression import DeepCompression, train_deep_comp
 from benchmarks.records.float_nets import FOLDER
 from benchmarks.records.gradient_mixture import GradientMixture, train_gradient_mixture
 from benchmarks.records.nets import error_percent
-from benchmarks.records.run import LENET, MNIST, file_error_percent, packed_as, payload_bytes
+from benchmarks.records.run import LENET, MNIST, file_error_percent, packed_for, payload_bytes
 from benchmarks.records.taught import TaughtBatches, taught_batches, taught_loss, write_file
 from sws_compress.api import compress
 from sws_compress.demo.lenet import LeNet300100, load_lenet
 from sws_compress.demo.mnist import Split, load_mnist
 from sws_compress.onnx_io.from_torch import from_torch
-from sws_compress.pipelines.publish import Packing
+from sws_compress.requests import FileOptions
+from sws_compress.train.request import FineTuned
 from sws_compress.train.sharing import Sharing
 
 HERE = Path(__file__).resolve().parent
@@ -108,15 +109,17 @@ def run_once(method: str, settings: Settings, task: Task, output: Path, *, epoch
         result = compress(
             task.network,
             output,
-            train=task.batches,
-            loss=taught_loss,
-            example_inputs=task.example,
+            FineTuned(
+                train=task.batches,
+                loss=taught_loss,
+                components=settings.components,
+                learning_rate=settings.learning_rate,
+                epochs=epochs,
+                parameters=lambda name, parameter: True,
+                sharing=Sharing.MODULE,
+            ),
             target_bytes=settings.target_bytes,
-            components=settings.components,
-            learning_rate=settings.learning_rate,
-            epochs=epochs,
-            parameters=lambda name, parameter: True,
-            sharing=Sharing.MODULE,
+            example_inputs=task.example,
             seed=seed,
         )
         assert result.network is not None
@@ -138,7 +141,7 @@ def run_once(method: str, settings: Settings, task: Task, output: Path, *, epoch
         "seed": seed,
         "file": output.name,
         "file_bytes": output.stat().st_size,
-        "payload_bytes": payload_bytes(*packed_as(from_torch(network, (task.example,)), Packing())),
+        "payload_bytes": payload_bytes(*packed_for(FileOptions(), from_torch(network, (task.example,)))),
         "zeros": sum(int((p == 0).sum()) for p in parameters) / sum(p.numel() for p in parameters),
         "distinct_values": [int(p.unique().numel()) for p in parameters],
         "validation_error_percent": file_error_percent(output, task.validation),

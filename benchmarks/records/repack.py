@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.records.evaluate import test_images
-from benchmarks.records.run import file_error_percent, packed_as, payload_bytes
+from benchmarks.records.run import file_error_percent, packed_for, payload_bytes
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.pipelines.expand import expand
-from sws_compress.pipelines.publish import Packing
+from sws_compress.requests import FileOptions
 
 
 def repack(path: Path) -> None:
@@ -31,7 +31,7 @@ def repack(path: Path) -> None:
     data = path.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         model = read_model(expand(path, Path(folder, "plain.onnx")).output)
-    packed, palettes = packed_as(model, Packing(weight_names=False))
+    packed, palettes = packed_for(FileOptions(weight_names=False), model)
     if len(packed.data) >= len(data):
         print(f"{path.name}: {len(data):,} bytes, not smaller")
         return

@@ -39,9 +39,11 @@ from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.ort.user_models import open_model
 from sws_compress.packing.pack import PackedModel, find_palettes
-from sws_compress.pipelines.publish import Packing
+from sws_compress.pipelines.publish import packed_as, pruned_as
 from sws_compress.quantize.palette import Palette
+from sws_compress.requests import FileOptions
 from sws_compress.train.distillation import Distillation
+from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule
 from sws_compress.train.sharing import Sharing
 
@@ -108,11 +110,11 @@ def payload_bytes(packed: PackedModel, palettes: Mapping[str, Palette]) -> int:
     return sum(tensor.payload_bytes for tensor in streams.values()) + 2 * sum(map(len, codebooks))
 
 
-def packed_as(model: ir.Model, packing: Packing) -> tuple[PackedModel, Mapping[str, Palette]]:
+def packed_for(file: FileOptions, model: ir.Model) -> tuple[PackedModel, Mapping[str, Palette]]:
     """Pack a model of snapped weights, without its idle units if ``packing`` prunes them."""
-    packing.prune(model)
+    pruned_as(file, model)
     palettes = find_palettes(model)
-    return packing.pack(model, palettes), palettes
+    return packed_as(file, model, palettes), palettes
 
 
 def parse() -> argparse.Namespace:
@@ -121,11 +123,11 @@ def parse() -> argparse.Namespace:
     size = parser.add_mutually_exclusive_group(required=True)
     size.add_argument("--target-bytes", type=int)
     size.add_argument("--max-drop", type=float)
-    size.add_argument("--strength", type=float)
+    size.add_argument("--bit-price", type=float)
     parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--components", type=int, default=7)
     parser.add_argument(
-        "--vectors", type=int, default=254, help="distinct values of biases and norms outside the prior"
+        "--bias-components", type=int, default=254, help="distinct values of biases and norms outside the prior"
     )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=7e-4)
@@ -182,23 +184,25 @@ def main() -> None:
     result = compress(
         data.model,
         output,
-        train=data.train,
-        loss=functools.partial(cross_entropy, label_smoothing=options.label_smoothing),
-        evaluate=None if options.all_images else lambda model: -error_percent(model, data.validation),
-        example_inputs=example,
+        FineTuned(
+            train=data.train,
+            loss=functools.partial(cross_entropy, label_smoothing=options.label_smoothing),
+            components=options.components,
+            epochs=options.epochs,
+            learning_rate=options.learning_rate,
+            distillation=teacher,
+            schedule=schedule,
+            parameters=(lambda name, p: p.dim() > 1 or not cifar),  # in LeNets biases share their weights' mixture
+            sharing=Sharing.TENSOR if cifar else Sharing.MODULE,
+            bias_components=options.bias_components,
+            bfloat16=cifar,
+            bit_price=options.bit_price,
+        ),
         target_bytes=options.target_bytes,
         max_drop=options.max_drop,
-        strength=options.strength,
-        components=options.components,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        distillation=teacher,
-        schedule=schedule,
-        parameters=(lambda name, p: p.dim() > 1 or not cifar),  # in LeNets biases share the mixture of their weights
-        sharing=Sharing.TENSOR if cifar else Sharing.MODULE,
-        bfloat16=cifar,
-        weight_names=False,
-        vectors=options.vectors,
+        evaluate=None if options.all_images else lambda model: -error_percent(model, data.validation),
+        file=FileOptions(weight_names=False),
+        example_inputs=example,
         seed=options.seed,
         on_progress=lambda text, done, total: (
             progress.print(f"{done}/{total} {text}") if done % max(1, total // options.epochs) == 0 else None
@@ -207,8 +211,8 @@ def main() -> None:
     assert result.network is not None
     parameters = sum(parameter.numel() for parameter in data.model.parameters())
     model = from_torch(result.network, (example,))
-    whole, _ = packed_as(model.clone(), Packing(weight_names=False, prune_units=False))
-    payload = payload_bytes(*packed_as(model, Packing()))
+    whole, _ = packed_for(FileOptions(weight_names=False, prune_units=False), model.clone())
+    payload = payload_bytes(*packed_for(FileOptions(), model))
     figures = {
         "net": options.net,
         "parameters": parameters,

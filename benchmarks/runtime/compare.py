@@ -37,10 +37,13 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from benchmarks.environment import environment
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.sample_inputs import sample_inputs
-from sws_compress.pipelines.low_bit import AffineFormat, pack_affine, verify_affine
+from sws_compress.pipelines.low_bit import pack_low_bit, verify_low_bit
+from sws_compress.pipelines.publish import outputs_in_runtime, with_values
 from sws_compress.quantize.affine import affine_cluster
 from sws_compress.quantize.granularity import PerBlock
+from sws_compress.requests import LowBit
 
 Feeds = dict[str, npt.NDArray[np.generic]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,7 +80,7 @@ def lenet(rows: int) -> Subject:
     import torch
 
     from sws_compress.demo.lenet import load_lenet
-    from sws_compress.pipelines.publish import dense_onnx
+    from sws_compress.pipelines.source import dense_onnx
 
     network = load_lenet(ROOT / "benchmarks/data/lenet_300_100.npz")
     model = onnx.load_from_string(dense_onnx(network, (torch.zeros(2, 784),)))
@@ -102,7 +105,7 @@ def minilm(folder: Path, rows: int) -> Subject:
     import torch
 
     from benchmarks.runtime.minilm import load_minilm, tokens_of
-    from sws_compress.pipelines.publish import dense_onnx
+    from sws_compress.pipelines.source import dense_onnx
 
     text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", folder / "README.md"))
     tokens = tokens_of(text, folder / "vocab.txt", length=64)[:rows]
@@ -147,7 +150,14 @@ def split_gemms(model: onnx.ModelProto) -> onnx.ModelProto:
 # -- ways -------------------------------------------------------------------------------------------------------------
 
 
-def theirs(model: onnx.ModelProto, form: AffineFormat) -> onnx.ModelProto:
+@dataclass(frozen=True, kw_only=True)
+class Form(LowBit):
+    """A request, and whether activations are rounded to 8 bits."""
+
+    integer_arithmetic: bool
+
+
+def theirs(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     copy = onnx.ModelProto()
@@ -164,7 +174,7 @@ def theirs(model: onnx.ModelProto, form: AffineFormat) -> onnx.ModelProto:
     return quantised
 
 
-def weight_errors(model: onnx.ModelProto, form: AffineFormat, quantised: onnx.ModelProto) -> tuple[float, float]:
+def weight_errors(model: onnx.ModelProto, form: Form, quantised: onnx.ModelProto) -> tuple[float, float]:
     """Sums of squared errors over the matrices that ONNX Runtime quantised: ours (no sensitivities), and its own."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     stored = {tensor.name: tensor for tensor in quantised.graph.initializer}
@@ -183,7 +193,7 @@ def weight_errors(model: onnx.ModelProto, form: AffineFormat, quantised: onnx.Mo
 
 
 def dequantised(
-    node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], form: AffineFormat, columns: int
+    node: onnx.NodeProto, stored: dict[str, onnx.TensorProto], form: Form, columns: int
 ) -> npt.NDArray[np.float64]:
     """The matrix (rows, columns) of a MatMulNBits node."""
 
@@ -265,7 +275,7 @@ def memory(path: Path, feeds: Path) -> tuple[float, float]:
     return load, run
 
 
-def measure(subject: Subject, forms: list[AffineFormat], folder: Path) -> list[dict[str, object]]:
+def measure(subject: Subject, forms: list[Form], folder: Path) -> list[dict[str, object]]:
     model = split_gemms(subject.model)
     files = {"float": folder / "float.onnx"}
     onnx.save(model, files["float"])
@@ -273,9 +283,11 @@ def measure(subject: Subject, forms: list[AffineFormat], folder: Path) -> list[d
     for form in forms:
         label = f"int{form.bits}{' sym' if form.symmetric else ''}{' integer' if form.integer_arithmetic else ''}"
         started = time.perf_counter()
-        packed = pack_affine(ir.from_proto(model), form)
+        packed = pack_low_bit(ir.from_proto(model), form, integer_arithmetic=form.integer_arithmetic)
         seconds = time.perf_counter() - started
-        verify_affine(ir.from_proto(model), packed)
+        values = {name: palette.expand() for name, palette in packed.palettes.items()}
+        expanded = to_bytes(with_values(ir.from_proto(model), values))
+        verify_low_bit(packed, subject.latency_feed, outputs_in_runtime(expanded, subject.latency_feed))
         quantised = theirs(model, form)
         our_error, their_error = weight_errors(model, form, quantised)
         for way, data, error in (("ours", packed.data, our_error), ("ort", quantised.SerializeToString(), their_error)):
@@ -328,7 +340,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("out/runtime/compare.json"), help="JSON file")
     arguments = parser.parse_args()
     forms = [
-        AffineFormat(
+        Form(
             bits=bits,
             block_size=arguments.block_size,
             symmetric=arguments.symmetric,

@@ -24,9 +24,10 @@ COMPONENTS = 16
 WORKER = """
 import json, resource, sys, time
 from pathlib import Path
-from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import PerTensor
-from sws_compress.pipelines.streamed import Limits
+from sws_compress.pipelines.job import Job, Limits
+from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.weights_only import compress_weights
+from sws_compress.requests import WeightsOnly
 phases, last = {}, [None, 0.0]
 def show(description, done, total):
     now, phase = time.perf_counter(), description.split()[0]
@@ -36,7 +37,8 @@ def show(description, done, total):
 started = time.perf_counter()
 last[:] = "reading", started
 source, target, components = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-result = compress_file(source, target, components, PerTensor(), None, 0, show, started, limits=Limits(model_bytes=0))
+job = Job(output=target, on_progress=show, started=started, limits=Limits(model_bytes=0))
+result = compress_weights(open_source(source, job), WeightsOnly(components=components), job)
 phases[last[0]] = phases.get(last[0], 0) + time.perf_counter() - last[1]
 print(json.dumps({
     "seconds": result.seconds,

@@ -22,11 +22,12 @@ from sws_compress.errors import OutputError
 from sws_compress.files import write_atomically
 from sws_compress.ort.user_models import run_model
 from sws_compress.pipelines.clusters import picture
-from sws_compress.pipelines.publish import dense_onnx
+from sws_compress.pipelines.source import dense_onnx
 from sws_compress.report.drawing import drawing
 from sws_compress.report.result import CompressionResult
 from sws_compress.report.tables import compression_table
 from sws_compress.train.distillation import Distillation
+from sws_compress.train.request import FineTuned
 from sws_compress.train.sharing import Sharing
 
 # Chosen on the last 5,000 training images.
@@ -94,20 +95,22 @@ def run_demo(
     compression = compress(
         network,
         output / "lenet.onnx",
-        train=ShiftedBatches(training, BATCH_SIZE),
-        loss=cross_entropy,
-        example_inputs=(example,),
-        components=COMPONENTS,
+        FineTuned(
+            train=ShiftedBatches(training, BATCH_SIZE),
+            loss=cross_entropy,
+            components=COMPONENTS,
+            epochs=epochs,
+            learning_rate=LEARNING_RATE,
+            distillation=Distillation(),
+            parameters=lambda name, parameter: True,  # biases too: in float32 they would be a fifth of the file
+            sharing=Sharing.MODULE,
+            log=log,
+            frames=film,
+        ),
         ratio=ratio,
-        epochs=epochs,
-        learning_rate=LEARNING_RATE,
-        distillation=Distillation(),
-        parameters=lambda name, parameter: True,  # biases too: as float32 they would be a fifth of the file
-        sharing=Sharing.MODULE,
+        example_inputs=(example,),
         seed=seed,
         on_progress=on_progress,
-        log=log,
-        frames=film,
     )
     dense = output / "dense.onnx"
     write_atomically(dense, dense_onnx(network, (example,)))

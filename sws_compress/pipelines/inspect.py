@@ -1,8 +1,9 @@
-"""What a model file holds, tensor by tensor; works on plain and on compressed models."""
+"""What a model file holds, tensor by tensor, compressed or not."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import onnx_ir as ir
 from sws_compress.codec.encodings import recognise
 from sws_compress.codec.transforms.scales import scaled_name
 from sws_compress.entropy import entropy_bits
+from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.weights import skipped_weights
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
@@ -18,14 +20,55 @@ from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
 from sws_compress.onnx_io.format.sizes import framed
 from sws_compress.onnx_io.read.lift import lift_constants
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
 from sws_compress.ort.decode import measured_decoding
 from sws_compress.ort.session import Array
 from sws_compress.report.inspection import ModelParts, TensorRow
+from sws_compress.report.result import Inspection
 from sws_compress.thresholds import SMALLEST_LISTED_TENSOR
 
 
+def inspect(path: AnyPath) -> Inspection:
+    """What a model file is made of, compressed or not.
+
+    Parameters
+    ----------
+    path : str or path
+        An ONNX file; external data counts.
+
+    Returns
+    -------
+    Inspection
+        A row per weight tensor with its encoding, entropy and bytes, and the bytes of the rest.
+
+    Raises
+    ------
+    ModelError
+        If there is no sound model.
+
+    Examples
+    --------
+    >>> import numpy as np, onnx, sws_compress as sws
+    >>> text = '<ir_version: 8, opset_import: ["": 17]> net (float[n, 64] x) => (float[n, 64] y) {y = MatMul(x, w)}'
+    >>> weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    >>> model = onnx.parser.parse_model(text)
+    >>> model.graph.initializer.extend([onnx.numpy_helper.from_array(weight, "w")])
+    >>> onnx.save(model, "model.onnx")
+
+    >>> for row in sws.inspect("model.onnx").parts.rows:
+    ...     print(row.name, row.shape, row.encoding, row.file_bytes)
+    w (64, 64) dense 16401
+    """
+    file = Path(path)
+    data = whole_file(file)
+    return Inspection(file, bytes_on_disk(file), inspect_model(data))
+
+
 def inspect_model(data: bytes) -> ModelParts:
-    """Take a model file apart. Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``."""
+    """Take a model file apart.
+
+    Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``.
+    """
     proto = onnx.load_from_string(data)
     mark = mark_of_proto(proto)
     return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark)

@@ -1,18 +1,15 @@
-"""Models whose weights stay in 4 or 8 bits while they run: less memory and faster products, where a runtime has them.
+"""The mode whose weights stay in 4 or 8 bits while the model runs.
 
-The ordinary file of this package is smaller, but its weights are float32 again once it is loaded.
+It takes less memory and multiplies faster where a runtime has such products. The ordinary file of this package is
+smaller, but its weights are float32 again once it is loaded.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.entropy import entropy_bits
@@ -22,68 +19,53 @@ from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.onnx_io.analyse.affine_weights import affine_weights, weights_left_dense
 from sws_compress.onnx_io.analyse.input_moments import input_second_moments
 from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
-from sws_compress.onnx_io.format.blocked_weight import BLOCK_SIZES, BlockedWeight
+from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
 from sws_compress.onnx_io.format.mark import refuse_compressed, set_mark
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite_affine
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import strip
-from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.low_bit_readback import executed_columns
-from sws_compress.ort.session import check_runs
+from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedTensor
-from sws_compress.pipelines.publish import refuse_no_gain
-from sws_compress.pipelines.source import checked_feeds, open_source, refuse_nothing_to_do
+from sws_compress.pipelines.job import Job, OnProgress, silent
+from sws_compress.pipelines.publish import largest_difference, outputs_in_runtime, refuse_no_gain, with_values
+from sws_compress.pipelines.source import Source, in_memory, metric_of, refuse_nothing_to_do
+from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.affine import affine_cluster
-from sws_compress.quantize.affine_palette import INDEX_BITS, AffinePalette
+from sws_compress.quantize.affine_palette import AffinePalette
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
+from sws_compress.requests import LowBit
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 EMBEDDING_BITS = 8
 """A look-up reads few rows, whatever their bits: the memory is what counts, and a quarter of it costs no accuracy. An
-embedding that is a matrix product's weight as well has that product's bits."""
-
+embedding that is also the weight of a matrix product has that product's bits."""
 
 OLDEST_RUNTIME = {4: (1, 18), 8: (1, 23)}
-"""First ONNX Runtime that multiplies by so many bits on the CPU: 1.20 and 1.21 refuse 8 at load, 1.22 when run. For 4
-bits it is the oldest that this package supports."""
-
+"""First ONNX Runtime that multiplies by so many bits on the CPU. Versions 1.20 and 1.21 refuse 8 bits at load, 1.22 at
+the first run. For 4 bits it is the oldest version that this package supports."""
 
 FLOAT_TOLERANCE = 1e-3
 """Largest relative difference of outputs that summing in another order explains."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AffineFormat:
-    """How weights are stored and multiplied; checked here.
-
-    bits                  of matrices: 4 or 8
-    block_size            weights along the inputs that share a scale: 16, 32, 64, 128 or 256
-    symmetric             zero points all in the middle and not stored; else one per block
-    integer_arithmetic    multiply activations rounded to 8 bits per block (relative error about 0.5 % a layer), else
-                          float32. With 8 bits ONNX Runtime 1.32 is 6 to 16 times slower than a dense product without
-                          it (one row), with 4 bits it is fast either way.
-    """
-
-    bits: int
-    block_size: int = 32
-    symmetric: bool = False
-    integer_arithmetic: bool = False
-
-    def __post_init__(self) -> None:
-        if self.bits not in INDEX_BITS:
-            raise ArgumentError(f"bits must be 4 or 8, got {self.bits}: runtimes execute no other widths")
-        if self.block_size not in BLOCK_SIZES:
-            raise ArgumentError(
-                f"block_size must be one of {BLOCK_SIZES}, got {self.block_size}: kernels know no other"
-            )
-
-
 @dataclass(frozen=True, eq=False)
-class AffineModel:
-    """The bytes of the file, the tensors that were replaced in it with their grids, and the weights that were not."""
+class LowBitModel:
+    """A model whose weights stay in few bits.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    tensors : tuple of PackedTensor
+        The tensors that were replaced in it.
+    palettes : mapping of str to AffinePalette
+        Their grids and indices, by name.
+    left_dense : tuple of Skipped
+        Weights that were not replaced, and why.
+    """
 
     data: bytes
     tensors: tuple[PackedTensor, ...]
@@ -91,68 +73,134 @@ class AffineModel:
     left_dense: tuple[Skipped, ...]
 
 
-OnProgress = Callable[[str, int, int], None]
+def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> CompressionResult:
+    """Put matrices and embeddings of a model on grids that ONNX Runtime multiplies as they are.
+
+    Parameters
+    ----------
+    source : Source
+        A file or an exported module; it is not changed.
+    request : LowBit
+        The grids.
+    job : Job
+        Everything else.
+
+    Returns
+    -------
+    CompressionResult
+        Its largest difference is from the model with the same weights expanded to float32.
+
+    Raises
+    ------
+    ArgumentError
+        If the installed ONNX Runtime has no products of so many bits.
+    ModelError
+        If no weight can stay in few bits.
+    VerificationError
+        If the file does not do what the model with expanded weights does.
+    """
+    source = in_memory(source, job)
+    refuse_nothing_to_do(source, find_weights(source.model, smallest=SMALLEST_WEIGHT))
+    before = metric_of(source.module, job)
+    packed = pack_low_bit(source.model, request, on_progress=job.on_progress)
+    values = {name: palette.expand() for name, palette in packed.palettes.items()}
+    expanded = with_values(source.model, values)
+    outputs = outputs_in_runtime(to_bytes(expanded), source.feeds)
+    largest = verify_low_bit(packed, source.feeds, outputs)
+    copy = None if source.module is None else written_back(source, source.module, values, outputs)
+    refuse_no_gain(len(packed.data), source.dense_bytes)
+    write_atomically(job.output, packed.data)
+    result = CompressionResult(
+        output=job.output,
+        dense_bytes=source.dense_bytes,
+        file_bytes=len(packed.data),
+        tensors=low_bit_rows(packed),
+        largest_difference=largest,
+        seconds=job.seconds,
+    )
+    return result if copy is None else copy.added_to(result, before, job)
 
 
-def pack_affine(model: ir.Model, form: AffineFormat, *, on_progress: OnProgress | None = None) -> AffineModel:
-    """Every matrix of ``model`` on grids of ``form``, every embedding of 8 bits; ``model`` itself is not changed.
+def pack_low_bit(
+    model: ir.Model, request: LowBit, *, integer_arithmetic: bool | None = None, on_progress: OnProgress = silent
+) -> LowBitModel:
+    """Put every matrix of a model on the grids of ``request``, and every embedding on grids of 8 bits.
 
-    Where a weight multiplies the output of a layer normalisation, errors count by the second moment that input has.
-    Raises ModelError if no weight can stay in few bits, or the model was compressed before; ArgumentError if the
-    installed ONNX Runtime, in which the result could not be checked, has no products of so many bits.
+    A weight that multiplies the output of a layer normalisation is fitted with the second moment of that input as
+    sensitivity.
+
+    Parameters
+    ----------
+    model : ir.Model
+        It is not changed.
+    request : LowBit
+        The grids.
+    integer_arithmetic : bool, optional
+        Multiply activations rounded to 8 bits per block. By default with 8 bits: in float32, ONNX Runtime 1.32 is 6
+        to 16 times slower than a dense product of one row; with 4 bits it is fast either way.
+    on_progress : callable
+        Called as ``on_progress(description, done, total)``.
+
+    Raises
+    ------
+    ArgumentError
+        If the installed ONNX Runtime, in which the result is checked, has no products of so many bits.
+    ModelError
+        If no weight can stay in few bits, or if the model was compressed before.
     """
     refuse_compressed(model)
-    _refuse_old_runtime(form.bits)
+    _refuse_old_runtime(request.bits)
     found = affine_weights(model)
     left_dense = weights_left_dense(model)
     if not found:
         first = f"{left_dense[0].name}: {left_dense[0].reason}" if left_dense else "it has no weights"
-        raise ModelError(f"model must have a MatMul, Gemm or Gather weight to run in few bits, got none ({first})")
+        raise ModelError(
+            f"model must have a MatMul, Gemm or Gather weight to run in few bits, got none ({first}): "
+            "compress it with WeightsOnly"
+        )
     palettes: dict[str, AffinePalette] = {}
     for i, (weight, axis) in enumerate(found):
-        if on_progress is not None:
-            on_progress(f"fitting {weight.name}", i, len(found))
+        on_progress(f"fitting {weight.name}", i, len(found))
         palettes[weight.name] = affine_cluster(
             weight.values,
-            bits=EMBEDDING_BITS if weight.operators == ("Gather",) else form.bits,
-            granularity=PerBlock(form.block_size),
+            bits=EMBEDDING_BITS if weight.operators == ("Gather",) else request.bits,
+            granularity=PerBlock(request.block_size),
             axis=axis,
-            symmetric=form.symmetric,
+            symmetric=request.symmetric,
             sensitivity=_input_sensitivity(model, weight, axis),
         )
     blocked = {name: _blocked(palette) for name, palette in palettes.items()}
     rewritten = model.clone()
-    rewrite_affine(rewritten, blocked, integer_arithmetic=form.integer_arithmetic)
+    integers = request.bits == 8 if integer_arithmetic is None else integer_arithmetic
+    rewrite_affine(rewritten, blocked, integer_arithmetic=integers)
     tensors = tuple(_describe(name, palettes[name], weight) for name, weight in blocked.items())
     strip(rewritten)
     set_mark(rewritten, decode_nodes=0)
-    return AffineModel(to_bytes(rewritten), tensors, palettes, left_dense)
+    return LowBitModel(to_bytes(rewritten), tensors, palettes, left_dense)
 
 
-def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivity | None:
-    """Second moments of the inputs, one per slice along ``axis``; None where they are not known, or all 0."""
-    moments = input_second_moments(model, weight.name)
-    if moments is None or not moments.any():
-        return None
-    return Sensitivity.along(moments, axis=axis, ndim=weight.values.ndim)
+def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array], outputs: Sequence[Array]) -> float:
+    """Check that a packed model does what the same model with expanded weights does.
 
+    Parameters
+    ----------
+    packed : LowBitModel
+        The model to check.
+    feeds : mapping of str to ndarray
+        Inputs by name.
+    outputs : sequence of ndarray
+        What the model with its weights expanded to float32 answers to them.
 
-def expanded(model: ir.Model, palettes: Mapping[str, AffinePalette]) -> bytes:
-    """``model`` with the float32 values of its palettes: what a model made by `pack_affine` computes exactly."""
-    dense = model.clone()
-    for name, palette in palettes.items():
-        dense.graph.initializers[name].const_value = ir.tensor(palette.expand(), name=name)
-    return to_bytes(dense)
+    Returns
+    -------
+    float
+        Largest difference of the outputs of ``packed``, relative to the largest of each output.
 
-
-def verify_affine(
-    model: ir.Model, packed: AffineModel, feeds: Mapping[str, npt.NDArray[Any]] | None = None, *, seed: int = 0
-) -> float:
-    """The largest relative difference between ``packed`` and the same model with its weights expanded to float32, on
-    ``feeds`` by input name, else on random inputs from ``seed``.
-
-    Raises VerificationError where ONNX Runtime does not load the file, where a matrix product uses other weights than
-    `AffinePalette.expand` gives, bit for bit, or, in float32 arithmetic, outputs differ by more than summing explains.
+    Raises
+    ------
+    VerificationError
+        If ONNX Runtime does not load the file, if a matrix product uses other weights than `AffinePalette.expand`
+        gives, or if, in float32 arithmetic, outputs differ by more than FLOAT_TOLERANCE.
     """
     check_runs(packed.data)
     for name, palette in packed.palettes.items():
@@ -162,19 +210,17 @@ def verify_affine(
         columns, values = executed
         if not np.array_equal(values, np.moveaxis(palette.expand(), palette.axis, 0)[columns]):
             raise VerificationError(f"{name} must be multiplied as it was fitted, got other weights: report this")
-    reference = expanded(model, packed.palettes)
-    exact = in_float_arithmetic(packed.data)
-    largest = max(each.largest_relative for each in compare_outputs(reference, exact, feeds, seed=seed))
+    largest = largest_difference(in_float_arithmetic(packed.data), feeds, outputs)
     if not largest <= FLOAT_TOLERANCE:
         raise VerificationError(
             f"outputs must equal those of expanded weights within {FLOAT_TOLERANCE:g} of the largest, "
             f"got {largest:.3g}: report this"
         )
-    return max(each.largest_relative for each in compare_outputs(reference, packed.data, feeds, seed=seed))
+    return largest_difference(packed.data, feeds, outputs)
 
 
-def affine_rows(packed: AffineModel) -> tuple[TensorRow, ...]:
-    """One row a tensor, as ``inspect`` shows them for decoded tensors; entropy is that of the grid indices."""
+def low_bit_rows(packed: LowBitModel) -> tuple[TensorRow, ...]:
+    """One row per tensor, as ``inspect`` has them; the entropy is that of the grid indices."""
     rows = []
     for tensor in packed.tensors:
         palette = packed.palettes[tensor.name]
@@ -192,6 +238,14 @@ def affine_rows(packed: AffineModel) -> tuple[TensorRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivity | None:
+    """Second moments of the inputs, one per slice along ``axis``; None where they are unknown or all 0."""
+    moments = input_second_moments(model, weight.name)
+    if moments is None or not moments.any():
+        return None
+    return Sensitivity.along(moments, axis=axis, ndim=weight.values.ndim)
 
 
 def _refuse_old_runtime(bits: int) -> None:
@@ -214,41 +268,3 @@ def _describe(name: str, palette: AffinePalette, weight: BlockedWeight) -> Packe
     stored = (weight.packed_indices, weight.scales, weight.packed_zeros)
     payload = sum(array.nbytes for array in stored if array is not None)
     return PackedTensor(name, palette.shape, f"int{palette.bits}", (name,), payload)
-
-
-LowBitRuntime = Literal["int4", "int8"]
-
-
-LOW_BITS: Mapping[str, int] = {"int4": 4, "int8": 8}
-
-
-def quantize_file(
-    source: Path,
-    target: Path,
-    runtime: LowBitRuntime,
-    inputs: Any,
-    seed: int,
-    on_progress: OnProgress | None,
-    started: float,
-) -> CompressionResult:
-    """Matrices and embeddings of the model at ``source`` on grids that ONNX Runtime multiplies as they are.
-
-    8-bit products use integer arithmetic (in float32 they are several times slower than dense ones), 4-bit products
-    float32. The result's largest difference is from the model with the same weights expanded. Arguments and errors
-    else as for ``compress_file``.
-    """
-    if runtime not in LOW_BITS:
-        raise ArgumentError(f"runtime must be int4 or int8, got {runtime!r}: leave it out for the smallest file")
-    model = open_source(source, target)
-    model = ir.external_data.load_to_model(model)
-    refuse_nothing_to_do(source, model, find_weights(model, smallest=SMALLEST_WEIGHT))
-    feeds = checked_feeds(source, inputs, seed)
-    bits = LOW_BITS[runtime]
-    packed = pack_affine(model, AffineFormat(bits=bits, integer_arithmetic=bits == 8), on_progress=on_progress)
-    largest = verify_affine(model, packed, feeds)
-    dense_bytes = bytes_on_disk(source)
-    refuse_no_gain(len(packed.data), dense_bytes)
-    write_atomically(target, packed.data)
-    return CompressionResult(
-        target, dense_bytes, len(packed.data), affine_rows(packed), largest, time.perf_counter() - started
-    )

@@ -1,73 +1,269 @@
-"""What every pipeline checks of an ONNX file before it starts."""
+"""The model to compress, from an ONNX file or a torch module, checked before the work starts."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, ModelError, OutputError
+from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.weights import Weight, skipped_weights
+from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.from_torch import evaluating, from_torch
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.read.on_disk import external_files
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files
+from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
+from sws_compress.pipelines.job import Job, Metric
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
-OnProgress = Callable[[str, int, int], None]
-"""Called as ``on_progress(description, done, total)``."""
+if TYPE_CHECKING:
+    from torch import nn
+
+Array = npt.NDArray[Any]
 
 
-def silent(description: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A sound model, ready for any way.
 
-
-def open_source(source: Path, *targets: Path) -> ir.Model:
-    """The model at ``source``, which may be written to ``targets``.
-
-    Raises ModelError where it is no sound model or its conversion from an older opset computes something else,
-    OutputError where a target is the model itself.
+    Parameters
+    ----------
+    model : ir.Model
+        The dense model. Weights of a file with external data stay on disk until `in_memory`.
+    name : str
+        What errors call it.
+    dense_bytes : int
+        Bytes of the plain ONNX file, with its external data.
+    feeds : mapping of str to ndarray
+        Inputs by name on which the model runs; empty until `in_memory` for a file.
+    path : Path or None
+        The file the model was read from.
+    module : nn.Module or None
+        The module it was exported from.
+    examples : tuple
+        Positional arguments of one call of the module.
     """
-    model = read_model(source)
-    check_conversion(source, model)
-    refuse_own_input(source, *targets)
+
+    model: ir.Model
+    name: str
+    dense_bytes: int
+    feeds: Feeds
+    path: Path | None = None
+    module: nn.Module | None = None
+    examples: tuple[Any, ...] = ()
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of all floating-point initialisers."""
+        return sum(tensor.nbytes for tensor in self.floats())
+
+    @property
+    def float_elements(self) -> int:
+        """Elements of all floating-point initialisers."""
+        return sum(tensor.size for tensor in self.floats())
+
+    def floats(self) -> Iterator[ir.TensorProtocol]:
+        """All floating-point initialisers."""
+        tensors = (value.const_value for value in self.model.graph.initializers.values())
+        return (tensor for tensor in tensors if tensor is not None and tensor.dtype in FLOAT_TYPES)
+
+
+def open_source(model: nn.Module | AnyPath, job: Job) -> Source:
+    """Open an ONNX file, or export a torch module.
+
+    Parameters
+    ----------
+    model : str, path or nn.Module
+        It is not changed.
+    job : Job
+        ``job.inputs`` are the arguments of one call of a module.
+
+    Raises
+    ------
+    ArgumentError
+        If ``model`` is neither, or if an argument does not fit its kind.
+    ModelError
+        If there is no sound model, or if torch cannot export the module.
+    OutputError
+        If the output would overwrite the model.
+    """
+    if isinstance(model, str | os.PathLike):
+        return open_file(Path(model), job)
+    return open_module(as_module(model), job)
+
+
+# -- ONNX files -------------------------------------------------------------------------------------------------------
+
+
+def open_file(path: Path, job: Job) -> Source:
+    """Read the model at ``path``.
+
+    Raises
+    ------
+    ModelError
+        If there is no sound model, or if its conversion from an older opset computes something else.
+    OutputError
+        If the output would overwrite the model or its external data.
+    """
+    if job.evaluate is not None:
+        raise ArgumentError("evaluate must be left out for an ONNX file, got one: pass the torch module to measure it")
+    model = read_model(path)
+    refuse_own_input(path, *job.written_files)
+    dense_bytes = bytes_on_disk(path)
+    check_conversion(path, model)
+    return Source(model, str(path), dense_bytes, {}, path=path)
+
+
+def refuse_own_input(path: Path, *outputs: Path) -> None:
+    """Raise OutputError if writing one of ``outputs`` would overwrite the model at ``path`` or its external data."""
+    for file, output in itertools.product((path, *external_files(path)), outputs):
+        if output.exists() and output.samefile(file):
+            raise OutputError(f"output {output} must not be the input, got the same file: choose another path")
+
+
+def in_memory(source: Source, job: Job) -> Source:
+    """The source with its weights loaded, and inputs on which the model runs.
+
+    Raises
+    ------
+    ArgumentError
+        If the inputs of an ONNX file are neither arrays by name nor a path.
+    ModelError, DataError
+        If ONNX Runtime does not load the model, or if it does not run on the inputs.
+    """
+    if source.path is None:
+        return source
+    if not (job.inputs is None or isinstance(job.inputs, str | os.PathLike | Mapping)):
+        raise ArgumentError(
+            f"example_inputs of an ONNX file must be arrays by input name, got {type(job.inputs).__name__}: "
+            "pass a dict, or the path of an .npz file"
+        )
+    model = ir.external_data.load_to_model(source.model)
+    original = open_model(source.path)
+    feeds = feeds_for(original, job.inputs, seed=job.seed)
+    answers(original, source.path, feeds, given=job.inputs is not None)
+    return replace(source, model=model, feeds=feeds)
+
+
+# -- torch modules ----------------------------------------------------------------------------------------------------
+
+
+def as_module(model: object) -> nn.Module:
+    """``model``, if it is a torch module.
+
+    Raises
+    ------
+    ArgumentError
+        If it is anything else.
+    """
+    from torch import nn
+
+    if isinstance(model, str | os.PathLike):
+        raise ArgumentError(
+            f"model must be a torch module to be trained, got the file {os.fspath(model)}: "
+            "compress it with WeightsOnly, or pass the module it came from"
+        )
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(
+            f"model must be a torch module or the path of an ONNX file, got {type(model).__name__}: pass one of them"
+        )
     return model
 
 
-def refuse_own_input(source: Path, *targets: Path) -> None:
-    """OutputError if writing one of ``targets`` would overwrite the model or its external data."""
-    for file, target in itertools.product((source, *external_files(source)), targets):
-        if target.exists() and target.samefile(file):
-            raise OutputError(f"output {target} must not be the input, got the same file: choose another path")
+def open_module(module: nn.Module, job: Job) -> Source:
+    """Export ``module``, once.
+
+    ``job.inputs`` are the positional arguments of one call.
+
+    Raises
+    ------
+    ArgumentError
+        If there are no example inputs.
+    ModelError
+        If torch cannot export the module.
+    """
+    if job.inputs is None:
+        raise ArgumentError("example_inputs must be given for a module, got none: pass the arguments of one call")
+    examples = positional(job.inputs)
+    model = from_torch(module, examples)
+    names = [str(value.name) for value in model.graph.inputs]
+    feeds = dict(zip(names, _arrays(examples), strict=True))
+    dense_bytes = len(plain_bytes(model))
+    return Source(model, type(module).__name__, dense_bytes, feeds, module=module, examples=examples)
 
 
-def checked_feeds(source: Path, inputs: Any, seed: int) -> Feeds:
-    """Inputs on which the original runs: found out before the work, and not taken for a failure of the result."""
-    if not (inputs is None or isinstance(inputs, str | os.PathLike | Mapping)):
-        raise ArgumentError(
-            f"example_inputs of an ONNX file must be arrays by input name, got {type(inputs).__name__}: "
-            "pass a dict, or the path of an .npz file"
-        )
-    original = open_model(source)
-    feeds = feeds_for(original, inputs, seed=seed)
-    answers(original, source, feeds, given=inputs is not None)
-    return feeds
+def positional(example_inputs: Any) -> tuple[Any, ...]:
+    """Positional arguments of one call; a lone tensor needs no tuple."""
+    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
 
 
-def refuse_nothing_to_do(source: Path, model: ir.Model, weights: Sequence[Weight]) -> None:
+def dense_onnx(module: nn.Module, example_inputs: Any) -> bytes:
+    """The module as a plain ONNX file without the exporter's traces; compressed sizes are compared with it."""
+    return plain_bytes(from_torch(module, positional(example_inputs)))
+
+
+def outputs_of(module: nn.Module, examples: tuple[Any, ...]) -> list[Array]:
+    """Outputs of one call in evaluation mode, flattened in the order of the exported graph."""
+    import torch
+
+    with evaluating(module), torch.no_grad():
+        return _arrays(module(*examples))
+
+
+def _arrays(tree: Any) -> list[Array]:
+    """The tensors in nested tuples, lists and dicts."""
+    import torch
+    from torch.utils import _pytree as pytree
+
+    return [leaf.detach().cpu().numpy() for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def metric_of(module: nn.Module | None, job: Job) -> float | None:
+    """The caller's metric of a module; None without one of the two."""
+    return None if module is None or job.evaluate is None else measured(module, job.evaluate)
+
+
+def measured(module: nn.Module, evaluate: Metric) -> float:
+    """The metric of a module in evaluation mode."""
+    with evaluating(module):
+        return float(evaluate(module))
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A copy of the module. Raises ModelError if torch cannot copy it."""
+    try:
+        return copy.deepcopy(module)
+    except RuntimeError as error:  # computed tensors, such as those of the older weight norm, cannot be copied
+        raise ModelError(
+            f"{type(module).__name__} must be copied before it is compressed, got '{str(error).splitlines()[0]}': "
+            "make computed weights parameters, for example with torch.nn.utils.remove_weight_norm"
+        ) from error
+
+
+# -- both -------------------------------------------------------------------------------------------------------------
+
+
+def refuse_nothing_to_do(source: Source, weights: Sequence[Weight]) -> None:
+    """Raise ModelError if there are no ``weights``, or if all of them are constant."""
     if not weights:
         skipped = max(
-            skipped_weights(model, smallest=SMALLEST_WEIGHT), key=lambda one: np.prod(one.shape), default=None
+            skipped_weights(source.model, smallest=SMALLEST_WEIGHT), key=lambda one: np.prod(one.shape), default=None
         )
         largest = "" if skipped is None else f"; the largest, {skipped.name}, {skipped.reason}"
         raise ModelError(
-            f"model {source} must have a float weight of at least {SMALLEST_WEIGHT} elements, got none{largest}: "
-            "it is small enough already, or its weights are no constants"
+            f"model {source.name} must have a float weight of at least {SMALLEST_WEIGHT} elements, got none{largest}: "
+            "it is small enough already, or its weights are not constants"
         )
     if all(np.all(weight.values == weight.values.flat[0]) for weight in weights):
         raise ModelError(

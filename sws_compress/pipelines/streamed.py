@@ -1,187 +1,148 @@
-"""Models too large to hold in memory: weights are packed, written and checked one after the other.
+"""Files too large to hold in memory: weights are clustered, coded, written and checked one after the other.
 
-A weight of `Limits.alone_elements` or more becomes a radix code as soon as it is clustered, and goes to a file beside
-the output. Whatever is smaller is packed as in any other model. The result is checked as far as memory allows: by the
-ONNX checker, by loading it in ONNX Runtime (which decodes nothing then), and by decoding every weight from the bytes
-that were written, alone, in ONNX Runtime. What is left out is running the whole network.
+A weight of at least `Limits.alone_elements` becomes a radix code as soon as it is clustered and goes to a file beside
+the output. Smaller weights are packed as in any other model. The result is checked as far as memory allows: by the ONNX
+checker, by loading it in ONNX Runtime (which decodes nothing then), and by decoding every weight alone in ONNX Runtime,
+from the bytes that were written. The network as a whole is not run.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-import onnx_ir as ir
 
 from sws_compress.codec.encodings.rows import RowCode
 from sws_compress.codec.program import Code
-from sws_compress.codec.transforms.unpack import radix_tensor
-from sws_compress.errors import VerificationError
+from sws_compress.errors import ArgumentError, VerificationError
 from sws_compress.files import Draft, draft
-from sws_compress.onnx_io.analyse.embeddings import Embedding
+from sws_compress.onnx_io.analyse.embeddings import find_embeddings
+from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
 from sws_compress.onnx_io.external_data import is_external, offset_and_length
 from sws_compress.onnx_io.format.byte_shares import decoder_bytes
 from sws_compress.onnx_io.format.mark import ROWS
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files
-from sws_compress.onnx_io.write.external import (
-    LARGEST_FILE_BYTES,
-    DataFile,
-    inline_bytes,
-    moved_to,
-    with_external_data,
-    write_inline,
-)
+from sws_compress.onnx_io.write.external import DataFile, inline_bytes, moved_to, with_external_data, write_inline
 from sws_compress.ort.decode import decoded_apart
 from sws_compress.ort.session import check_loads
-from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palettes, packed_model, row_code
-from sws_compress.pipelines.publish import Shipped, refuse_no_gain
-from sws_compress.quantize.palette import Palette
+from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palettes, packed_model
+from sws_compress.pipelines.coded_weights import CodedWeights, Fingerprint
+from sws_compress.pipelines.job import Job, data_files
+from sws_compress.pipelines.publish import refuse_no_gain
+from sws_compress.pipelines.source import Source, refuse_nothing_to_do
+from sws_compress.quantize.cluster import cluster
 from sws_compress.report.inspection import TensorRow
+from sws_compress.report.result import CompressionResult
+from sws_compress.requests import WeightsOnly
+from sws_compress.thresholds import SMALLEST_WEIGHT
 
-Array = npt.NDArray[Any]
-
+if TYPE_CHECKING:
+    from sws_compress.mixture.mixture import Mixture
 
 FOLDED_BYTES = 1 << 30
-"""What a node may make at most for ONNX Runtime (since 1.27) to compute it once, at load."""
+"""Largest output of a node, in bytes, that ONNX Runtime (since 1.27) computes once, at load."""
+
+IGNORED_OPTIONS = ("load_budget", "weight_names")
+"""Options of the file that streaming does not know: it codes weights by radix words alone and keeps all names."""
 
 
-_PIECE = 1 << 21
+def stream_weights(source: Source, request: WeightsOnly, job: Job) -> CompressionResult:
+    """Compress a large file with little in memory, one weight at a time.
 
+    Parameters
+    ----------
+    source : Source
+        A file; its weights stay on disk.
+    request : WeightsOnly
+        How weights are clustered.
+    job : Job
+        Everything else. Up to ``job.limits.file_bytes`` the output is one file; above, its tensors are in another
+        file beside it.
 
-@dataclass(frozen=True)
-class _Snapped:
-    """What is remembered of a palette: enough to recognise its tensor, and to report it."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    digest: bytes
-    distinct_values: int
-    zeros: float
-    entropy_bits: float
-    """Of a weight."""
-
-    @classmethod
-    def of(cls, palette: Palette) -> _Snapped:
-        digest = _digest(lambda part: palette.part(part.start, part.stop), math.prod(palette.shape))
-        distinct = int(np.count_nonzero(palette.counts))
-        dtype = palette.codebook.dtype
-        return cls(palette.shape, dtype, digest, distinct, palette.zeros, palette.entropy_bits / palette.dimension)
-
-    def is_of(self, values: Array) -> bool:
-        if (values.shape, values.dtype) != (self.shape, self.dtype):
-            return False
-        flat = values.reshape(-1)
-        return _digest(lambda part: flat[part], flat.size) == self.digest
-
-
-def _digest(piece: Callable[[slice], Array], count: int) -> bytes:
-    """Of ``count`` values by their bits, made or read piece by piece on all cores."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = (slice(start, min(start + _PIECE, count)) for start in range(0, count, _PIECE))
-        digests = pool.map(lambda part: hashlib.sha256(np.ascontiguousarray(piece(part)).data).digest(), parts)
-        return b"".join(digests)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What counts as large.
-
-    model_bytes         of floating-point tensors, above which a model is streamed: up to there all encodings of all
-                        weights, the runtime's sessions and the copies between them fit in some 4 GB
-    alone_elements      from which a weight is coded alone, at once: choosing among encodings would take minutes, and
-                        gigabytes
-    file_bytes          above which tensors go to a file beside the model
+    Raises
+    ------
+    ArgumentError
+        If ``job`` has options that streaming does not know.
+    ModelError
+        If there is nothing to compress, or if a weight is NaN or infinite.
+    VerificationError
+        If a check fails. What was at the output before stays as it is.
     """
-
-    model_bytes: int = 256 << 20
-    alone_elements: int = 1 << 16
-    file_bytes: int = LARGEST_FILE_BYTES
-
-
-class CodedWeights:
-    """Palettes as they come: large ones are coded and written to ``data``, others kept.
-
-    ``embeddings`` are those that shall stay packed, where they can; None if none is asked for.
-    """
-
-    def __init__(self, data: DataFile, limits: Limits, embeddings: Sequence[Embedding] | None = None) -> None:
-        self.data = data
-        self.palettes: dict[str, Palette] = {}
-        self.codes: dict[str, Code | RowCode] = {}
-        self.snapped: dict[str, _Snapped] = {}
-        self.limits = limits
-        self.embeddings = embeddings
-
-    def add(self, name: str, palette: Palette) -> None:
-        embedding = next((one for one in self.embeddings or () if one.name == name), None)
-        rows = None if embedding is None else row_code(embedding, palette)
-        if rows is not None:
-            self.codes[name] = replace(rows, words=self.data.add(rows.words))
-            self.snapped[name] = _Snapped.of(palette)
-            return
-        code = None
-        if math.prod(palette.shape) >= self.limits.alone_elements:
-            code = _radix(palette)
-        if code is None:
-            self.palettes[name] = palette
-        else:
-            arrays = [self.data.add(array) if i in code.payload else array for i, array in enumerate(code.arrays)]
-            self.codes[name] = replace(code, arrays=tuple(arrays))
-            self.snapped[name] = _Snapped.of(palette)
+    _refuse_options(job)
+    with draft(job.output) as file:
+        coded = CodedWeights(
+            DataFile(file), job.limits, find_embeddings(source.model) if job.file.packed_embeddings else None
+        )
+        mixtures = _cluster_into(coded, source, request, job)
+        return _publish_coded(coded, source, mixtures, job)
 
 
-def _radix(palette: Palette) -> Code | None:
-    factors = None if palette.scales is None else palette.scales.broadcast(palette.shape)
-    return radix_tensor(palette.indices, palette.codebook, factors=factors)
+def _refuse_options(job: Job) -> None:
+    given = [name for name in IGNORED_OPTIONS if name in job.file.changed]
+    if job.inputs is not None:
+        given.append("example_inputs")
+    if given:
+        raise ArgumentError(
+            f"{given[0]} must be left out for a model of more than {job.limits.model_bytes:,} bytes, got some: it is "
+            "streamed, coded by radix words and checked weight by weight without running it"
+        )
 
 
-def ship_streamed(
-    model: ir.Model,
-    weights: CodedWeights,
-    target: Path,
-    *,
-    dense_bytes: int,
-    on_checked: Callable[[str, int], None],
-) -> Shipped:
-    """Put the coded weights into ``model``, verify, write to ``target``.
+def _cluster_into(coded: CodedWeights, source: Source, request: WeightsOnly, job: Job) -> dict[str, Mixture]:
+    """Cluster every weight and hand its palette to ``coded``; the mixtures by name."""
+    mixtures: dict[str, Mixture] = {}
+    done, steps = 0, 2 * source.float_elements  # every weight is clustered now, and checked later
+    for weight in each_weight(source.model, smallest=SMALLEST_WEIGHT):
+        job.on_progress(f"clustering {weight.name}", done, steps)
+        found = cluster(
+            weight.values, request.components, request.granularity, channel_axis=weight.channel_axis, seed=job.seed
+        )
+        coded.add(weight.name, found.palette)
+        if found.mixture is not None:
+            mixtures[weight.name] = found.mixture
+        done += weight.size
+    if not mixtures:
+        refuse_nothing_to_do(source, find_weights(source.model, smallest=SMALLEST_WEIGHT))
+    job.on_progress("packing", steps // 2, steps)
+    return mixtures
 
-    Up to ``Limits.file_bytes`` everything is in that one file; else the tensors are in another beside it, whose name
-    begins with the target's. ``on_checked`` is called with the name and the number of elements of every weight that was
-    found to decode to its palette bit for bit. Raises VerificationError, and leaves what was there before as it is,
-    unless all checks pass (see the module) and the output has fewer than ``dense_bytes``.
-    """
-    known = weights.codes.keys() | weights.palettes.keys()
-    palettes = {**find_palettes(model, besides=known), **weights.palettes}
-    packed, tensors = packed_model(model, palettes, weights.codes)
-    snapped = weights.snapped | {
-        tensor.name: _Snapped.of(palettes[tensor.name]) for tensor in tensors if tensor.name in palettes
+
+def _publish_coded(coded: CodedWeights, source: Source, mixtures: dict[str, Mixture], job: Job) -> CompressionResult:
+    """Put the coded weights into the model, verify it, and write it."""
+    palettes = {**find_palettes(source.model, besides=coded.names), **coded.palettes}
+    packed, tensors = packed_model(source.model, palettes, coded.codes)
+    prints = coded.prints | {
+        tensor.name: Fingerprint.of(palettes[tensor.name]) for tensor in tensors if tensor.name in palettes
     }
-    proto = with_external_data(packed, weights.data)
-    inline = inline_bytes(proto) <= weights.limits.file_bytes
-    with draft(target) as file:
-        offsets = _write(proto, weights.data, file, inline=inline)
-        file_bytes = os.path.getsize(file.path) + (0 if inline else weights.data.bytes)
-        refuse_no_gain(file_bytes, dense_bytes)
+    proto = with_external_data(packed, coded.data)
+    inline = inline_bytes(proto) <= job.limits.file_bytes
+    with draft(job.output) as file:
+        offsets = _write(proto, coded.data, file, inline=inline)
+        file_bytes = os.path.getsize(file.path) + (0 if inline else coded.data.bytes)
+        refuse_no_gain(file_bytes, source.dense_bytes)
         check_loads(file.path)
-        with (file if inline else weights.data).path.open("rb") as stream:
-            for names in _together(tensors, weights.codes):
-                _check_decoded(proto, names, stream, offsets, snapped, on_checked)
-        rows = tuple(_rows(proto, tensors, snapped, file_bytes))
-        _publish(proto, weights.data, file, inline=inline)
-    notes = [*_notes(tensors, snapped)]
-    if weights.embeddings is not None:
-        notes += embedding_notes(weights.embeddings, [tensor.name for tensor in tensors if tensor.encoding == ROWS])
-    return Shipped(target, dense_bytes, bytes_on_disk(target), rows, math.nan, tuple(notes))
+        with (file if inline else coded.data).path.open("rb") as stream:
+            _check_decoded(proto, _together(tensors, coded.codes), stream, offsets, prints, job, source.float_elements)
+        rows = tuple(_rows(proto, tensors, prints, file_bytes))
+        _replace_output(proto, coded.data, file, inline=inline)
+    notes = [*_notes(tensors, prints)]
+    if coded.embeddings is not None:
+        notes += embedding_notes(coded.embeddings, [tensor.name for tensor in tensors if tensor.encoding == ROWS])
+    return CompressionResult(
+        output=job.output,
+        dense_bytes=source.dense_bytes,
+        file_bytes=bytes_on_disk(job.output),
+        tensors=rows,
+        largest_difference=math.nan,
+        seconds=job.seconds,
+        notes=tuple(notes),
+        mixtures=mixtures,
+    )
 
 
 def _write(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> Mapping[str, int]:
@@ -196,7 +157,7 @@ def _write(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool)
     return offsets
 
 
-def _publish(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> None:
+def _replace_output(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> None:
     """Replace the target. Its data file gets a name that the old target does not use: renaming the model decides."""
     target = file.target
     names = [path.name for path in data_files(target)]
@@ -219,11 +180,6 @@ def _publish(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: boo
             target.with_name(name).unlink()
 
 
-def data_files(target: Path) -> tuple[Path, Path]:
-    """The files beside ``target`` that its tensors may be in, in turns; they are overwritten like the target itself."""
-    return target.with_name(f"{target.name}.data"), target.with_name(f"{target.name}.2.data")
-
-
 def _names_in_use(target: Path) -> set[str]:
     """Files beside the model at ``target`` that it keeps tensors in; none if it is no model."""
     try:
@@ -241,29 +197,35 @@ def _together(tensors: tuple[PackedTensor, ...], codes: Mapping[str, Code | RowC
 
 def _check_decoded(
     proto: onnx.ModelProto,
-    names: list[str],
+    together: Iterator[list[str]],
     stream: BinaryIO,
     offsets: Mapping[str, int],
-    snapped: Mapping[str, _Snapped],
-    on_checked: Callable[[str, int], None],
+    prints: Mapping[str, Fingerprint],
+    job: Job,
+    elements: int,
 ) -> None:
+    """Decode the weights from the written bytes and compare them with their fingerprints."""
+
     def load(tensor: onnx.TensorProto) -> bytes:
         stream.seek(offsets[tensor.name])
         return stream.read(offset_and_length(tensor)[1])
 
-    for name, values in decoded_apart(proto, names, load).items():
-        if not snapped[name].is_of(values):
-            raise VerificationError(f"{name} must decode to the snapped weights, got others: report this")
-        on_checked(name, values.size)
+    done = elements
+    for names in together:
+        for name, values in decoded_apart(proto, names, load).items():
+            if not prints[name].is_of(values):
+                raise VerificationError(f"{name} must decode to the snapped weights, got others: report this")
+            done += values.size
+            job.on_progress(f"checking {name}", done, 2 * elements)
 
 
 def _rows(
-    proto: onnx.ModelProto, tensors: tuple[PackedTensor, ...], snapped: Mapping[str, _Snapped], file_bytes: int
+    proto: onnx.ModelProto, tensors: tuple[PackedTensor, ...], prints: Mapping[str, Fingerprint], file_bytes: int
 ) -> Iterator[TensorRow]:
     """Rows of what was packed; dense tensors are not listed."""
     own = decoder_bytes(proto, {tensor.name: math.prod(tensor.shape) for tensor in tensors})
     for tensor in tensors:
-        known = snapped[tensor.name]
+        known = prints[tensor.name]
         yield TensorRow(
             tensor.name,
             tensor.shape,
@@ -276,9 +238,9 @@ def _rows(
         )
 
 
-def _notes(tensors: tuple[PackedTensor, ...], snapped: Mapping[str, _Snapped]) -> Iterator[str]:
+def _notes(tensors: tuple[PackedTensor, ...], prints: Mapping[str, Fingerprint]) -> Iterator[str]:
     for tensor in tensors:
-        decoded_bytes = math.prod(tensor.shape) * snapped[tensor.name].dtype.itemsize
+        decoded_bytes = math.prod(tensor.shape) * prints[tensor.name].dtype.itemsize
         if decoded_bytes > FOLDED_BYTES and tensor.encoding != ROWS:
             yield (
                 f"{tensor.name} takes {decoded_bytes:,} bytes decoded, more than the {FOLDED_BYTES:,} that ONNX "

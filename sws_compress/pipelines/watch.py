@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from sws_compress.errors import ArgumentError
-from sws_compress.files import checked_output
-from sws_compress.pipelines.publish import AnyPath
+from sws_compress.files import AnyPath, checked_output
+from sws_compress.pipelines.job import OnProgress
 from sws_compress.report.drawing import drawing
 from sws_compress.report.frames import WeightFrames
 from sws_compress.report.log import COLUMNS, TrainingLog, open_log
@@ -20,11 +20,6 @@ from sws_compress.train.request import Log
 if TYPE_CHECKING:
     from sws_compress.train.prior import SoftWeightSharing
     from sws_compress.train.progress import Progress
-
-
-OnProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called as ``on_progress(description, done, total)``."""
-
 
 LOG_EVERY = 10
 """Steps a row: as often as the EM steps of the hard stage."""
@@ -39,7 +34,7 @@ class Watch:
 
 
 @contextmanager
-def watching(on_progress: OnProgress | None, log: Log | None, frames: AnyPath | None) -> Iterator[Watch]:
+def watching(on_progress: OnProgress, log: Log | None, frames: AnyPath | None) -> Iterator[Watch]:
     """Show each step with ``on_progress``, write every LOG_EVERY-th, the first and the last to ``log``; at the end
     write ``frames``, a GIF.
 
@@ -52,8 +47,7 @@ def watching(on_progress: OnProgress | None, log: Log | None, frames: AnyPath | 
     record = log if callable(log) else None if sink is None else _writing(sink)
 
     def show(progress: Progress) -> None:
-        if on_progress is not None:
-            on_progress(description(progress), progress.step, progress.total_steps)
+        on_progress(description(progress), progress.step, progress.total_steps)
         if record is not None and _due(progress):
             record(progress)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.files import AnyPath
@@ -89,6 +89,13 @@ class FineTuned:
     >>> FineTuned(train=batches, epochs=10).total_steps
     20
     """
+
+    takes: ClassVar[frozenset[str]] = frozenset(
+        (
+            *("ratio", "target_bytes", "max_drop", "evaluate"),
+            *("load_budget", "weight_names", "packed_embeddings", "prune_units"),
+        )
+    )
 
     train: Iterable[Any]
     loss: Loss | None = None

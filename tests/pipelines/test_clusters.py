@@ -24,7 +24,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A model and its compressed file."""
     folder = tmp_path_factory.mktemp("files")
     model = write_mlp(folder / "model.onnx")
-    sws.compress(model, folder / "small.onnx", components=CLUSTERS)
+    sws.compress(model, folder / "small.onnx", sws.WeightsOnly(components=CLUSTERS))
     return model, folder / "small.onnx"
 
 
@@ -65,7 +65,7 @@ def test_table_and_json(files: tuple[Path, Path], capsys: pytest.CaptureFixture[
 
 
 def test_many_clusters_are_cut_short_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sws.compress(write_mlp(tmp_path / "model.onnx"), tmp_path / "small.onnx", components=64)
+    sws.compress(write_mlp(tmp_path / "model.onnx"), tmp_path / "small.onnx", sws.WeightsOnly(components=64))
     assert run("inspect", tmp_path / "small.onnx", "--clusters") == 0
     table = capsys.readouterr().out
     assert table.count("and 48 smaller ones: see --json") == 2

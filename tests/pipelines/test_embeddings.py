@@ -18,13 +18,14 @@ from sws_compress.cli import main
 from sws_compress.errors import ArgumentError
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.decode import decoded_weights
-from sws_compress.pipelines.publish import Packing
-from sws_compress.pipelines.streamed import Limits
-from sws_compress.pipelines.weights_only import compress_file
+from sws_compress.pipelines.job import Job, Limits
+from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.granularity import Granularity, PerChannel, PerTensor, Vectors
 from tests.models import gaussian
 
 PER_TENSOR = PerTensor()
+PACKED = sws.FileOptions(packed_embeddings=True)
 STREAMED = Limits(model_bytes=0, alone_elements=1000)
 TWO_FILES = Limits(model_bytes=0, alone_elements=1000, file_bytes=0)
 FEEDS = {"ids": np.array([[0, -1, 899], [-900, 7, 7]])}
@@ -73,9 +74,8 @@ def compressed(
     source: Path, name: str, limits: Limits | None, *, packed: bool, granularity: Granularity = PER_TENSOR
 ) -> Any:
     options: dict[str, Any] = {} if limits is None else {"limits": limits}
-    target = source.with_name(name)
-    packing = Packing(packed_rows=packed)
-    return compress_file(source, target, 16, granularity, None, 0, None, 0.0, packing=packing, **options)
+    job = Job(output=source.with_name(name), file=sws.FileOptions(packed_embeddings=packed), **options)
+    return compress_weights(open_source(source, job), sws.WeightsOnly(granularity=granularity), job)
 
 
 @pytest.mark.parametrize("limits", [None, STREAMED, TWO_FILES], ids=["whole", "streamed", "two files"])
@@ -107,7 +107,7 @@ def test_with_vectors_and_with_scales(source: Path, limits: Limits | None) -> No
 
 def test_the_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small, plain = str(tmp_path / "small.onnx"), str(tmp_path / "plain.onnx")
-    assert main(["compress", str(source), "-o", small, "--embeddings", "packed", "--json"]) == 0
+    assert main(["compress", str(source), "-o", small, "--packed-embeddings", "--json"]) == 0
     assert "does not stay packed" in json.loads(capsys.readouterr().out)["notes"][0]
     assert main(["inspect", small, "--json"]) == 0
     encodings = {row["name"]: row["encoding"] for row in json.loads(capsys.readouterr().out)["tensors"]}
@@ -123,7 +123,7 @@ def test_a_module(tmp_path: Path, tied: bool) -> None:
     torch.manual_seed(0)
     network = Sentences(tied=tied)
     ids = torch.tensor([[3, 899, 0], [5, 5, 1]])
-    result = sws.compress(network, tmp_path / "small.onnx", example_inputs=ids, embeddings="packed")
+    result = sws.compress(network, tmp_path / "small.onnx", file=PACKED, example_inputs=ids)
     encodings = {row.encoding for row in result.tensors}
     assert ("rows" in encodings) is not tied
     assert bool(result.notes) is tied
@@ -134,12 +134,10 @@ def test_export(tmp_path: Path) -> None:
     network = Sentences(tied=False)
     prior = sws.SoftWeightSharing(network, torch.optim.Adam(network.parameters()), components=8)
     ids = torch.tensor([[3, 899, 0], [5, 5, 1]])
-    result = sws.export(network, prior.snap(), tmp_path / "small.onnx", example_inputs=ids, embeddings="packed")
+    result = sws.export(network, prior.snap(), tmp_path / "small.onnx", example_inputs=ids, file=PACKED)
     assert [row.name for row in result.tensors if row.encoding == "rows"] == ["words.weight"]
 
 
 def test_arguments_that_contradict(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="embeddings must be decoded or packed, got 'small'"):
-        sws.compress(source, tmp_path / "small.onnx", embeddings="small")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match="embeddings must be left out with runtime"):
-        sws.compress(source, tmp_path / "small.onnx", embeddings="packed", runtime="int8")
+    with pytest.raises(ArgumentError, match="packed_embeddings must be left out with LowBit, got True"):
+        sws.compress(source, tmp_path / "small.onnx", sws.LowBit(), file=PACKED)

@@ -11,8 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
-from sws_compress.pipelines.low_bit import AffineFormat, AffineModel, pack_affine, verify_affine
+from sws_compress.pipelines.low_bit import LowBitModel, pack_low_bit, verify_low_bit
+from sws_compress.pipelines.publish import outputs_in_runtime, with_values
+from sws_compress.requests import LowBit
 
 
 def small_model(*, convolution=False):
@@ -44,9 +47,17 @@ def small_model(*, convolution=False):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+FEEDS = {"tokens": np.arange(100)}
+
+
+def largest_difference(model, packed):
+    """What ``verify_low_bit`` finds between a packed model and the same with its weights expanded."""
+    expanded = with_values(model, {name: palette.expand() for name, palette in packed.palettes.items()})
+    return verify_low_bit(packed, FEEDS, outputs_in_runtime(to_bytes(expanded), FEEDS))
+
+
 def error(model, data):
-    feeds = {"tokens": np.arange(100)}
-    (difference,) = compare_outputs(model.SerializeToString(), data, feeds)
+    (difference,) = compare_outputs(model.SerializeToString(), data, FEEDS)
     return difference.largest_relative
 
 
@@ -57,9 +68,8 @@ def error(model, data):
 def test_packed_models_compute_what_their_grids_say(bits, block_size, symmetric, integer):
     dense = small_model()
     model = ir.from_proto(dense)
-    form = AffineFormat(bits=bits, block_size=block_size, symmetric=symmetric, integer_arithmetic=integer)
-    packed = pack_affine(model, form)
-    assert verify_affine(model, packed) < (0.05 if integer else 1e-5)
+    asked = LowBit(bits=bits, block_size=block_size, symmetric=symmetric)
+    packed = pack_low_bit(model, asked, integer_arithmetic=integer)
     assert [(tensor.name, tensor.encoding) for tensor in packed.tensors] == [
         ("E", "int8"),
         ("V", f"int{bits}"),
@@ -68,27 +78,25 @@ def test_packed_models_compute_what_their_grids_say(bits, block_size, symmetric,
     assert len(packed.data) < (0.4 if bits == 8 else 0.3) * dense.ByteSize()
     stored = sum(tensor.payload_bytes for tensor in packed.tensors)
     assert stored < len(packed.data) < stored + 4500
-    feeds = {"tokens": np.arange(100)}
-    assert verify_affine(model, packed, feeds) < (0.05 if integer else 1e-5)
+    assert largest_difference(model, packed) < (0.05 if integer else 1e-5)
     assert error(dense, packed.data) < (0.3 if bits == 4 else 0.03)
     assert b"from_the_exporter" not in packed.data
     assert ir.to_proto(model).SerializeToString() == ir.to_proto(ir.from_proto(dense)).SerializeToString()
 
 
 def test_the_same_model_gives_the_same_bytes():
-    form = AffineFormat(bits=4)
-    first, second = (pack_affine(ir.from_proto(small_model()), form).data for _ in range(2))
+    first, second = (pack_low_bit(ir.from_proto(small_model()), LowBit(bits=4)).data for _ in range(2))
     assert first == second
 
 
 def test_a_layer_normalisations_gains_make_weights_count():
     """Errors weighted by the gains are smaller than those of a fit that does not know them."""
     model = ir.from_proto(small_model())
-    palettes = pack_affine(model, AffineFormat(bits=4)).palettes
+    palettes = pack_low_bit(model, LowBit(bits=4)).palettes
     unknown = small_model()
     unknown.graph.node[1].op_type = "Identity"
     del unknown.graph.node[1].input[1:]
-    plain = pack_affine(ir.from_proto(unknown), AffineFormat(bits=4)).palettes
+    plain = pack_low_bit(ir.from_proto(unknown), LowBit(bits=4)).palettes
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in small_model().graph.initializer}
     h = arrays["gain"].astype(float) ** 2 + arrays["bias"].astype(float) ** 2
 
@@ -101,26 +109,26 @@ def test_a_layer_normalisations_gains_make_weights_count():
 
 def test_wrong_weights_are_noticed():
     model = ir.from_proto(small_model())
-    packed = pack_affine(model, AffineFormat(bits=4))
+    packed = pack_low_bit(model, LowBit(bits=4))
     proto = onnx.load_from_string(packed.data)
     (tensor,) = [tensor for tensor in proto.graph.initializer if tensor.name == "W.indices"]
     flipped = bytearray(tensor.raw_data)
     flipped[0] ^= 1
     tensor.raw_data = bytes(flipped)
-    broken = AffineModel(proto.SerializeToString(), packed.tensors, packed.palettes, packed.left_dense)
+    broken = LowBitModel(proto.SerializeToString(), packed.tensors, packed.palettes, packed.left_dense)
     with pytest.raises(VerificationError, match=r"W must be multiplied as it was fitted, got other weights"):
-        verify_affine(model, broken)
+        largest_difference(model, broken)
 
 
 def test_wrong_embeddings_are_noticed():
     model = ir.from_proto(small_model())
-    packed = pack_affine(model, AffineFormat(bits=4))
+    packed = pack_low_bit(model, LowBit(bits=4))
     proto = onnx.load_from_string(packed.data)
     (tensor,) = [tensor for tensor in proto.graph.initializer if tensor.name == "E.indices"]
     tensor.raw_data = bytes(byte ^ 64 for byte in tensor.raw_data)
-    broken = AffineModel(proto.SerializeToString(), packed.tensors, packed.palettes, packed.left_dense)
+    broken = LowBitModel(proto.SerializeToString(), packed.tensors, packed.palettes, packed.left_dense)
     with pytest.raises(VerificationError, match="outputs must equal those of expanded weights"):
-        verify_affine(model, broken)
+        largest_difference(model, broken)
 
 
 def test_convolutions_are_left_alone_and_said_so():
@@ -135,21 +143,21 @@ def test_convolutions_are_left_alone_and_said_so():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with pytest.raises(ModelError, match=r"got none \(K: no low-bit kernel for how Conv reads it\)"):
-        pack_affine(ir.from_proto(model), AffineFormat(bits=8))
+        pack_low_bit(ir.from_proto(model), LowBit(bits=8))
 
 
 def test_what_is_refused():
     with pytest.raises(ArgumentError, match="bits must be 4 or 8, got 2"):
-        AffineFormat(bits=2)
+        LowBit(bits=2)
     with pytest.raises(ArgumentError, match=r"block_size must be one of .* got 48"):
-        AffineFormat(bits=4, block_size=48)
-    packed = pack_affine(ir.from_proto(small_model()), AffineFormat(bits=4))
+        LowBit(bits=4, block_size=48)
+    packed = pack_low_bit(ir.from_proto(small_model()), LowBit(bits=4))
     with pytest.raises(ModelError, match="must not be compressed already"):
-        pack_affine(ir.from_proto(onnx.load_from_string(packed.data)), AffineFormat(bits=4))
+        pack_low_bit(ir.from_proto(onnx.load_from_string(packed.data)), LowBit(bits=4))
 
 
 def test_a_runtime_without_products_of_eight_bits_is_named_before_the_work(monkeypatch):
     monkeypatch.setattr("onnxruntime.__version__", "1.22.1")
     with pytest.raises(ArgumentError, match=r"must be 1\.23 or newer for products of 8 bits, got 1\.22\.1"):
-        pack_affine(ir.from_proto(small_model()), AffineFormat(bits=8))
-    pack_affine(ir.from_proto(small_model()), AffineFormat(bits=4))
+        pack_low_bit(ir.from_proto(small_model()), LowBit(bits=8))
+    pack_low_bit(ir.from_proto(small_model()), LowBit(bits=4))

@@ -15,13 +15,15 @@ from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
 from sws_compress.report.result import CompressionResult
-from tests.models import Mlp, answers, batches, torch_answers, write_mlp
+from tests.models import Mlp, answers, batches, torch_answers, tuned, write_mlp
+
+EIGHT = sws.WeightsOnly(components=8)
 
 
 def trained(tmp_path: Path, hidden: int = 50, **changes: Any) -> CompressionResult:
     torch.manual_seed(0)
     options = {"train": batches(), "loss": cross_entropy, "components": 4, "epochs": 4, **changes}
-    return sws.compress(Mlp(hidden=hidden), tmp_path / "small.onnx", **options)
+    return tuned(Mlp(hidden=hidden), tmp_path / "small.onnx", **options)
 
 
 @pytest.mark.parametrize("wanted", [2800, 3600])
@@ -50,15 +52,15 @@ def test_norms_and_biases_share_a_codebook(tmp_path: Path) -> None:
     model = nn.Sequential(*itertools.chain(*layers), nn.Linear(20, 7))
     sizes = []
     for vectors in (16, None):
-        result = sws.compress(
+        result = tuned(
             model,
             tmp_path / "small.onnx",
             train=batches(),
             loss=cross_entropy,
             components=4,
             epochs=1,
-            strength=0.1,
-            vectors=vectors,
+            bit_price=0.1,
+            bias_components=vectors,
         )
         network = result.network
         shifts = np.unique(np.concatenate([network[i].bias.detach().numpy() for i in range(1, 12, 3)]))
@@ -76,7 +78,13 @@ def test_a_file_without_names_is_smaller_and_the_same(tmp_path: Path, kind: str)
     source = write_mlp(tmp_path / "model.onnx") if kind == "file" else model
     examples = None if kind == "file" else x
     named, bare = (
-        sws.compress(source, tmp_path / f"{names}.onnx", example_inputs=examples, components=8, weight_names=names)
+        sws.compress(
+            source,
+            tmp_path / f"{names}.onnx",
+            EIGHT,
+            file=sws.FileOptions(weight_names=names),
+            example_inputs=examples,
+        )
         for names in (True, False)
     )
     assert bare.file_bytes < named.file_bytes
@@ -98,7 +106,9 @@ def test_idle_units_are_left_out_unless_shapes_are_to_be_kept(tmp_path: Path) ->
         model.fc2.weight[:, :20] = 0
         model.fc2.bias.zero_()
     pruned, whole = (
-        sws.compress(model, tmp_path / f"{prune}.onnx", example_inputs=x, components=8, prune_units=prune)
+        sws.compress(
+            model, tmp_path / f"{prune}.onnx", EIGHT, file=sws.FileOptions(prune_units=prune), example_inputs=x
+        )
         for prune in (True, False)
     )
     shapes = [{row.name: row.shape for row in result.tensors} for result in (pruned, whole)]
@@ -109,3 +119,55 @@ def test_idle_units_are_left_out_unless_shapes_are_to_be_kept(tmp_path: Path) ->
     assert pruned.pruned_weights == 20 * (20 + 1 + 7) + 7
     assert pruned.file_bytes < whole.file_bytes
     np.testing.assert_allclose(answers(pruned.output, (x,))[0], answers(whole.output, (x,))[0], atol=1e-5)
+
+
+def test_weights_that_are_no_parameters_are_clustered_and_said_so(tmp_path: Path) -> None:
+    """A computed weight is one tensor in the file; the module has only what it is computed from."""
+    torch.manual_seed(0)
+    model, x = Mlp(), batches()[0][0]
+    torch.nn.utils.parametrizations.weight_norm(model.fc1)
+    result = sws.compress(model, tmp_path / "small.onnx", EIGHT, example_inputs=x, evaluate=lambda network: 1.0)
+    (note,) = [note for note in result.notes if "no parameter" in note]
+    shapes = {row.name: (row.shape, row.distinct_values) for row in result.tensors if row.encoding != "dense"}
+    assert note.split()[0] in shapes
+    assert ((50, 20), 8) in shapes.values()
+    assert (result.before, result.after) == (1.0, None)
+    assert len(np.unique(result.network.fc2.weight.detach().numpy())) == 8
+
+
+class Sequence(nn.Module):
+    """Weights that the exporter stores otherwise: transposed, and as gates in another order, of two directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.cell = nn.Linear(20, 24), nn.LSTM(24, 16, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(32, 30)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head(self.cell(torch.tanh(self.first(x)))[0])
+        return y
+
+
+@pytest.mark.parametrize(
+    "granularity", [sws.PerTensor(), sws.PerChannel(), sws.Vectors(2), sws.Best()], ids=lambda each: type(each).__name__
+)
+def test_snapped_weights_are_written_back_into_a_copy(tmp_path: Path, granularity: Any) -> None:
+    torch.manual_seed(0)
+    model, x = Sequence(), torch.randn(3, 5, 20)
+    request = sws.WeightsOnly(components=32, granularity=granularity)
+    result = sws.compress(model, tmp_path / "small.onnx", request, example_inputs=x)
+    assert not [note for note in result.notes if "no parameter" in note]
+    matrices = {name: parameter for name, parameter in result.network.named_parameters() if parameter.dim() == 2}
+    float_ones = dict(model.named_parameters())
+    assert len(matrices) == 6
+    assert all(not torch.equal(parameter, float_ones[name]) for name, parameter in matrices.items())
+    np.testing.assert_allclose(answers(result.output, (x,))[0], torch_answers(result.network, (x,))[0], atol=1e-5)
+
+
+def test_a_module_in_low_bits(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 32)), torch.randn(4, 64)
+    result = sws.compress(model, tmp_path / "small.onnx", sws.LowBit(bits=4), example_inputs=x)
+    assert {row.encoding for row in result.tensors} == {"int4"}
+    expected = torch_answers(result.network, (x,))[0]
+    np.testing.assert_allclose(answers(result.output, (x,))[0], expected, atol=1e-4 * np.abs(expected).max())

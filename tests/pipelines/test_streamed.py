@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,14 +21,18 @@ from sws_compress.files import Draft
 from sws_compress.onnx_io.write import external
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import session
+from sws_compress.pipelines import coded_weights
 from sws_compress.pipelines import streamed as streaming
-from sws_compress.pipelines.streamed import Limits
-from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import Granularity, PerChannel, PerTensor, Vectors
+from sws_compress.pipelines.job import Job, Limits
+from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.weights_only import compress_weights
+from sws_compress.quantize.granularity import PerChannel, Vectors
 from sws_compress.report.result import CompressionResult
+from sws_compress.requests import FileOptions, WeightsOnly
 
 ALWAYS = Limits(model_bytes=0, alone_elements=1000)
-PER_TENSOR = PerTensor()
+WHOLE = Limits()
+PER_TENSOR = WeightsOnly()
 TWO_FILES = Limits(model_bytes=0, alone_elements=1000, file_bytes=0)
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -59,15 +64,10 @@ def write_net(path: Path, *, dtype: type = np.float32, layers: int = 3, width: i
 
 
 def stream(
-    source: Path,
-    target: Path,
-    limits: Limits = ALWAYS,
-    components: int = 16,
-    granularity: Granularity = PER_TENSOR,
-    **arguments,
+    source: Path, target: Path, limits: Limits = ALWAYS, request: WeightsOnly = PER_TENSOR, **options: Any
 ) -> CompressionResult:
-    inputs, show = arguments.get("inputs"), arguments.get("show")
-    return compress_file(source, target, components, granularity, inputs, 0, show, 0.0, limits=limits)
+    job = Job(output=target, limits=limits, **options)
+    return compress_weights(open_source(source, job), request, job)
 
 
 def outputs(path: Path) -> np.ndarray:
@@ -86,7 +86,7 @@ def external_names(path: Path) -> set[str]:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, dtype: type) -> None:
     source = write_net(tmp_path / "net.onnx", dtype=dtype)
-    ordinary = compress_file(source, tmp_path / "ordinary.onnx", 16, PER_TENSOR, None, 0, None, 0.0)
+    ordinary = stream(source, tmp_path / "ordinary.onnx", WHOLE)
     result = stream(source, tmp_path / "small.onnx", limits)
     assert outputs(tmp_path / "small.onnx").tobytes() == outputs(tmp_path / "ordinary.onnx").tobytes()
     rows = {row.name: row for row in result.tensors}
@@ -107,15 +107,17 @@ def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, 
     onnx.checker.check_model(str(tmp_path / "small.onnx"), full_check=True)
 
 
-@pytest.mark.parametrize(("components", "granularity"), [(16, PerChannel()), (32, Vectors(4))])
+@pytest.mark.parametrize(
+    "asked", [WeightsOnly(granularity=PerChannel()), WeightsOnly(components=32, granularity=Vectors(4))]
+)
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_scales_and_vectors_are_streamed(
-    tmp_path: Path, components: int, granularity: Granularity, dtype: type, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, asked: WeightsOnly, dtype: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streaming, "_PIECE", 1 << 10)  # several pieces a weight
+    monkeypatch.setattr(coded_weights, "PIECE_VALUES", 1 << 10)  # several pieces a weight
     source = write_net(tmp_path / "net.onnx", dtype=dtype)
-    ordinary = compress_file(source, tmp_path / "ordinary.onnx", components, granularity, None, 0, None, 0.0)
-    result = stream(source, tmp_path / "small.onnx", components=components, granularity=granularity)
+    ordinary = stream(source, tmp_path / "ordinary.onnx", WHOLE, asked)
+    result = stream(source, tmp_path / "small.onnx", ALWAYS, asked)
     first, second = ((tmp_path / name).read_bytes() for name in ("ordinary.onnx", "small.onnx"))
     names = ["w0", "w1", "w2"]
     decoded = decoded_weights(second, names)
@@ -155,7 +157,7 @@ def test_data_files_take_turns_and_the_old_one_goes(tmp_path: Path, monkeypatch:
 def test_progress_never_goes_back_and_ends_at_the_total(tmp_path: Path) -> None:
     source = write_net(tmp_path / "net.onnx")
     seen = []
-    stream(source, tmp_path / "small.onnx", show=lambda *entry: seen.append(entry))
+    stream(source, tmp_path / "small.onnx", on_progress=lambda *entry: seen.append(entry))
     done, totals = [entry[1] for entry in seen], {entry[2] for entry in seen}
     assert len(totals) == 1
     assert done == sorted(done)
@@ -169,6 +171,8 @@ def test_inputs_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     source = write_net(tmp_path / "net.onnx")
     with pytest.raises(ArgumentError, match="must be left out for a model of more than 0 bytes"):
         stream(source, tmp_path / "small.onnx", inputs={"x": np.zeros((1, 260))})
+    with pytest.raises(ArgumentError, match="weight_names must be left out for a model of more than 0 bytes"):
+        stream(source, tmp_path / "small.onnx", file=FileOptions(weight_names=False))
     with pytest.raises(OutputError, match="must not be the input"):
         stream(source, tmp_path / "net.onnx")
     (tmp_path / "net.onnx").rename(tmp_path / "other.onnx")
@@ -272,14 +276,16 @@ def test_weights_too_large_to_be_decoded_at_load_are_told(tmp_path: Path, monkey
 CHILD = """
 import sys, time
 from pathlib import Path
-from sws_compress.pipelines.weights_only import compress_file
-from sws_compress.quantize.granularity import PerTensor
-from sws_compress.pipelines.streamed import Limits
+from sws_compress.pipelines.job import Job, Limits
+from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.weights_only import compress_weights
+from sws_compress.requests import WeightsOnly
 def show(description, done, total):
     print(description, flush=True)
     time.sleep(0.02)
 limits = Limits(model_bytes=0, alone_elements=1000, file_bytes=int(sys.argv[3]))
-compress_file(Path(sys.argv[1]), Path(sys.argv[2]), 16, PerTensor(), None, 0, show, 0.0, limits=limits)
+job = Job(output=Path(sys.argv[2]), limits=limits, on_progress=show)
+compress_weights(open_source(sys.argv[1], job), WeightsOnly(), job)
 """
 
 

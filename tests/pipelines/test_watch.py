@@ -15,8 +15,7 @@ import sws_compress as sws
 from sws_compress.pipelines.watch import description
 from sws_compress.train.progress import Progress
 from sws_compress.train.schedule import Stage
-from tests.models import Mlp, write_mlp
-from tests.test_api import batches
+from tests.models import Mlp, batches, tuned
 
 STEPS = 24
 
@@ -24,7 +23,7 @@ STEPS = 24
 def run(tmp_path: Path, **options: Any) -> None:
     settings = {"train": batches(), "loss": cross_entropy, "components": 4, "ratio": 4, "epochs": 4, **options}
     torch.manual_seed(0)
-    sws.compress(Mlp(), tmp_path / "small.onnx", **settings)
+    tuned(Mlp(), tmp_path / "small.onnx", **settings)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -74,7 +73,6 @@ def test_killed_and_resumed_run_leaves_the_log_of_a_whole_one(tmp_path: Path) ->
         ({"log": "other.csv"}, "must be the log of a training run"),
         ({"frames": "weights.mp4"}, r"frames must end in \.gif"),
         ({"frames": "none/weights.gif"}, "frames folder .* must exist"),
-        ({"log": "run.csv", "train": None, "loss": None}, "log must be left out without train"),
     ],
 )
 def test_wrong_places_are_found_before_the_run(
@@ -86,11 +84,6 @@ def test_wrong_places_are_found_before_the_run(
         run(tmp_path, on_progress=lambda *_: pytest.fail("trained"), **options)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]
-
-
-def test_onnx_files_are_not_trained(tmp_path: Path) -> None:
-    with pytest.raises(sws.ArgumentError, match="log must be left out for an ONNX file"):
-        sws.compress(write_mlp(tmp_path / "model.onnx"), tmp_path / "small.onnx", log=tmp_path / "run.csv")
 
 
 def test_line_for_the_bar() -> None:

@@ -1,0 +1,125 @@
+"""What travels beside the model through every pipeline, as one object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sws_compress.errors import ArgumentError
+from sws_compress.files import AnyPath, checked_output
+from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
+from sws_compress.requests import FileOptions, Goal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+OnProgress: TypeAlias = Callable[[str, int, int], None]
+"""Called as ``on_progress(description, done, total)``."""
+
+Metric: TypeAlias = "Callable[[nn.Module], float]"
+"""A metric of a torch module; higher is better."""
+
+
+def silent(description: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Sizes from which a model counts as large.
+
+    Parameters
+    ----------
+    model_bytes : int
+        Bytes of floating-point tensors above which a model is streamed. Below, all encodings of all weights, the
+        sessions of the runtime and the copies between them fit into about 4 GB.
+    alone_elements : int
+        Elements from which a weight of a streamed model is coded alone and at once. Trying all encodings would take
+        minutes and gigabytes.
+    file_bytes : int
+        Bytes of the file above which its tensors go to a second file beside it.
+    """
+
+    model_bytes: int = 256 << 20
+    alone_elements: int = 1 << 16
+    file_bytes: int = LARGEST_FILE_BYTES
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """One call of ``compress`` or ``export``, without the model and the request.
+
+    Parameters
+    ----------
+    output : Path
+        Where the small file goes.
+    goal : Goal or None
+        The size or the drop of the metric to reach.
+    file : FileOptions
+        What the file is like.
+    inputs
+        Example inputs as the caller gave them; None for random ones.
+    evaluate : callable or None
+        Metric of a torch module; higher is better.
+    seed : int
+        Seed of everything that is drawn at random; >= 0.
+    on_progress : callable
+        Called as ``on_progress(description, done, total)``.
+    limits : Limits
+        Sizes from which a model is streamed.
+    started : float
+        Start of the call, on the clock of ``time.perf_counter``.
+
+    Raises
+    ------
+    ArgumentError
+        If ``seed`` is negative.
+    OutputError
+        If no file can be written at ``output``.
+    """
+
+    output: Path
+    goal: Goal | None = None
+    file: FileOptions = field(default_factory=FileOptions)
+    inputs: Any = None
+    evaluate: Metric | None = None
+    seed: int = 0
+    on_progress: OnProgress = silent
+    limits: Limits = field(default_factory=Limits)
+    started: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        checked_output(self.output)
+
+    @property
+    def given(self) -> dict[str, object]:
+        """What was asked for beside the request, by the names of its arguments."""
+        goal = {} if self.goal is None else self.goal.given
+        metric = {} if self.evaluate is None else {"evaluate": "one"}
+        return {**goal, **metric, **self.file.changed}
+
+    @property
+    def written_files(self) -> tuple[Path, ...]:
+        """The output and the files beside it that may be overwritten with it."""
+        return (self.output, *data_files(self.output))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+
+def data_files(output: AnyPath) -> tuple[Path, Path]:
+    """The files beside ``output`` that take its tensors in turns when it is too large for one file."""
+    path = Path(output)
+    return path.with_name(f"{path.name}.data"), path.with_name(f"{path.name}.2.data")
+
+
+def check_seed(seed: int) -> None:
+    """Raise ArgumentError if ``seed`` is negative."""
+    if seed < 0:
+        raise ArgumentError(f"seed must be >= 0, got {seed}: any whole number will do")

@@ -1,0 +1,80 @@
+"""Comparison of two model files by their outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sws_compress.errors import ArgumentError
+from sws_compress.files import AnyPath
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk
+from sws_compress.ort.compare import difference
+from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_for, open_model
+from sws_compress.pipelines.job import check_seed
+from sws_compress.report.result import Verification
+
+
+def verify(
+    original: AnyPath,
+    compressed: AnyPath,
+    *,
+    inputs: AnyPath | Feeds | None = None,
+    tolerance: float = 0.1,
+    seed: int = 0,
+) -> Verification:
+    """Compare the outputs of two ONNX files in ONNX Runtime on the same inputs.
+
+    Parameters
+    ----------
+    original, compressed : str or path
+        The files; their inputs and outputs have the same names.
+    inputs : mapping of str to ndarray, or path of an .npz file of them, optional
+        Inputs by name. By default random ones.
+    tolerance : float
+        Largest difference that passes, relative to the largest value of each output of the original; >= 0.
+    seed : int
+        Seed of random inputs; >= 0.
+
+    Returns
+    -------
+    Verification
+        The difference of every output; ``passed`` tells whether all are within the tolerance.
+
+    Raises
+    ------
+    ArgumentError
+        If ``tolerance`` or ``seed`` is out of range.
+    ModelError
+        If one of the files is no model, or if they have other inputs or outputs.
+    DataError
+        If the inputs do not fit.
+    VerificationError
+        If an output has another shape.
+
+    Examples
+    --------
+    >>> import numpy as np, onnx, sws_compress as sws
+    >>> text = '<ir_version: 8, opset_import: ["": 17]> net (float[n, 64] x) => (float[n, 64] y) {y = MatMul(x, w)}'
+    >>> weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    >>> model = onnx.parser.parse_model(text)
+    >>> model.graph.initializer.extend([onnx.numpy_helper.from_array(weight, "w")])
+    >>> onnx.save(model, "model.onnx")
+
+    >>> result = sws.compress("model.onnx", "small.onnx", sws.WeightsOnly(components=64))
+    >>> sws.verify("model.onnx", "small.onnx").passed
+    True
+    """
+    if not tolerance >= 0:
+        raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
+    check_seed(seed)
+    first, second = Path(original), Path(compressed)
+    for path in (first, second):
+        read_model(path)
+    reference, candidate = open_model(first), open_model(second)
+    check_same_interface(reference, candidate)
+    feeds = feeds_for(reference, inputs, seed=seed)
+    expected = answers(reference, first, feeds, given=inputs is not None)
+    actual = answers(candidate, second, feeds, given=inputs is not None)
+    names = [output.name for output in reference.get_outputs()]
+    outputs = tuple(map(difference, names, expected, actual))
+    return Verification(first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance)

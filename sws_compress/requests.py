@@ -1,0 +1,227 @@
+"""What a caller can ask for: one request per mode, the goal beside it, and what the file shall be like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, TypeAlias
+
+from sws_compress.codec.load_cost import LoadCost
+from sws_compress.errors import ArgumentError
+from sws_compress.onnx_io.format.blocked_weight import BLOCK_SIZES
+from sws_compress.quantize.affine_palette import INDEX_BITS
+from sws_compress.quantize.granularity import Granularity, PerTensor
+from sws_compress.quantize.palette import check_components
+from sws_compress.train.request import FineTuned
+
+DEFAULT_RATIO = 20.0
+"""How many times smaller a fine-tuned network becomes where no goal is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsOnly:
+    """Cluster the weights as they are, without data: few distinct values per tensor, packed as cluster indices.
+
+    Takes ONNX files and torch modules.
+
+    Parameters
+    ----------
+    components : int
+        Distinct values per tensor, 2 to 256. Fewer make a smaller file, more keep the weights closer.
+    granularity : PerTensor, PerChannel, Vectors or Best
+        Which weights share a codebook entry or a scale: all of a tensor, the channels of a tensor with a scale each,
+        or vectors of consecutive weights. `Best` chooses for each tensor.
+
+    Raises
+    ------
+    ArgumentError
+        If ``components`` is out of range.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.WeightsOnly(components=64, granularity=sws.PerChannel())
+    WeightsOnly(components=64, granularity=PerChannel())
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset(
+        ("evaluate", "load_budget", "weight_names", "packed_embeddings", "prune_units")
+    )
+
+    components: int = 16
+    granularity: Granularity = field(default_factory=PerTensor)
+
+    def __post_init__(self) -> None:
+        check_components(self.components)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowBit:
+    """Keep matrices in 4 or 8 bits while the model runs: less memory and faster products, but a larger file.
+
+    Matrices become ``com.microsoft.MatMulNBits``, embeddings stay in 8 bits. Nothing is decoded at load. Takes ONNX
+    files and torch modules.
+
+    Parameters
+    ----------
+    bits : {8, 4}
+        Bits per weight. Eight-bit products round activations to 8 bits per block (relative error about 0.5 % per
+        layer), because ONNX Runtime's float32 kernel is several times slower than a dense product. Four-bit products
+        compute in float32.
+    block_size : {32, 16, 64, 128, 256}
+        Consecutive weights along the inputs that share a scale and a zero point.
+    symmetric : bool
+        Keep all zero points in the middle, so that they are not stored.
+
+    Raises
+    ------
+    ArgumentError
+        If ``bits`` or ``block_size`` is none of these.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.LowBit(bits=4)
+    LowBit(bits=4, block_size=32, symmetric=False)
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset(("evaluate",))
+
+    bits: int = 8
+    block_size: int = 32
+    symmetric: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits not in INDEX_BITS:
+            raise ArgumentError(f"bits must be 4 or 8, got {self.bits}: runtimes multiply by no other widths")
+        if self.block_size not in BLOCK_SIZES:
+            raise ArgumentError(f"block_size must be one of {BLOCK_SIZES}, got {self.block_size}: choose one of them")
+
+
+Request: TypeAlias = WeightsOnly | LowBit | FineTuned
+"""What ``compress`` can be asked for."""
+
+MODES = (WeightsOnly, LowBit, FineTuned)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What a fine-tuned network is steered to: exactly one of three.
+
+    Parameters
+    ----------
+    ratio : float
+        How many times smaller the file is than the plain ONNX file; > 1.
+    target_bytes : int
+        Bytes of the file; > 0.
+    max_drop : float
+        Points by which the metric may fall; >= 0. The file becomes as small as the run can make it.
+
+    Raises
+    ------
+    ArgumentError
+        If none or several are given, or if one is out of range.
+    """
+
+    ratio: float | None = None
+    target_bytes: int | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.given) != 1:
+            found = ", ".join(self.given) or "none"
+            raise ArgumentError(f"exactly one of ratio, target_bytes, max_drop must be given, got {found}: choose one")
+        if self.ratio is not None and not 1 < self.ratio < math.inf:
+            raise ArgumentError(f"ratio must be > 1, got {self.ratio}: it is how many times smaller the file becomes")
+        if self.target_bytes is not None and not self.target_bytes > 0:
+            raise ArgumentError(f"target_bytes must be > 0, got {self.target_bytes}: it is the size of the file")
+        if self.max_drop is not None and not 0 <= self.max_drop < math.inf:
+            raise ArgumentError(f"max_drop must be >= 0, got {self.max_drop}: it is how far the metric may fall")
+
+    @classmethod
+    def of(
+        cls, *, ratio: float | None = None, target_bytes: int | None = None, max_drop: float | None = None
+    ) -> Goal | None:
+        """The goal that was given; None if none was."""
+        if ratio is None and target_bytes is None and max_drop is None:
+            return None
+        return cls(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop)
+
+    @property
+    def given(self) -> dict[str, object]:
+        """The one that was given, by its name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """What the written file is like.
+
+    Parameters
+    ----------
+    load_budget : LoadCost, optional
+        What loading may cost on one thread beyond what the runtime needs anyway. Encodings whose estimated cost
+        exceeds their share are not used; where none is left, the fastest is. By default 0.5 s and 64 MB, plus 0.17 s
+        and 47 MB per million weights.
+    weight_names : bool
+        Keep the names of weights. Without them a very small or very deep model is some percent smaller; the result
+        still lists them.
+    packed_embeddings : bool
+        Keep tables that are read by Gather alone packed while the model runs; every look-up decodes its rows. That
+        takes a seventh of the memory with 16 components and loads faster, but look-ups are slower and the file is
+        larger where codes would be shorter than words of a fixed length. A note names every table that cannot stay
+        packed.
+    prune_units : bool
+        Torch modules: leave out hidden units and channels that nothing reads or that are always zero, and biases that
+        are all zero. Outputs stay the same. Weights with scales per channel and vectors keep all their units.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.FileOptions(load_budget=sws.LoadCost(seconds=2, peak_bytes=300e6)).weight_names
+    True
+    """
+
+    load_budget: LoadCost | None = None
+    weight_names: bool = True
+    packed_embeddings: bool = False
+    prune_units: bool = True
+
+    @property
+    def changed(self) -> dict[str, object]:
+        """The options that are not at their defaults, by name."""
+        values = ((entry.name, getattr(self, entry.name), entry.default) for entry in fields(self))
+        return {name: value for name, value, default in values if value != default}
+
+
+def refuse_unknown(request: Request, given: Mapping[str, object]) -> None:
+    """Refuse arguments that the mode of ``request`` does not take.
+
+    Parameters
+    ----------
+    request : WeightsOnly, LowBit or FineTuned
+        What is asked for; ``takes`` of its class names the arguments that it knows.
+    given : mapping of str to object
+        What the caller gave beside the request, by name.
+
+    Raises
+    ------
+    ArgumentError
+        If ``request`` is none of these, or if its mode does not take an argument. The message names the modes that do.
+    """
+    if not isinstance(request, MODES):
+        raise ArgumentError(
+            f"request must be {' or '.join(mode.__name__ for mode in MODES)}, got {request!r}: make one, "
+            "for example WeightsOnly(components=32)"
+        )
+    mode = type(request)
+    for name, value in given.items():
+        if name not in mode.takes:
+            raise ArgumentError(f"{name} must be left out with {mode.__name__}, got {value}: {_takers(name)}")
+
+
+def _takers(name: str) -> str:
+    """The modes that take an argument, as the end of an error."""
+    modes = [mode.__name__ for mode in MODES if name in mode.takes]
+    return f"{' and '.join(modes)} take{'s' if len(modes) == 1 else ''} it"
