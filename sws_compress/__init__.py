@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from sws_compress.train.ranks import Ranks, lost_ranks_told
     from sws_compress.train.request import FineTuned
     from sws_compress.train.schedule import Schedule, Stage
-    from sws_compress.train.select import ParameterGroup
+    from sws_compress.train.select import DivergedError, ParameterGroup
     from sws_compress.train.sharing import Sharing
 
     __version__: str
@@ -71,6 +71,7 @@ __all__ = [
     "DataError",
     "Decoding",
     "Distillation",
+    "DivergedError",
     "ExpansionResult",
     "ExpectedStatistics",
     "FileOptions",
@@ -128,6 +129,7 @@ _HOMES = {
     "CompressionResult": "sws_compress.report.result",
     "Decoding": "sws_compress.ort.decode",
     "Distillation": "sws_compress.train.distillation",
+    "DivergedError": "sws_compress.train.select",
     "ExpansionResult": "sws_compress.report.result",
     "ExpectedStatistics": "sws_compress.mixture.statistics",
     "FileOptions": "sws_compress.requests",
