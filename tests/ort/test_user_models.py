@@ -1,0 +1,75 @@
+"""What is wrong with a caller's own models and inputs is told as bad input, on one line."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from sws_compress.errors import DataError, ModelError
+from sws_compress.ort.user_models import answers, check_same_interface, feeds_for, open_model, run_model
+from tests.models import gaussian, write_mlp
+
+
+@pytest.fixture
+def model(tmp_path):
+    """x (n, 40) -> y (n, 30)."""
+    return write_mlp(tmp_path / "net.onnx")
+
+
+def test_outputs_are_those_of_the_network(model):
+    x = gaussian(5, 40, seed=3)
+    weights = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(model).graph.initializer]
+    expected = np.maximum(x @ weights[0], 0) @ weights[1]
+    np.testing.assert_allclose(run_model(model, {"x": x})["y"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_feeds_are_drawn_given_or_read(model, tmp_path):
+    runtime = open_model(model)
+    x = gaussian(5, 40, seed=3)
+    np.savez(tmp_path / "inputs.npz", x=x)
+    assert feeds_for(runtime, None, seed=0)["x"].shape == (2, 40)
+    assert feeds_for(runtime, {"x": x}, seed=0)["x"] is x
+    assert np.array_equal(feeds_for(runtime, tmp_path / "inputs.npz", seed=0)["x"], x)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({}, "inputs must be arrays named 'x', got none"),
+        ({"x": np.ones((2, 40)), "mask": np.ones(2)}, "got 'mask', 'x'"),
+        ({"x": np.zeros((0, 40), np.float32)}, r"input 'x' must hold numbers, got shape \(0, 40\)"),
+        ({"x": np.full((2, 40), np.nan, np.float32)}, "got nothing but NaN"),
+    ],
+)
+def test_inputs_that_tell_nothing(model, feeds, message):
+    with pytest.raises(DataError, match=message):
+        feeds_for(open_model(model), feeds, seed=0)
+
+
+def test_inputs_that_do_not_fit(model):
+    runtime = open_model(model)
+    for feeds, given, cure in (
+        ({"x": np.ones((2, 41), np.float32)}, True, "must run on the given inputs, got '.*': check their shapes"),
+        ({"x": np.ones((2, 40))}, False, "must run on random inputs, got '.*': give inputs that fit"),
+    ):
+        with pytest.raises(DataError, match=cure) as caught:
+            answers(runtime, model, feeds, given=given)
+        assert "\n" not in str(caught.value)
+        assert "ONNXRuntimeError" not in str(caught.value)  # the runtime's status codes
+
+
+def test_models_that_do_not_load(model):
+    net = onnx.load(model)
+    net.graph.node[0].op_type = "Mystery"
+    model.write_bytes(net.SerializeToString())
+    with pytest.raises(ModelError, match=r"must load in ONNX Runtime, got '.*Mystery.*': export it") as caught:
+        open_model(model)
+    assert "\n" not in str(caught.value)
+
+
+def test_interfaces_are_compared_by_name(model, tmp_path):
+    other = write_mlp(tmp_path / "classes.onnx", classes=True)
+    check_same_interface(open_model(model), open_model(model))
+    with pytest.raises(ModelError, match="outputs of the second model must be 'y' as in the first, got 'z'"):
+        check_same_interface(open_model(model), open_model(other))
