@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.write.strip import strip
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
@@ -119,27 +117,3 @@ def test_overridable_weights_become_constants_and_others_stay_inputs(tmp_path):
     feeds = {"x": np.ones((2, 64), np.float32), "bias": np.arange(48, dtype=np.float32)}
     (difference,) = compare_outputs(dense.SerializeToString(), data, feeds)
     assert difference.largest_absolute == 0
-
-
-def test_attributes_that_change_nothing_go():
-    kernel, shape = np.zeros((4, 2, 3, 1), np.float32), np.array([-1, 8], np.int64)
-    weights = [numpy_helper.from_array(array, name) for name, array in (("kernel", kernel), ("shape", shape))]
-    nodes = [
-        helper.make_node(
-            "Conv", ["x", "kernel"], ["c"], kernel_shape=[3, 1], pads=[1, 0, 1, 0], strides=[1, 1], auto_pad="NOTSET"
-        ),
-        helper.make_node("Conv", ["c", "y"], ["d"], kernel_shape=[3, 1]),
-        helper.make_node("Reshape", ["d", "shape"], ["e"], allowzero=1),
-        helper.make_node("Reshape", ["e", "z"], ["f"], allowzero=1),
-    ]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy"]
-    inputs.append(helper.make_tensor_value_info("z", TensorProto.INT64, [2]))
-    outputs = [helper.make_tensor_value_info("f", TensorProto.FLOAT, None)]
-    model = ir.from_proto(
-        helper.make_model(
-            helper.make_graph(nodes, "net", inputs, outputs, weights), opset_imports=[helper.make_opsetid("", 18)]
-        )
-    )
-    strip(model)
-    left = [{name: attribute.value for name, attribute in node.attributes.items()} for node in model.graph]
-    assert left == [{"pads": (1, 0, 1, 0)}, {"kernel_shape": (3, 1)}, {}, {"allowzero": 1}]
