@@ -74,3 +74,22 @@ def test_every_hard_step_lowers_the_error(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_component_needs_eight_vectors(count: int, dimension: int) -> None:
     values = np.random.default_rng(5).standard_normal(count).astype(np.float32)
     assert cluster(values, 64, Vectors(2), seed=0).palette.dimension == dimension
+
+
+def test_insensitive_vectors_do_not_move_the_mixture() -> None:
+    values = correlated()
+    values[45:] += 100
+    h = Sensitivity(np.where(np.arange(90) < 45, 1.0, 0.0)[:, None])
+    found = cluster(values, 16, Vectors(2), sensitivity=h, seed=0)
+    assert found.palette.dimension == 2
+    assert found.mixture.means.max() < 50
+
+
+def test_a_sample_of_many_vectors_is_drawn_by_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = correlated()
+    whole = cluster(values, 16, Vectors(2), seed=0).palette
+    monkeypatch.setattr(vectors, "SAMPLE_VECTORS", 700)
+    first, again, other = (cluster(values, 16, Vectors(2), seed=seed).palette for seed in (0, 0, 1))
+    assert first.codebook.tobytes() == again.codebook.tobytes()
+    assert first.codebook.tobytes() != other.codebook.tobytes()
+    assert squared_error(first, values) < 1.3 * squared_error(whole, values)
