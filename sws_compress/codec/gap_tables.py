@@ -76,12 +76,7 @@ def gap_tables(gaps: Sequence[npt.NDArray[np.int64]]) -> tuple[tuple[GapTable, .
         best = [pair for pair in sorted(pairs, key=lambda pair: -saved[pair]) if saved[pair] >= 0]
         if not best:
             break
-        merged: set[tuple[int, ...]] = set()
-        for left, right in best:
-            if not merged & {left, right}:
-                merged |= {left, right}
-                groups[groups.index(left)] = left + right
-                groups.remove(right)
+        groups = _merged(groups, best)
     table_of = {index: number for number, group in enumerate(groups) for index in group}
     return tuple(known[group][1] for group in groups), [table_of[index] for index in range(len(gaps))]
 
@@ -90,6 +85,17 @@ def _pairs(groups: list[tuple[int, ...]]) -> list[tuple[tuple[int, ...], tuple[i
     if len(groups) <= _MOST_TABLES_IN_ALL_PAIRS:
         return list(itertools.combinations(groups, 2))
     return list(itertools.pairwise(groups))
+
+
+def _merged(
+    groups: list[tuple[int, ...]], pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]
+) -> list[tuple[int, ...]]:
+    """Groups joined by the pairs, in their order, each with at most one other; the first of two keeps its place."""
+    joined: dict[tuple[int, ...], tuple[int, ...] | None] = {}
+    for left, right in pairs:
+        if left not in joined and right not in joined:
+            joined[left], joined[right] = left + right, None
+    return [whole for group in groups if (whole := joined.get(group, group)) is not None]
 
 
 def _possible_ends(largest: int) -> npt.NDArray[np.int64]:

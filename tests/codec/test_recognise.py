@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import ml_dtypes
@@ -16,7 +17,7 @@ from sws_compress.codec.encodings.rows import encode_rows
 from sws_compress.codec.program import Operators
 from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
 from sws_compress.onnx_io.format.decoders import find_decoders
-from sws_compress.onnx_io.format.mark import mark_of_proto
+from sws_compress.onnx_io.format.mark import ROWS, mark_of_proto
 from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -45,6 +46,12 @@ def drawn(shares, shape):
     codebook = np.linspace(-1.1, 1.3, len(shares))
     codebook[np.argmax(shares)] = 0
     return symbols, codebook
+
+
+@functools.cache
+def codes_of(shares, shape):
+    symbols, codebook = drawn(SHARES[shares], SHAPES[shape])
+    return tensor_candidates([symbols], codebook.astype(np.float32))
 
 
 def operators_of(codes, shapes):
@@ -80,21 +87,20 @@ def assert_recognised(codes, shape):
         assert recognise(operators) == code.encoding
 
 
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@pytest.mark.parametrize("shares", SHARES.values(), ids=SHARES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shares", SHARES)
 def test_every_candidate_is_recognised_as_itself_alone(shares, shape):
-    symbols, codebook = drawn(shares, shape)
-    assert_recognised(tensor_candidates([symbols], codebook.astype(np.float32)), shape)
-    assert_recognised(tensor_candidates([symbols], codebook.astype(np.float32) + 7), shape)  # without a zero
+    assert_recognised(codes_of(shares, shape), SHAPES[shape])
+
+
+@pytest.mark.parametrize("shares", SHARES)
+def test_candidates_without_a_zero_are_recognised(shares):
+    symbols, codebook = drawn(SHARES[shares], SHAPES["long"])
+    assert_recognised(tensor_candidates([symbols], codebook.astype(np.float32) + 7), SHAPES["long"])
 
 
 def test_the_cases_above_cover_every_encoding():
-    found = {
-        code.encoding
-        for shares in SHARES.values()
-        for shape in SHAPES.values()
-        for code in tensor_candidates([drawn(shares, shape)[0]], drawn(shares, shape)[1].astype(np.float32))
-    }
+    found = {code.encoding for shares in SHARES for shape in SHAPES for code in codes_of(shares, shape)}
     plain = {"constant", "radix", "huffman", "strides", "tunstall", "classes", "sparse"}
     assert found == plain | {"sparse+radix", "sparse+huffman", "sparse+strides"}
 
@@ -139,7 +145,7 @@ def test_packed_rows_are_recognised(values, shape):
     ops.look_up("table", code.program, code.words, *code.arrays)
     (function,) = [function for function in ops.finish({}).functions if function.name == "rows"]
     operators = [node.op_type for node in function]
-    assert names_by_each_encoding(operators) == [recognise(operators)] == ["rows"]
+    assert names_by_each_encoding(operators) == [recognise(operators)] == [code.encoding] == [ROWS]
 
 
 @pytest.mark.parametrize("operators", [[], ["Identity"], ["TopK", "ScatterElements", "ScatterElements", "Range"]])
