@@ -27,6 +27,16 @@ class ChannelScales:
     ------
     ArgumentError
         If the values are of another type or shape, not finite, or not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import sws_compress as sws
+    >>> scales = sws.ChannelScales(np.float32([1.0, 10.0]), axis=0)
+    >>> entries = np.float32([0.0, 0.5])
+    >>> sws.Palette(entries, np.uint8([0, 1, 1, 1]), shape=(2, 2), scales=scales).expand()
+    array([[0. , 0.5],
+           [5. , 5. ]], dtype=float32)
     """
 
     values: npt.NDArray[np.float32]
