@@ -17,7 +17,7 @@ from sws_compress.ort.user_models import run_model
 
 
 def gaussian(*shape: int, seed: int = 0, offset: float = 0.02) -> np.ndarray:
-    """Float32 weights that are centred on nothing in particular."""
+    """Float32 weights that are not centred on zero."""
     return (offset + 0.1 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
@@ -64,7 +64,7 @@ class Mlp(nn.Module):
 
 
 class Cnn(nn.Module):
-    """Batch norms with statistics that are not those of a fresh one, so that merging them would show."""
+    """A network whose batch norms have statistics unlike fresh ones, so that merging them would show."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class Recurrent(nn.Module):
 
 
 class TiedEmbedding(nn.Module):
-    """A language model's ends: the table of the embedding is the weight of the head."""
+    """The two ends of a language model: the table of the embedding is the weight of the head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class TiedEmbedding(nn.Module):
 
 
 class TwoByTwo(nn.Module):
-    """Two inputs, two outputs."""
+    """A network with two inputs and two outputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class TwoByTwo(nn.Module):
 
 
 def make(kind: str) -> tuple[nn.Module, Any]:
-    """A network with seeded weights, in training mode, and a function from a batch size to its inputs."""
+    """A seeded network in training mode, and a function that makes its inputs for a batch size."""
     generator = torch.Generator().manual_seed(7)
 
     def normal(*shape: int) -> Tensor:

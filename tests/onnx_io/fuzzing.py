@@ -1,4 +1,4 @@
-"""Damaged models by the thousand, each known by its number. Run as a program it works through a range of numbers.
+"""Damaged models by the thousand, each with a number of its own. As a program it works through a range of numbers.
 
     python -m tests.onnx_io.fuzzing FIRST COUNT
 
@@ -31,11 +31,11 @@ from sws_compress.pipelines.inspect import inspect_model
 from tests.onnx_io import nested_models as nested
 from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model
 
-SECONDS = 60
-"""After this a case hangs."""
+CASE_SECONDS = 60
+"""A case that takes longer hangs."""
 
-MEMORY = 6 << 30
-"""Address space of the process; what promises more fails to allocate it."""
+MEMORY_BYTES = 6 << 30
+"""Bytes of address space of the process: larger allocations fail."""
 
 NUMBERS = [
     0,
@@ -61,7 +61,7 @@ TEXTS = ["", "a\nb", "../w.bin", "é" * 200, *WORDS.split()]
 
 @functools.cache
 def bases() -> tuple[bytes, ...]:
-    """Small models of all kinds."""
+    """Small models of all kinds, compressed ones included."""
     random = np.random.default_rng(1)
     models = [lenet(sizes=(20, 15, 10)), matmul_model(few_values((12, 9), [0, 1, 2], [8, 1, 1]))]
     models += [matmul_model(random.standard_normal((12, 9)).astype(dtype), opset=11) for dtype in (np.float32,)]
@@ -125,7 +125,7 @@ def change_bytes(data: bytes, random: np.random.Generator) -> bytes:
 
 
 def change_field(data: bytes, random: np.random.Generator) -> bytes:
-    """Another value, one entry less or one twice, somewhere in the tree of messages."""
+    """Change a value, drop an entry or repeat one, somewhere in the tree of messages."""
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -174,7 +174,7 @@ def change_value(message: object, field: object, random: np.random.Generator) ->
 
 
 def run(data: bytes) -> str:
-    """What became of a file: "ok", or the message of a refusal. All but SwsError comes out; so does a file left."""
+    """What became of a file: "ok", or the message of a refusal. Other errors, and files left behind, fail the case."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
         path.write_bytes(data)
@@ -204,10 +204,10 @@ def work(path: Path) -> str:
 
 
 def main(first: int, count: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     for number in range(first, first + count):
         tell(start=number)
-        signal.alarm(SECONDS)
+        signal.alarm(CASE_SECONDS)
         try:
             result = {"outcome": run(damaged(number))}
         except BaseException:

@@ -14,7 +14,7 @@ from sws_compress.codec.transforms import unpack
 
 
 def offer_only(monkeypatch, encoding):
-    """From now on tensors are packed by codes of one encoding or not at all, whatever loading may cost."""
+    """Let tensors be packed by codes of one encoding or not at all, whatever loading costs."""
 
     def one_encoding(symbols, codebook, cuts, limit):
         return tuple(code for code in candidates(symbols, codebook, cuts) if code.encoding == encoding)
@@ -41,7 +41,7 @@ def matmul_model(weights, *, name="W", opset=18):
 
 
 def lenet(*, seed=0, zeros=(0.97, 0.9, 0.6, 0.5), sizes=(784, 300, 100, 10), opset=18):
-    """LeNet-300-100 as torch names and writes it: weights of seven values, biases of some of the same."""
+    """LeNet-300-100 as torch exports it; weights and biases of a layer share seven values."""
     random = np.random.default_rng(seed)
     nodes, tensors, value = [], [], "input"
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):

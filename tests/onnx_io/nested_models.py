@@ -47,7 +47,7 @@ def in_constants():
 
 
 def in_branches():
-    """The same names in both branches, one as an initialiser; an If in an If."""
+    """Both branches use the same names, one of them for an initialiser; there is an If in an If."""
     inner = branch([constant("W", weights(3)), matmul("x", "W", "u")], "u")
     other = branch([helper.make_node("Neg", ["x"], ["v"])], "v")
     nested = helper.make_node("If", ["flag"], ["t"], then_branch=inner, else_branch=other)
@@ -117,7 +117,7 @@ def in_a_branch_of_a_function():
 
 
 def in_an_optional_input():
-    """A call that leaves out the second input; the weight becomes the third."""
+    """A call leaves out the second input, so the weight becomes the third."""
     nodes = [constant("W", weights(10)), matmul("a", "W", "b")]
     function = helper.make_function("mine", "F", ["a", "unused"], ["b"], nodes, [helper.make_opsetid("", 18)])
     return model_of([helper.make_node("F", ["x"], ["y"], domain="mine")], functions=[function])

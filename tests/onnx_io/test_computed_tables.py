@@ -1,4 +1,4 @@
-"""Computed tables are told from weights, as models really hold them."""
+"""Computed tables, as real models hold them, are told from weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def rotary(length=256, width=64, *, repeated=True):
 
 
 def sinusoidal(length=300, width=96):
-    """Vaswani et al. 2017: sine and cosine in turn."""
+    """Alternating sines and cosines (Vaswani et al. 2017)."""
     angles = np.outer(np.arange(length), 10000.0 ** (-np.arange(0, width, 2) / width))
     return np.stack([np.sin(angles), np.cos(angles)], axis=2).reshape(length, width).astype(np.float32)
 
@@ -74,7 +74,7 @@ TABLES = {
 def test_computed_tables(name):
     values, kind = TABLES[name]
     found = table_kind(values)
-    if kind == "a monotone table":  # an exponential is one, and nearly a ramp
+    if kind == "a monotone table":  # an exponential may also count as a ramp
         assert found is not None
     else:
         assert found == kind
@@ -90,9 +90,9 @@ def learned(kind):
         return random.standard_normal((300, 200)) * (random.random((300, 200)) < 0.05)
     if kind == "low rank":
         return random.standard_normal((200, 3)) @ random.standard_normal((3, 300))
-    if kind == "smooth positions":  # as those of trained transformers: waves under noise of a few per cent
+    if kind == "smooth positions":  # like those of trained transformers: waves with a few per cent of noise
         return sinusoidal(512, 64) * 0.1 + 0.01 * random.standard_normal((512, 64))
-    if kind == "band-pass filters":  # learned front ends: windowed tones under noise
+    if kind == "band-pass filters":  # like those of learned front ends: windowed tones with noise
         return constant_q(60, 251) + 0.15 * random.standard_normal((60, 251))
     if kind == "positive":
         return np.abs(random.standard_normal((100, 90)))

@@ -48,7 +48,7 @@ def test_outputs_have_names_of_their_own() -> None:
 
 
 def test_recurrent_weights_in_the_order_of_onnx_carry_the_parameter_s_name() -> None:
-    """ONNX wants the gates as i, o, f, g, torch has i, f, g, o: folded, not left to the runtime."""
+    """The order of gates is i, o, f, g in ONNX and i, f, g, o in torch; the exporter's change is folded."""
     module, inputs = make("lstm")
     model = from_torch(module, inputs(2))
     stored = initialisers(model)
@@ -93,7 +93,7 @@ class Branch(nn.Module):
     ("module", "inputs", "reason"),
     [
         (Branch(), (torch.ones(2, 3),), "data-dependent"),
-        (Mlp(), (torch.ones(2, 3),), "20"),  # the shapes that do not match
+        (Mlp(), (torch.ones(2, 3),), "20"),  # a shape that does not match
         (Mlp(), (), "missing a required argument: 'x'"),
     ],
 )

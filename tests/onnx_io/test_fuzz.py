@@ -1,4 +1,4 @@
-"""Damaged models work or are refused in one line: no other exception, no crash, no hang, no file written.
+"""Damaged models work, or are refused in one line: no other exception, no crash, no hang, no file written.
 
 They run in processes of their own, since the ONNX checker, converter and runtime are C++: a crash there is a failure of
 one case. ``SWS_FUZZ_CASES=20000 pytest tests/onnx_io/test_fuzz.py -m slow`` is the long run; every case is known by its
@@ -22,7 +22,7 @@ MANY = int(os.environ.get("SWS_FUZZ_CASES", "20000"))
 
 
 def outcomes(first: int, count: int) -> tuple[Counter[str], dict[int, str]]:
-    """How many cases worked and were refused, and what went wrong in the others; goes on after a crash."""
+    """Counts of cases that worked and that were refused, and the failures by case number; goes on after a crash."""
     counts: Counter[str] = Counter()
     failures: dict[int, str] = {}
     end = first + count
@@ -52,7 +52,7 @@ def outcomes(first: int, count: int) -> tuple[Counter[str], dict[int, str]]:
 def check(first: int, count: int) -> None:
     counts, failures = outcomes(first, count)
     assert not failures, "\n".join(f"case {number}: {text}" for number, text in list(failures.items())[:5])
-    assert counts["worked"] > count / 20, counts  # else the damage is so coarse that nothing behind the door is tried
+    assert counts["worked"] > count / 20, counts  # else the damage is too coarse to get past the first check
     assert counts["refused"] > count / 20, counts
 
 
@@ -66,7 +66,7 @@ def test_many_damaged_models():
 
 
 def test_a_crash_is_seen_and_does_not_end_the_run(monkeypatch, tmp_path):
-    """The watcher, with a program that dies at its second case."""
+    """`outcomes` watches a program that dies at its second case."""
     (tmp_path / "tests" / "onnx_io").mkdir(parents=True)
     for folder in (tmp_path / "tests", tmp_path / "tests" / "onnx_io"):
         (folder / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""Files made to hurt: one clear line each, nothing written, no crash, bounded memory."""
+"""Hostile files are refused: one clear line each, nothing written, no crash, bounded memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def home(tmp_path):
 
 
 def refused(path):
-    """The message; it is one line in the form of all, and nothing was written or read into memory for it."""
+    """The message of a refusal: one line in the common form. Nothing is written, and hardly any memory is taken."""
     before = sorted(os.listdir(path.parent)), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ModelError) as caught:
         find_weights(read_model(path))
@@ -117,7 +117,7 @@ def test_external_data_that_is_cut_off(home):
     assert "must end within the" in refused(home / "net.onnx")
 
 
-def test_external_data_of_constants_is_checked_and_read(home):
+def test_external_data_of_constant_nodes_is_checked_and_read(home):
     model = onnx.load(home / "net.onnx", load_external_data=False)
     tensor = model.graph.initializer[0]
     model.graph.node.insert(0, helper.make_node("Constant", [], ["W"], value=tensor))
@@ -157,7 +157,7 @@ def test_shapes_that_the_data_does_not_fill(tmp_path, dims, where):
     tensor.dims.extend(dims)
     path = saved(model, tmp_path)
     if where == "external" and dims == [3, 3]:
-        return  # a part of the file is its right
+        return  # an external tensor may be a part of its file
     message = refused(path)
     assert "must hold" in message or "must not be negative" in message or "must end within" in message
 
@@ -177,7 +177,7 @@ def test_types_that_do_not_exist(tmp_path, number):
 
 
 def test_every_type_that_exists_is_measured_right(tmp_path):
-    """Tensors written by onnx itself are never refused."""
+    """Tensors that onnx itself writes are never refused."""
     tensors = []
     for name, number in TensorProto.DataType.items():
         if name in ("UNDEFINED", "STRING") or number not in set(ir.DataType):  # an older onnx-ir knows fewer
@@ -270,7 +270,7 @@ def test_graphs_in_a_circle(tmp_path):
 
 @pytest.mark.parametrize("depth", [20, 60, 3000])
 def test_bodies_in_bodies(tmp_path, depth):
-    """Deeper than parsers go, written byte by byte."""
+    """The deepest are deeper than parsers go, so they are written byte by byte."""
     model = matmul_model(WEIGHTS)
     node = helper.make_node("Identity", ["x"], ["t"]).SerializeToString()
     output = helper.make_tensor_value_info("t", TensorProto.FLOAT, None).SerializeToString()

@@ -1,4 +1,4 @@
-"""Pruning leaves what a network computes as it is, and nothing in it that does nothing."""
+"""Pruning leaves the outputs of a network as they are, and no unit in it that does nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sws_compress.ort.session import check_runs, session
 
 
 def seeded(*layers):
-    """The layers one after the other, with weights and biases that are nowhere zero."""
+    """A network of these layers, with weights and biases that are nowhere zero."""
     random = torch.Generator().manual_seed(0)
     network = nn.Sequential(*layers)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def answer(model, inputs):
 
 
 def pruned(network, example):
-    """Shapes by name after pruning; the answers must be those from before."""
+    """Shapes by name after pruning; outputs must be those from before."""
     model = from_torch(network, (example,))
     before = answer(model.clone(), example)
     size = sum(value.const_value.size for value in model.graph.initializers.values())
@@ -83,7 +83,7 @@ def test_a_bias_keeps_a_unit_without_weights():
 
 
 def activated(operator):
-    """Two layers of an ONNX model with an operator between them: unit 0 is silent, unit 1 not read."""
+    """Two layers with an operator between them: unit 0 is always zero, and nothing reads unit 1."""
     random = np.random.default_rng(0)
     first, bias, second = random.normal(size=(5, 4)), random.normal(size=4), random.normal(size=(4, 3))
     first[:, 0], bias[0], second[1] = 0, 0, 0
@@ -191,7 +191,7 @@ class Twice(nn.Module):
 
 
 class Shown(nn.Module):
-    """Whose hidden units are an output."""
+    """A network whose hidden units are an output."""
 
     def __init__(self):
         super().__init__()

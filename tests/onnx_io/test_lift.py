@@ -1,4 +1,4 @@
-"""Weights wherever they live: found, stored once, decoded in the main graph, folded at load, outputs equal."""
+"""Weights in constants, bodies and functions are found, stored once, decoded in the main graph, and folded at load."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_weights_are_packed_wherever_they_live(make, tmp_path):
 
 @pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
 def test_nothing_decodes_in_a_body(make, tmp_path):
-    """All decode nodes are in the main graph: what is left in bodies and functions is the network's own."""
+    """All decode nodes are in the main graph: bodies and functions hold only nodes of the network."""
     onnx.save(make(), tmp_path / "net.onnx")
     model = read_model(tmp_path / "net.onnx")
     packed = onnx.load_from_string(pack(model, find_palettes(model)).data)

@@ -1,4 +1,4 @@
-"""Low-bit operators: the layout is ONNX Runtime's own, look-ups and products use exactly the stored weights."""
+"""Low-bit weights have ONNX Runtime's layout, and look-ups and products use exactly these weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.onnx_io.models import graph_model
 
 
 def values_of(weight):
-    """The matrix, by the definition: slow and obvious."""
+    """The matrix by its definition, in slow and obvious loops."""
     expanded = np.empty(weight.indices.shape, np.float32)
     for (i, j), k in np.ndenumerate(weight.indices):
         block = j // weight.block_size
@@ -93,7 +93,7 @@ def test_the_layout_is_that_of_onnxruntimes_own_quantiser(bits, size, columns, s
     mine_stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in again.graph.initializer}
     packed = mine_stored["W.indices"]
     assert packed.shape == arrays[0].shape
-    whole = columns // size  # after the last weight of a row their bytes are their zero, ours 0
+    whole = columns // size  # behind the last weight of a row their padding is the zero point, ours is 0
     assert np.array_equal(packed[:, :whole], arrays[0][:, :whole])
     assert np.array_equal(mine_stored["W.scales"].reshape(-1), arrays[1].reshape(-1))
     assert (len(mine.input) == 3) == symmetric

@@ -55,7 +55,7 @@ def test_nan_and_infinity_name_their_tensor():
 
 
 def model_reading(values, operator, *, through=()):
-    """A model in which ``operator`` reads the tensor T, behind other operators."""
+    """A model in which ``operator`` reads the tensor T behind the operators in ``through``."""
     name, nodes = "T", []
     for number, kind in enumerate(through):
         attributes = {"perm": [1, 0]} if kind == "Transpose" else {"to": TensorProto.FLOAT} if kind == "Cast" else {}

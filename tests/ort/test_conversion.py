@@ -37,7 +37,7 @@ def test_a_wrong_conversion_is_refused_and_nothing_is_written(tmp_path, monkeypa
 
 
 def test_versions_that_do_not_run_cannot_be_compared(tmp_path):
-    """A Reshape to a fixed size runs on no other batch than that."""
+    """A Reshape to a fixed size runs on that batch only."""
     nodes = [helper.make_node("Reshape", ["x", "shape"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])]
     graph = helper.make_graph(
         nodes,

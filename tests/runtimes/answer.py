@@ -1,4 +1,4 @@
-"""Run by another interpreter, which has ONNX Runtime and NumPy and nothing else: answers the job in a folder.
+"""Answers the job in a folder; run by another interpreter, which has only ONNX Runtime and NumPy.
 
 Prints JSON as `wire.read_answers` reads it. Writes every model as the runtime optimised it: 0.onnx.optimized, ...
 """

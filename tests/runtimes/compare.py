@@ -1,4 +1,4 @@
-"""What has to hold of a runtime's outputs."""
+"""What must hold for the outputs of every runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reference_outputs(file: ModelFile) -> Outputs:
 
 
 def assert_agrees(file: ModelFile, outputs: Mapping[str, npt.NDArray[np.generic]]) -> None:
-    """Weights bit for bit; sums as far as another order of summation allows."""
+    """Check that weights agree bit for bit, and sums as far as another order of summation allows."""
     expected = reference_outputs(file)
     assert outputs.keys() == expected.keys()
     for name, values in expected.items():
@@ -36,7 +36,7 @@ def assert_agrees(file: ModelFile, outputs: Mapping[str, npt.NDArray[np.generic]
 
 
 def assert_stays_packed(file: ModelFile, optimized: onnx.ModelProto) -> None:
-    """The runtime's graph holds packed rows as they are in the file, and no dense table."""
+    """Check that the runtime's graph holds packed rows as they are in the file, and no dense table."""
     if "rows" not in file.encodings:
         return
     packed = {tensor.name: tensor.raw_data for tensor in onnx.load_from_string(file.data).graph.initializer}

@@ -1,4 +1,4 @@
-"""Compressed files of every encoding there is, each with its plain twin and inputs: what every runtime is given."""
+"""Compressed files of every encoding, each with its plain twin and inputs: what every runtime is given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Values = npt.NDArray[np.generic]
 Feeds = dict[str, Values]
 
 OPSETS = (13, 18, 20, 21)
-"""21 is the newest that the oldest supported ONNX Runtime takes."""
+"""Opsets of the files; 21 is the newest that the oldest supported ONNX Runtime takes."""
 
 BELL = np.exp(-(np.linspace(-3, 3, 16) ** 2))
 STREAMS = {
@@ -56,9 +56,10 @@ STREAMS = {
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """``data`` as written, ``dense`` the model with plain weights; ``exact`` names the outputs that are weights.
+    """A compressed file (``data``), its plain twin (``dense``), and inputs for both.
 
-    Of no table of packed rows, each of more than 1,000 values, may the runtime make a dense one.
+    ``exact`` names the outputs that are weights. Tables of packed rows have more than 1,000 values each; no runtime may
+    make one of them dense.
     """
 
     name: str
@@ -99,7 +100,7 @@ SOURCES = (*STREAMS, EMBEDDINGS, NETWORK)
 
 @functools.cache
 def files_of(source: str) -> tuple[ModelFile, ...]:
-    """The files of a stream, in every encoding that takes it and one opset or another, or of the demo's network."""
+    """The files of a stream in every encoding that takes it, in opsets by turns; or of embeddings, or a network."""
     if source == EMBEDDINGS:
         return tuple(_embedding_files())
     return (network_file(),) if source == NETWORK else tuple(_table_files(source, STREAMS[source]))
@@ -113,9 +114,9 @@ def _table_files(stream: str, weights: Values) -> Iterator[ModelFile]:
 
 
 def table_file(name: str, tables: Values, encoding: str, opset: int = 18) -> ModelFile:
-    """A file in which matrices, in the given encoding, are looked up row by row and multiplied with.
+    """A file whose matrices, in the given encoding, are looked up row by row and multiplied.
 
-    ``tables`` (rows, columns), or (count, rows, columns): more than one share a function.
+    ``tables`` has shape (rows, columns), or (count, rows, columns) for several, which share a function.
     """
     tables = tables if tables.ndim == 3 else tables[None]
     random = np.random.default_rng(4)
@@ -172,7 +173,7 @@ def table_model(tables: Values, opset: int) -> onnx.ModelProto:
 
 
 def _embedding_files() -> Iterator[ModelFile]:
-    """Words of one part and of several, rows with and without padding, all types, two tables with one function."""
+    """Files with packed rows: words of one and several parts, with and without padding, all types, two tables."""
     for index, (values, shape, dtype) in enumerate(
         [
             (3, (41, 37), np.float32),
@@ -244,7 +245,7 @@ def network_file() -> ModelFile:
 
 @functools.cache
 def large_files() -> tuple[ModelFile, ...]:
-    """A million weights in every encoding: decoding them at inference would be seen in the milliseconds."""
+    """A million weights in every encoding: decoding them at inference would show in the milliseconds."""
     bell = few_values((1000, 1001), np.linspace(-1, 2, 16), BELL)
     sparse = few_values((1000, 1001), np.linspace(-3, 4, 8), [1, 1, 1, 190, 2, 8, 3, 1])
     chosen: dict[str, Values] = {}

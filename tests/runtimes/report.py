@@ -1,4 +1,4 @@
-"""What was measured on the way, for the documentation: one JSON file a runtime."""
+"""Measurements for the documentation: one JSON file per runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.runtimes.wire import Answer
 
 
 def write_report(folder: Path, runtime: str, files: Sequence[ModelFile], answers: Sequence[Answer]) -> None:
-    """File bytes and milliseconds of every file."""
+    """Write the bytes and milliseconds of every file."""
     rows = [
         {
             "file": file.name,

@@ -27,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def interpreter(repository: Path) -> Path:
-    """Python with the oldest ONNX Runtime, kept between runs."""
+    """An interpreter with the oldest ONNX Runtime, kept between runs."""
     folder = repository / ".venv" / f"onnxruntime-{OLDEST}"
     python = folder / "bin" / "python"
     stamp = folder / "installed"

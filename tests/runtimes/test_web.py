@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser(repository: Path) -> list[str | Path]:
-    """Command that answers a job; `make test-web` installs what it needs."""
+    """The command that answers a job; `make test-web` installs what it needs."""
     chromium, packages = shutil.which("chromium"), repository / ".venv" / "web"
     if chromium is None or not (packages / "installed").exists():
         pytest.skip("needs Chromium, Node.js and npm packages: run `make test-web`, which installs them")

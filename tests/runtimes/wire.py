@@ -1,4 +1,4 @@
-"""Model files and their inputs handed to a runtime outside this process, and what it answers."""
+"""Jobs for a runtime outside of this process, and its answers, as files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.runtimes.files import ModelFile
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Of one file: ``outputs``, milliseconds to load it and its plain twin, and to run each (median)."""
+    """The answer to one file: outputs, milliseconds to load it and its plain twin, and to run each (median)."""
 
     outputs: Outputs
     load_ms: float
@@ -27,7 +27,7 @@ class Answer:
 
 
 def write_job(folder: Path, files: Sequence[ModelFile]) -> None:
-    """``job.json``, and beside it every file, its plain twin and its inputs as raw little-endian numbers."""
+    """Write ``job.json``, and beside it every file, its plain twin, and its inputs as raw little-endian numbers."""
     jobs = []
     for index, file in enumerate(files):
         (folder / f"{index}.onnx").write_bytes(file.data)
