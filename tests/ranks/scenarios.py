@@ -1,4 +1,4 @@
-"""What the processes of these tests do; each returns plain values, which the tests look at."""
+"""Scenarios that the processes of these tests run; each returns plain values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one rank: ``weights`` are the whole network's after ``snap``, by name; ``answers`` what it then answers."""
+    """Results of one rank; ``weights`` and ``answers`` are those of the whole network after ``snap``."""
 
     coded_bits: list[float | None]
     mixtures: dict[str, Mixture]
@@ -80,7 +80,7 @@ def outcomes(cases: list[tuple[Any, ...]]) -> list[Outcome]:
 
 
 def refusals() -> dict[str, str]:
-    """What is said about layouts and weights that do not do, by case; none of it may leave a rank waiting."""
+    """Error messages for layouts and weights that are refused, by case; no rank may be left waiting."""
     rank, size = distributed.get_rank(), distributed.get_world_size()
     mesh = init_device_mesh("cpu", (size,))
 
@@ -121,7 +121,7 @@ def refusals() -> dict[str, str]:
 
 
 def saved_by_callbacks(folder: Path) -> bool:
-    """What trainers call for a checkpoint, on all ranks, in the hard stage; whether this rank has anything to write."""
+    """Call what trainers call for a checkpoint, in the hard stage; whether this rank has anything to write."""
     from sws_compress.integrations.lightning import SoftWeightSharingCallback as LightningCallback
     from sws_compress.integrations.transformers import SoftWeightSharingCallback as TransformersCallback
 
@@ -153,7 +153,7 @@ def replicated_shards() -> list[list[float]]:
 
 
 def killed(folder: Path, layout: str, at: int) -> str:
-    """The last rank is killed at a step; what the others say in the end. A checkpoint is written every ten steps."""
+    """Error message of a rank after the last one was killed at a step; a checkpoint is written every ten steps."""
     run = Run(layout)
     path = folder / "run.pt"
     try:

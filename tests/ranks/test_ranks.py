@@ -32,7 +32,7 @@ def alone(kind: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of one process, halfway."""
+    """A checkpoint of one process, halfway."""
     path = tmp_path_factory.mktemp("checkpoint") / "one.pt"
     outcome("plain", "adam", save=path)
     return path
@@ -42,7 +42,7 @@ Results = dict[tuple[str, ...], list[Outcome]]
 
 
 def all_runs(count: int, folder: Path, checkpoint: Path) -> Results:
-    """By case, what every rank found; sharded Adam is saved halfway, and also goes on from one process's file."""
+    """Results of every rank, by case. Sharded Adam is saved halfway, and also goes on from the file of one process."""
     cases = [(*case, None, folder / f"{'-'.join(case)}.pt") for case in CASES]
     cases += [(layout, "adam", checkpoint) for layout in LAYOUTS]
     results = on_ranks(count, scenarios.outcomes, folder, cases)
@@ -96,7 +96,7 @@ def assert_same_on_all_ranks(ranks: list[Outcome]) -> None:
 
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_runs_are_worth_comparing(kind: str) -> None:
-    """All stages, a size that the rate pushes down, and codebooks in use."""
+    """They have all stages, a size that the price pushes down, and codebooks in use."""
     bits = alone(kind).coded_bits
     assert bits[0] is None
     assert bits[-1] < 0.9 * max(each for each in bits if each is not None)

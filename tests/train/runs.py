@@ -32,7 +32,7 @@ SEED = 3
 
 
 class KilledError(Exception):
-    """Stands for the process being killed."""
+    """Raised where a process would be killed."""
 
 
 class Failing:

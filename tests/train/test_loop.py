@@ -154,7 +154,7 @@ def test_refuses(make: Any, message: str) -> None:
 
 
 def test_loss_is_the_mean_of_labels_and_teacher() -> None:
-    """The first loss of a run, against float64 loops: the student is another network than the teacher, by dropout."""
+    """The first loss of a run, against float64 loops; in training the student differs from its teacher."""
 
     class Halved(nn.Sequential):
         def forward(self, pixels: Tensor) -> Tensor:

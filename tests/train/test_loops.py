@@ -1,4 +1,4 @@
-"""Loops of all kinds around the prior: each is the plain loop over the steps that the optimiser really took."""
+"""Training loops of all kinds around the prior: each equals the plain loop over the steps that the optimiser took."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def assert_same(one: SoftWeightSharing, other: SoftWeightSharing) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_that_the_scaler_skips_are_no_steps(name: str) -> None:
-    """Scales are powers of two: with them, bits stay what they are without."""
+    """Loss scales are powers of two, so the results are equal bit for bit."""
     poisoned = {0, 7, 31, 57}  # the first of all, and one in every stage
     given = batches(STEPS + len(poisoned))
     wanted = plain(trained(), [batch for i, batch in enumerate(given) if i not in poisoned], name)
@@ -133,7 +133,7 @@ def test_autocast(mixed: bool) -> None:
 
 
 def test_groups_of_parameters_have_rates_of_their_own() -> None:
-    """Two layers that have nothing to do with each other: together as each alone, and the one of rate 0 at rest."""
+    """Independent layers give the same together as alone, and a layer of rate 0 stays at rest."""
 
     def layers() -> nn.ModuleDict:
         torch.manual_seed(2)
@@ -167,7 +167,7 @@ def test_groups_of_parameters_have_rates_of_their_own() -> None:
 
 
 def test_weight_decay_moves_latent_weights_and_leaves_codebooks_alone() -> None:
-    """It is the optimiser's, and codebooks have one of their own."""
+    """Weight decay is the optimiser's; codebooks have an optimiser of their own, without decay."""
 
     def run(decayed: Stage | None) -> Tensor:
         model = trained()
@@ -223,7 +223,7 @@ def test_compiled_modules_are_known_by_their_plain_names(
     assert list(prior.mixtures) == ["0.weight", "2.weight"]
     assert_same(simple[0], prior)
     result = sws.export(model, prior.snap(), tmp_path / "out.onnx", example_inputs=data()[0][:4])
-    if part == "first layer":  # its tensors stand in another order
+    if part == "first layer":  # its tensors come in another order
         names = {row.name for row in sws.inspect(result.output).parts.rows}
         assert names == {row.name for row in sws.inspect(simple[1]).parts.rows}
         assert names >= {"0.weight", "2.weight"}
@@ -375,7 +375,7 @@ def test_compress_does_not_train_computed_weights(make: Any, message: str, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_small_or_frozen_computed_weights_are_nobodys_business() -> None:
+def test_small_or_frozen_computed_weights_are_left_alone() -> None:
     model = nn.Sequential(*trained(), nn.Linear(10, 5))
     parametrizations.weight_norm(model[3])
     parametrizations.weight_norm(model[0])
@@ -386,7 +386,7 @@ def test_small_or_frozen_computed_weights_are_nobodys_business() -> None:
 
 
 def test_pruned_weights_stay_pruned_and_pack(tmp_path: Path) -> None:
-    """A mask leaves few values few: what is compressed is the parameter behind it."""
+    """The parameter behind the mask is compressed; masked, its few values stay few."""
     model = trained()
     prune.l1_unstructured(model[0], "weight", 0.6)
     prior = plain(model, batches(STEPS))

@@ -94,7 +94,7 @@ def test_vectors_beyond_float16_stay_float32(size: float) -> None:
 
 
 def test_vectors_have_one_zero() -> None:
-    """Negative values that float16 cannot tell from zero do not become a second one, which a pool would count."""
+    """Negative values that float16 rounds to zero become +0.0: -0.0 would be one more distinct value."""
     net = nn.Sequential(nn.Linear(3, 3))
     with torch.no_grad():
         net[0].bias.copy_(torch.tensor([0.0, -1e-9, 1.0]))

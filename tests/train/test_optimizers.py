@@ -1,4 +1,4 @@
-"""The metric is the one in which the optimiser moves; the pull is the closed form in it."""
+"""The metric is the one in which the optimiser moves a weight, and the pull is its closed form."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIMIZERS: dict[str, Any] = {
 
 
 def gradients(steps: int) -> Iterator[np.ndarray]:
-    """Falling in size, so that the greatest second moment is not the last."""
+    """Gradients that fall in size, so that the greatest second moment is not the last."""
     rng = np.random.default_rng(5)
     for step in range(steps):
         yield (rng.gamma(0.7, 0.1, COUNT) * rng.choice([-1, 1, 1], COUNT) * 0.5**step).astype(np.float32)
@@ -107,7 +107,7 @@ def test_nothing_to_pull_in() -> None:
 
 
 def test_groups_follow_a_restored_optimizer() -> None:
-    """load_state_dict makes new groups; their rates are the ones that count."""
+    """``load_state_dict`` makes new groups, and their learning rates count."""
     optimizer, parameter = stepped("adam")
     optimizer.load_state_dict(optimizer.state_dict())
     optimizer.param_groups[0]["lr"] = 0.125
@@ -151,7 +151,7 @@ def test_lands_between_the_weight_and_the_means(function: Any, sigma: float) -> 
 
 
 def test_what_lies_on_a_device_pulls_alike() -> None:
-    """The table, and the bias correction where the optimiser counts its steps there."""
+    """The pull is the same with a table, and a bias correction, in the memory of a device."""
     optimizer, parameter = stepped("adam")
     metric = metric_of(optimizer, optimizer.param_groups[0], parameter)
     assert metric is not None

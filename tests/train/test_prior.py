@@ -168,7 +168,7 @@ def test_half_precision(steps: int) -> None:
 
 
 def test_calls_that_communicate_are_those_that_the_class_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two ranks, the other one weighs nothing."""
+    """Two ranks, of which the other one adds nothing to any sum."""
     reductions: list[int] = []
 
     def counted(self: Ranks, tensors: Sequence[torch.Tensor], operation: object) -> list[torch.Tensor]:

@@ -49,7 +49,7 @@ def test_killed_and_resumed_is_the_same_run(epoch: int, distillation: Distillati
 
 
 def test_stages_of_the_resumption_tests() -> None:
-    """The epochs above do lie in the stages that they are said to lie in."""
+    """The epochs above lie in the stages that the comment names."""
     seen: list[Progress] = []
     tune(trained(), Batches(400, 50), on_progress=seen.append)
     assert [seen[8 * epoch + 4].stage for epoch in (0, 2, 5, 9)] == [Stage.SOFT, Stage.SOFT, Stage.HARD, Stage.TUNE]
@@ -116,7 +116,7 @@ def test_state_of_another_run_is_refused_and_kept(change: dict[str, Any], messag
 
 
 def test_state_is_of_the_weights_that_the_run_began_with(tmp_path: Path) -> None:
-    """Of a run that is finished, too: its result would be taken for another network's."""
+    """This holds for a finished run, too: its result would be taken for that of another network."""
     path = tmp_path / "run.state"
     settings = replace(SHORT, epochs=3, distillation=Distillation(teacher=trained()))
     tune(trained(), Batches(400, 50), settings, state=path)

@@ -99,7 +99,7 @@ def test_weights_gather() -> None:
 @pytest.mark.parametrize("factor", [1e-3, 20.0])
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_scale_law(kind: str, factor: float) -> None:
-    """Weights in another unit, the same learning problem: everything is the same in that unit.
+    """The same problem with weights in another unit has the same results in that unit.
 
     Gradients shrink by the factor; a rate per gradient (SGD) grows by its square, one in units of the weights (Adam)
     by the factor.

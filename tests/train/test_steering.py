@@ -36,7 +36,7 @@ REQUEST = FineTuned(
 
 
 def entropy_bytes(model: nn.Module) -> float:
-    """Of the matrices, with two bytes for every value, as a file of theirs would have without its graph."""
+    """Bytes of the coded matrices, with two bytes for every codebook entry: a file without its graph."""
     total = 0.0
     for weight in (model[0].weight, model[2].weight):
         counts = torch.unique(weight.detach(), return_counts=True)[1].double()
@@ -45,7 +45,7 @@ def entropy_bytes(model: nn.Module) -> float:
 
 
 def file_bytes(model: nn.Module) -> int:
-    """The coder wastes a tenth, and there is a graph."""
+    """Bytes of a file whose coder wastes a tenth, and which has a graph."""
     return round(1.1 * entropy_bytes(model)) + GRAPH
 
 
@@ -75,7 +75,7 @@ def test_the_file_has_the_bytes_asked_for(wanted: int, epochs: int) -> None:
 
 @pytest.mark.parametrize("slope", [0.3, 3.0])
 def test_files_may_lose_other_bytes_than_their_weights_do(slope: float) -> None:
-    """Where units die the file loses all their weights; where zeros cluster it hardly notices another one."""
+    """A file loses all weights of a unit that dies; it hardly notices another zero among many."""
     model = trained()
     wanted = round(300 + 400 * slope)
     size = lambda: round(300 + slope * entropy_bytes(model))  # noqa: E731
@@ -84,7 +84,7 @@ def test_files_may_lose_other_bytes_than_their_weights_do(slope: float) -> None:
 
 
 def test_a_file_below_its_entropy_is_taken_to_shrink_in_proportion() -> None:
-    """Its other bytes, fewer than none, cannot stay as they are: the first guess would be twice too large."""
+    """Its other bytes are negative. If they were taken as fixed, the first guess would be twice too large."""
     model = trained()
     guesses: list[float] = []
 
@@ -100,8 +100,8 @@ def test_a_file_below_its_entropy_is_taken_to_shrink_in_proportion() -> None:
     assert max(guesses) < 1.2 * min(guesses)
 
 
-def test_of_sizes_that_jump_the_closest_one_stays() -> None:
-    """A coder that changes its mind: no rate meets the bytes, and the tries scatter around them."""
+def test_the_closest_size_stays_where_sizes_jump() -> None:
+    """A coder that changes its mind: no price meets the bytes, and the tries scatter around them."""
     model = trained()
     wanted = 1150
     measured: list[int] = []
@@ -172,7 +172,7 @@ def test_a_smaller_network_that_lost_no_more_is_preferred_to_the_last() -> None:
     assert 8 * entropy_bytes(model) < 0.95 * bits[-1]
 
 
-def test_a_metric_that_is_no_number_counts_as_a_loss() -> None:
+def test_a_metric_that_is_not_finite_counts_as_a_loss() -> None:
     model = trained()
     before = accuracy(model)
     measured: list[float] = []
