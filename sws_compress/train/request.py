@@ -96,6 +96,7 @@ class FineTuned:
             *("load_budget", "weight_names", "packed_embeddings", "prune_units"),
         )
     )
+    """Goals and file options that apply to this mode, by name."""
 
     train: Iterable[Any]
     loss: Loss | None = None
@@ -121,7 +122,7 @@ class FineTuned:
                 "None keeps biases and norms in float32"
             )
         if self.epochs < 1:
-            raise ArgumentError(f"epochs must be >= 1, got {self.epochs}: to compress without training, leave it out")
+            raise ArgumentError(f"epochs must be >= 1, got {self.epochs}: WeightsOnly compresses without training")
         if not 0 < self.learning_rate < math.inf:
             raise ArgumentError(f"learning_rate must be > 0, got {self.learning_rate}: 1e-4 to 1e-3 is usual for Adam")
         check_bit_price(self.bit_price)

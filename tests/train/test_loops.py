@@ -392,7 +392,8 @@ def test_pruned_weights_stay_pruned_and_pack(tmp_path: Path) -> None:
     prior = plain(model, batches(STEPS))
     palettes = prior.snap()
     assert list(palettes) == ["0.weight_orig", "2.weight"]
-    result = sws.export(model, palettes, tmp_path / "out.onnx", example_inputs=data()[0][:4], prune_units=False)
+    file = sws.FileOptions(prune_units=False)
+    result = sws.export(model, palettes, tmp_path / "out.onnx", example_inputs=data()[0][:4], file=file)
     (row,) = [row for row in result.tensors if row.shape == (32, 64)]
     assert row.distinct_values <= 8
     assert row.zeros >= 0.6
