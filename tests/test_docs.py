@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 import sws_compress
 from sws_compress.cli import main
+from tests.test_architecture import FLOORS
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^ {4}sws-compress (\w+)(.*)$", re.MULTILINE)
@@ -142,3 +143,12 @@ def test_public_names_exist(repository: Path) -> None:
     assert {public for _, public in used} >= {"compress", "FineTuned", "SoftWeightSharing"}
     formats = {"rows"}  # the function domain of a file is called sws, too
     assert sorted(pair for pair in used if pair[1] not in {*sws_compress.__all__, *formats}) == []
+
+
+def test_contributing_shows_the_floors(repository: Path) -> None:
+    text = (repository / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown: dict[int, set[str]] = {}
+    for floor, rooms in re.findall(r"^\| (\d+) \| ([^|]*) \|", text, re.MULTILINE):
+        names = (name.strip("/").removesuffix(".py") for name in re.findall(r"`([^`]+)`", rooms))
+        shown.setdefault(int(floor), set()).update("" if name == "__init__" else name for name in names)
+    assert shown == dict(enumerate(FLOORS))
