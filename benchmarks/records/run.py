@@ -111,7 +111,7 @@ def payload_bytes(packed: PackedModel, palettes: Mapping[str, Palette]) -> int:
 
 
 def packed_for(file: FileOptions, model: ir.Model) -> tuple[PackedModel, Mapping[str, Palette]]:
-    """Pack a model of snapped weights, without its idle units if ``packing`` prunes them."""
+    """Pack a model of snapped weights, without its idle units if ``file`` prunes them."""
     pruned_as(file, model)
     palettes = find_palettes(model)
     return packed_as(file, model, palettes), palettes
