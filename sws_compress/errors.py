@@ -1,4 +1,4 @@
-"""What can go wrong, one class per thing the user can do about it.
+"""Errors, one class per thing that the user can do about them.
 
 Every message is one line that names the thing, the rule, the value found and the cure, for example
 ``components must be >= 2, got 1: one is reserved for zero``.
@@ -8,7 +8,22 @@ from __future__ import annotations
 
 
 class SwsError(Exception):
-    """Base of all errors raised on purpose; ``exit_code`` is what the command line returns."""
+    """Base of all errors that are raised on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line returns.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> try:
+    ...     sws.WeightsOnly(components=1)
+    ... except sws.SwsError as error:
+    ...     print(error)
+    components must be >= 2, got 1: one is reserved for zero
+    """
 
     exit_code = 2
 
@@ -22,7 +37,7 @@ class ModelError(SwsError, ValueError):
 
 
 class DataError(SwsError, ValueError):
-    """The data loader or input file does not yield what is needed: fix the data."""
+    """The data loader or the input file does not yield what is needed: fix the data."""
 
 
 class OutputError(SwsError, OSError):
@@ -30,7 +45,7 @@ class OutputError(SwsError, OSError):
 
 
 class TrainingError(SwsError, RuntimeError):
-    """Training broke down; the last good state was saved where the message says: lower the rate and resume."""
+    """Training broke down: lower the learning rate and resume from the state that the message names."""
 
 
 class VerificationError(SwsError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader sees either the old bytes or all of the new ones."""
+"""Files that are written whole: a reader sees either the old bytes or all of the new ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,20 @@ AnyPath = str | os.PathLike[str]
 
 
 def checked_output(output: AnyPath, thing: str = "output") -> Path:
-    """The path, if a file could be written there: found out before the work, not after it. Else OutputError."""
+    """The path, if a file can be written there; it is checked before the work starts.
+
+    Parameters
+    ----------
+    output : str or path
+        Where the file goes.
+    thing : str
+        What errors call it.
+
+    Raises
+    ------
+    OutputError
+        If it is a directory or a device, if its folder does not exist, or if one of them is read-only.
+    """
     target = Path(output)
     try:
         if target.is_dir():
@@ -39,23 +52,35 @@ _UNFINISHED = ".unfinished"
 
 
 class Draft:
-    """A new file in the folder of its target, which it may replace. `OSError`s of writing become OutputErrors."""
+    """New file in the folder of its target, which it may replace.
+
+    Errors of writing are raised as OutputError.
+
+    Parameters
+    ----------
+    target : Path
+        The file to replace.
+    path : Path
+        The new file.
+    stream : BinaryIO
+        The new file, open for writing.
+    """
 
     def __init__(self, target: Path, path: Path, stream: BinaryIO) -> None:
         self.target, self.path, self._stream = target, path, stream
 
     def write(self, data: Any, /) -> None:
-        """Write all of ``data``, any buffer of bytes."""
+        """Write all of ``data``, which is any buffer of bytes."""
         with _explained(self.target):
             self._stream.write(data)
 
     def flush(self) -> None:
-        """Hand what was written to the operating system: it can be read from the file now."""
+        """Hand what was written to the operating system, so that it can be read from the file."""
         with _explained(self.target):
             self._stream.flush()
 
     def publish(self, target: Path | None = None) -> None:
-        """Flush to disk and rename over the target, or another one in the same folder."""
+        """Flush to disk and rename over the target, or over another file in the same folder."""
         target = target or self.target
         with _explained(self.target):
             self._stream.flush()
@@ -67,10 +92,14 @@ class Draft:
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to a temporary file beside ``path``, flush it to disk, and rename it over ``path``.
+    """Write a temporary file beside ``path``, flush it to disk, and rename it over ``path``.
 
-    On failure the target is as it was and the temporary file is gone; raises OutputError. What a killed run left behind
-    for the same target goes too.
+    What killed runs left behind for the same path is removed.
+
+    Raises
+    ------
+    OutputError
+        If writing fails. The old file stays, and the temporary one is removed.
     """
     with draft(Path(path)) as file:
         file.write(data)
@@ -79,7 +108,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextmanager
 def draft(target: Path) -> Iterator[Draft]:
-    """A `Draft` for ``target``; at the end it is gone, published or not. Raises OutputError if none can be made."""
+    """Make a `Draft` for ``target`` and remove it at the end, published or not.
+
+    Raises
+    ------
+    OutputError
+        If no file can be made in the folder of the target.
+    """
     remove_leftovers(target)
     with _explained(target):
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=_UNFINISHED)
@@ -95,7 +130,7 @@ def draft(target: Path) -> Iterator[Draft]:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove drafts for ``target`` of runs that were killed; those of running ones are locked."""
+    """Remove the drafts that killed runs left for ``target``; those of running ones are locked."""
     with suppress(OSError):
         for path in list(target.parent.iterdir()):
             if path.name.startswith(_prefix(target)) and path.name.endswith(_UNFINISHED):
@@ -109,7 +144,10 @@ def _prefix(target: Path) -> str:
 
 
 def _locked(handle: int) -> bool:
-    """Lock an open file for this process, unless another one has; where there are no locks, open files stay anyway."""
+    """Lock an open file for this process; False if another one has it.
+
+    Systems without such locks do not remove open files anyway.
+    """
     try:
         import fcntl
     except ImportError:
@@ -132,7 +170,7 @@ def _explained(target: Path) -> Iterator[None]:
 
 
 def _mode(target: Path) -> int:
-    """The target's own permissions, or those a plain ``open`` would give (a temporary file is private)."""
+    """Permissions of the target, or those that a plain ``open`` gives: a temporary file is private."""
     if target.exists():
         return target.stat().st_mode & 0o777
     mask = os.umask(0)

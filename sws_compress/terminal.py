@@ -1,4 +1,4 @@
-"""What the command line shows: a progress bar on standard error, JSON or a table on standard output."""
+"""Output of the command line: a progress bar on standard error, JSON or a table on standard output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error; yields ``show(description, done, total)``. Silent where there is no terminal."""
+    """Progress bar on standard error; it is silent where there is no terminal.
+
+    Yields
+    ------
+    callable
+        Called as ``show(description, done, total)``.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -33,7 +39,22 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json: bool) -> None:
-    """``values`` as JSON to standard output, or the table."""
+    """Print values as JSON, or a table, on standard output.
+
+    Parameters
+    ----------
+    values : dict
+        What JSON shows; NaN and infinities become null.
+    table : callable
+        Makes the table.
+    as_json : bool
+        Whether to print JSON.
+
+    Raises
+    ------
+    OutputError
+        If standard output cannot be written.
+    """
     try:
         if as_json:
             print(json.dumps(_strict(values), indent=2, allow_nan=False))
@@ -50,7 +71,7 @@ def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json
 
 
 def _strict(value: Any) -> Any:
-    """The same with null for NaN and infinities, which JSON does not have."""
+    """``value`` with null for NaN and infinities, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -59,5 +80,5 @@ def _strict(value: Any) -> Any:
 
 
 def silence_standard_output() -> None:
-    """Or Python complains again, at exit, of what it could not write."""
+    """Send standard output nowhere, so that Python does not complain at exit about what it could not write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +73,41 @@ def compare_outputs(
             f"models must run on sample inputs, got '{first_line(error)}': pass inputs that fit"
         ) from error
     return tuple(difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
+
+
+def outputs_in_runtime(model: Model, feeds: Mapping[str, Array]) -> list[Array]:
+    """Outputs of a model in ONNX Runtime, in its order."""
+    runtime = session(model)
+    return list(runtime.run([output.name for output in runtime.get_outputs()], dict(feeds)))
+
+
+def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Sequence[Array]) -> float:
+    """Largest difference between the outputs of a model and known ones.
+
+    Parameters
+    ----------
+    model : bytes or path-like
+        The model.
+    feeds : mapping of str to ndarray
+        Inputs by name.
+    expected : sequence of ndarray
+        The reference, in the order of the model's outputs.
+
+    Returns
+    -------
+    float
+        The largest over all outputs, each relative to the largest finite magnitude of its reference.
+
+    Raises
+    ------
+    VerificationError
+        If an output has another shape.
+    """
+    runtime = session(model)
+    names = [output.name for output in runtime.get_outputs()]
+    actual = runtime.run(names, dict(feeds))
+    differences = (difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
+    return max((each.largest_relative for each in differences), default=0.0)
 
 
 def difference(name: str, expected: Array, actual: Array) -> OutputDifference:

@@ -1,1 +1,1 @@
-"""From model to file, one file per way."""
+"""Pipelines from a model to a file, one file per way."""

@@ -1,4 +1,4 @@
-"""Which weights of a model file share which cluster: as tables, and as a picture."""
+"""The clusters of a model file: which weights share a value, as tables and as a picture."""
 
 from __future__ import annotations
 
@@ -15,26 +15,74 @@ from sws_compress.ort.all_weights import all_weights, unscaled_weights
 from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, clustered
 from sws_compress.report.drawing import drawing
 
-MOST_DRAWN = 8
-"""Tensors in a picture, unless others are asked for."""
+DRAWN_TENSORS = 8
+"""Tensors in a picture where none are named."""
 
 
 def clusters(path: AnyPath, *, original: AnyPath | None = None) -> ClusterReport:
-    """The clusters of every weight in the model at ``path``, and where their members are.
+    """Find the clusters of every weight in a compressed file, and where their members are.
 
-    Of a tensor with scales they are those of the weights divided by the scale of their channel. With the ``original``
-    model, whose weights have the same names and shapes, it is known how wide the weights of a cluster were spread.
-    Raises ModelError where a path is no model, where no weight is clustered, or where the original has none of them.
+    A tensor with scales is shown before scaling: its weights are divided by the scale of their channel.
+
+    Parameters
+    ----------
+    path : str or path
+        The compressed file.
+    original : str or path, optional
+        The model that was compressed. With it, the report tells how widely the weights of a cluster were spread.
+
+    Returns
+    -------
+    ClusterReport
+        One entry per clustered tensor.
+
+    Raises
+    ------
+    ModelError
+        If a file is no model, if no weight is clustered, or if the original has none of the clustered weights.
+
+    Examples
+    --------
+    >>> import numpy as np, onnx, sws_compress as sws
+    >>> text = '<ir_version: 8, opset_import: ["": 17]> net (float[n, 64] x) => (float[n, 64] y) {y = MatMul(x, w)}'
+    >>> weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    >>> model = onnx.parser.parse_model(text)
+    >>> model.graph.initializer.extend([onnx.numpy_helper.from_array(weight, "w")])
+    >>> onnx.save(model, "model.onnx")
+    >>> result = sws.compress("model.onnx", "small.onnx", sws.WeightsOnly(components=8))
+
+    >>> [tensor.name for tensor in sws.clusters("small.onnx").tensors]
+    ['w']
     """
     file = Path(path)
     return _clusters(file, whole_file(file), None if original is None else Path(original))
 
 
 def picture(path: AnyPath, output: AnyPath, *, tensors: Sequence[str] = ()) -> Picture:
-    """Draw the weight matrices and kernels of the model at ``path`` in the colours of their clusters; ``output`` (PNG).
+    """Draw the weight matrices and kernels of a compressed file in the colours of their clusters.
 
-    ``tensors`` names those to draw; by default the MOST_DRAWN with the most weights. Raises as ``clusters``;
-    ArgumentError for a name that is no clustered tensor, or where matplotlib is missing; OutputError.
+    Parameters
+    ----------
+    path : str or path
+        The compressed file.
+    output : str or path
+        Where the picture goes; it ends in .png.
+    tensors : sequence of str
+        The tensors to draw. By default the eight with the most weights.
+
+    Returns
+    -------
+    Picture
+        The file, the tensors in it, and those that were left out.
+
+    Raises
+    ------
+    ArgumentError
+        If a name is no clustered tensor, or if matplotlib is missing.
+    ModelError
+        If the file is no model, or if it has no clustered matrix or kernel.
+    OutputError
+        If the picture cannot be written.
     """
     target = checked_output(output)
     if target.suffix.lower() != ".png":
@@ -80,6 +128,6 @@ def _clusters(file: Path, data: bytes, original: Path | None) -> ClusterReport:
 
 
 def _largest(tensors: Sequence[ClusteredTensor]) -> list[ClusteredTensor]:
-    """In the order of the file."""
-    chosen = sorted(tensors, key=lambda tensor: -tensor.palette.indices.size)[:MOST_DRAWN]
+    """The tensors with the most weights, in the order of the file."""
+    chosen = sorted(tensors, key=lambda tensor: -tensor.palette.indices.size)[:DRAWN_TENSORS]
     return [tensor for tensor in tensors if tensor in chosen]

@@ -1,15 +1,14 @@
-"""The way back: decode nodes and look-ups out, dense initialisers and Gathers in."""
+"""Compressed models turned into plain ones: decoders go, dense initialisers come."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from sws_compress.errors import ModelError
-from sws_compress.files import checked_output, write_atomically
+from sws_compress.files import AnyPath, checked_output, write_atomically
 from sws_compress.onnx_io.format.decoders import compressed_names
 from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
@@ -22,33 +21,78 @@ from sws_compress.report.result import ExpansionResult
 
 @dataclass(frozen=True)
 class Expansion:
-    """A plain model, and the weights that were decoded for it."""
+    """A plain model.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    expanded : tuple of str
+        Names of the weights that were decoded for it.
+    """
 
     data: bytes
     expanded: tuple[str, ...]
 
 
 def expand_model(data: bytes) -> Expansion:
-    """The compressed model with its weights as plain initialisers of the same names, bit for bit.
+    """Turn a compressed model into a plain one whose initialisers hold the decoded weights, bit for bit.
 
-    Of the decoders nothing stays: no nodes, tables, functions, shapes or mark, so that the result can be compressed
-    again. Raises ModelError for a model that is not compressed, VerificationError where ONNX Runtime does not decode.
+    Nothing stays of the decoders: no nodes, tables, functions, shapes or mark. The result can be compressed again.
+
+    Raises
+    ------
+    ModelError
+        If the model is not compressed.
+    VerificationError
+        If ONNX Runtime does not decode it.
     """
     proto = onnx.load_from_string(data)
     mark = mark_of_proto(proto)
     if mark is None:
-        raise ModelError("model must be compressed to be expanded, got a plain one: it can be used as it is")
+        raise ModelError("model must be compressed to be expanded, got a plain one: use it as it is")
     weights = decoded_weights(data, compressed_names(proto, mark))
     make_plain(proto, mark, weights)
     return Expansion(proto.SerializeToString(deterministic=True), tuple(weights))
 
 
-def expand(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> ExpansionResult:
-    """Write the compressed model at ``path`` as a plain dense ONNX file to ``output``.
+def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
+    """Write a compressed file as a plain dense ONNX file.
 
-    Weights are initialisers again, of the same names and bit for bit those that the compressed file decodes to; the
-    result can be compressed again. Raises ModelError where ``path`` is no compressed model, OutputError where
-    ``output`` cannot be written or is the input; nothing is written then.
+    Weights become initialisers again, under the same names and bit for bit as the compressed file decodes them. The
+    result can be compressed again.
+
+    Parameters
+    ----------
+    path : str or path
+        The compressed file.
+    output : str or path
+        Where the plain file goes.
+
+    Returns
+    -------
+    ExpansionResult
+        Sizes, and the names of the decoded weights.
+
+    Raises
+    ------
+    ModelError
+        If the file is no compressed model.
+    OutputError
+        If the output cannot be written, or if it is the input.
+
+    Examples
+    --------
+    >>> import numpy as np, onnx, sws_compress as sws
+    >>> text = '<ir_version: 8, opset_import: ["": 17]> net (float[n, 64] x) => (float[n, 64] y) {y = MatMul(x, w)}'
+    >>> weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    >>> model = onnx.parser.parse_model(text)
+    >>> model.graph.initializer.extend([onnx.numpy_helper.from_array(weight, "w")])
+    >>> onnx.save(model, "model.onnx")
+    >>> result = sws.compress("model.onnx", "small.onnx", sws.WeightsOnly(components=8))
+
+    >>> sws.expand("small.onnx", "dense.onnx").expanded
+    ('w',)
     """
     source, target = Path(path), checked_output(output)
     data = whole_file(source)

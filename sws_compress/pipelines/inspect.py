@@ -75,7 +75,7 @@ def inspect_model(data: bytes) -> ModelParts:
 
 
 def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
-    """Rows of all weights and other floating-point constants, in bodies and functions too; equal ones are one row."""
+    """Rows of all floating-point constants, those in bodies and functions included; equal ones share a row."""
     model = ir.from_proto(proto)
     lift_constants(model)
     rows = []

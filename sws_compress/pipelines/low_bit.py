@@ -22,13 +22,15 @@ from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
 from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
 from sws_compress.onnx_io.format.mark import refuse_compressed, set_mark
 from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite_affine
+from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import strip
+from sws_compress.ort.compare import largest_difference, outputs_in_runtime
 from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.job import Job, OnProgress, silent
-from sws_compress.pipelines.publish import largest_difference, outputs_in_runtime, refuse_no_gain, with_values
+from sws_compress.pipelines.publish import refuse_no_gain
 from sws_compress.pipelines.source import Source, in_memory, metric_of, refuse_nothing_to_do
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.affine import affine_cluster

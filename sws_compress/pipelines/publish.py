@@ -11,9 +11,9 @@ import onnx_ir as ir
 from sws_compress.errors import VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
-from sws_compress.ort.compare import difference
+from sws_compress.ort.compare import largest_difference
 from sws_compress.ort.decode import decoded_weights
-from sws_compress.ort.session import Array, check_runs, session
+from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.job import Job
@@ -111,29 +111,6 @@ def packed_as(options: FileOptions, model: ir.Model, palettes: Mapping[str, Pale
 def pruned_as(options: FileOptions, model: ir.Model) -> Pruning:
     """Take idle units out of a snapped model, in place, if ``options`` say so."""
     return prune_units(model) if options.prune_units else NOTHING_PRUNED
-
-
-def with_values(model: ir.Model, values: Mapping[str, Array]) -> ir.Model:
-    """A copy of the model in which the initialisers of these names hold other values."""
-    snapped = model.clone()
-    for name, array in values.items():
-        snapped.graph.initializers[name].const_value = ir.tensor(array, name=name)
-    return snapped
-
-
-def outputs_in_runtime(model: bytes, feeds: Mapping[str, Array]) -> list[Array]:
-    """Outputs of a model in ONNX Runtime, in its order."""
-    runtime = session(model)
-    return list(runtime.run([output.name for output in runtime.get_outputs()], dict(feeds)))
-
-
-def largest_difference(model: bytes, feeds: Mapping[str, Array], outputs: Sequence[Array]) -> float:
-    """Largest difference between the outputs of a model and ``outputs``, relative to the largest of each output."""
-    runtime = session(model)
-    names = [output.name for output in runtime.get_outputs()]
-    actual = runtime.run(names, dict(feeds))
-    differences = map(difference, names, outputs, actual)
-    return max((each.largest_relative for each in differences), default=0.0)
 
 
 def refuse_no_gain(file_bytes: int, dense_bytes: int) -> None:

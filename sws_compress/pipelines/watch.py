@@ -21,13 +21,21 @@ if TYPE_CHECKING:
     from sws_compress.train.prior import SoftWeightSharing
     from sws_compress.train.progress import Progress
 
-LOG_EVERY = 10
-"""Steps a row: as often as the EM steps of the hard stage."""
+STEPS_PER_ROW = 10
+"""Optimiser steps per row of the log: as many as between two EM steps of the hard stage."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What ``train.loop.fine_tune`` is to call."""
+    """What a training run calls.
+
+    Parameters
+    ----------
+    on_progress : callable
+        Called with the progress after every step.
+    on_step : callable or None
+        Called with the prior after every step.
+    """
 
     on_progress: Callable[[Progress], None]
     on_step: Callable[[SoftWeightSharing], None] | None
@@ -35,11 +43,27 @@ class Watch:
 
 @contextmanager
 def watching(on_progress: OnProgress, log: Log | None, frames: AnyPath | None) -> Iterator[Watch]:
-    """Show each step with ``on_progress``, write every LOG_EVERY-th, the first and the last to ``log``; at the end
-    write ``frames``, a GIF.
+    """Watch a run: report every step, log some of them, and write an animation at the end.
 
-    The animation shows what this process trained: not what went before a resumption, nor a run that broke down.
-    Raises ArgumentError or OutputError before the run where one of them cannot be written.
+    Parameters
+    ----------
+    on_progress : callable
+        Called as ``on_progress(description, done, total)`` after every step.
+    log : str, path, callable or None
+        Gets every STEPS_PER_ROW-th step, the first and the last.
+    frames : str, path or None
+        A .gif file. The animation shows what this process trained: a resumed run lacks what came before, and a run
+        that broke down has none.
+
+    Yields
+    ------
+    Watch
+        What the run is to call.
+
+    Raises
+    ------
+    ArgumentError, OutputError
+        If the log or the animation cannot be written. They are raised before the run.
     """
     animation = None if frames is None else checked_animation(frames)
     recorder = WeightFrames()
@@ -61,12 +85,15 @@ def watching(on_progress: OnProgress, log: Log | None, frames: AnyPath | None) -
 
 
 def _due(progress: Progress) -> bool:
-    """Whether a step gets a row. By its number alone, so that a resumed run leaves the rows of one that was not."""
-    return progress.step % LOG_EVERY == 0 or progress.step in (1, progress.total_steps)
+    """Whether a step gets a row.
+
+    The number of the step decides alone, so that a resumed run leaves the same rows as one without interruption.
+    """
+    return progress.step % STEPS_PER_ROW == 0 or progress.step in (1, progress.total_steps)
 
 
 def description(progress: Progress) -> str:
-    """For a bar in 80 columns: stage, loss, and of metric, projected bytes of the file and ratio what is known."""
+    """The line of the progress bar, for 80 columns: stage, loss, and metric, projected bytes and ratio once known."""
     parts = [progress.stage.value, f"loss {progress.loss:.3f}"]
     if progress.metric is not None:
         parts.append(f"metric {progress.metric:.4g}")
@@ -90,7 +117,13 @@ def _checked_log(log: AnyPath) -> Path:
 
 
 def checked_animation(frames: AnyPath) -> Path:
-    """The path of an animation that can be drawn and written. Else ArgumentError or OutputError."""
+    """The path of an animation, if it can be drawn and written.
+
+    Raises
+    ------
+    ArgumentError, OutputError
+        If it cannot.
+    """
     path = checked_output(frames, "frames")
     if path.suffix.lower() != ".gif":
         raise ArgumentError(f"frames must end in .gif, got {os.fspath(frames)}: it is an animated picture")

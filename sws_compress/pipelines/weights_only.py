@@ -7,17 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sws_compress.onnx_io.analyse.weights import Weight, find_weights
+from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
+from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.job import Job
-from sws_compress.pipelines.publish import (
-    NOTHING_PRUNED,
-    Snapped,
-    outputs_in_runtime,
-    pruned_as,
-    publish,
-    with_values,
-)
+from sws_compress.pipelines.publish import NOTHING_PRUNED, Snapped, pruned_as, publish
 from sws_compress.pipelines.source import Source, in_memory, metric_of, refuse_nothing_to_do
 from sws_compress.pipelines.streamed import stream_weights
 from sws_compress.pipelines.write_back import written_back

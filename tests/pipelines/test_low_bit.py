@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
+from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
-from sws_compress.ort.compare import compare_outputs
+from sws_compress.ort.compare import compare_outputs, outputs_in_runtime
 from sws_compress.pipelines.low_bit import LowBitModel, pack_low_bit, verify_low_bit
-from sws_compress.pipelines.publish import outputs_in_runtime, with_values
 from sws_compress.requests import LowBit
 
 
