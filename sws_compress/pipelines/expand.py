@@ -11,11 +11,10 @@ from sws_compress.errors import ModelError
 from sws_compress.files import AnyPath, checked_output, write_atomically
 from sws_compress.onnx_io.format.decoders import compressed_names
 from sws_compress.onnx_io.format.mark import mark_of_proto
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting, whole_file
 from sws_compress.onnx_io.write.plain import make_plain
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import check_runs
-from sws_compress.pipelines.source import refuse_own_input
 from sws_compress.report.result import ExpansionResult
 
 
@@ -96,7 +95,7 @@ def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
     """
     source, target = Path(path), checked_output(output)
     data = whole_file(source)
-    refuse_own_input(source, target)
+    refuse_overwriting(source, target)
     expansion = expand_model(data)
     check_runs(expansion.data)
     write_atomically(target, expansion.data)

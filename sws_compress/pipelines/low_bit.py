@@ -18,6 +18,7 @@ from sws_compress.files import write_atomically
 from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.onnx_io.analyse.affine_weights import affine_weights, weights_left_dense
 from sws_compress.onnx_io.analyse.input_moments import input_second_moments
+from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
 from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
 from sws_compress.onnx_io.format.mark import refuse_compressed, set_mark
@@ -31,7 +32,7 @@ from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.job import Job, OnProgress, silent
 from sws_compress.pipelines.publish import refuse_no_gain
-from sws_compress.pipelines.source import Source, in_memory, metric_of, refuse_nothing_to_do
+from sws_compress.pipelines.source import Source, in_memory, metric_of
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.affine import affine_cluster
 from sws_compress.quantize.affine_palette import AffinePalette
@@ -102,7 +103,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         If the file does not do what the model with expanded weights does.
     """
     source = in_memory(source, job)
-    refuse_nothing_to_do(source, find_weights(source.model, smallest=SMALLEST_WEIGHT))
+    refuse_nothing_to_do(source.name, source.model, find_weights(source.model, smallest=SMALLEST_WEIGHT))
     before = metric_of(source.module, job)
     packed = pack_low_bit(source.model, request, on_progress=job.on_progress)
     values = {name: palette.expand() for name, palette in packed.palettes.items()}

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.errors import ArgumentError, ModelError, OutputError
+from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.files import AnyPath
-from sws_compress.onnx_io.analyse.weights import Weight, skipped_weights
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
 from sws_compress.pipelines.job import Job, Metric
-from sws_compress.thresholds import SMALLEST_WEIGHT
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,17 +115,10 @@ def open_file(path: Path, job: Job) -> Source:
     if job.evaluate is not None:
         raise ArgumentError("evaluate must be left out for an ONNX file, got one: pass the torch module to measure it")
     model = read_model(path)
-    refuse_own_input(path, *job.written_files)
+    refuse_overwriting(path, *job.written_files)
     dense_bytes = bytes_on_disk(path)
     check_conversion(path, model)
     return Source(model, str(path), dense_bytes, {}, path=path)
-
-
-def refuse_own_input(path: Path, *outputs: Path) -> None:
-    """Raise OutputError if writing one of ``outputs`` would overwrite the model at ``path`` or its external data."""
-    for file, output in itertools.product((path, *external_files(path)), outputs):
-        if output.exists() and output.samefile(file):
-            raise OutputError(f"output {output} must not be the input, got the same file: choose another path")
 
 
 def in_memory(source: Source, job: Job) -> Source:
@@ -249,24 +238,3 @@ def copied(module: nn.Module) -> nn.Module:
             f"{type(module).__name__} must be copied before it is compressed, got '{str(error).splitlines()[0]}': "
             "make computed weights parameters, for example with torch.nn.utils.remove_weight_norm"
         ) from error
-
-
-# -- both -------------------------------------------------------------------------------------------------------------
-
-
-def refuse_nothing_to_do(source: Source, weights: Sequence[Weight]) -> None:
-    """Raise ModelError if there are no ``weights``, or if all of them are constant."""
-    if not weights:
-        skipped = max(
-            skipped_weights(source.model, smallest=SMALLEST_WEIGHT), key=lambda one: np.prod(one.shape), default=None
-        )
-        largest = "" if skipped is None else f"; the largest, {skipped.name}, {skipped.reason}"
-        raise ModelError(
-            f"model {source.name} must have a float weight of at least {SMALLEST_WEIGHT} elements, got none{largest}: "
-            "it is small enough already, or its weights are not constants"
-        )
-    if all(np.all(weight.values == weight.values.flat[0]) for weight in weights):
-        raise ModelError(
-            f"{weights[0].name} must not be constant, got {weights[0].values.flat[0]:g} everywhere and no other weight "
-            "that varies: pass a trained model"
-        )

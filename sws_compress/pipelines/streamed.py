@@ -22,6 +22,7 @@ from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, VerificationError
 from sws_compress.files import Draft, draft
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
+from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
 from sws_compress.onnx_io.external_data import is_external, offset_and_length
 from sws_compress.onnx_io.format.byte_shares import decoder_bytes
@@ -34,7 +35,7 @@ from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palett
 from sws_compress.pipelines.coded_weights import CodedWeights, Fingerprint
 from sws_compress.pipelines.job import Job, data_files
 from sws_compress.pipelines.publish import refuse_no_gain
-from sws_compress.pipelines.source import Source, refuse_nothing_to_do
+from sws_compress.pipelines.source import Source
 from sws_compress.quantize.cluster import cluster
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
@@ -107,7 +108,7 @@ def _cluster_into(coded: CodedWeights, source: Source, request: WeightsOnly, job
             mixtures[weight.name] = found.mixture
         done += weight.size
     if not mixtures:
-        refuse_nothing_to_do(source, find_weights(source.model, smallest=SMALLEST_WEIGHT))
+        refuse_nothing_to_do(source.name, source.model, find_weights(source.model, smallest=SMALLEST_WEIGHT))
     job.on_progress("packing", steps // 2, steps)
     return mixtures
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Weight, find_weights
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -13,7 +14,7 @@ from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.publish import NOTHING_PRUNED, Snapped, pruned_as, publish
-from sws_compress.pipelines.source import Source, in_memory, metric_of, refuse_nothing_to_do
+from sws_compress.pipelines.source import Source, in_memory, metric_of
 from sws_compress.pipelines.streamed import stream_weights
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.cluster import cluster
@@ -57,7 +58,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
         return stream_weights(source, request, job)
     source = in_memory(source, job)
     weights = find_weights(source.model, smallest=SMALLEST_WEIGHT)
-    refuse_nothing_to_do(source, weights)
+    refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_of(source.module, job)
     clustered = cluster_weights(weights, request, job)
     values = {name: palette.expand() for name, palette in clustered.palettes.items()}

@@ -6,9 +6,11 @@ current folder.
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
+from sws_compress.errors import OutputError
 from sws_compress.onnx_io.external_data import external_fields, is_external
 from sws_compress.onnx_io.read.model import parse, read_model
 from sws_compress.onnx_io.read.tensor_data import load_external
@@ -25,6 +27,13 @@ def external_files(path: Path) -> set[Path]:
     """
     external = (tensor for tensor in tensors(parse(path)) if is_external(tensor))
     return {path.parent / external_fields(tensor).get("location", "") for tensor in external}
+
+
+def refuse_overwriting(path: Path, *outputs: Path) -> None:
+    """Raise OutputError if writing one of ``outputs`` would overwrite the model at ``path`` or its external data."""
+    for file, output in itertools.product((path, *external_files(path)), outputs):
+        if output.exists() and output.samefile(file):
+            raise OutputError(f"output {output} must not be the input, got the same file: choose another path")
 
 
 def whole_file(path: Path) -> bytes:
