@@ -65,6 +65,16 @@ class WeightHistogram:
     ------
     ArgumentError
         If the shapes differ, the grid is empty, or no weight or no sensitivity is in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sws_compress.mixture.histogram import weight_histogram
+    >>> histogram = weight_histogram(np.float32([0.0, 0.5, 0.5, 1.0]), low=-0.25, high=1.25, bins=3)
+    >>> histogram.counts.tolist(), histogram.centres.tolist()
+    ([1.0, 2.0, 1.0], [0.0, 0.5, 1.0])
+    >>> histogram.merge(histogram).count
+    8.0
     """
 
     low: float
