@@ -104,3 +104,18 @@ def test_the_merger_lowers_the_cost_most_among_all_neighbours_or_there_is_none(p
     assert merger is None if gains[best] <= 0 else frozenset(merger or ()) == best
     assert (price < 0.01) is (merger is None)
     assert merger is None or merger[0] != 0
+
+
+def test_the_smaller_of_two_goes_and_zero_never_does() -> None:
+    means = torch.tensor([0.0, 5.0, 5.1], dtype=torch.float64)
+
+    def merger(*counts: float) -> tuple[int, int] | None:
+        members = torch.tensor(counts, dtype=torch.float64)
+        return hard.best_merge(members, members, means, 0.1, 100)
+
+    assert merger(300, 40, 60) == (1, 2)
+    assert merger(300, 60, 40) == (2, 1)
+    assert hard.best_merge(*(torch.tensor([5.0, 300.0]) for _ in range(2)), torch.tensor([0.0, 0.01]), 1.0, 100) == (
+        1,
+        0,
+    )

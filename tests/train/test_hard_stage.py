@@ -110,6 +110,23 @@ def test_sensitivities_come_to_rest_with_the_learning_rate() -> None:
         assert float((after / before).max()) > 2
 
 
+def test_sensitivities_are_updated_every_ten_em_steps() -> None:
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    changed = []
+    before: torch.Tensor | None = None
+    for step in range(23):
+        train(model, stage, optimizer, range(step, step + 1))
+        stage.em_step(optimizer)
+        found = stage.weights.states[0].sensitivity[0]
+        assert found is not None
+        if before is None or not torch.equal(found, before):
+            changed.append(step)
+        before = found.clone()
+    assert changed == [0, 10, 20]
+
+
 @pytest.mark.parametrize("sharing", [Sharing.TENSOR, Sharing.MODEL])
 def test_parameters_hold_codebook_values_and_zero_stays_zero(sharing: Sharing) -> None:
     model = network()

@@ -99,3 +99,27 @@ def test_feedback_is_proportional_to_the_error_and_limited() -> None:
         weights.bit_price = 1.0
         follow(weights, weights.coded_bits / factor)
         assert math.log(weights.bit_price) == pytest.approx(step)
+
+
+def test_the_price_that_is_found_is_the_greatest_that_keeps_the_bits() -> None:
+    model = network()
+    stage = staged(model)
+    em_step(stage, OPTIMIZERS["adam"](model))
+    weights = stage.weights
+    wanted = 0.5 * weights.coded_bits
+    weights.assign_bits(wanted)
+    assert weights.coded_bits > wanted
+    weights.assign_at(1.001 * weights.bit_price)
+    assert weights.coded_bits <= wanted
+
+
+def test_components_that_an_assignment_emptied_come_back() -> None:
+    model = network()
+    stage = staged(model)
+    em_step(stage, OPTIMIZERS["adam"](model))
+    weights = stage.weights
+    living, bits = weights.living_components, weights.coded_bits
+    weights.assign_bits(0.05 * bits)
+    assert sum(weights.living_components) < sum(living)
+    weights.assign_bits(bits)
+    assert weights.living_components == living
