@@ -76,7 +76,7 @@ class Job:
     Raises
     ------
     ArgumentError
-        If ``seed`` is negative.
+        If ``file`` is no FileOptions, or if ``seed`` is negative.
     OutputError
         If no file can be written at ``output``.
     """
@@ -92,6 +92,10 @@ class Job:
     started: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.file, FileOptions):
+            raise ArgumentError(
+                f"file must be FileOptions, got {self.file!r}: for example FileOptions(weight_names=False)"
+            )
         check_seed(self.seed)
         checked_output(self.output)
 

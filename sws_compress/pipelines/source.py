@@ -180,16 +180,26 @@ def open_module(module: nn.Module, job: Job) -> Source:
     ArgumentError
         If there are no example inputs.
     ModelError
-        If torch cannot export the module.
+        If torch cannot export the module, or if it holds bfloat16 tensors.
     """
     if job.inputs is None:
         raise ArgumentError("example_inputs must be given for a module, got none: pass the arguments of one call")
+    _refuse_bfloat16(module)
     examples = positional(job.inputs)
     model = from_torch(module, examples)
     names = [str(value.name) for value in model.graph.inputs]
     feeds = dict(zip(names, _arrays(examples), strict=True))
     dense_bytes = len(plain_bytes(model))
     return Source(model, type(module).__name__, dense_bytes, feeds, module=module, examples=examples)
+
+
+def _refuse_bfloat16(module: nn.Module) -> None:
+    """Raise ModelError if a tensor of the module is bfloat16, which NumPy and ONNX Runtime do not exchange."""
+    import torch
+
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.dtype == torch.bfloat16:
+            raise ModelError(f"{name} must not be bfloat16, got it: call model.float() or model.half() first")
 
 
 def positional(example_inputs: Any) -> tuple[Any, ...]:

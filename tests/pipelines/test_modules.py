@@ -171,3 +171,13 @@ def test_a_module_in_low_bits(tmp_path: Path) -> None:
     assert {row.encoding for row in result.tensors} == {"int4"}
     expected = torch_answers(result.network, (x,))[0]
     np.testing.assert_allclose(answers(result.output, (x,))[0], expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_bfloat16_is_refused_before_the_export(tmp_path: Path) -> None:
+    with pytest.raises(sws.ModelError, match=r"fc1\.weight must not be bfloat16, got it: call model\.float\(\)"):
+        sws.compress(Mlp(hidden=50).bfloat16(), tmp_path / "small.onnx", EIGHT, example_inputs=torch.zeros(2, 20))
+
+
+def test_file_options_are_an_object(tmp_path: Path) -> None:
+    with pytest.raises(sws.ArgumentError, match="file must be FileOptions, got 'packed'"):
+        sws.compress(Mlp(hidden=50), tmp_path / "small.onnx", EIGHT, file="packed")  # type: ignore[arg-type]
