@@ -3,7 +3,8 @@
 A *layer* is a Conv of one group, a Gemm, or a MatMul, with a weight of its own; its *units* are its output channels. A
 *link* leads from a layer, through operators that treat every unit by itself, to the only layer that reads it. A unit
 is idle if the reader's weights for it are all zero, or if it is zero for every input: its own weights and bias are
-zero, and all operators of the link keep a zero. Units that go make others idle, backwards and forwards, until none is.
+zero, and all operators of the link keep a zero. Taking a unit out may make others idle, before and after it: pruning
+goes on until none is left.
 """
 
 from __future__ import annotations
