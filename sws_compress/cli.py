@@ -105,14 +105,15 @@ def _add_compress(commands: Commands) -> None:
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model (opsets below 13 are converted)")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
-    decoded = (*_add_weights_only(command), *_add_file_options(command))
+    weights_only = _add_weights_only(command)
     _add_low_bit(command)
+    file_options = _add_file_options(command)
     _add_check(command)
-    command.set_defaults(run=_compress, decoded=decoded)
+    command.set_defaults(run=_compress, of_decoded_weights=(*weights_only, *file_options))
 
 
 def _add_weights_only(command: argparse.ArgumentParser) -> tuple[argparse.Action, ...]:
-    group = command.add_argument_group("weights only", "the smallest file; weights are float32 again once it is loaded")
+    group = command.add_argument_group("weights only (default)", "the smallest file; weights are decoded at load")
     return (
         group.add_argument(
             "--components",
@@ -132,7 +133,7 @@ def _add_weights_only(command: argparse.ArgumentParser) -> tuple[argparse.Action
 
 
 def _add_low_bit(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("low bits", "less memory and faster products while the model runs; larger file")
+    group = command.add_argument_group("low bits", "less memory and faster products while it runs; a larger file")
     group.add_argument(
         "--low-bit",
         type=int,
@@ -191,11 +192,11 @@ def _compress(options: argparse.Namespace) -> int:
 
 
 def _request(options: argparse.Namespace) -> WeightsOnly | LowBit:
-    """The request that the options make; those of another mode are refused."""
+    """The request that the options make. Options of another mode are refused."""
     from sws_compress.requests import LowBit, WeightsOnly
 
     if options.low_bit is not None:
-        for action in options.decoded:
+        for action in options.of_decoded_weights:
             if getattr(options, action.dest) != action.default:
                 raise ArgumentError(
                     f"{action.option_strings[-1]} must be left out with --low-bit, got both: nothing is decoded at load"
@@ -236,8 +237,8 @@ def _add_inspect(commands: Commands) -> None:
         commands,
         "inspect",
         "show per tensor what a model file is made of",
-        "List every weight tensor: shape, distinct values, encoding, entropy, bits per weight, bytes, share of the "
-        "file. Works on compressed and on ordinary models.",
+        "List every weight tensor with its shape, distinct values, encoding, entropy, bits per weight, bytes and share "
+        "of the file. Works on compressed and on ordinary models.",
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
     command.add_argument(
@@ -283,9 +284,9 @@ def _add_picture(commands: Commands) -> None:
         commands,
         "picture",
         "draw the weights of a compressed model, coloured by cluster",
-        "Draw every weight matrix and kernel in the colours of its clusters (blue below zero, red above, white zero), "
-        "beside the share of each cluster and where the weights are that are not zero: by place in the input where a "
-        "matrix reads a picture, else by place in the kernel, or by rows and columns. Needs matplotlib.",
+        "Draw every weight matrix and kernel in the colours of its clusters: blue below zero, red above, white for "
+        "zero. Beside it are the share of each cluster and the places of the weights that are not zero. Needs "
+        "matplotlib.",
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="a compressed model")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="where the picture goes")
@@ -294,7 +295,7 @@ def _add_picture(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="draw this one; may be repeated (default: the 8 with the most weights)",
+        help="draw this tensor; may be repeated (default: the 8 with the most weights)",
     )
     command.set_defaults(run=_picture)
 
@@ -315,7 +316,7 @@ def _add_verify(commands: Commands) -> None:
         commands,
         "verify",
         "compare the outputs of two models on the same inputs",
-        "Run both models in ONNX Runtime on random or given inputs and compare every output. Exit code 1 when an "
+        "Run both models in ONNX Runtime on random or given inputs and compare every output. The exit code is 1 if an "
         "output differs by more than the tolerance, relative to the largest value of that output.",
     )
     command.add_argument("original", type=Path, metavar="ORIGINAL", help="the model that was compressed")

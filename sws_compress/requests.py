@@ -11,7 +11,7 @@ from sws_compress.codec.load_cost import LoadCost
 from sws_compress.errors import ArgumentError
 from sws_compress.onnx_io.format.blocked_weight import BLOCK_SIZES
 from sws_compress.quantize.affine_palette import INDEX_BITS
-from sws_compress.quantize.granularity import Granularity, PerTensor
+from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor, Vectors
 from sws_compress.quantize.palette import check_components
 from sws_compress.train.request import FineTuned
 
@@ -36,7 +36,7 @@ class WeightsOnly:
     Raises
     ------
     ArgumentError
-        If ``components`` is out of range.
+        If ``components`` is out of range, or if ``granularity`` is none of these.
 
     Examples
     --------
@@ -54,6 +54,11 @@ class WeightsOnly:
 
     def __post_init__(self) -> None:
         check_components(self.components)
+        if not isinstance(self.granularity, PerTensor | PerChannel | Vectors | Best):
+            raise ArgumentError(
+                f"granularity must be PerTensor(), PerChannel(), Vectors(length) or Best(), got {self.granularity!r}: "
+                "make one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +108,7 @@ Request: TypeAlias = WeightsOnly | LowBit | FineTuned
 """What ``compress`` can be asked for."""
 
 MODES = (WeightsOnly, LowBit, FineTuned)
+"""The classes of requests; each says in ``takes`` which arguments of ``compress`` its mode knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +182,11 @@ class FileOptions:
         Torch modules: leave out hidden units and channels that nothing reads or that are always zero, and biases that
         are all zero. Outputs stay the same. Weights with scales per channel and vectors keep all their units.
 
+    Raises
+    ------
+    ArgumentError
+        If ``load_budget`` is no LoadCost.
+
     Examples
     --------
     >>> import sws_compress as sws
@@ -187,6 +198,12 @@ class FileOptions:
     weight_names: bool = True
     packed_embeddings: bool = False
     prune_units: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.load_budget is None or isinstance(self.load_budget, LoadCost)):
+            raise ArgumentError(
+                f"load_budget must be a LoadCost, got {self.load_budget!r}: write LoadCost(seconds=2, peak_bytes=300e6)"
+            )
 
     @property
     def changed(self) -> dict[str, object]:

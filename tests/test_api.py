@@ -173,15 +173,6 @@ def test_interrupted_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
     assert trained(tmp_path, "half.onnx", state=state)[1].output.read_bytes() == whole
 
 
-def test_keyboard_interrupt_leaves_no_file(tmp_path: Path) -> None:
-    def stop(description: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path, on_progress=stop)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_nan_loss_names_the_step_and_saves_the_last_good_state(tmp_path: Path) -> None:
     steps = 0
 

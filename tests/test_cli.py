@@ -473,14 +473,6 @@ def test_bad_load_budgets(model: Path, output: Path, capsys: pytest.CaptureFixtu
     assert_nothing_happened(output)
 
 
-def test_components_that_are_no_number(model: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("compress", model, "-o", output, "--components", "abc") == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "argument --components: invalid int value: 'abc'" in captured.err
-    assert_nothing_happened(output)
-
-
 def _npz(**arrays: np.ndarray) -> Any:
     return lambda path: np.savez(path, **arrays)
 

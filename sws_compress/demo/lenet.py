@@ -15,8 +15,12 @@ from sws_compress.errors import ModelError
 class LeNet300100(nn.Module):
     """Multi-layer perceptron 784-300-100-10 with ReLU.
 
-    Takes pixels in [0, 1], float32, shape (n, 784); returns logits, float32, shape (n, 10). While it trains, the share
-    ``dropped`` of the hidden units is left out (Srivastava et al. 2014).
+    It maps pixels in [0, 1], float32 of shape (n, 784), to logits, float32 of shape (n, 10).
+
+    Parameters
+    ----------
+    dropped : float
+        Share of the hidden units that is left out in training (Srivastava et al. 2014).
     """
 
     def __init__(self, dropped: float = 0.0) -> None:
@@ -34,7 +38,20 @@ class LeNet300100(nn.Module):
 
 
 def load_lenet(path: Path, dropped: float = 0.0) -> LeNet300100:
-    """The network with weights from an ``.npz`` file of float32 arrays named as in ``state_dict``."""
+    """Load the network.
+
+    Parameters
+    ----------
+    path : Path
+        An .npz file of float32 arrays that are named as in ``state_dict``.
+    dropped : float
+        Share of the hidden units that is left out in training.
+
+    Raises
+    ------
+    ModelError
+        If the file holds something else.
+    """
     model = LeNet300100(dropped)
     try:
         with np.load(path, allow_pickle=False) as arrays:

@@ -12,21 +12,44 @@ from torch import Tensor
 
 from sws_compress.errors import DataError
 
-VALIDATION_PART = 12  # of the training images one in twelve is held out: the last 5,000 of 60,000
+VALIDATION_PART = 12
+"""One in so many training images is held out for validation: the last 5,000 of 60,000."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, 28, 28) float32 in [0, 1] and labels (n,) int64."""
+    """Images and their labels.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, 28, 28), float32
+        Pixels in [0, 1].
+    labels : Tensor, shape (n,), int64
+        The digits.
+    """
 
     images: Tensor
     labels: Tensor
 
 
 def load_mnist(path: Path) -> tuple[Split, Split, Split]:
-    """Training (the first 55,000), validation (the last 5,000) and test (10,000) images; DataError without the file.
+    """Load MNIST.
 
-    A smaller file of the same form is split in the same proportion.
+    Parameters
+    ----------
+    path : Path
+        An .npz file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
+
+    Returns
+    -------
+    training, validation, test : Split
+        The first 55,000 and the last 5,000 training images, and the 10,000 test images. A smaller file is split in the
+        same proportion.
+
+    Raises
+    ------
+    DataError
+        If there is no such file.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -47,9 +70,16 @@ def load_mnist(path: Path) -> tuple[Split, Split, Split]:
 
 
 def shift_randomly(images: Tensor, max_shift: int, generator: torch.Generator | None = None) -> Tensor:
-    """Each image moved by its own whole-pixel offset in [-max_shift, max_shift]^2, zeros moved in; shape kept.
+    """Move each image by its own random offset; zeros come in at the edges.
 
-    Offsets come from ``generator``, by default torch's global one.
+    Parameters
+    ----------
+    images : Tensor, shape (n, side, side)
+        The images.
+    max_shift : int
+        Largest offset in each direction, in pixels.
+    generator : torch.Generator, optional
+        Draws the offsets; by default torch's global one.
     """
     count, side, _ = images.shape
     padded = torch.nn.functional.pad(images, (max_shift,) * 4)
@@ -60,9 +90,18 @@ def shift_randomly(images: Tensor, max_shift: int, generator: torch.Generator | 
 
 @dataclass(frozen=True)
 class ShiftedBatches:
-    """One pass over a split per iteration: (pixels (b, 784), labels (b,)) in random order, randomly shifted.
+    """Batches of randomly shifted digits in random order: pixels (b, 784) and labels (b,).
 
-    Order and shifts come from torch's global generator; the last, smaller batch is left out.
+    Order and shifts come from torch's global generator. The last, smaller batch is left out.
+
+    Parameters
+    ----------
+    split : Split
+        The digits.
+    batch_size : int
+        Digits per batch.
+    max_shift : int
+        Largest shift in each direction, in pixels.
     """
 
     split: Split

@@ -38,7 +38,21 @@ LEARNING_RATE = 1.2e-3
 
 @dataclass(frozen=True)
 class DemoResult:
-    """``test_error_before`` and ``_after`` in percent, both measured by ONNX Runtime on the files themselves."""
+    """Figures of the demo.
+
+    Parameters
+    ----------
+    compression : CompressionResult
+        Result of the compression.
+    test_error_before, test_error_after : float
+        Test error in percent, measured by ONNX Runtime on the plain and on the compressed file.
+    validation_error_after : float
+        Validation error of the compressed file, in percent.
+    figures : tuple of Path
+        Pictures of the weights.
+    log : Path
+        Log of the run.
+    """
 
     compression: CompressionResult
     test_error_before: float
@@ -75,12 +89,31 @@ def run_demo(
     seed: int,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DemoResult:
-    """Write ``lenet.onnx``, ``dense.onnx``, ``result.json``, ``training.csv`` and pictures; measure both models.
+    """Compress LeNet-300-100 on MNIST and measure the files.
 
-    All into ``output``. The pictures: ``weights.png`` before and after, ``weights.gif`` on the way, ``clusters.png``
-    which weight is in which cluster.
+    Parameters
+    ----------
+    data : Path
+        Folder with ``mnist.npz`` and ``lenet_300_100.npz``.
+    output : Path
+        Folder that gets ``lenet.onnx``, ``dense.onnx``, ``result.json``, ``training.csv`` and three pictures:
+        ``weights.png`` (before and after), ``weights.gif`` (on the way) and ``clusters.png`` (which weight is in which
+        cluster).
+    epochs : int
+        Length of the run.
+    ratio : float
+        How many times smaller the file becomes.
+    seed : int
+        Seed of the run.
+    on_progress : callable, optional
+        Called as ``on_progress(description, done, total)``.
 
-    ``data`` holds ``mnist.npz`` and ``lenet_300_100.npz``. Raises DataError or ModelError when they are not there.
+    Raises
+    ------
+    DataError, ModelError
+        If the folder ``data`` lacks a file.
+    OutputError
+        If the folder ``output`` cannot be made.
     """
     weights_figure = drawing("weights_figure").weights_figure  # early: a missing matplotlib must not cost the run
     training, validation, test = load_mnist(data / "mnist.npz")
@@ -134,6 +167,6 @@ def _matrices(network: nn.Module) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def error_percent(path: Path, split: Split) -> float:
-    """Share of wrong answers of an ONNX file on a split, in percent."""
+    """Wrong answers of an ONNX file on a split, in percent."""
     logits = run_model(path, {"pixels": split.images.flatten(1).numpy()})["output"]
     return 100 * float(np.mean(logits.argmax(1) != split.labels.numpy()))
