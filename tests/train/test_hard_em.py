@@ -115,7 +115,6 @@ def test_the_smaller_of_two_goes_and_zero_never_does() -> None:
 
     assert merger(300, 40, 60) == (1, 2)
     assert merger(300, 60, 40) == (2, 1)
-    assert hard.best_merge(*(torch.tensor([5.0, 300.0]) for _ in range(2)), torch.tensor([0.0, 0.01]), 1.0, 100) == (
-        1,
-        0,
-    )
+    few_zeros = torch.tensor([5.0, 300.0])
+    for neighbour in (0.01, -0.01):
+        assert hard.best_merge(few_zeros, few_zeros, torch.tensor([0.0, neighbour]), 1.0, 100) == (1, 0)

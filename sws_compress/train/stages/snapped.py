@@ -159,8 +159,8 @@ class SnappedWeights:
         """
         for state in self.states:
             halves = state.codebook.half().float()
-            fits = halves.isfinite().all() and bool(((halves == 0) == (state.codebook == 0)).all())
-            if fits and len(set(halves.tolist())) == len(set(state.codebook.tolist())):
+            apart = len(set(halves.tolist())) == len(set(state.codebook.tolist()))  # zero is one of the means
+            if apart and halves.isfinite().all():
                 state.codebook.copy_(halves)
         self.write()
 
