@@ -28,7 +28,7 @@ _SHARED_MASK_BYTES = 30
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """Which slices of a tensor are live.
+    """The live slices of a tensor.
 
     Parameters
     ----------

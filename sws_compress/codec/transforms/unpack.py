@@ -1,4 +1,4 @@
-"""From codebook rows to tensors: one tensor a code, or several that share a stream and a codebook."""
+"""Codebook rows to tensors: one tensor a code, or several that share a stream and a codebook."""
 
 from __future__ import annotations
 
