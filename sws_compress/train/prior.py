@@ -49,7 +49,8 @@ class SoftWeightSharing:
         Price of a bit (lambda) at the end of its ramp, in place of a size: in mean sensitivity-weighted squared weights
         per bit.
     size_target : SizeTarget, optional
-        Asked at every EM step how many coded bits to aim for, in place of ``ratio``: for runs that measure themselves.
+        Asked at every EM step how many coded bits to aim for, in place of ``ratio``, by a run that measures itself: any
+        object with ``final_bits``, ``bits(progress, first_bits)`` and ``settle(weights)``.
     total_steps : int, optional
         Optimiser steps of the whole run.
     schedule : Schedule, optional

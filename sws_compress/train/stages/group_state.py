@@ -198,7 +198,7 @@ class GroupState:
             self.occupancy[kept] += self.occupancy[gone]
             self.occupancy[gone] = 0
             self.mergers += 1
-        self.codebook.copy_(means)  # in place: the codebook's optimiser holds it
+        self.codebook.copy_(means)
         self.weights = hard.update_proportions(self.weights, self.occupancy)
         return True
 
