@@ -54,7 +54,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     VerificationError
         If the file does not do what the snapped network does.
     """
-    if source.float_bytes > job.limits.model_bytes:
+    if source.module is None and source.float_bytes > job.limits.model_bytes:
         return stream_weights(source, request, job)
     source = in_memory(source, job)
     weights = find_weights(source.model, smallest=SMALLEST_WEIGHT)

@@ -14,6 +14,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
+from sws_compress.pipelines.job import Job, Limits
+from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.report.result import CompressionResult
 from tests.models import Mlp, answers, batches, torch_answers, tuned, write_mlp
 
@@ -162,6 +165,14 @@ def test_snapped_weights_are_written_back_into_a_copy(tmp_path: Path, granularit
     assert len(matrices) == 6
     assert all(not torch.equal(parameter, float_ones[name]) for name, parameter in matrices.items())
     np.testing.assert_allclose(answers(result.output, (x,))[0], torch_answers(result.network, (x,))[0], atol=1e-5)
+
+
+def test_modules_are_never_streamed(tmp_path: Path) -> None:
+    """A module is in memory anyway, and it has inputs to run on."""
+    job = Job(output=tmp_path / "small.onnx", inputs=batches()[0][0], limits=Limits(model_bytes=0))
+    result = compress_weights(open_source(Mlp(), job), EIGHT, job)
+    assert np.isfinite(result.largest_difference)
+    assert result.network is not None
 
 
 def test_a_module_in_low_bits(tmp_path: Path) -> None:
