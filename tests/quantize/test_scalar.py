@@ -136,6 +136,8 @@ def test_a_price_on_bits_lowers_error_plus_price(bit_price: float) -> None:
     assert cost(values, found.mixture, bit_price) < cost(values, start, bit_price)
     assert found.palette.entropy_bits < cluster(values, 16, seed=0).palette.entropy_bits
     assert found.palette.zeros > 0  # component 0 stays where pruning wants it
+    snapped = snap(values, found.mixture, bit_price=bit_price)
+    np.testing.assert_array_equal(found.palette.indices, snapped.indices)
 
 
 def test_zeros_of_a_pruned_tensor_stay_zero() -> None:
