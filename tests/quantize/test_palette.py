@@ -43,6 +43,13 @@ def test_palette_of_is_exact(values: np.ndarray) -> None:
     assert keys == sorted(keys)
 
 
+def test_256_values_of_a_large_tensor_are_a_palette() -> None:
+    values = np.arange(1 << 14, dtype=np.float32) % 256
+    palette = palette_of(values)
+    assert palette is not None
+    assert palette.expand().tobytes() == values.tobytes()
+
+
 @pytest.mark.parametrize(("distinct", "found"), [(255, True), (256, True), (257, False)])
 def test_palette_of_at_the_limit_with_rare_values(distinct: int, found: bool) -> None:
     """The last values occur once each, where a sample does not see them."""
