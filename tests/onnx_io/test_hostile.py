@@ -265,7 +265,15 @@ def test_graphs_in_a_circle(tmp_path):
     model = matmul_model(WEIGHTS)
     model.graph.node.insert(0, helper.make_node("MatMul", ["y", "W"], ["x2"]))
     model.graph.node[1].input[0] = "x2"
-    assert "ONNX checker" in refused(saved(model, tmp_path))
+    assert "nodes must not read their own results, got a circle at 'x2'" in refused(saved(model, tmp_path))
+
+
+@pytest.mark.parametrize("where", ["branch", "function"])
+def test_nested_graphs_in_a_circle(tmp_path, where):
+    model = in_branches() if where == "branch" else in_functions()
+    body = model.graph.node[0].attribute[0].g if where == "branch" else model.functions[0]
+    body.node.append(helper.make_node("Neg", ["around"], ["around"]))
+    assert "a circle at 'around'" in refused(saved(model, tmp_path))
 
 
 @pytest.mark.parametrize("depth", [20, 60, 3000])

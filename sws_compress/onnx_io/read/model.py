@@ -14,6 +14,7 @@ from sws_compress.onnx_io.external_data import is_external
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted
 from sws_compress.onnx_io.read.lift import lift_constants
+from sws_compress.onnx_io.read.sort import sort_nodes
 from sws_compress.onnx_io.read.tensor_data import load_external
 from sws_compress.onnx_io.read.untrusted import check_untrusted
 from sws_compress.onnx_io.traversal import attribute_tensors, nodes, tensors
@@ -50,14 +51,15 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
     proto = parse(file)
     if not proto.graph.node:
         raise ModelError(f"model {file} must have nodes, got an empty graph: export the network itself")
+    sort_nodes(proto)
     check_untrusted(file, proto)
     opset = _stated_opset(file, proto)
+    for tensor in attribute_tensors(proto):
+        load_external(tensor, file.parent)
     _check(file, proto)
     old = opset < OLDEST_OPSET
     if old:
         proto = converted(file, proto, OLDEST_OPSET)
-    for tensor in attribute_tensors(proto):
-        load_external(tensor, file.parent)
     model = _model(file, proto)
     lift_constants(model)
     if old:
@@ -118,10 +120,21 @@ def _stated_opset(file: Path, proto: onnx.ModelProto) -> int:
 
 
 def _check(file: Path, proto: onnx.ModelProto) -> None:
-    """Run the ONNX checker."""
-    external = any(map(is_external, tensors(proto)))
+    """Run the ONNX checker.
+
+    It gets the model as it is read, and not the file, so it cannot find external data. That was checked before
+    (`check_untrusted`), and is left out of the copy that the checker gets.
+    """
+    if any(map(is_external, tensors(proto))):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        for tensor in filter(is_external, tensors(copy)):  # initialisers: attributes are loaded
+            tensor.ClearField("data_location")
+            del tensor.external_data[:]
+            tensor.dims[:] = [0]
+        proto = copy
     try:
-        onnx.checker.check_model(str(file) if external else proto)  # the checker looks for external data beside a file
+        onnx.checker.check_model(proto)
     except Exception as error:  # bytes of unknown origin: the checker raises a dozen unrelated classes
         raise _unsound(file, error) from error
 

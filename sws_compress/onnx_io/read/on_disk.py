@@ -13,6 +13,7 @@ from pathlib import Path
 from sws_compress.errors import OutputError
 from sws_compress.onnx_io.external_data import external_fields, is_external
 from sws_compress.onnx_io.read.model import parse, read_model
+from sws_compress.onnx_io.read.sort import sort_nodes
 from sws_compress.onnx_io.read.tensor_data import load_external
 from sws_compress.onnx_io.traversal import tensors
 
@@ -37,7 +38,7 @@ def refuse_overwriting(path: Path, *outputs: Path) -> None:
 
 
 def whole_file(path: Path) -> bytes:
-    """The bytes of a model with its external data taken in; of a model without external data, those of the file.
+    """The bytes of a model with its nodes sorted and its external data taken in; those of the file if it needs neither.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def whole_file(path: Path) -> bytes:
     """
     read_model(path)
     proto = parse(path)
-    if not any(is_external(tensor) for tensor in tensors(proto)):
+    if not sort_nodes(proto) and not any(is_external(tensor) for tensor in tensors(proto)):
         return path.read_bytes()
     for tensor in tensors(proto):
         load_external(tensor, path.parent)
