@@ -151,9 +151,47 @@ def tied():
     return model_of(nodes, initializers=tensors)
 
 
+def identity(source, output):
+    return helper.make_node("Identity", [source], [output])
+
+
+def behind_identities():
+    """One weight that three layers share, as torch exports them: by name, behind one Identity, and behind two."""
+    nodes = [
+        identity("W", "V"),
+        identity("V", "U"),
+        matmul("x", "W", "h"),
+        matmul("h", "V", "k"),
+        matmul("k", "U", "y"),
+    ]
+    return model_of(nodes, initializers=[numpy_helper.from_array(weights(14), "W")])
+
+
+def behind_identities_in_bodies():
+    """Identities of weights of the main graph, of a branch, and of a function."""
+    function = helper.make_function(
+        "mine",
+        "F",
+        ["a"],
+        ["b"],
+        [constant("W", weights(15)), identity("W", "V"), matmul("a", "V", "b")],
+        [helper.make_opsetid("", 18)],
+    )
+    then = branch([identity("V", "U"), matmul("x", "U", "t")], "t")
+    other = branch([constant("C", weights(16)), identity("C", "D"), matmul("x", "D", "e")], "e")
+    nodes = [
+        identity("W", "V"),
+        helper.make_node("If", ["flag"], ["h"], then_branch=then, else_branch=other),
+        helper.make_node("F", ["h"], ["y"], domain="mine"),
+    ]
+    tensors = [numpy_helper.from_array(weights(17), "W")]
+    return model_of(nodes, inputs=[info("flag", BOOL, [])], initializers=tensors, functions=[function])
+
+
 MODELS = {
     in_constants: 2, in_branches: 2, in_a_loop: 1, in_a_scan: 1, in_functions: 2, in_a_branch_of_a_function: 2,
     in_an_optional_input: 1, handed_to_a_function: 1, stored_twice: 1, tied: 1,
+    behind_identities: 1, behind_identities_in_bodies: 3,
 }  # fmt: skip
 
 

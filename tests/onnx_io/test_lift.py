@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from sws_compress.onnx_io.analyse.affine_weights import affine_weights
 from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -18,12 +19,16 @@ from sws_compress.packing.pack import find_palettes, pack
 from tests.onnx_io.nested_models import (
     MODELS,
     SIZE,
+    behind_identities,
+    behind_identities_in_bodies,
     constant,
     feeds_of,
+    identity,
     in_branches,
     in_constants,
     in_functions,
     info,
+    matmul,
     model_of,
     weights,
 )
@@ -113,3 +118,23 @@ def test_small_and_integer_constants_are_lifted_but_outputs_stay(tmp_path):
     assert set(read.graph.initializers) == {"one", "shape", "two"}
     written = to_bytes(read)
     assert all(entry.largest_absolute == 0 for entry in compare_outputs(model.SerializeToString(), written))
+
+
+@pytest.mark.parametrize("make", [behind_identities, behind_identities_in_bodies], ids=lambda make: make.__name__)
+def test_no_weight_hides_behind_an_identity(make, tmp_path):
+    onnx.save(make(), tmp_path / "net.onnx")
+    model = read_model(tmp_path / "net.onnx")
+    bodies = [model.graph, *model.functions.values()]
+    assert not [node for body in bodies for node in body.all_nodes() if node.op_type == "Identity"]
+    if not model.functions:
+        assert len(affine_weights(model)) == 1
+
+
+def test_an_identity_that_makes_an_output_stays(tmp_path):
+    tensors = [numpy_helper.from_array(weights(1), "W")]
+    model = model_of([identity("W", "z"), matmul("x", "W", "y")], initializers=tensors)
+    model.graph.output.append(info("z", shape=[SIZE, SIZE]))
+    onnx.save(model, tmp_path / "net.onnx")
+    read = read_model(tmp_path / "net.onnx")
+    assert [value.name for value in read.graph.outputs] == ["y", "z"]
+    assert all(entry.largest_absolute == 0 for entry in compare_outputs(model.SerializeToString(), to_bytes(read)))

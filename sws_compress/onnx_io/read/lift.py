@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 from typing import Protocol
 
@@ -27,8 +27,8 @@ def lift_constants(model: ir.Model) -> None:
 
     Lifted are `Constant` nodes of the main graph, and large floating-point constants and initialisers of bodies and
     functions. Outputs of their graph, strings, sparse tensors, and constants that depend on attributes stay where they
-    are. Names stay, but if bodies use a name several times, all but one get a number behind it. Initialisers with the
-    same bytes, type and shape become one.
+    are. Names stay, but if bodies use a name several times, all but one get a number behind it. Readers of an
+    `Identity` of an initialiser read the initialiser. Initialisers with the same bytes, type and shape become one.
     """
     needed = _lift_from_functions(model)
     bodies = [model.graph, *model.graph.subgraphs()]
@@ -37,6 +37,7 @@ def lift_constants(model: ir.Model) -> None:
         inner = graph is not model.graph
         _lift(graph, names, initializers, smallest=SMALLEST_BODY_CONSTANT if inner else 0, inner=inner)
     _pass_on(bodies, needed, names, initializers)
+    _remove_identities(bodies, set(model.graph.initializers.values()))
     merge_equal(model.graph)
 
 
@@ -162,8 +163,24 @@ def _lift_from_functions(model: ir.Model) -> dict[ir.OperatorIdentifier, _Inputs
         for graph in bodies:
             _lift(graph, names, inputs, smallest=SMALLEST_BODY_CONSTANT, inner=True)
         _pass_on(bodies, needed, names, inputs)
+        _remove_identities(bodies, set(inputs.values.values()))
         needed[function.identifier()] = inputs
     return needed
+
+
+def _remove_identities(bodies: Iterable[ir.Graph], constants: Collection[ir.Value]) -> None:
+    """Let readers of an Identity of one of ``constants`` read the constant itself; outputs of a graph stay.
+
+    Exporters write such nodes for layers that share a weight.
+    """
+    for graph in bodies:
+        for node in list(graph):
+            if node.op_type != "Identity" or node.domain or node.outputs[0].is_graph_output():
+                continue
+            source = node.inputs[0]
+            if source is not None and source in constants:
+                node.outputs[0].replace_all_uses_with(source)
+                graph.remove(node, safe=True)
 
 
 def _callees_first(model: ir.Model) -> Iterator[ir.Function]:
