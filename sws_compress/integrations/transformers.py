@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import torch
 
 from sws_compress.errors import ArgumentError
-from sws_compress.files import write_atomically
 from sws_compress.integrations.settings import PriorSettings, numbers
 from sws_compress.quantize.palette import Palette
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.saved_state import read_state, refusing_others, write_state
 from sws_compress.train.schedule import Schedule
 from sws_compress.train.select import Selection
 from sws_compress.train.sharing import Sharing
@@ -123,7 +122,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         self.prior = self._settings.start(model, optimizer, state.max_steps)
         if state.global_step > 0:
             folder = self._resume_from or args.resume_from_checkpoint or _folder(args, state)
-            self.prior.load_state_dict(_read(Path(folder), state.global_step))
+            _resume(self.prior, Path(folder), state.global_step)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
@@ -153,9 +152,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         prior = self.prior.state_dict()  # by all ranks: sharded, it is gathered
         if not state.is_world_process_zero:
             return
-        buffer = io.BytesIO()
-        torch.save({"global_step": state.global_step, "prior": prior}, buffer)
-        write_atomically(_folder(args, state) / STATE_FILE, buffer.getvalue())
+        write_state(_folder(args, state) / STATE_FILE, {"global_step": state.global_step, "prior": prior})
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
@@ -170,20 +167,19 @@ def _folder(args: TrainingArguments, state: TrainerState) -> Path:
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
-def _read(folder: Path, step: int) -> dict[str, Any]:
-    """State of the prior in a checkpoint; ArgumentError if there is none, or one of another step."""
+def _resume(prior: SoftWeightSharing, folder: Path, step: int) -> None:
+    """Load the state of the prior in a checkpoint; ArgumentError if there is none, or one of another step."""
     path = folder / STATE_FILE
     if not path.exists():
         raise ArgumentError(
             f"{path} must exist to go on from step {step}, got no such file: name the checkpoint in resume_from=, or "
             "load the model from it and train without resume_from_checkpoint to start anew"
         )
-    # To the CPU first: parts of the state belong there, the others are moved to their parameters.
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    if saved["global_step"] != step:
-        raise ArgumentError(
-            f"{path} must be of step {step}, got step {saved['global_step']}: name the same checkpoint in resume_from= "
-            "as in resume_from_checkpoint="
-        )
-    prior: dict[str, Any] = saved["prior"]
-    return prior
+    with refusing_others(path, "a state that this run saved"):
+        saved = read_state(path)
+        if saved["global_step"] != step:
+            raise ArgumentError(
+                f"it must be of step {step}, got step {saved['global_step']}: name the same checkpoint in resume_from= "
+                "as in resume_from_checkpoint="
+            )
+        prior.load_state_dict(saved["prior"])

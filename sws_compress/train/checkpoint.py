@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
-from sws_compress.errors import ArgumentError, SwsError
-from sws_compress.files import draft
+from sws_compress.errors import ArgumentError
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.ranks import Ranks, local, sharded_like, undistributed
+from sws_compress.train.saved_state import check_optimizer, check_state_dict, read_state, refusing_others, write_state
 
 PARTS = {"model", "optimizer", "prior", "progress"}
 """Contents of a checkpoint."""
@@ -61,9 +61,7 @@ def save_checkpoint(
         "progress": progress,
     }
     if prior.ranks.rank == 0:
-        with draft(Path(path)) as file:
-            torch.save(state, cast(IO[bytes], file))  # of which it only needs to write
-            file.publish()
+        write_state(Path(path), state)
 
 
 def load_checkpoint(
@@ -89,29 +87,25 @@ def load_checkpoint(
     Raises
     ------
     ArgumentError
-        If ``path`` is no checkpoint of such a run.
+        If ``path`` is no checkpoint of such a run, or its bytes have changed. Nothing is loaded then.
 
     Examples
     --------
     See `save_checkpoint`.
     """
-    try:
-        # Mapped, not read: a rank touches its own rows alone.
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    with refusing_others(path, "a checkpoint of this run"):
+        saved = read_state(path, mapped=True)  # a rank touches its own rows alone
         if set(saved) != PARTS:
-            raise ValueError("other contents")
-        prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run
+            raise ArgumentError("its parts must be those of a checkpoint, got others: delete it to start anew")
         inner = undistributed(model)
         own = inner.state_dict()
+        check_state_dict("network", saved["model"], own)
+        check_optimizer(saved["optimizer"], optimizer)
+        progress = dict(saved["progress"])
+        prior.load_state_dict(saved["prior"])
         inner.load_state_dict({name: _part(value, own.get(name)) for name, value in saved["model"].items()})
         optimizer.load_state_dict(_optimizer_parts(saved["optimizer"], optimizer))
-    except SwsError as error:
-        raise ArgumentError(f"{path} cannot be resumed: {error}") from error
-    except Exception as error:  # torch.load raises many kinds for a file that is not its own
-        raise ArgumentError(
-            f"{path} must be a checkpoint of this run, got {type(error).__name__}: delete it to start anew"
-        ) from error
-    return dict(saved["progress"])
+    return progress
 
 
 def _whole_tensors(state: dict[str, Any], ranks: Ranks) -> dict[str, Any]:

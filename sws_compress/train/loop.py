@@ -25,6 +25,14 @@ from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
 from sws_compress.train.ranks import ALONE
 from sws_compress.train.request import FineTuned, no_batches
+from sws_compress.train.saved_state import (
+    check_number,
+    check_optimizer,
+    check_state_dict,
+    packed_state,
+    read_state,
+    refusing_others,
+)
 from sws_compress.train.select import DivergedError, ParameterGroup, select_parameters
 from sws_compress.train.steering import Measures, Steering
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, SteeringTarget
@@ -204,7 +212,7 @@ class _Run:
             cure = START_AGAIN
             if self.rescue_path is not None:
                 saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
-                write_atomically(self.rescue_path, _packed({**saved, "run": at_any_rate(saved["run"])}))
+                write_atomically(self.rescue_path, packed_state({**saved, "run": at_any_rate(saved["run"])}))
                 cure = f"lower learning_rate and go on from the last good state, saved in {self.rescue_path}"
             raise TrainingError(f"{error.found}: {cure}") from error
 
@@ -303,36 +311,33 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "steering": self.steering.state_dict(),
         }
-        return _packed(state)
+        return packed_state(state)
 
     def _resume(self) -> int:
         """Restore a saved state, if there is one; the epoch to go on from."""
         if self.state_path is None or not os.path.exists(self.state_path):
             return 0
-        try:
-            # To the CPU first: parts of the state belong there, the others are moved to their parameters.
-            saved = torch.load(self.state_path, map_location="cpu", weights_only=True)
+        with refusing_others(self.state_path, "a state that this run saved"):
+            saved = read_state(self.state_path)
             refuse_other_run(saved["run"], self.identity)
+            self._check(saved)
             self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run, too
             self.model.load_state_dict(saved["model"])
             if self.teacher is not None:
                 self.teacher.load_state_dict(saved["teacher"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.steering.load_state_dict(saved["steering"])
-            return int(saved["epoch"])
-        except ArgumentError as error:
-            raise ArgumentError(f"{self.state_path} cannot be resumed: {error}") from error
-        except Exception as error:  # torch.load raises many kinds for a file that is not its own
-            raise ArgumentError(
-                f"{self.state_path} must be a state that this run saved, got {type(error).__name__}: "
-                "delete it to start anew"
-            ) from error
+            epoch: int = saved["epoch"]
+        return epoch
 
-
-def _packed(state: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
+    def _check(self, saved: dict[str, Any]) -> None:
+        """Raise an error unless all parts of a state but the prior's, which checks its own, fit this run."""
+        check_number("epoch", saved["epoch"], whole=True, least=0)
+        check_state_dict("network", saved["model"], self.model.state_dict())
+        if self.teacher is not None:
+            check_state_dict("teacher", saved["teacher"], self.teacher.state_dict())
+        check_optimizer(saved["optimizer"], self.optimizer)
+        self.steering.check_saved(saved["steering"])
 
 
 def _float32(outputs: Any) -> Any:

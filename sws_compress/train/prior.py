@@ -22,6 +22,7 @@ from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import ParameterGroup, Selection, select_parameters
 from sws_compress.train.sharing import Sharing
 from sws_compress.train.stages.price import PriceRamp, SizeFeedback
+from sws_compress.train.stages.saved import check_alternation
 from sws_compress.train.stages.snapped import greatest_ratio
 from sws_compress.train.stages.soft import agreed_grids
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, FixedSize, SizeTarget
@@ -320,7 +321,8 @@ class SoftWeightSharing:
         Raises
         ------
         ArgumentError
-            If the state is of other parameters or settings.
+            If the state is of other parameters or settings, or a tensor in it has another shape or dtype. Nothing is
+            loaded then.
         """
         refuse_other(saved["settings"], self._settings(), "use the same data and settings, or start anew")
         if saved["shapes"] != self._shapes():
@@ -328,6 +330,7 @@ class SoftWeightSharing:
                 "compressed parameters must be those of the saved run, got other names, shapes or groups: "
                 "use the same model and selection, or start anew"
             )
+        check_alternation(saved["alternation"], self.groups)
         forget_gathered(self._model)
         self._alternation.load_state_dict(saved["alternation"])
 

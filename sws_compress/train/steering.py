@@ -12,6 +12,7 @@ from torch import nn
 
 from sws_compress.errors import ArgumentError
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.saved_state import check_number, check_state_dict
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, AssignedWeights, SteeringTarget
 
@@ -272,8 +273,24 @@ class Steering:
             "kept": None if self._kept is None else vars(self._kept),
         }
 
+    def check_saved(self, saved: dict[str, Any]) -> None:
+        """Raise an error unless ``saved`` is what `state_dict` returns for this network."""
+        check_number("coded bits", saved["final_bits"], least=0)
+        check_number("measurements", saved["measurements"], whole=True, least=0)
+        for name in ("held_bits", "metric", "metric_before"):
+            if saved[name] is not None:
+                check_number(name, saved[name])
+        if saved["last"] is not None:
+            for name, value in vars(Measured(**saved["last"])).items():
+                check_number(name, value)
+        if saved["kept"] is not None:
+            kept = Kept(**saved["kept"])
+            check_number("coded bits", kept.coded_bits)
+            check_number("metric", kept.metric)
+            check_state_dict("network", kept.model, self._model.state_dict())
+
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`, which `check_saved` has found to be one."""
         self.final_bits, self._held_bits = saved["final_bits"], saved["held_bits"]
         self._measurements = saved["measurements"]
         self._last = None if saved["last"] is None else Measured(**saved["last"])

@@ -153,6 +153,11 @@ def test_refuses_to_go_on_without_its_state(tmp_path: Path) -> None:
     trainer = Trainer(network(), arguments(tmp_path, max_steps=10), train_dataset=counting(), callbacks=[callback()])
     with pytest.raises(ArgumentError, match=r"soft_weight_sharing.pt must exist to go on from step 5"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    content = bytearray((tmp_path / "checkpoint-10" / STATE_FILE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "checkpoint-5" / STATE_FILE).write_bytes(content)
+    with pytest.raises(ArgumentError, match=r"must be a state that this run saved, got damaged or other bytes"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
     other = callback(resume_from=tmp_path / "checkpoint-10")
     trainer = Trainer(network(), arguments(tmp_path, max_steps=10), train_dataset=counting(), callbacks=[other])
     with pytest.raises(ArgumentError, match=r"must be of step 5, got step 10: name the same checkpoint"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from torch.nn import functional
 from sws_compress.errors import ArgumentError, OutputError
 from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
 from sws_compress.train.prior import SoftWeightSharing
+from sws_compress.train.saved_state import read_state, write_state
 from sws_compress.train.schedule import Schedule, Stage
 from tests.train.digits import Batches, trained
 
@@ -69,10 +73,13 @@ def test_files_that_are_no_checkpoint_of_the_run_are_refused(tmp_path: Path) -> 
     with pytest.raises(ArgumentError, match=r"run.pt must be a checkpoint of this run, got FileNotFoundError"):
         Loop().load(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(ArgumentError, match=r"run.pt must be a checkpoint of this run, got \w+: delete it"):
+    with pytest.raises(ArgumentError, match=r"must be a checkpoint of this run, got damaged or other bytes: delete it"):
         Loop().load(path)
     torch.save({"model": {}}, path)
-    with pytest.raises(ArgumentError, match=r"run.pt must be a checkpoint of this run, got ValueError"):
+    with pytest.raises(ArgumentError, match=r"run.pt must be a checkpoint of this run, got damaged or other bytes"):
+        Loop().load(path)
+    write_state(path, {"model": {}})
+    with pytest.raises(ArgumentError, match=r"run.pt cannot be resumed: its parts must be those of a checkpoint"):
         Loop().load(path)
     Loop().save(path)
     with pytest.raises(ArgumentError, match=r"run.pt cannot be resumed: components must be 8 as in the saved run"):
@@ -95,3 +102,80 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(OutputError, match="must be"):
         loop.save(tmp_path / "nowhere" / "run.pt")
+
+
+def test_every_flipped_bit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    Loop().save(path)
+    content = path.read_bytes()
+    for place in range(0, len(content), len(content) // 40):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        with pytest.raises(ArgumentError, match="got damaged or other bytes: delete it"):
+            Loop().load(path)
+
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def _optimizer_entry(name: str, value: object) -> Change:
+    return lambda state: state["optimizer"]["state"][0].update({name: value})
+
+
+def _member(name: str, value: object) -> Change:
+    return lambda state: state["prior"]["alternation"]["state"]["weights"]["groups"][0].update({name: value})
+
+
+def _codebook_moment(value: torch.Tensor) -> Change:
+    return lambda state: state["prior"]["alternation"]["state"]["optimizer"]["state"][0].update(exp_avg=value)
+
+
+@pytest.mark.parametrize(
+    ("steps", "change", "message"),
+    [
+        (9, _optimizer_entry("exp_avg", torch.zeros(3)), r"exp_avg of parameter 0 must be float32 .*, got .* \(3,\)"),
+        (9, _optimizer_entry("exp_avg", torch.zeros(1).expand(32, 64)), "exp_avg .*, got one with shared or missing"),
+        (9, _optimizer_entry("exp_avg_sq", 1.0), "exp_avg_sq of parameter 0 must be float32 .*, got float"),
+        (9, _optimizer_entry("step", torch.zeros(2)), "step of parameter 0 must be"),
+        (9, lambda state: state["optimizer"]["state"][0].pop("exp_avg"), "must be step, exp_avg and exp_avg_sq"),
+        (9, lambda state: state["optimizer"]["state"].update({99: {}}), "parameters of the optimiser must be those"),
+        (9, lambda state: state["optimizer"]["param_groups"][0]["params"].reverse(), "parameters of the optimiser"),
+        (9, lambda state: state["optimizer"]["param_groups"][0].update(betas="x"), "setting betas must be"),
+        (9, lambda state: state["model"].update({"0.weight": torch.zeros(2)}), "network '0.weight' must be float32"),
+        (9, lambda state: state["model"].pop("0.bias"), "names of the network must be those"),
+        (9, lambda state: state["prior"]["alternation"].update(steps="x"), "steps must be a whole number"),
+        (9, lambda state: state["prior"]["alternation"]["state"]["scales"].pop(), "groups must be 2 as in the run"),
+        (20, _member("latent", [torch.zeros(3)]), "latent of '0.weight' must be float32"),
+        (20, _member("latent", [torch.zeros(32, 64).double()]), r"latent .*, got float64 of shape"),
+        (20, _member("sensitivity", [torch.zeros(64, 32)]), "sensitivity of '0.weight' must be"),
+        (
+            20,
+            _member("assignment", [torch.full((32, 64), 8).byte()]),
+            "assignment .* must be < 8, .*, got 8",
+        ),
+        (20, _member("occupancy", torch.zeros(3).double()), "occupancy of '0.weight' must be float64"),
+        (
+            36,
+            lambda state: state["prior"]["alternation"]["state"]["optimizer"]["state"][0].update(
+                exp_avg=torch.ones(99)
+            ),
+            "exp_avg of parameter 0 must be",
+        ),
+    ],
+)
+def test_contents_of_other_shapes_and_types_are_refused_before_anything_is_loaded(
+    steps: int, change: Change, message: str, tmp_path: Path
+) -> None:
+    """The checksum of these files is right: fused Adam would write past a moment of three numbers."""
+    path, loop = tmp_path / "run.pt", Loop()
+    loop.train(range(steps))
+    loop.save(path)
+    state = read_state(path)
+    change(state)
+    write_state(path, state)
+    fresh = Loop()
+    before = copy.deepcopy(fresh.model.state_dict())
+    with pytest.raises(ArgumentError, match=rf"run.pt cannot be resumed: .*{message}"):
+        fresh.load(path)
+    assert fresh.prior.steps == 0
+    assert not fresh.optimizer.state
+    assert all(torch.equal(value, before[name]) for name, value in fresh.model.state_dict().items())

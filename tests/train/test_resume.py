@@ -14,6 +14,7 @@ import torch
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.progress import Progress
+from sws_compress.train.saved_state import read_state, write_state
 from sws_compress.train.schedule import Stage
 from sws_compress.train.steering import Measures
 from sws_compress.train.targets import SteeringTarget
@@ -62,7 +63,9 @@ def test_file_that_is_no_state_is_refused_and_kept(content: bytes, tmp_path: Pat
     path = tmp_path / "run.state"
     path.write_bytes(content)
     model = trained()
-    with pytest.raises(ArgumentError, match=r"run.state must be a state that this run saved, got \w+: delete it"):
+    with pytest.raises(
+        ArgumentError, match=r"must be a state that this run saved, got damaged or other bytes: delete it"
+    ):
         tune(model, Batches(400, 50), state=path)
     assert path.read_bytes() == content
     assert_same(model, trained())
@@ -160,3 +163,29 @@ def test_numbers_of_any_kind_are_the_same_settings(tmp_path: Path) -> None:
     given = replace(SHORT, learning_rate=np.float64(1e-3), epochs=2)
     tune(trained(), Batches(400, 50), given, SteeringTarget(coded_ratio=np.float32(16)), state=path)
     tune(trained(), Failing(at=1), replace(SHORT, epochs=2), state=path)
+
+
+def test_damaged_state_and_moments_of_another_shape_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.state"
+    with pytest.raises(KilledError):
+        tune(trained(), Failing(at=37), state=path)
+    content = path.read_bytes()
+    for place in range(0, len(content), len(content) // 10):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(ArgumentError, match="got damaged or other bytes: delete it"):
+            tune(trained(), Batches(400, 50), state=path)
+    path.write_bytes(content)
+    state = read_state(path)
+    for part, entry, value in (
+        (state["optimizer"]["state"][0], "exp_avg", torch.zeros(3)),
+        (state["steering"], "measurements", "x"),
+        (state["model"], "0.weight", torch.zeros(3)),
+        (state, "epoch", -1),
+    ):
+        kept, part[entry] = part[entry], value
+        write_state(path, state)
+        part[entry] = kept
+        model = trained()
+        with pytest.raises(ArgumentError, match=r"run.state cannot be resumed: saved .* must be"):
+            tune(model, Batches(400, 50), state=path)
+        assert_same(model, trained())

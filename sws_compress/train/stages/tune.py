@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,11 @@ from sws_compress.train.optimizers import gradient_of, groups_by_parameter
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.stages import hard_em as hard
 from sws_compress.train.stages.snapped import SnappedWeights
+
+
+def codebook_optimizer(codebooks: Sequence[torch.Tensor]) -> torch.optim.Adam:
+    """The optimiser of the codebooks, one group each: every codebook has a learning rate of its own."""
+    return torch.optim.Adam([{"params": [codebook]} for codebook in codebooks])
 
 
 class TuneStage:
@@ -30,7 +36,7 @@ class TuneStage:
 
     def __init__(self, weights: SnappedWeights, schedule: Schedule) -> None:
         self.weights, self._schedule = weights, schedule
-        self._optimizer = torch.optim.Adam([{"params": [state.codebook]} for state in weights.states])
+        self._optimizer = codebook_optimizer([state.codebook for state in weights.states])
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer, progress: float) -> None:
