@@ -7,17 +7,19 @@ from pathlib import Path
 import onnx_ir as ir
 
 from sws_compress.errors import DataError, VerificationError
+from sws_compress.files import AnyPath
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, refused_conversion
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
+from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
 
 LARGEST_RELATIVE_DIFFERENCE = 1e-5
 """Relative difference of outputs up to which a converted model counts as the same: some roundings of float32."""
 
 
-def check_conversion(file: Path, model: ir.Model) -> None:
-    """Compare a model that had to be converted with its file, in ONNX Runtime on random inputs.
+def check_conversion(file: Path, model: ir.Model, inputs: AnyPath | Feeds | None = None, *, seed: int = 0) -> None:
+    """Compare a model that had to be converted with its file, in ONNX Runtime.
 
     Parameters
     ----------
@@ -25,18 +27,29 @@ def check_conversion(file: Path, model: ir.Model) -> None:
         The file that the model was read from.
     model : ir.Model
         The model as `read_model` returned it; one that was not converted passes.
+    inputs : path-like, mapping of str to array-like, or None
+        The caller's inputs by name, or an .npz file of them; None draws random ones.
+    seed : int
+        Seed of random inputs.
 
     Raises
     ------
     ModelError
         If outputs differ by more than `LARGEST_RELATIVE_DIFFERENCE`, or if they cannot be compared.
+    DataError
+        If ``inputs`` do not fit the model.
     """
     stated = model.meta.get(CONVERTED_FROM)
     if stated is None:
         return
     opset = model.opset_imports[""]
+    feeds = None
+    if inputs is not None:
+        original = open_model(file)
+        feeds = feeds_for(original, inputs, seed=seed)
+        answers(original, file, feeds, given=True)
     try:
-        differences = compare_outputs(file, to_bytes(model))
+        differences = compare_outputs(file, to_bytes(model), feeds, seed=seed)
     except (VerificationError, DataError) as error:
         found = f"two versions that cannot be compared ('{first_line(error.__cause__ or error)}')"
         raise refused_conversion(file, stated, opset, found) from error

@@ -107,8 +107,12 @@ def open_file(path: Path, job: Job) -> Source:
 
     Raises
     ------
+    ArgumentError
+        If there is a metric, or if the inputs are neither arrays by name nor a path.
     ModelError
         If there is no sound model, or if its conversion from an older opset computes something else.
+    DataError
+        If the conversion is to be compared on inputs that do not fit.
     OutputError
         If the output would overwrite the model or its external data.
     """
@@ -117,8 +121,18 @@ def open_file(path: Path, job: Job) -> Source:
     model = read_model(path)
     refuse_overwriting(path, *job.written_files)
     dense_bytes = bytes_on_disk(path)
-    check_conversion(path, model)
+    check_conversion(path, model, named_inputs(job), seed=job.seed)
     return Source(model, str(path), dense_bytes, {}, path=path)
+
+
+def named_inputs(job: Job) -> AnyPath | Feeds | None:
+    """The caller's inputs for an ONNX file, arrays by name or a path. Raises ArgumentError if they are neither."""
+    if job.inputs is None or isinstance(job.inputs, str | os.PathLike | Mapping):
+        return job.inputs
+    raise ArgumentError(
+        f"example_inputs of an ONNX file must be arrays by input name, got {type(job.inputs).__name__}: "
+        "pass a dict, or the path of an .npz file"
+    )
 
 
 def in_memory(source: Source, job: Job) -> Source:
@@ -126,22 +140,16 @@ def in_memory(source: Source, job: Job) -> Source:
 
     Raises
     ------
-    ArgumentError
-        If the inputs of an ONNX file are neither arrays by name nor a path.
     ModelError, DataError
         If ONNX Runtime does not load the model, or if it does not run on the inputs.
     """
     if source.path is None:
         return source
-    if not (job.inputs is None or isinstance(job.inputs, str | os.PathLike | Mapping)):
-        raise ArgumentError(
-            f"example_inputs of an ONNX file must be arrays by input name, got {type(job.inputs).__name__}: "
-            "pass a dict, or the path of an .npz file"
-        )
+    inputs = named_inputs(job)
     model = ir.external_data.load_to_model(source.model)
     original = open_model(source.path)
-    feeds = feeds_for(original, job.inputs, seed=job.seed)
-    answers(original, source.path, feeds, given=job.inputs is not None)
+    feeds = feeds_for(original, inputs, seed=job.seed)
+    answers(original, source.path, feeds, given=inputs is not None)
     return replace(source, model=model, feeds=feeds)
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.api import compress
-from sws_compress.errors import ModelError
+from sws_compress.errors import DataError, ModelError
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.ort.conversion import check_conversion
 from tests.onnx_io.models import matmul_model
@@ -49,3 +49,32 @@ def test_versions_that_do_not_run_cannot_be_compared(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7), tmp_path / "n.onnx")
     with pytest.raises(ModelError, match="two versions that cannot be compared"):
         check_conversion(tmp_path / "n.onnx", read_model(tmp_path / "n.onnx"))
+
+
+def test_a_branch_that_only_the_callers_inputs_reach(tmp_path, monkeypatch):
+    """Random inputs have a mean near 0; a wrong operator stands where it is above 2."""
+    text = """<ir_version: 7, opset_import: ["": %d]> g (float[4, 48] x) => (float[4, 40] y) {
+        m = ReduceMean<keepdims=0>(x)
+        bright = Greater(m, limit)
+        f = MatMul(x, w)
+        y = If(bright) <then_branch = t () => (a) { a = %s(f) }, else_branch = e () => (b) { b = Abs(f) }>
+    }"""
+
+    def model(opset, operator):
+        proto = onnx.parser.parse_model(text % (opset, operator))
+        proto.graph.initializer.append(numpy_helper.from_array(WEIGHTS, "w"))
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(2, np.float32), "limit"))
+        return proto
+
+    file = tmp_path / "net.onnx"
+    onnx.save(model(12, "Neg"), file)
+    monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: model(13, "Relu"))
+    dark = {"x": np.random.default_rng(1).standard_normal((4, 48)).astype(np.float32)}
+    bright = {"x": dark["x"] + 3}
+    check_conversion(file, read_model(file), dark)
+    with pytest.raises(ModelError, match="outputs that differ by"):
+        check_conversion(file, read_model(file), bright)
+    with pytest.raises(ModelError, match="outputs that differ by"):
+        compress(file, tmp_path / "small.onnx", example_inputs=bright)
+    with pytest.raises(DataError, match="must run on the given inputs"):
+        check_conversion(file, read_model(file), {"x": np.zeros((3, 7), np.float32)})

@@ -10,6 +10,7 @@ from onnx.external_data_helper import load_external_data_for_model
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import first_line
+from sws_compress.onnx_io.read.converter_mistakes import corrected
 
 CONVERTED_FROM = "sws_compress.converted_from"
 """Key of ``ir.Model.meta`` that holds the opset which a converted model has in its file."""
@@ -18,8 +19,8 @@ CONVERTED_FROM = "sws_compress.converted_from"
 def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """A model in operators of version ``opset``.
 
-    The converter of onnx makes mistakes. Whoever writes its result compares the outputs of both models
-    (`ort.conversion`).
+    The converter of onnx makes mistakes. Those that are known are set right here (`converter_mistakes`). Whoever writes
+    the result compares the outputs of both models besides (`ort.conversion`).
 
     Parameters
     ----------
@@ -38,14 +39,18 @@ def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto
     Raises
     ------
     ModelError
-        If there is no conversion.
+        If there is no conversion, or none that means the same.
     """
+    stated = default_opset(proto)
     try:
         load_external_data_for_model(proto, str(file.parent))
         new = version_converter.convert_version(proto, opset)
+        wrong = corrected(new, stated)
         onnx.checker.check_model(new)
     except Exception as error:  # the converter is C++ and raises whatever its steps do
-        raise refused_conversion(file, default_opset(proto), opset, f"'{first_line(error)}'") from error
+        raise refused_conversion(file, stated, opset, f"'{first_line(error)}'") from error
+    if wrong is not None:
+        raise refused_conversion(file, stated, opset, wrong)
     return new
 
 
