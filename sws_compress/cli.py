@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sws_compress.errors import ArgumentError, SwsError
-from sws_compress.terminal import progress_bar, show, silence_standard_output
+from sws_compress.terminal import print_error, progress_bar, show, silence_standard_output
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except SwsError as error:
-        print(f"sws-compress: error: {error}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         print("sws-compress: interrupted, nothing was replaced", file=sys.stderr)
@@ -59,7 +59,8 @@ class _Parser(argparse.ArgumentParser):
     """A parser that reports unreadable arguments in one line, as all other bad input is reported."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"sws-compress: error: {message}: see {self.prog} --help\n")
+        print_error(f"{message}: see {self.prog} --help")
+        self.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,12 @@ from sws_compress.errors import OutputError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+ERROR_CHARACTERS = 460
+"""Characters of an error line that are shown; what is too long loses its middle."""
+
+ERROR_END_CHARACTERS = 160
+"""Of these, those from the end of the line."""
+
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
@@ -29,12 +35,13 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(None), TimeElapsedColumn(), TimeRemainingColumn())
+    description = TextColumn("{task.description}", markup=False)  # names have brackets
+    columns = (description, BarColumn(None), TimeElapsedColumn(), TimeRemainingColumn())
     silent = not console.is_terminal
     with Progress(*columns, console=console, transient=True, expand=True, disable=silent) as progress:
         task = progress.add_task("loading", total=None)
         yield lambda description, done, total: progress.update(
-            task, description=description, completed=done, total=total
+            task, description=visible(description, console.encoding), completed=done, total=total
         )
 
 
@@ -59,15 +66,60 @@ def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json
         if as_json:
             print(json.dumps(_strict(values), indent=2, allow_nan=False))
         else:
-            from rich.console import Console
-
-            Console(highlight=False).print(table())
+            _print(table())
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         silence_standard_output()
         raise OutputError(f"standard output must be writable, got '{error.strerror}': make room for it") from error
+
+
+def _print(table: RenderableType) -> None:
+    """Print a table on standard output, with its control characters escaped but not the styles that rich adds."""
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.segment import Segment
+
+    class Visible:
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for segment in console.render(table, options):
+                lines = segment.text.split("\n")
+                yield Segment("\n".join(visible(line, console.encoding) for line in lines), segment.style)
+
+    Console(highlight=False).print(Visible(), crop=False)
+
+
+def print_error(message: str) -> None:
+    """Print ``sws-compress: error:`` and the message on standard error: one line of printable characters."""
+    text = visible(message, sys.stderr.encoding or "ascii")
+    if len(text) > ERROR_CHARACTERS:  # the thing is named at the beginning, and the cure at the end
+        text = f"{text[: ERROR_CHARACTERS - ERROR_END_CHARACTERS]} ... {text[-ERROR_END_CHARACTERS:]}"
+    print(f"sws-compress: error: {text}", file=sys.stderr)
+
+
+def visible(text: str, encoding: str = "utf-8") -> str:
+    r"""``text`` with escapes for what a terminal would obey or could not show.
+
+    Parameters
+    ----------
+    text : str
+        Text that may hold names from files.
+    encoding : str, default "utf-8"
+        Encoding of the terminal.
+
+    Returns
+    -------
+    str
+        One line of printable characters of the encoding.
+
+    Examples
+    --------
+    >>> print(visible("fc\x1b[31m\u202e.weight"))
+    fc\x1b[31m\u202e.weight
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _strict(value: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,53 @@ def test_standard_output_that_is_full(model: Path, options: tuple[str, ...]) -> 
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "standard output must be writable" in result.stderr
+
+
+HOSTILE = "w[/red]\x1b[31m\x07\x00\u202e $\\frac{$ \u00fc\u6743"
+"""A name with markup, control characters, half a formula, and letters that ASCII does not have."""
+
+
+def _assert_shown(text: str) -> None:
+    assert "Traceback" not in text
+    assert not {"\x07", "\x00", "\u202e"} & set(text)
+    assert "\x1b[31m" not in text
+    assert r"w[/red]\x1b[31m" in text
+
+
+def test_names_do_not_reach_the_terminal_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The names are long: nothing of them is cut off, either."""
+    model, small = write_mlp(tmp_path / "model.onnx", names=(HOSTILE, "w2")), tmp_path / "small.onnx"
+    assert run("compress", model, "-o", small) == 0
+    assert run("inspect", small, "--clusters") == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # letters that the font lacks
+        assert run("picture", small, "-o", tmp_path / "small.png") == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.count(r"$\frac{$ " + "\u00fc\u6743") == 3
+    _assert_shown(captured.out)
+    assert run("picture", small, "-o", tmp_path / "small.png", "--tensor", HOSTILE + "?") == 2
+    _assert_shown(capsys.readouterr().err)
+
+
+def test_names_on_a_terminal_without_their_letters(tmp_path: Path) -> None:
+    """Both streams pretend to be terminals, so the progress bar is drawn, too."""
+    model = write_mlp(tmp_path / "model.onnx", names=(HOSTILE, "w2"))
+    environment = {**os.environ, "TTY_COMPATIBLE": "1", "FORCE_COLOR": "1", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "sws_compress", "compress", model, "-o", tmp_path / "small.onnx"]
+    result = subprocess.run(command, capture_output=True, env=environment, check=True, encoding="ascii")
+    _assert_shown(result.stdout + result.stderr)
+    assert r"\xfc\u6743" in result.stdout
+
+
+def test_error_lines_are_short_and_end_with_the_cure(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (("/".join(["a" * 100] * 30),), ("model.onnx", "--" + "a" * 3000)):
+        assert run("inspect", *arguments) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("sws-compress: error: ")
+        assert 400 < len(line) <= 500
+        assert line.count("\n") == 1
+    assert line.endswith(": see sws-compress --help\n")
 
 
 def test_json_has_no_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from sws_compress.files import write_atomically
 from sws_compress.mixture.mixture import Array, Mixture, log_joint
 from sws_compress.report.colours import cluster_colours
+from sws_compress.report.drawing import heading
 from sws_compress.report.frames import Snapshot
 
 MAX_PANELS = 3
@@ -134,7 +135,7 @@ class _Panel:
         self.heads = axes.scatter([], [], marker="o", s=30, edgecolor=CURVE_COLOUR, zorder=3, animated=True)
         self.ticks = axes.scatter([], [], marker="^", s=22, color=CURVE_COLOUR, clip_on=False, zorder=3, animated=True)
         axes.set(yscale="log", ylim=(AXIS_BOTTOM, 2 * first.count), xlim=(first.low, first.high), ylabel="weights")
-        axes.set_title(f"{name}: {first.count:,.0f} weights", fontsize=10, loc="left")
+        heading(axes, f"{name}: {first.count:,.0f} weights")
         axes.spines[["top", "right"]].set_visible(False)
 
     def draw(self, snapshot: Snapshot) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from sws_compress.files import write_atomically
 from sws_compress.report.clustered import ClusteredTensor, axis_names
 from sws_compress.report.colours import cluster_colours, cluster_strengths, diverging
+from sws_compress.report.drawing import heading
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,7 +78,9 @@ def cluster_figure(tensors: Sequence[ClusteredTensor], inputs: Sequence[tuple[in
             _draw_slices(figure.add_subplot(grid[row, :]), tensor, layout)
         row += 1
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # letters of names are boxes then
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomically(path, buffer.getvalue())
 
 
@@ -85,7 +89,7 @@ def cluster_figure(tensors: Sequence[ClusteredTensor], inputs: Sequence[tuple[in
 
 def _draw_weights(axes: Axes, tensor: ClusteredTensor) -> None:
     shape = "x".join(map(str, tensor.shape))
-    axes.set_title(f"{tensor.name} ({shape}, {tensor.palette.indices.size:,} weights)", fontsize=10, loc="left")
+    heading(axes, f"{tensor.name} ({shape}, {tensor.palette.indices.size:,} weights)")
     kernels = math.prod(tensor.shape[:2])
     if len(tensor.shape) == 4 and math.prod(tensor.shape[2:]) > 1 and kernels <= MAX_KERNELS:
         _show(axes, kernels_image(tensor))
@@ -249,11 +253,10 @@ def _draw_slices(axes: Axes, tensor: ClusteredTensor, layout: InputLayout) -> No
     other = "row" if layout.axis == 1 else "column"
     _show(axes, _tiled(tiles[:, None], PICTURES_PER_LINE))
     axes.set(xticks=[], yticks=[])
-    axes.set_title(
+    heading(
+        axes,
         f"{tensor.name}: the {count} {other}s with the most weights that are not zero, each laid out like the input "
         f"({layout.height}x{layout.width}): what one unit looks at",
-        fontsize=10,
-        loc="left",
     )
 
 

@@ -1,11 +1,15 @@
-"""The way to the modules that draw: matplotlib is an optional dependency."""
+"""What the modules that draw share, and the way to them: matplotlib is an optional dependency."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sws_compress.errors import ArgumentError
+from sws_compress.terminal import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def drawing(module: str) -> Any:
@@ -32,3 +36,8 @@ def drawing(module: str) -> Any:
         raise ArgumentError(
             f"a picture must have matplotlib to be drawn, got '{error}': install it, or sws-compress[demo]"
         ) from error
+
+
+def heading(axes: Axes, text: str) -> None:
+    """Title of a panel, flush left, as it is: dollars and backslashes in names are no formula."""
+    axes.set_title(visible(text), fontsize=10, loc="left", parse_math=False)
