@@ -120,6 +120,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         tensors=low_bit_rows(packed),
         largest_difference=largest,
         seconds=job.seconds,
+        notes=source.notes,
     )
     return result if copy is None else copy.added_to(result, before, job)
 

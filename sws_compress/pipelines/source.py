@@ -18,6 +18,7 @@ from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
+from sws_compress.onnx_io.write.dead_tensors import drop_dead
 from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
@@ -49,6 +50,8 @@ class Source:
         The module it was exported from.
     examples : tuple
         Positional arguments of one call of the module.
+    notes : tuple of str
+        What was done to the file's model, one line each.
     """
 
     model: ir.Model
@@ -58,6 +61,7 @@ class Source:
     path: Path | None = None
     module: nn.Module | None = None
     examples: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def float_bytes(self) -> int:
@@ -103,7 +107,7 @@ def open_source(model: nn.Module | AnyPath, job: Job) -> Source:
 
 
 def open_file(path: Path, job: Job) -> Source:
-    """Read the model at ``path``.
+    """Read the model at ``path``, without what no output of it depends on.
 
     Raises
     ------
@@ -122,7 +126,7 @@ def open_file(path: Path, job: Job) -> Source:
     refuse_overwriting(path, *job.written_files)
     dense_bytes = bytes_on_disk(path)
     check_conversion(path, model, named_inputs(job), seed=job.seed)
-    return Source(model, str(path), dense_bytes, {}, path=path)
+    return Source(model, str(path), dense_bytes, {}, path=path, notes=drop_dead(model).notes)
 
 
 def named_inputs(job: Job) -> AnyPath | Feeds | None:

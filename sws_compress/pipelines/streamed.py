@@ -131,7 +131,7 @@ def _publish_coded(coded: CodedWeights, source: Source, mixtures: dict[str, Mixt
             _check_decoded(proto, _together(tensors, coded.codes), stream, offsets, prints, job, source.float_elements)
         rows = tuple(_rows(proto, tensors, prints, file_bytes))
         _replace_output(proto, coded.data, file, inline=inline)
-    notes = [*_notes(tensors, prints)]
+    notes = [*source.notes, *_notes(tensors, prints)]
     if coded.embeddings is not None:
         notes += embedding_notes(coded.embeddings, [tensor.name for tensor in tensors if tensor.encoding == ROWS])
     return CompressionResult(
