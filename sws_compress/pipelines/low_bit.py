@@ -18,6 +18,7 @@ from sws_compress.files import write_atomically
 from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.onnx_io.analyse.affine_weights import affine_weights, weights_left_dense
 from sws_compress.onnx_io.analyse.input_moments import input_second_moments
+from sws_compress.onnx_io.analyse.left_dense import dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
 from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
@@ -40,7 +41,7 @@ from sws_compress.quantize.granularity import PerBlock
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import LowBit
-from sws_compress.thresholds import SMALLEST_WEIGHT
+from sws_compress.thresholds import SMALLEST_LOW_BIT_WEIGHT, SMALLEST_WEIGHT
 
 EMBEDDING_BITS = 8
 """A look-up reads few rows, whatever their bits: the memory is what counts, and a quarter of it costs no accuracy. An
@@ -111,7 +112,15 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     outputs = outputs_in_runtime(to_bytes(expanded), source.feeds)
     largest = verify_low_bit(packed, source.feeds, outputs)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)
-    refuse_no_gain(len(packed.data), source.dense_bytes)
+    notes = dense_notes(
+        source.model,
+        packed.palettes.keys(),
+        len(packed.data),
+        reasons={each.name: each.reason for each in packed.left_dense},
+        smallest=SMALLEST_LOW_BIT_WEIGHT,
+        types=(ir.DataType.FLOAT,),
+    )
+    refuse_no_gain(len(packed.data), source.dense_bytes, notes)
     write_atomically(job.output, packed.data)
     result = CompressionResult(
         output=job.output,
@@ -120,7 +129,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         tensors=low_bit_rows(packed),
         largest_difference=largest,
         seconds=job.seconds,
-        notes=source.notes,
+        notes=(*source.notes, *notes),
     )
     return result if copy is None else copy.added_to(result, before, job)
 

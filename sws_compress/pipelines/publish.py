@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from sws_compress.errors import VerificationError
 from sws_compress.files import write_atomically
+from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
 from sws_compress.ort.compare import largest_difference
 from sws_compress.ort.decode import decoded_weights
@@ -82,7 +83,13 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
             f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
             "report this"
         )
-    refuse_no_gain(len(packed.data), snapped.dense_bytes)
+    notes = dense_notes(
+        snapped.model,
+        {names[name] for name in decoded},
+        len(packed.data),
+        reasons=dict.fromkeys(snapped.palettes, NO_SMALLER),
+    )
+    refuse_no_gain(len(packed.data), snapped.dense_bytes, notes)
     rows = inspect_model(packed.data).rows
     write_atomically(job.output, packed.data)
     return CompressionResult(
@@ -92,7 +99,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         tensors=tuple(replace(row, name=names.get(row.name, row.name)) for row in rows),
         largest_difference=largest,
         seconds=job.seconds,
-        notes=(*snapped.pruning.notes, *packed.notes),
+        notes=(*snapped.pruning.notes, *packed.notes, *notes),
         pruned_weights=snapped.pruning.weights,
     )
 
@@ -113,12 +120,12 @@ def pruned_as(options: FileOptions, model: ir.Model) -> Pruning:
     return prune_units(model) if options.prune_units else NOTHING_PRUNED
 
 
-def refuse_no_gain(file_bytes: int, dense_bytes: int) -> None:
-    """Raise VerificationError unless the file is smaller than the original."""
+def refuse_no_gain(file_bytes: int, dense_bytes: int, notes: Sequence[str]) -> None:
+    """Raise VerificationError unless the file is smaller than the original; ``notes`` say what is unchanged in it."""
     if file_bytes >= dense_bytes:
         raise VerificationError(
             f"compressed file must be smaller than the original, got {file_bytes} bytes for {dense_bytes}: "
-            "the model holds hardly any weights; ship it as it is"
+            f"{'; '.join(notes) or 'the model holds hardly any weights'}; ship it as it is"
         )
 
 

@@ -22,6 +22,7 @@ from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, VerificationError
 from sws_compress.files import Draft, draft
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
+from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
 from sws_compress.onnx_io.external_data import is_external, offset_and_length
@@ -125,13 +126,19 @@ def _publish_coded(coded: CodedWeights, source: Source, mixtures: dict[str, Mixt
     with draft(job.output) as file:
         offsets = _write(proto, coded.data, file, inline=inline)
         file_bytes = os.path.getsize(file.path) + (0 if inline else coded.data.bytes)
-        refuse_no_gain(file_bytes, source.dense_bytes)
+        dense = dense_notes(
+            source.model,
+            {tensor.name for tensor in tensors},
+            file_bytes,
+            reasons=dict.fromkeys(palettes, NO_SMALLER),
+        )
+        refuse_no_gain(file_bytes, source.dense_bytes, dense)
         check_loads(file.path)
         with (file if inline else coded.data).path.open("rb") as stream:
             _check_decoded(proto, _together(tensors, coded.codes), stream, offsets, prints, job, source.float_elements)
         rows = tuple(_rows(proto, tensors, prints, file_bytes))
         _replace_output(proto, coded.data, file, inline=inline)
-    notes = [*source.notes, *_notes(tensors, prints)]
+    notes = [*source.notes, *_notes(tensors, prints), *dense]
     if coded.embeddings is not None:
         notes += embedding_notes(coded.embeddings, [tensor.name for tensor in tensors if tensor.encoding == ROWS])
     return CompressionResult(

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 DENSE = "dense"
 """The encoding of a tensor that is in the file as it was."""
 
+MAX_BITS_PER_WEIGHT = 64
+"""Bits of the widest float. Where the whole file has more per compressed weight, it consists of other things."""
+
 
 def tensor_json(row: TensorRow) -> dict[str, Any]:
     """Plain values of one tensor, for JSON."""
@@ -180,9 +183,10 @@ class CompressionResult:
         return (self.pruned_weights + zeros) / max(self.weights, 1)
 
     @property
-    def bits_per_weight(self) -> float:
-        """Bits of the whole file for each of these weights."""
-        return 8 * self.file_bytes / max(self.weights, 1)
+    def bits_per_weight(self) -> float | None:
+        """Bits of the whole file for each of these weights; None above `MAX_BITS_PER_WEIGHT`."""
+        bits = 8 * self.file_bytes / max(self.weights, 1)
+        return bits if bits <= MAX_BITS_PER_WEIGHT else None
 
     @property
     def _compressed(self) -> tuple[TensorRow, ...]:

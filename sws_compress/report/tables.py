@@ -87,6 +87,8 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
         What a rich console prints.
     """
     metric = [] if result.before is None else [("metric before, after", f"{result.before:.4g}, {result.after:.4g}")]
+    per_weight = result.bits_per_weight
+    bits = [] if per_weight is None else [("bits per weight", f"{per_weight:.3f}")]
     lines = [
         ("original", f"{result.dense_bytes:,} bytes"),
         (str(result.output), f"{result.file_bytes:,} bytes"),
@@ -94,7 +96,7 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
         *metric,
         *more,
         ("zeros", f"{100 * result.zeros:.1f} %"),
-        ("bits per weight", f"{result.bits_per_weight:.3f}"),
+        *bits,
         ("checked", "all weights equal, " + _outputs_checked(result)),
         ("time", f"{result.seconds:.1f} s"),
         *(("note", note) for note in result.notes),

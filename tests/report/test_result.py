@@ -35,7 +35,14 @@ def test_totals_are_of_compressed_tensors_and_the_whole_file() -> None:
     assert result().zeros == pytest.approx(0.96)
     assert result().bits_per_weight == pytest.approx(8 * 20_000 / 235_200)
     nothing = result(tensors=ROWS[1:])
-    assert (nothing.weights, nothing.zeros) == (0, 0.0)
+    assert (nothing.weights, nothing.zeros, nothing.bits_per_weight) == (0, 0.0, None)
+
+
+def test_bits_per_weight_are_not_told_of_a_file_of_other_things() -> None:
+    assert result(file_bytes=235_200 * 8).bits_per_weight == 64
+    larger = result(file_bytes=235_200 * 8 + 1)
+    assert larger.bits_per_weight is None
+    assert larger.to_json()["bits_per_weight"] is None
 
 
 def test_json_says_the_same() -> None:

@@ -56,6 +56,9 @@ def test_summary_of_a_compression() -> None:
     text = "\n".join(shown(compression_table(result(before=0.98, after=0.97), [("test error", "1.2 %")]), 80))
     for words in ("950,000 bytes", "20,000 bytes", "47.5x", "0.98, 0.97", "96.0 %", "test error", "1.2 %", "12.5 s"):
         assert words in text
+    assert "bits per weight" in text
+    other_things = "\n".join(shown(compression_table(result(file_bytes=10_000_000)), 80))
+    assert "bits per weight" not in other_things
 
 
 @pytest.mark.parametrize(("relative", "verdict"), [(0.1, "passed"), (0.1001, "FAILED"), (float("inf"), "FAILED")])

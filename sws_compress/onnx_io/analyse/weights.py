@@ -152,15 +152,25 @@ def each_weight(
 
 
 def skipped_weights(
-    model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
+    model: ir.Model,
+    *,
+    smallest: int = SMALLEST_WEIGHT,
+    types: Collection[ir.DataType] = FLOAT_TYPES,
+    besides: Collection[str] = (),
 ) -> tuple[Skipped, ...]:
-    """The floating-point initialisers that `find_weights` leaves out, and why."""
-    reasons = ((value, _reason_to_skip(value, model, smallest, types)) for value in model.graph.initializers.values())
-    return tuple(
-        Skipped(str(value.name), _shape(value), reason)
-        for value, reason in reasons
-        if reason is not None and value.const_value is not None and value.const_value.dtype.is_floating_point()
-    )
+    """The floating-point initialisers that `find_weights` leaves out, and why; those named in ``besides`` are not read.
+
+    An external tensor is unmapped before the next is read.
+    """
+    found = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if name in besides or tensor is None or not tensor.dtype.is_floating_point():
+            continue
+        if (reason := _reason_to_skip(value, model, smallest, types)) is not None:
+            found.append(Skipped(name, _shape(value), reason))
+        forget(value)
+    return tuple(found)
 
 
 def finite_values(value: ir.Value) -> npt.NDArray[Any]:
@@ -225,8 +235,11 @@ def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Coll
         return f"is {tensor.dtype.name.lower()}, not {', '.join(entry.name.lower() for entry in types)}"
     if value.is_graph_output():
         return "is an output of the model"
+    operators = _operators(value, model)
+    if not operators:
+        return "is read by no operator"
     if not any(_is_weight_input(node, number) for node, number in readers(value, model)):
-        return "is not read as a weight by " + (", ".join(_operators(value, model)) or "any operator")
+        return f"is not read as a weight by {', '.join(operators)}"
     if tensor.size < max(smallest, 1):
         return f"has {tensor.size} elements, fewer than {smallest}"
     if kind := table_kind(tensor.numpy()):
