@@ -11,9 +11,11 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import sws_compress as sws
 from sws_compress.errors import ModelError, VerificationError
 from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
 from sws_compress.packing.pack import find_palettes, pack
 from sws_compress.pipelines.expand import expand_model
 from sws_compress.pipelines.inspect import inspect_model
@@ -83,6 +85,49 @@ def test_external_data_by_links_within_the_folder_is_read(home):
     (home / "link.bin").symlink_to(home / "w.bin")
     (weight,) = find_weights(read_model(with_external(home, location="w.bin", checksum="0")))
     assert weight.values.tobytes() == WEIGHTS.tobytes()
+
+
+@pytest.fixture
+def cache(home):
+    """The model and its data as a cache of the Hugging Face hub: links to files that lie side by side."""
+    blobs, snapshot = home.parent / "blobs", home.parent / "snapshots" / "onnx"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    (home / "net.onnx").rename(blobs / "aaa")
+    (home / "w.bin").rename(blobs / "bbb")
+    (snapshot / "net.onnx").symlink_to("../../blobs/aaa")
+    (snapshot / "w.bin").symlink_to("../../blobs/bbb")
+    return snapshot
+
+
+def test_links_into_one_cache_are_read(cache):
+    (weight,) = find_weights(read_model(cache / "net.onnx"))
+    assert weight.values.tobytes() == WEIGHTS.tobytes()
+    inside = onnx.load_from_string(whole_file(cache / "net.onnx"))
+    assert numpy_helper.to_array(inside.graph.initializer[0]).tobytes() == WEIGHTS.tobytes()
+    assert bytes_on_disk(cache / "net.onnx") == (cache / "net.onnx").stat().st_size + WEIGHTS.nbytes
+    result = sws.compress(cache / "net.onnx", cache / "small.onnx")
+    assert result.file_bytes < WEIGHTS.nbytes / 4
+
+
+def test_other_links_out_of_a_cache_are_refused(cache):
+    """The data is no link, or leads elsewhere than the model does, or the model is no link."""
+    target = cache / "w.bin"
+    for elsewhere in ("../../secret.bin", "../../blobs/../secret.bin", "../../blobs/sub/ccc"):
+        target.unlink()
+        target.symlink_to(elsewhere)
+        assert "model's folder" in refused(cache / "net.onnx")
+    target.unlink()
+    target.symlink_to("../../blobs/bbb")
+    for location in ("../../blobs/bbb", str(cache.parents[1] / "blobs" / "bbb"), "../onnx/../../blobs/bbb"):
+        model = onnx.load(cache / "net.onnx", load_external_data=False)
+        next(entry for entry in model.graph.initializer[0].external_data if entry.key == "location").value = location
+        (cache.parents[1] / "blobs" / "ccc").write_bytes(model.SerializeToString())
+        (cache / "other.onnx").unlink(missing_ok=True)
+        (cache / "other.onnx").symlink_to("../../blobs/ccc")
+        assert "model's folder" in refused(cache / "other.onnx")
+    (cache / "copy.onnx").write_bytes((cache / "net.onnx").read_bytes())
+    assert "model's folder" in refused(cache / "copy.onnx")
 
 
 def test_hard_links_pipes_and_folders_are_no_external_data(home):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import onnx
 from onnx import version_converter
-from onnx.external_data_helper import load_external_data_for_model
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.converter_mistakes import corrected
+from sws_compress.onnx_io.read.tensor_data import load_external
+from sws_compress.onnx_io.traversal import tensors
 
 CONVERTED_FROM = "sws_compress.converted_from"
 """Key of ``ir.Model.meta`` that holds the opset which a converted model has in its file."""
@@ -43,7 +44,8 @@ def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto
     """
     stated = default_opset(proto)
     try:
-        load_external_data_for_model(proto, str(file.parent))
+        for tensor in tensors(proto):
+            load_external(tensor, file)
         new = version_converter.convert_version(proto, opset)
         wrong = corrected(new, stated)
         onnx.checker.check_model(new)

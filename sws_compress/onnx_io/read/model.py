@@ -15,7 +15,7 @@ from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted
 from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.onnx_io.read.sort import sort_nodes
-from sws_compress.onnx_io.read.tensor_data import load_external
+from sws_compress.onnx_io.read.tensor_data import external_path, load_external
 from sws_compress.onnx_io.read.untrusted import check_untrusted
 from sws_compress.onnx_io.traversal import attribute_tensors, nodes, tensors
 
@@ -55,7 +55,7 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
     check_untrusted(file, proto)
     opset = _stated_opset(file, proto)
     for tensor in attribute_tensors(proto):
-        load_external(tensor, file.parent)
+        load_external(tensor, file)
     _check(file, proto)
     old = opset < OLDEST_OPSET
     if old:
@@ -140,7 +140,7 @@ def _check(file: Path, proto: onnx.ModelProto) -> None:
 
 
 def _model(file: Path, proto: onnx.ModelProto) -> ir.Model:
-    """The model in onnx-ir's form; external initialisers know the folder of the file."""
+    """The model in onnx-ir's form; external initialisers know the file that holds them."""
     if proto.ir_version < _INPUTS_APART_IR_VERSION:
         stored = {tensor.name for tensor in proto.graph.initializer}
         inputs = [entry for entry in proto.graph.input if entry.name not in stored]
@@ -154,8 +154,22 @@ def _model(file: Path, proto: onnx.ModelProto) -> ir.Model:
     for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value.base_dir = file.parent
+                value.const_value = _without_links(value.const_value, file)
     return model
+
+
+def _without_links(tensor: ir.ExternalTensor, file: Path) -> ir.ExternalTensor:
+    """An external tensor of the model in ``file`` whose place is the file that holds it, all links followed."""
+    path = external_path(str(tensor.name), str(tensor.location), file)
+    return ir.ExternalTensor(
+        path.name,
+        tensor.offset,
+        tensor.length,
+        tensor.dtype,
+        shape=tensor.shape,
+        name=str(tensor.name),
+        base_dir=path.parent,
+    )
 
 
 def _unsound(file: Path, error: Exception) -> ModelError:

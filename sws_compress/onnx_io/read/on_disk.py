@@ -50,7 +50,7 @@ def whole_file(path: Path) -> bytes:
     if not sort_nodes(proto) and not any(is_external(tensor) for tensor in tensors(proto)):
         return path.read_bytes()
     for tensor in tensors(proto):
-        load_external(tensor, path.parent)
+        load_external(tensor, path)
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import onnx_ir as ir
 from onnx import TensorProto
-from onnx.external_data_helper import load_external_data_for_tensor
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.external_data import external_fields, is_external
@@ -28,15 +27,15 @@ _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 """Types with two numbers an element."""
 
 
-def check_tensor(tensor: TensorProto, folder: Path) -> None:
+def check_tensor(tensor: TensorProto, file: Path) -> None:
     """Check that a tensor has the data that its shape and type promise, before anything is allocated by them.
 
     Parameters
     ----------
     tensor : TensorProto
         The tensor.
-    folder : Path
-        The model's folder, where external data must lie.
+    file : Path
+        The model's file, beside which external data must lie (`external_path`).
 
     Raises
     ------
@@ -45,7 +44,7 @@ def check_tensor(tensor: TensorProto, folder: Path) -> None:
     """
     count = _element_count(tensor)
     if is_external(tensor):
-        _check_external(tensor, _byte_count(tensor, count), folder)
+        _check_external(tensor, _byte_count(tensor, count), file)
     elif tensor.HasField("raw_data"):
         if tensor.data_type == TensorProto.STRING:
             raise ModelError(
@@ -63,12 +62,68 @@ def check_tensor(tensor: TensorProto, folder: Path) -> None:
             raise _wrong_length(tensor, f"{wanted} numbers in {field}", found)
 
 
-def load_external(tensor: TensorProto, folder: Path) -> None:
+def load_external(tensor: TensorProto, file: Path) -> None:
     """Load the bytes of an external tensor that passed `check_tensor` into it, in place; others stay as they are."""
     if is_external(tensor):
-        load_external_data_for_tensor(tensor, str(folder))
+        fields = external_fields(tensor)
+        with external_path(tensor.name, fields.get("location", ""), file).open("rb") as stream:
+            stream.seek(int(fields.get("offset", 0)))
+            tensor.raw_data = stream.read(_byte_count(tensor, _element_count(tensor)))
         tensor.ClearField("data_location")
         del tensor.external_data[:]
+
+
+def external_path(name: str, location: str, file: Path) -> Path:
+    """The file that holds an external tensor, all links followed.
+
+    A path out of the model's folder, also by a link, could name any file that the reader may open. There is one
+    exception: in caches of the Hugging Face hub, the model and its data are links to files that lie side by side.
+
+    Parameters
+    ----------
+    name : str
+        The tensor, for messages.
+    location : str
+        The path that it states.
+    file : Path
+        The model's file.
+
+    Raises
+    ------
+    ModelError
+        Unless it is an ordinary file in the model's own folder, or a link there to a file beside the one that the model
+        itself is a link to.
+    """
+    try:
+        home = file.parent.resolve()
+        stated = home / location
+        path = stated.resolve()
+        inside = (
+            bool(location) and not os.path.isabs(location) and (home in path.parents or _cached(stated, home, file))
+        )
+        exists = inside and path.is_file()
+    except (OSError, ValueError, RuntimeError):  # names that no file can have; links in a circle
+        inside = exists = False
+    if not inside:
+        raise ModelError(
+            f"external data of {shown(name)} must lie in the model's folder, got {shown(location)}: move it"
+        )
+    if not exists:
+        raise ModelError(
+            f"external data of {shown(name)} must exist, got no file {shown(location)}: copy it beside the model"
+        )
+    if path.stat().st_nlink > 1:  # a hard link brings any file of the reader's into the folder
+        raise ModelError(
+            f"external data of {shown(name)} must have one name, got a hard link {shown(location)}: copy the file"
+        )
+    return path
+
+
+def _cached(stated: Path, home: Path, file: Path) -> bool:
+    """Whether model and data are links, both in the model's folder, to files that lie side by side."""
+    folder = stated.parent.resolve()
+    links = stated.is_symlink() and file.is_symlink() and (folder == home or home in folder.parents)
+    return links and stated.resolve().parent == file.resolve().parent
 
 
 def _element_count(tensor: TensorProto) -> int:
@@ -106,12 +161,12 @@ def _wrong_length(tensor: TensorProto, wanted: str, found: int) -> ModelError:
     )
 
 
-def _check_external(tensor: TensorProto, wanted: int, folder: Path) -> None:
+def _check_external(tensor: TensorProto, wanted: int, file: Path) -> None:
     """Check that the file of an external tensor holds the ``wanted`` bytes where the tensor says."""
     if tensor.data_type == TensorProto.STRING:
         raise ModelError(f"strings of tensor {shown(tensor.name)} must be in the file, got external data: export again")
-    size = _external_path(tensor, folder).stat().st_size
     fields = external_fields(tensor)
+    size = external_path(tensor.name, fields.get("location", ""), file).stat().st_size
     offset, length = (_number(tensor, key, fields.get(key)) for key in ("offset", "length"))
     if length is not None and length != wanted:
         raise _wrong_length(tensor, f"{wanted} bytes", length)
@@ -120,35 +175,6 @@ def _check_external(tensor: TensorProto, wanted: int, folder: Path) -> None:
             f"external data of {shown(tensor.name)} must end within the {size} bytes of its file, got {wanted} bytes "
             f"from {offset or 0}: the file is cut off or another one"
         )
-
-
-def _external_path(tensor: TensorProto, folder: Path) -> Path:
-    """The file that holds an external tensor; ModelError unless it is an ordinary one in the model's own folder.
-
-    A path out of the folder, also by a link, could name any file that the reader may open.
-    """
-    location = external_fields(tensor).get("location", "")
-    try:
-        home = folder.resolve()
-        path = (home / location).resolve()
-        inside = bool(location) and not os.path.isabs(location) and home in path.parents
-        exists = inside and path.is_file()
-    except (OSError, ValueError, RuntimeError):  # names that no file can have; links in a circle
-        inside = exists = False
-    if not inside:
-        raise ModelError(
-            f"external data of {shown(tensor.name)} must lie in the model's folder, got {shown(location)}: move it"
-        )
-    if not exists:
-        raise ModelError(
-            f"external data of {shown(tensor.name)} must exist, got no file {shown(location)}: copy it beside the model"
-        )
-    if path.stat().st_nlink > 1:  # a hard link brings any file of the reader's into the folder
-        raise ModelError(
-            f"external data of {shown(tensor.name)} must have one name, got a hard link {shown(location)}: "
-            "copy the file"
-        )
-    return path
 
 
 def _number(tensor: TensorProto, key: str, text: str | None) -> int | None:

@@ -46,7 +46,7 @@ def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
             name = graph.sparse_initializer[0].values.name
             raise ModelError(f"initialiser {shown(name)} must be dense, got a sparse one: export dense weights")
     for tensor in tensors(proto):
-        check_tensor(tensor, file.parent)
+        check_tensor(tensor, file)
     _check_functions(proto.functions)
     _check_calls(proto)
 
