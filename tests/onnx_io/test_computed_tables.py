@@ -34,6 +34,29 @@ def constant_q(lines=60, size=512):
     return (np.hanning(size) * np.cos(np.outer(frequencies, 2 * np.pi * np.arange(size) / size))).astype(np.float32)
 
 
+def padded_constant_q(lowest=1000, *, part=np.real):
+    """Tones of 51 periods, each in a window of its own length, between zeros, as in basic-pitch."""
+    rate, lines, size = 22_050, 36, 2048
+    kernels = np.zeros((lines, size))
+    for line, frequency in enumerate(lowest * 2 ** (np.arange(lines) / 36)):
+        length = int(np.ceil(51.4 * rate / frequency))
+        tone = np.hanning(length + 1)[:-1] * part(np.exp(2j * np.pi * frequency / rate * np.arange(length)))
+        begin = (size - length) // 2
+        kernels[line, begin : begin + length] = tone / np.abs(tone).sum()
+    return kernels[:, None].astype(np.float32)
+
+
+def low_pass(taps, cutoff=0.2, window=np.hamming):
+    """The windowed sinc of a resampler."""
+    return (np.sinc(2 * cutoff * (np.arange(taps) - (taps - 1) / 2)) * window(taps)).astype(np.float32)[None, None]
+
+
+def hilbert(taps=65):
+    """An antisymmetric filter."""
+    places = np.arange(taps) - taps // 2
+    return (np.hanning(taps) * (places % 2) / np.where(places, places, 1)).astype(np.float32)[None, None]
+
+
 def mel(bands=40, bins=201):
     """Triangles, evenly spaced in mel."""
     points = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), bands + 2) / 2595) - 1)
@@ -61,6 +84,16 @@ TABLES = {
     "dft": (stft(64, window=False), "a table of sinusoids"),
     "dct": (dct(), "a table of sinusoids"),
     "constant q": (constant_q(), "a spectral basis"),
+    "padded constant q": (padded_constant_q(), "a spectral basis"),
+    "short padded constant q": (padded_constant_q(4000, part=np.imag), "a spectral basis"),
+    "padded constant q in half precision": (padded_constant_q(2000).astype(np.float16), "a spectral basis"),
+    "low pass of 16 taps": (low_pass(16), "a symmetric filter"),
+    "low pass of 65 taps in half precision": (low_pass(65).astype(np.float16), "a symmetric filter"),
+    "low pass between zeros": (np.pad(low_pass(100, 0.05), ((0, 0), (0, 0), (3, 25))), "a symmetric filter"),
+    "depthwise low pass": (np.repeat(low_pass(33), 8, axis=0), "a symmetric filter"),
+    "low passes": (np.concatenate([low_pass(64, c) for c in (0.1, 0.2, 0.3)]), "a symmetric filter"),
+    "low pass longer than others are looked at": (low_pass(1001, 0.1), "a symmetric filter"),
+    "hilbert": (hilbert(), "a symmetric filter"),
     "mel": (mel(), "a filter bank"),
     "transposed mel": (mel(80, 257).T, "a filter bank"),
     "infinite causal mask": (causal_mask(-np.inf), "a mask"),
@@ -116,6 +149,28 @@ def learned(kind):
 def test_learned_weights_are_no_tables(kind, dtype):
     assert table_kind(learned(kind).astype(dtype)) is None
     assert table_kind(learned(kind).T.astype(dtype)) is None
+
+
+@pytest.mark.parametrize("taps", [16, 31, 64])
+@pytest.mark.parametrize("kernels", [1, 4, 64])
+@pytest.mark.parametrize("smoothness", [1, 5, 33])
+def test_learned_kernels_are_no_tables_however_smooth(taps, kernels, smoothness):
+    random = np.random.default_rng(taps + kernels + smoothness)
+    noise = random.standard_normal((kernels, 1, taps + smoothness - 1))
+    smooth = np.lib.stride_tricks.sliding_window_view(noise, smoothness, axis=2).mean(3)
+    assert table_kind((smooth * random.choice([-1, 1], (kernels, 1, taps))).astype(np.float32)) is None
+    if kernels > 1 or smoothness < 33:  # one very smooth kernel may rise all along
+        assert table_kind(smooth.astype(np.float32)) is None
+        assert table_kind((smooth * np.hanning(taps)).astype(np.float32)) is None
+
+
+def test_nearly_symmetric_and_coarse_kernels_are_no_filters():
+    random = np.random.default_rng(0)
+    assert table_kind(low_pass(64) + 0.01 * random.standard_normal((1, 1, 64))) is None
+    ternary = random.integers(-1, 2, (1, 1, 8)) * 0.07
+    assert table_kind(np.concatenate([ternary, ternary[..., ::-1]], axis=2)) is None
+    mixed = np.concatenate([low_pass(64), random.standard_normal((1, 1, 64))])
+    assert table_kind(mixed) is None
 
 
 def test_nothing_is_said_of_empty_constant_and_broken_tensors():

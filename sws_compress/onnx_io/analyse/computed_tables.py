@@ -8,8 +8,10 @@ mask       every value is 0, 1, or a large negative number (-1e4 or less, -inf)
 sinusoids  at least 90 % of all neighbours x, y, z on the lines satisfy x + z = c y to 0.5 % of the line's largest
            value, with one number c for each line between -2 and 2. Every sampled sinusoid does (c = 2 cos w), and so do
            constants and ramps (c = 2). Rotary and sinusoidal position tables; DFT, DCT and windowed STFT bases
-spectrum   every line is a windowed sinusoid: 99 % of its energy lies within 2 bins of one frequency, and the
-           frequencies differ from line to line
+spectrum   every line, without the zeros at its ends, is a windowed sinusoid: 99 % of its energy lies within 2 bins of
+           one frequency, and the frequencies differ from line to line: constant-Q kernels
+symmetric  every line, without the zeros at its ends, is its own mirror image, or the negative of it, to 0.1 % of its
+           largest value: FIR filters for resampling
 filters    every line is zero or more, rises once and falls once, most of it is zero, and the maxima move steadily from
            line to line: mel and other filter banks
 monotone   every line is sorted, all in one direction: look-up tables, bins, decays
@@ -59,6 +61,10 @@ _USABLE_RELATIVE_VALUE = 0.3
 """A neighbour of at least this size, relative to a line's largest value, gives a usable estimate of c."""
 
 
+_LONG_LINE_ELEMENTS = 4096
+"""Elements of a line that are looked at where its end matters: the end of a window, or of a filter."""
+
+
 _SPECTRAL_BINS = 2
 """Bins on either side of a line's peak that count as the same frequency."""
 
@@ -67,8 +73,24 @@ _SPECTRAL_ENERGY_SHARE = 0.99
 """Share of a line's energy that must lie at its peak."""
 
 
+_FREQUENCY_RESOLUTION = 1 / 512
+"""Cycles per element by which the frequencies of two lines must differ."""
+
+
 _FEWEST_LINES = 4
 """Lines that a spectral basis or a filter bank must have."""
+
+
+_FEWEST_FREQUENCIES = 4
+"""Frequencies that a spectral basis must have. Smooth learned kernels have the three lowest."""
+
+
+_MIRROR_TOLERANCE = 1e-3
+"""Difference of a value from its mirror image, relative to the line's largest value: above the rounding of float16."""
+
+
+_FEWEST_LEVELS = 4
+"""Values of a symmetric line that must differ by 1 % of its largest: nearly constant lines are symmetric by chance."""
 
 
 def table_kind(values: Array) -> str | None:
@@ -77,12 +99,13 @@ def table_kind(values: Array) -> str | None:
     Parameters
     ----------
     values : ndarray, any shape, floating point
-        The tensor. Up to 64 lines of up to 512 elements along each axis are looked at; masks are read in full.
+        The tensor. Up to 64 lines of up to 4096 elements along each axis are looked at; masks are read in full.
 
     Returns
     -------
     str or None
-        "a mask", "a table of sinusoids", "a spectral basis", "a filter bank" or "a monotone table"; None for others.
+        "a mask", "a table of sinusoids", "a spectral basis", "a symmetric filter", "a filter bank" or "a monotone
+        table"; None for others.
     """
     if not values.size or np.all(values == values.reshape(-1)[0]):
         return None
@@ -91,13 +114,19 @@ def table_kind(values: Array) -> str | None:
     for axis, length in enumerate(values.shape):
         if length < _SHORTEST_LINE_ELEMENTS:
             continue
-        lines = _lines(values, axis)
-        if lines is None:
+        long_lines = _lines(values, axis)
+        if long_lines is None:
             continue
-        if _are_sinusoids(lines):
+        lines = long_lines[:, :_SAMPLED_ELEMENTS]
+        lines = lines[np.any(lines != 0, axis=1)]
+        if len(lines) and _are_sinusoids(lines):
             return "a table of sinusoids"
-        if _are_spectral_lines(lines):
+        if _are_spectral_lines(long_lines):
             return "a spectral basis"
+        if length <= _LONG_LINE_ELEMENTS and _are_symmetric(long_lines):
+            return "a symmetric filter"
+        if not len(lines):
+            continue
         if _are_filters(lines):
             return "a filter bank"
         if _are_monotone(lines):
@@ -119,7 +148,7 @@ def _lines(values: Array, axis: int) -> Lines | None:
     count = int(np.prod(inner))
     chosen = np.linspace(0, count - 1, min(_SAMPLED_LINES, count)).astype(int)
     places: tuple[Any, ...] = np.unravel_index(chosen, inner) if inner else ()
-    lines = np.asarray(columns[:_SAMPLED_ELEMENTS][(slice(None), *places)], np.float64)
+    lines = np.asarray(columns[:_LONG_LINE_ELEMENTS][(slice(None), *places)], np.float64)
     lines = lines.reshape(len(lines), -1).T
     if not np.isfinite(lines).all():
         return None
@@ -145,16 +174,44 @@ def _are_sinusoids(lines: Lines) -> bool:
 
 
 def _are_spectral_lines(lines: Lines) -> bool:
-    """Whether the energy of every line lies at one frequency, and a third of the lines differ in it."""
-    spectrum = np.abs(np.fft.rfft(lines, axis=1)) ** 2
+    """Whether the energy of every line lies at one frequency, and a third of the lines differ in it.
+
+    A line is transformed without the zeros at its ends, which would blur its spectrum. Short lines are not judged, but
+    half of the lines must be.
+    """
     peak_bins = 2 * _SPECTRAL_BINS + 1
-    if len(lines) < _FEWEST_LINES or spectrum.shape[1] < 4 * peak_bins:
+    frequencies = []
+    for line in map(_without_outer_zeros, lines):
+        spectrum = np.abs(np.fft.rfft(line)) ** 2
+        if len(spectrum) < 4 * peak_bins:
+            continue
+        peak = int(spectrum.argmax())
+        near = spectrum[max(0, peak - _SPECTRAL_BINS) : peak + _SPECTRAL_BINS + 1]
+        if near.sum() < _SPECTRAL_ENERGY_SHARE * spectrum.sum():
+            return False
+        frequencies.append(peak / len(line))
+    if len(frequencies) < max(_FEWEST_LINES, len(lines) / 2):
         return False
-    peaks = spectrum.argmax(axis=1)
-    bins = np.arange(spectrum.shape[1])
-    near = np.abs(bins - peaks[:, None]) <= _SPECTRAL_BINS
-    concentrated = (spectrum * near).sum(axis=1) >= _SPECTRAL_ENERGY_SHARE * spectrum.sum(axis=1)
-    return bool(concentrated.all() and len(np.unique(peaks)) >= len(lines) // 3)
+    different = len(np.unique(np.round(np.array(frequencies) / _FREQUENCY_RESOLUTION)))
+    return different >= max(_FEWEST_FREQUENCIES, len(frequencies) // 3)
+
+
+def _are_symmetric(lines: Lines) -> bool:
+    """Whether every line is its own mirror image or the negative of it, and none is nearly constant."""
+    for line in map(_without_outer_zeros, lines):
+        if len(line) < _SHORTEST_LINE_ELEMENTS:
+            return False
+        line = line / np.abs(line).max()
+        apart = min(np.abs(line - line[::-1]).max(), np.abs(line + line[::-1]).max())
+        if apart > _MIRROR_TOLERANCE or len(np.unique(np.round(line, 2))) < _FEWEST_LEVELS:
+            return False
+    return True
+
+
+def _without_outer_zeros(line: Lines) -> Lines:
+    """A line from its first to its last value that is not zero."""
+    places = np.flatnonzero(line)
+    return line[places[0] : places[-1] + 1]
 
 
 def _are_filters(lines: Lines) -> bool:
