@@ -448,8 +448,23 @@ def test_fewer_values_than_components_is_exact(tmp_path: Path) -> None:
 def test_model_with_integer_outputs_only(tmp_path: Path) -> None:
     source = write_mlp(tmp_path / "model.onnx", classes=True)
     result = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=64))
-    assert result.largest_difference == 0
+    assert result.decoded_difference == 0
     assert sws.verify(result.output, result.output, tolerance=0.0).passed
+
+
+def test_the_result_speaks_of_the_original(tmp_path: Path) -> None:
+    source = write_mlp(tmp_path / "model.onnx")
+    feeds = {"x": gaussian(5, 40)}
+    coarse = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=2), example_inputs=feeds)
+    assert coarse.outputs == sws.verify(source, coarse.output, inputs=feeds).outputs
+    assert coarse.decoded_difference < 1e-5 < 0.1 < coarse.output_difference
+    assert len(coarse.warnings) == 1
+    assert not coarse.random_inputs
+    fine = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=256))
+    assert fine.outputs == sws.verify(source, fine.output).outputs
+    assert fine.output_difference < 0.1
+    assert fine.random_inputs
+    assert fine.warnings == ()
 
 
 def test_weights_without_elements_are_left_alone(tmp_path: Path) -> None:

@@ -81,6 +81,29 @@ def outputs_in_runtime(model: Model, feeds: Mapping[str, Array]) -> list[Array]:
     return list(runtime.run([output.name for output in runtime.get_outputs()], dict(feeds)))
 
 
+def differences_from_original(
+    names: Sequence[str], expected: Sequence[Array], actual: Sequence[Array]
+) -> tuple[OutputDifference, ...]:
+    """How far a compressed network is from the original; other shapes are infinitely far, and no error.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the outputs.
+    expected, actual : sequence of ndarray
+        What the original and the compressed network answer to the same inputs.
+
+    Returns
+    -------
+    tuple of OutputDifference
+        One for every output, in order.
+    """
+    return tuple(
+        difference(name, left, right) if left.shape == right.shape else OutputDifference(name, np.inf, np.inf)
+        for name, left, right in zip(names, expected, actual, strict=True)
+    )
+
+
 def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Sequence[Array]) -> float:
     """Largest difference between the outputs of a model and known ones.
 

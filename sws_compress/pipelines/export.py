@@ -34,7 +34,8 @@ def export_snapped(model: nn.Module, palettes: Mapping[str, Palette], job: Job) 
     """
     module = as_module(model)
     _check_palettes(module, palettes)
-    return replace(publish_module(open_module(module, job), module, job), network=module)
+    source = replace(open_module(module, job), outputs=())  # the network before it was snapped is not known
+    return replace(publish_module(source, module, job), network=module)
 
 
 def _check_palettes(module: nn.Module, palettes: Mapping[str, Palette]) -> None:

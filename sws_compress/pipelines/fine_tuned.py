@@ -72,7 +72,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
     after = metric_of(network, job)
     notes = (*result.notes, *_missed(target, result.file_bytes, before, after), *_emptied(groups))
-    return replace(result, before=before, after=after, network=network, mixtures=mixtures, notes=notes)
+    return replace(result, before=before, after=after, network=network, mixtures=mixtures, notes=notes, trained=True)
 
 
 def _check_request(request: FineTuned, job: Job) -> None:

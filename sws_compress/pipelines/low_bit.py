@@ -27,7 +27,7 @@ from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import strip
-from sws_compress.ort.compare import largest_difference, outputs_in_runtime
+from sws_compress.ort.compare import differences_from_original, largest_difference, outputs_in_runtime
 from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedTensor
@@ -92,7 +92,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     Returns
     -------
     CompressionResult
-        Its largest difference is from the model with the same weights expanded to float32.
+        Its decoded difference is from the model with the same weights expanded to float32.
 
     Raises
     ------
@@ -127,9 +127,13 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         dense_bytes=source.dense_bytes,
         file_bytes=len(packed.data),
         tensors=low_bit_rows(packed),
-        largest_difference=largest,
+        decoded_difference=largest,
         seconds=job.seconds,
         notes=(*source.notes, *notes),
+        outputs=differences_from_original(
+            source.output_names, source.outputs, outputs_in_runtime(packed.data, source.feeds)
+        ),
+        random_inputs=job.inputs is None,
     )
     return result if copy is None else copy.added_to(result, before, job)
 

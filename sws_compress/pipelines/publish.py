@@ -12,7 +12,12 @@ from sws_compress.errors import VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
-from sws_compress.ort.compare import largest_difference
+from sws_compress.ort.compare import (
+    OutputDifference,
+    differences_from_original,
+    largest_difference,
+    outputs_in_runtime,
+)
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
@@ -46,6 +51,8 @@ class Snapped:
         Inputs by name, for the check.
     outputs : sequence of ndarray
         What the snapped network answers to them, in the order of the model's outputs.
+    original_outputs : sequence of ndarray
+        What the original network answers to them; empty if it is not to be compared.
     dense_bytes : int
         Bytes of the original as a plain file.
     pruning : Pruning
@@ -56,6 +63,7 @@ class Snapped:
     palettes: Mapping[str, Palette]
     feeds: Mapping[str, Array]
     outputs: Sequence[Array]
+    original_outputs: Sequence[Array]
     dense_bytes: int
     pruning: Pruning = NOTHING_PRUNED
 
@@ -97,11 +105,22 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         dense_bytes=snapped.dense_bytes,
         file_bytes=len(packed.data),
         tensors=tuple(replace(row, name=names.get(row.name, row.name)) for row in rows),
-        largest_difference=largest,
+        decoded_difference=largest,
         seconds=job.seconds,
+        outputs=_from_original(packed, snapped),
+        random_inputs=job.inputs is None,
         notes=(*snapped.pruning.notes, *packed.notes, *notes),
         pruned_weights=snapped.pruning.weights,
     )
+
+
+def _from_original(packed: PackedModel, snapped: Snapped) -> tuple[OutputDifference, ...]:
+    """Every output of the file beside the original's; () if those are not known."""
+    if not snapped.original_outputs:
+        return ()
+    names = [str(output.name) for output in snapped.model.graph.outputs]
+    actual = outputs_in_runtime(packed.data, snapped.feeds)
+    return differences_from_original(names, snapped.original_outputs, actual)
 
 
 def packed_as(options: FileOptions, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
@@ -137,4 +156,5 @@ def publish_module(source: Source, network: nn.Module, job: Job) -> CompressionR
     model = source.model.clone()
     pruning = pruned_as(job.file, model)
     outputs = outputs_of(network, source.examples)
-    return publish(Snapped(model, find_palettes(model), source.feeds, outputs, source.dense_bytes, pruning), job)
+    snapped = Snapped(model, find_palettes(model), source.feeds, outputs, source.outputs, source.dense_bytes, pruning)
+    return publish(snapped, job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,8 @@ class Source:
         Bytes of the plain ONNX file, with its external data.
     feeds : mapping of str to ndarray
         Inputs by name on which the model runs; empty until `in_memory` for a file.
+    outputs : sequence of ndarray
+        What the original answers to them, the file in ONNX Runtime or the module in torch.
     path : Path or None
         The file the model was read from.
     module : nn.Module or None
@@ -58,10 +60,16 @@ class Source:
     name: str
     dense_bytes: int
     feeds: Feeds
+    outputs: Sequence[Array] = ()
     path: Path | None = None
     module: nn.Module | None = None
     examples: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in order."""
+        return [str(output.name) for output in self.model.graph.outputs]
 
     @property
     def float_bytes(self) -> int:
@@ -153,8 +161,8 @@ def in_memory(source: Source, job: Job) -> Source:
     model = ir.external_data.load_to_model(source.model)
     original = open_model(source.path)
     feeds = feeds_for(original, inputs, seed=job.seed)
-    answers(original, source.path, feeds, given=inputs is not None)
-    return replace(source, model=model, feeds=feeds)
+    outputs = answers(original, source.path, feeds, given=inputs is not None)
+    return replace(source, model=model, feeds=feeds, outputs=outputs)
 
 
 # -- torch modules ----------------------------------------------------------------------------------------------------
@@ -202,7 +210,8 @@ def open_module(module: nn.Module, job: Job) -> Source:
     names = [str(value.name) for value in model.graph.inputs]
     feeds = dict(zip(names, _arrays(examples), strict=True))
     dense_bytes = len(plain_bytes(model))
-    return Source(model, type(module).__name__, dense_bytes, feeds, module=module, examples=examples)
+    outputs = outputs_of(module, examples)
+    return Source(model, type(module).__name__, dense_bytes, feeds, outputs, module=module, examples=examples)
 
 
 def _refuse_bfloat16(module: nn.Module) -> None:

@@ -146,7 +146,7 @@ def _publish_coded(coded: CodedWeights, source: Source, mixtures: dict[str, Mixt
         dense_bytes=source.dense_bytes,
         file_bytes=bytes_on_disk(job.output),
         tensors=rows,
-        largest_difference=math.nan,
+        decoded_difference=math.nan,
         seconds=job.seconds,
         notes=tuple(notes),
         mixtures=mixtures,

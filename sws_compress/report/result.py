@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.compare import OutputDifference
 from sws_compress.report.inspection import ModelParts, TensorRow
 
@@ -20,6 +22,23 @@ DENSE = "dense"
 
 MAX_BITS_PER_WEIGHT = 64
 """Bits of the widest float. Where the whole file has more per compressed weight, it consists of other things."""
+
+
+LARGE_DIFFERENCE = 0.1
+"""Relative difference of an output from the original's above which a result warns."""
+
+
+def difference_text(relative: float) -> str:
+    """What a relative difference means, in words.
+
+    Examples
+    --------
+    >>> difference_text(0.034)
+    'differs from the original by 3.4 %'
+    """
+    if math.isinf(relative):
+        return "differs from the original in shape, or where values are 0, NaN or infinite"
+    return f"differs from the original by {100 * relative:.2g} %"
 
 
 def tensor_json(row: TensorRow) -> dict[str, Any]:
@@ -136,11 +155,18 @@ class CompressionResult:
         Size of the file that was written.
     tensors : tuple of TensorRow
         The weights in the file.
-    largest_difference : float
-        Largest difference between the file's outputs and those of the snapped network on sample inputs, relative to the
-        largest output. NaN for a model so large that only its weights were compared.
+    decoded_difference : float
+        Largest difference between the file's outputs and those of the snapped network, relative to the largest value of
+        each output: rounding, because all weights are equal. NaN where only weights were compared.
     seconds : float
         Time that it took.
+    outputs : tuple of OutputDifference
+        Every output of the file beside that of the original network on the same inputs. Empty where they were not
+        compared.
+    random_inputs : bool
+        Whether these inputs were drawn at random rather than given.
+    trained : bool
+        Whether the network was trained, which moves outputs on purpose.
     before, after : float, optional
         The caller's metric for the float network and for the snapped one; None without `evaluate`.
     network : nn.Module, optional
@@ -157,14 +183,32 @@ class CompressionResult:
     dense_bytes: int
     file_bytes: int
     tensors: tuple[TensorRow, ...]
-    largest_difference: float
+    decoded_difference: float
     seconds: float
+    outputs: tuple[OutputDifference, ...] = ()
+    random_inputs: bool = False
+    trained: bool = False
     before: float | None = None
     after: float | None = None
     network: nn.Module | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
     pruned_weights: int = 0
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def output_difference(self) -> float:
+        """Largest relative difference of an output from the original's; NaN where they were not compared."""
+        return max((output.largest_relative for output in self.outputs), default=math.nan)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line if outputs are far from the original's and training does not explain it."""
+        if self.trained or not self.output_difference > LARGE_DIFFERENCE:
+            return ()
+        worst = max(self.outputs, key=lambda output: output.largest_relative)
+        cure = "raise --components, or take --granularity auto or more bits"
+        inputs = "; judge by real inputs (--inputs)" if self.random_inputs else ""
+        return (f"output {shown(worst.name)} {difference_text(worst.largest_relative)}: {cure}{inputs}",)
 
     @property
     def ratio(self) -> float:
@@ -203,7 +247,11 @@ class CompressionResult:
             "pruned_weights": self.pruned_weights,
             "zeros": self.zeros,
             "bits_per_weight": self.bits_per_weight,
-            "largest_difference": self.largest_difference,
+            "decoded_difference": self.decoded_difference,
+            "outputs": [dataclasses.asdict(output) for output in self.outputs],
+            "output_difference": self.output_difference,
+            "inputs": "random" if self.random_inputs else "given",
+            "warnings": list(self.warnings),
             "seconds": self.seconds,
             "before": self.before,
             "after": self.after,

@@ -97,17 +97,31 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
         *more,
         ("zeros", f"{100 * result.zeros:.1f} %"),
         *bits,
-        ("checked", "all weights equal, " + _outputs_checked(result)),
+        ("checked", _decoded(result)),
+        ("outputs", _outputs(result)),
         ("time", f"{result.seconds:.1f} s"),
+        *(("warning", warning) for warning in result.warnings),
         *(("note", note) for note in result.notes),
     ]
     return Group(TensorsTable(result.tensors), _summary(lines))
 
 
-def _outputs_checked(result: CompressionResult) -> str:
-    if math.isnan(result.largest_difference):
-        return "outputs not compared: too large"
-    return f"outputs within {result.largest_difference:.1e}"
+def _decoded(result: CompressionResult) -> str:
+    """What the file was compared with: the snapped network, whose weights it stores."""
+    if math.isnan(result.decoded_difference):
+        return "weights decoded exactly, network not run"
+    return f"weights decoded exactly, outputs to {result.decoded_difference:.1e}"
+
+
+def _outputs(result: CompressionResult) -> str:
+    """How far the file is from the original network."""
+    largest = result.output_difference
+    if math.isnan(largest):
+        return "not compared with the original"
+    original = "the network before training" if result.trained else "the original"
+    inputs = "random" if result.random_inputs else "given"
+    by = "without bound" if math.isinf(largest) else f"by {100 * largest:.2g} %"
+    return f"differ from {original} {by} (on {inputs} inputs)"
 
 
 def inspection_table(inspection: Inspection) -> RenderableType:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
+from sws_compress.ort.compare import OutputDifference
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
 
@@ -22,11 +24,28 @@ def result(**changes: object) -> CompressionResult:
         "dense_bytes": 950_000,
         "file_bytes": 20_000,
         "tensors": ROWS,
-        "largest_difference": 1e-7,
+        "decoded_difference": 1e-7,
         "seconds": 12.5,
         **changes,
     }
     return CompressionResult(**values)  # type: ignore[arg-type]
+
+
+def differing(*relative: float, **changes: object) -> CompressionResult:
+    outputs = (OutputDifference(name, 0.5, value) for name, value in zip("ab", relative, strict=False))
+    return result(outputs=tuple(outputs), **changes)
+
+
+def test_outputs_far_from_the_original_are_warned_of() -> None:
+    assert math.isnan(result().output_difference)
+    assert result().warnings == ()
+    assert differing(0.02, 0.1).warnings == ()
+    (warning,) = differing(0.02, 0.53, random_inputs=True).warnings
+    assert warning.startswith("output 'b' differs from the original by 53 %: raise --components")
+    assert "--inputs" in warning
+    assert "--inputs" not in differing(0.53).warnings[0]
+    assert "in shape" in differing(math.inf).warnings[0]
+    assert differing(0.53, trained=True).warnings == ()
 
 
 def test_totals_are_of_compressed_tensors_and_the_whole_file() -> None:
@@ -48,6 +67,9 @@ def test_bits_per_weight_are_not_told_of_a_file_of_other_things() -> None:
 def test_json_says_the_same() -> None:
     values = json.loads(json.dumps(result(before=0.98, after=0.97).to_json()))
     assert (values["ratio"], values["file_bytes"], values["before"], values["after"]) == (47.5, 20_000, 0.98, 0.97)
+    values = json.loads(json.dumps(differing(0.25, random_inputs=True).to_json()))
+    assert values["outputs"] == [{"name": "a", "largest_absolute": 0.5, "largest_relative": 0.25}]
+    assert (values["output_difference"], values["inputs"], len(values["warnings"])) == (0.25, "random", 1)
     assert values["tensors"][0]["shape"] == [300, 784]
     assert values["tensors"][0]["elements"] == 235_200
     assert values["tensors"][0]["file_bits"] == pytest.approx(8 * 14_000 / 235_200)

@@ -31,7 +31,7 @@ def result(**changes: object) -> CompressionResult:
         "dense_bytes": 950_000,
         "file_bytes": 20_000,
         "tensors": ROWS,
-        "largest_difference": 1e-7,
+        "decoded_difference": 1e-7,
         "seconds": 12.5,
         **changes,
     }
@@ -59,6 +59,23 @@ def test_summary_of_a_compression() -> None:
     assert "bits per weight" in text
     other_things = "\n".join(shown(compression_table(result(file_bytes=10_000_000)), 80))
     assert "bits per weight" not in other_things
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"random_inputs": True}, "differ from the original by 25 % (on random inputs)"),
+        ({"trained": True}, "differ from the network before training by 25 % (on given inputs)"),
+        ({"outputs": ()}, "not compared with the original"),
+        ({"outputs": (OutputDifference("y", 1.0, float("inf")),)}, "differ from the original without bound"),
+    ],
+)
+def test_the_table_tells_decoding_from_the_original(changes: dict[str, object], words: str) -> None:
+    compression = result(**{"outputs": (OutputDifference("y", 1.0, 0.25),), **changes})
+    text = "\n".join(shown(compression_table(compression), 140))
+    assert "weights decoded exactly, outputs to 1.0e-07" in text
+    assert words in text
+    assert ("warning" in text) is bool(compression.warnings)
 
 
 @pytest.mark.parametrize(("relative", "verdict"), [(0.1, "passed"), (0.1001, "FAILED"), (float("inf"), "FAILED")])
