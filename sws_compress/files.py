@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +33,8 @@ def checked_output(output: AnyPath, thing: str = "output") -> Path:
         If it is a directory or a device, if its folder does not exist, or if one of them is read-only.
     """
     target = Path(output)
+    if "\0" in str(target):
+        raise OutputError(f"{thing} must be a path without NUL, got {str(target)!r}: choose another")
     try:
         if target.is_dir():
             raise OutputError(f"{thing} {target} must be a file, got a directory: name the file to write")
@@ -49,6 +53,9 @@ def checked_output(output: AnyPath, thing: str = "output") -> Path:
 
 
 _UNFINISHED = ".unfinished"
+
+LONGEST_NAME_KEPT = 200
+"""Bytes of a name that the name of its draft repeats. File systems take 255 in all."""
 
 
 class Draft:
@@ -134,12 +141,28 @@ def remove_leftovers(target: Path) -> None:
     with suppress(OSError):
         for path in list(target.parent.iterdir()):
             if path.name.startswith(_prefix(target)) and path.name.endswith(_UNFINISHED):
-                with suppress(OSError), path.open("rb") as stream:
-                    if _locked(stream.fileno()):
+                with suppress(OSError), _opened(path) as handle:
+                    if _locked(handle):
                         path.unlink()
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open an ordinary file; OSError for anything else, such as a pipe, which would wait for a writer."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(f"{path} is no ordinary file")
+        yield handle
+    finally:
+        os.close(handle)
+
+
 def _prefix(target: Path) -> str:
+    """How the names of drafts for ``target`` begin; a long name is shortened, because drafts have longer ones."""
+    name = os.fsencode(target.name)
+    if len(name) > LONGEST_NAME_KEPT:
+        return f".{hashlib.sha256(name).hexdigest()[:32]}."
     return f".{target.name}."
 
 
@@ -163,9 +186,10 @@ def _locked(handle: int) -> bool:
 def _explained(target: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError for names that no file can have
+        reason = getattr(error, "strerror", None) or error
         raise OutputError(
-            f"output {target} must be writable, got '{error.strerror or error}': choose another path, or make room"
+            f"output {target} must be writable, got '{reason}': choose another path, or make room"
         ) from error
 
 

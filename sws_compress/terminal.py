@@ -62,6 +62,8 @@ def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json
     OutputError
         If standard output cannot be written.
     """
+    if sys.stdout is None:  # it was closed when Python began
+        raise OutputError("standard output must be open, got a closed one: redirect it to a file or to /dev/null")
     try:
         if as_json:
             print(json.dumps(_strict(values), indent=2, allow_nan=False))
@@ -91,6 +93,8 @@ def _print(table: RenderableType) -> None:
 
 def print_error(message: str) -> None:
     """Print ``sws-compress: error:`` and the message on standard error: one line of printable characters."""
+    if sys.stderr is None:  # it was closed when Python began
+        return
     text = visible(message, sys.stderr.encoding or "ascii")
     if len(text) > ERROR_CHARACTERS:  # the thing is named at the beginning, and the cure at the end
         text = f"{text[: ERROR_CHARACTERS - ERROR_END_CHARACTERS]} ... {text[-ERROR_END_CHARACTERS:]}"
@@ -134,3 +138,15 @@ def _strict(value: Any) -> Any:
 def silence_standard_output() -> None:
     """Send standard output nowhere, so that Python does not complain at exit about what it could not write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def occupy_standard_streams() -> None:
+    """Open the null device for standard streams that are closed.
+
+    The first files that are opened would take their numbers, and what a library prints would be written into them.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the least number that is free

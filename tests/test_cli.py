@@ -256,6 +256,30 @@ def test_error_lines_are_short_and_end_with_the_cure(capsys: pytest.CaptureFixtu
     assert line.endswith(": see sws-compress --help\n")
 
 
+def test_model_whose_name_no_file_can_have(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", "a\0b.onnx") == 2
+    assert_one_line(capsys.readouterr(), r"a\x00b.onnx must be readable")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell that closes streams")
+@pytest.mark.parametrize(("closed", "code", "lines"), [(">&-", 2, 1), ("2>&-", 0, 0), (">&- 2>&-", 2, 0)])
+def test_closed_streams(model: Path, closed: str, code: int, lines: int) -> None:
+    command = f"'{sys.executable}' -m sws_compress inspect '{model}' {closed}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert result.stderr.count("\n") == lines
+    assert ("w1" in result.stdout) == (code == 0)
+    assert "Traceback" not in result.stderr
+
+
+def test_inputs_that_are_a_pipe(model: Path, output: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """To open it would wait for a writer."""
+    os.mkfifo(tmp_path / "pipe")
+    assert run("compress", model, "-o", output, "--inputs", tmp_path / "pipe") == 2
+    assert_one_line(capsys.readouterr(), "must be an ordinary file")
+    assert_nothing_happened(output)
+
+
 def test_json_has_no_infinities(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A difference from outputs that are all zero is infinitely large, relative to them."""
     zeros = write_mlp(tmp_path / "zeros.onnx", second=np.zeros((60, 30), np.float32))

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from sws_compress.errors import OutputError
-from sws_compress.files import draft, write_atomically
+from sws_compress.files import checked_output, draft, write_atomically
 
 
 def test_writes_and_replaces(tmp_path):
@@ -64,3 +64,37 @@ def test_what_killed_runs_left_goes_and_what_others_are_writing_stays(tmp_path):
         running.publish()
     assert target.read_bytes() == b"first"
     assert sorted(tmp_path.iterdir()) == sorted([target, *others])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_and_links_that_are_named_like_drafts_stay(tmp_path):
+    """To open a pipe without a writer would wait for one."""
+    target, pipe, link = (tmp_path / name for name in ("out.onnx", ".out.onnx.a.unfinished", ".out.onnx.b.unfinished"))
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    write_atomically(target, b"data")
+    assert target.read_bytes() == b"data"
+    assert sorted(tmp_path.iterdir()) == sorted([target, pipe, link])
+
+
+def test_the_longest_name_can_be_written(tmp_path):
+    target = tmp_path / ("n" * 255)
+    left = tmp_path / "left"
+    with draft(target) as killed:
+        killed.write(b"half")
+        killed.flush()
+        left.write_bytes(killed.path.read_bytes())
+        name = killed.path
+    left.rename(name)
+    write_atomically(target, b"data")
+    assert target.read_bytes() == b"data"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(OutputError, match="File name too long"):
+        checked_output(tmp_path / ("n" * 256))
+
+
+def test_names_with_nul_are_refused_in_one_line(tmp_path):
+    for write in (checked_output, lambda target: write_atomically(target, b"data")):
+        with pytest.raises(OutputError, match=r"output .*must be .*: choose another"):
+            write(tmp_path / "a\0b")
+    assert list(tmp_path.iterdir()) == []

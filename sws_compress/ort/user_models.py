@@ -171,6 +171,8 @@ def check_same_interface(first: onnxruntime.InferenceSession, second: onnxruntim
 
 
 def _load_feeds(path: AnyPath) -> dict[str, Array]:
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"inputs {path} must be an ordinary file, got a directory, device or pipe: save them first")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

@@ -100,8 +100,12 @@ def read_state(path: str | os.PathLike[str], *, mapped: bool = False) -> dict[st
     ------
     DamagedError
         If the bytes are not those that were written.
+    ArgumentError
+        If it is no ordinary file.
     """
     digest = hashlib.sha256()
+    if Path(path).exists() and not Path(path).is_file():
+        raise ArgumentError("it must be an ordinary file, got a directory, device or pipe: choose another path")
     with Path(path).open("rb") as file:
         left = os.fstat(file.fileno()).st_size - DIGEST_BYTES
         while left > 0 and (chunk := file.read(min(left, 1 << 20))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,14 @@ def test_file_that_is_no_state_is_refused_and_kept(content: bytes, tmp_path: Pat
         tune(model, Batches(400, 50), state=path)
     assert path.read_bytes() == content
     assert_same(model, trained())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_state_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    """To open it would wait for a writer."""
+    os.mkfifo(tmp_path / "run.state")
+    with pytest.raises(ArgumentError, match=r"run.state cannot be resumed: it must be an ordinary file"):
+        tune(trained(), Batches(400, 50), state=tmp_path / "run.state")
 
 
 def test_truncated_state_is_refused_and_kept(tmp_path: Path) -> None:

@@ -81,8 +81,11 @@ def parse(file: Path) -> onnx.ModelProto:
         if file.exists() and not file.is_file():
             raise ModelError(f"model {file} must be an ordinary file, got a device or pipe: save it first")
         data = file.read_bytes()
-    except OSError as error:
-        raise ModelError(f"model {file} must be readable, got '{error.strerror}': check the path") from error
+    except (OSError, ValueError) as error:  # ValueError for names that no file can have
+        if isinstance(error, ModelError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(f"model {file} must be readable, got '{reason}': check the path") from error
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)
