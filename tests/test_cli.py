@@ -357,7 +357,7 @@ BAD_MODELS = {
     "unknown operator": (_unknown_operator, ["must pass the ONNX checker", "Rectify"]),
     "external data missing": (_external_elsewhere, ["external data of 'w1' must exist", "weights.bin"]),
     "nan": (_nan, ["'w2' must be finite", "got 2 NaN or infinite of 1800"]),
-    "few elements": (_few_elements, ["at least 256 elements", "the largest, w1, has 240 elements"]),
+    "few elements": (_few_elements, ["at least 256 elements", "'w1' (960 bytes) has 240 elements, fewer than 256"]),
     "constants": (_constants, ["w1 must not be constant", "got 0.25 everywhere"]),
     "compressed": (_compressed, ["must not be compressed already", "start from the original"]),
     "opset 99": (lambda path: write_mlp(path, opset=99), ["99", "newer"]),
