@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import os
 import stat
@@ -124,10 +125,8 @@ def draft(target: Path) -> Iterator[Draft]:
     """
     remove_leftovers(target)
     with _explained(target):
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=_UNFINISHED)
-    path = Path(name)
+        handle, path = _new_draft(target)
     stream = os.fdopen(handle, "wb")
-    _locked(handle)
     try:
         yield Draft(target, path, stream)
     finally:
@@ -136,13 +135,31 @@ def draft(target: Path) -> Iterator[Draft]:
         path.unlink(missing_ok=True)
 
 
+def _new_draft(target: Path) -> tuple[int, Path]:
+    """Make a draft that nobody removes: locked, and still there after that.
+
+    Before it is locked, another writer may take it for a leftover and lock and remove it. Then a new one is made.
+    """
+    while True:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=_UNFINISHED)
+        path = Path(name)
+        try:
+            if _lock(handle) is not Lock.TAKEN and _is_at(handle, path):
+                return handle, path
+            os.close(handle)
+        except BaseException:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise
+
+
 def remove_leftovers(target: Path) -> None:
     """Remove the drafts that killed runs left for ``target``; those of running ones are locked."""
     with suppress(OSError):
         for path in list(target.parent.iterdir()):
             if path.name.startswith(_prefix(target)) and path.name.endswith(_UNFINISHED):
                 with suppress(OSError), _opened(path) as handle:
-                    if _locked(handle):
+                    if _lock(handle) is Lock.OURS and _is_at(handle, path):
                         path.unlink()
 
 
@@ -166,20 +183,36 @@ def _prefix(target: Path) -> str:
     return f".{target.name}."
 
 
-def _locked(handle: int) -> bool:
-    """Lock an open file for this process; False if another one has it.
+class Lock(enum.Enum):
+    """Result of an attempt to lock a file."""
 
-    Systems without such locks do not remove open files anyway.
-    """
+    OURS = enum.auto()
+    TAKEN = enum.auto()
+    MISSING = enum.auto()
+    """The file system has no locks."""
+
+
+def _lock(handle: int) -> Lock:
+    """Lock an open file for this process, without waiting."""
     try:
         import fcntl
-    except ImportError:
-        return True
+    except ImportError:  # on Windows, where open files cannot be removed anyway
+        return Lock.OURS
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Lock.TAKEN
     except OSError:
+        return Lock.MISSING
+    return Lock.OURS
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except FileNotFoundError:
         return False
-    return True
 
 
 @contextmanager

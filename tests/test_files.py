@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tempfile
 
 import pytest
 
 from sws_compress.errors import OutputError
-from sws_compress.files import checked_output, draft, write_atomically
+from sws_compress.files import checked_output, draft, remove_leftovers, write_atomically
 
 
 def test_writes_and_replaces(tmp_path):
@@ -98,3 +101,47 @@ def test_names_with_nul_are_refused_in_one_line(tmp_path):
         with pytest.raises(OutputError, match=r"output .*must be .*: choose another"):
             write(tmp_path / "a\0b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_that_another_writer_removes_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    target, made, make = tmp_path / "out.onnx", [], tempfile.mkstemp
+
+    def interrupted(*arguments, **options):
+        handle, name = make(*arguments, **options)
+        made.append(name)
+        if len(made) < 3:
+            remove_leftovers(target)
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", interrupted)
+    write_atomically(target, b"data")
+    assert len(set(made)) == 3
+    assert target.read_bytes() == b"data"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from sws_compress.files import write_atomically
+os.fsync = lambda handle: None  # so that there are enough writes
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(700):
+    write_atomically(Path(sys.argv[1]), sys.argv[2].encode() * 1000)
+"""
+
+
+def test_two_processes_write_one_file(tmp_path):
+    target, options = tmp_path / "out.onnx", {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, target, name], **options) for name in "ab"]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=60)
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert target.read_bytes() in (b"a" * 1000, b"b" * 1000)
+    assert list(tmp_path.iterdir()) == [target]
