@@ -6,8 +6,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import sws_compress as sws
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files, whole_file
+from sws_compress.onnx_io.read.model import read_model
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files, refuse_overwriting, whole_file
+from sws_compress.onnx_io.traversal import tensors
 from sws_compress.ort.all_weights import all_weights
 from sws_compress.ort.decode import decoded_weights
 from tests.onnx_io.models import few_values, lenet, matmul_model
@@ -72,6 +75,59 @@ def test_data_out_of_the_folder_is_refused(net, tmp_path):
     net.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="must lie in the model's folder"):
         whole_file(net)
+
+
+@pytest.mark.parametrize("location", ["none.bin", "big.bin", "../secret.bin", "net.onnx"])
+@pytest.mark.parametrize(
+    ("where", "opset"), [("initializer", 12), ("initializer", 18), ("constant", 12), ("constant", 18), ("function", 18)]
+)
+def test_places_that_a_tensor_in_the_file_states_are_not_looked_at(location, where, opset, tmp_path):
+    """Only ``data_location`` makes a tensor external. Other files are never read, counted or guarded."""
+    model = matmul_model(WEIGHTS, opset=opset)
+    tensor = model.graph.initializer[0]
+    if where != "initializer":
+        node = helper.make_node("Constant", [], ["W"], value=tensor)
+        model.graph.node.insert(0, node)
+        del model.graph.initializer[:]
+        tensor = node.attribute[0].t
+    if where == "function":
+        opsets = [helper.make_opsetid("", opset)]
+        body = helper.make_function("mine", "F", ["x"], ["y"], list(model.graph.node), opsets)
+        model.functions.append(body)
+        model.opset_import.append(helper.make_opsetid("mine", 1))
+        del model.graph.node[:]
+        model.graph.node.append(helper.make_node("F", ["x"], ["y"], domain="mine"))
+    for tensor in tensors(model):
+        tensor.external_data.add(key="location", value=location)
+    path, other = tmp_path / "models" / "net.onnx", tmp_path / "models" / "big.bin"
+    path.parent.mkdir()
+    other.write_bytes(bytes(100_000))
+    path.write_bytes(model.SerializeToString())
+    assert external_files(path) == set()
+    assert bytes_on_disk(path) == path.stat().st_size
+    assert whole_file(path) == path.read_bytes()
+    refuse_overwriting(path, other)
+    (stored,) = read_model(path).graph.initializers.values()
+    assert stored.const_value.numpy().tobytes() == WEIGHTS.tobytes()
+
+
+def test_a_stated_place_changes_no_result(tmp_path):
+    for name in ("plain", "stray"):
+        model = matmul_model(WEIGHTS)
+        if name == "stray":
+            model.graph.initializer[0].external_data.add(key="location", value="none.bin")
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        sws.compress(tmp_path / f"{name}.onnx", tmp_path / f"{name}.small.onnx")
+    assert (tmp_path / "plain.small.onnx").read_bytes() == (tmp_path / "stray.small.onnx").read_bytes()
+    assert sws.inspect(tmp_path / "stray.onnx").disk_bytes == (tmp_path / "stray.onnx").stat().st_size
+
+
+def test_external_tensors_with_bytes_in_the_file_too_are_refused(net):
+    model = onnx.load(net, load_external_data=False)
+    model.graph.initializer[0].raw_data = WEIGHTS.tobytes()
+    net.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="must pass the ONNX checker"):
+        read_model(net)
 
 
 def test_files_that_are_no_models(tmp_path):
