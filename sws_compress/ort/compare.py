@@ -22,7 +22,8 @@ class OutputDifference:
     name : str
         Name of the output.
     largest_absolute : float
-        Largest absolute difference of two elements; inf if only one of them is NaN or infinite.
+        Largest absolute difference of two elements; inf if only one of them is NaN or infinite. NaN where both models
+        give no finite number at all, which tells nothing about them.
     largest_relative : float
         The same, divided by the largest finite magnitude in the first model's output.
     """
@@ -99,7 +100,7 @@ def differences_from_original(
         One for every output, in order.
     """
     return tuple(
-        difference(name, left, right) if left.shape == right.shape else OutputDifference(name, np.inf, np.inf)
+        telling_difference(name, left, right) if left.shape == right.shape else OutputDifference(name, np.inf, np.inf)
         for name, left, right in zip(names, expected, actual, strict=True)
     )
 
@@ -131,6 +132,14 @@ def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Seque
     actual = runtime.run(names, dict(feeds))
     differences = (difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
     return max((each.largest_relative for each in differences), default=0.0)
+
+
+def telling_difference(name: str, expected: Array, actual: Array) -> OutputDifference:
+    """`difference`, but NaN where two models agree on nothing but NaN and infinities: no two would differ."""
+    found = difference(name, expected, actual)
+    if found.largest_absolute == 0 and expected.size and not np.isfinite(expected).any():
+        return OutputDifference(name, np.nan, np.nan)
+    return found
 
 
 def difference(name: str, expected: Array, actual: Array) -> OutputDifference:

@@ -79,7 +79,8 @@ def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | Non
     Raises
     ------
     DataError
-        If inputs are not named like those of the model, or hold nothing or only NaN; if none can be drawn.
+        If inputs are not named like those of the model, if all of them are empty, or if one holds no finite number; if
+        none can be drawn.
     """
     if inputs is None:
         return sample_inputs(model, seed=seed, batch=SAMPLE_BATCH)
@@ -90,12 +91,22 @@ def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | Non
             f"inputs must be arrays named {_listed(names)}, got {_listed(sorted(feeds))}: "
             "name them like the model's inputs"
         )
-    for name, given in feeds.items():
-        values = np.asarray(given)
-        if values.size == 0 or (values.dtype.kind == "f" and np.isnan(values).all()):
-            found = f"shape {values.shape}" if values.size == 0 else "nothing but NaN"
-            raise DataError(f"input {shown(name)} must hold numbers, got {found}: any two models would agree on it")
+    _refuse_telling_nothing(feeds)
     return feeds
+
+
+def _refuse_telling_nothing(feeds: Feeds) -> None:
+    """Raise DataError if all inputs are empty (the past of a decoder's first step may be), or one is never finite."""
+    arrays = {name: np.asarray(given) for name, given in feeds.items()}
+    if arrays and all(values.size == 0 for values in arrays.values()):
+        name, values = next(iter(arrays.items()))
+        raise DataError(
+            f"input {shown(name)} must hold numbers, got shape {values.shape}: any two models would agree on it"
+        )
+    for name, values in arrays.items():
+        if values.size and values.dtype.kind == "f" and not np.isfinite(values).any():
+            found = "nothing but NaN" if np.isnan(values).all() else "no finite one"
+            raise DataError(f"input {shown(name)} must hold numbers, got {found}: any two models would agree on it")
 
 
 def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *, given: bool) -> list[Array]:

@@ -8,7 +8,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
-from sws_compress.ort.compare import difference
+from sws_compress.ort.compare import telling_difference
 from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_for, open_model
 from sws_compress.pipelines.job import check_seed
 from sws_compress.report.result import Verification
@@ -38,7 +38,8 @@ def verify(
     Returns
     -------
     Verification
-        The difference of every output; ``passed`` tells whether all are within the tolerance.
+        The difference of every output; ``passed`` tells whether all are within the tolerance. Outputs that hold no
+        finite number do not pass: any two models would agree on them.
 
     Raises
     ------
@@ -76,5 +77,5 @@ def verify(
     expected = answers(reference, first, feeds, given=inputs is not None)
     actual = answers(candidate, second, feeds, given=inputs is not None)
     names = [output.name for output in reference.get_outputs()]
-    outputs = tuple(map(difference, names, expected, actual))
+    outputs = tuple(map(telling_difference, names, expected, actual))
     return Verification(first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance)

@@ -102,7 +102,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether no output differs by more than `tolerance`."""
+        """Whether no output differs by more than `tolerance`, or holds nothing that could differ."""
         return all(output.largest_relative <= self.tolerance for output in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
@@ -198,14 +198,18 @@ class CompressionResult:
     @property
     def output_difference(self) -> float:
         """Largest relative difference of an output from the original's; NaN where they were not compared."""
-        return max((output.largest_relative for output in self.outputs), default=math.nan)
+        return max((output.largest_relative for output in self._compared), default=math.nan)
+
+    @property
+    def _compared(self) -> tuple[OutputDifference, ...]:
+        return tuple(output for output in self.outputs if not math.isnan(output.largest_relative))
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One line if outputs are far from the original's and training does not explain it."""
         if self.trained or not self.output_difference > LARGE_DIFFERENCE:
             return ()
-        worst = max(self.outputs, key=lambda output: output.largest_relative)
+        worst = max(self._compared, key=lambda output: output.largest_relative)
         cure = "raise --components, or take --granularity auto or more bits"
         inputs = "; judge by real inputs (--inputs)" if self.random_inputs else ""
         return (f"output {shown(worst.name)} {difference_text(worst.largest_relative)}: {cure}{inputs}",)

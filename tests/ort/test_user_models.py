@@ -6,8 +6,10 @@ import numpy as np
 import onnx
 import pytest
 
+from sws_compress.api import compress
 from sws_compress.errors import DataError, ModelError
 from sws_compress.ort.user_models import answers, check_same_interface, feeds_for, open_model, run_model
+from sws_compress.pipelines.verify import verify
 from tests.models import gaussian, write_mlp
 
 
@@ -40,11 +42,51 @@ def test_feeds_are_drawn_given_or_read(model, tmp_path):
         ({"x": np.ones((2, 40)), "mask": np.ones(2)}, "got 'mask', 'x'"),
         ({"x": np.zeros((0, 40), np.float32)}, r"input 'x' must hold numbers, got shape \(0, 40\)"),
         ({"x": np.full((2, 40), np.nan, np.float32)}, "got nothing but NaN"),
+        ({"x": np.full((2, 40), -np.inf, np.float32)}, "got no finite one"),
     ],
 )
 def test_inputs_that_tell_nothing(model, feeds, message):
     with pytest.raises(DataError, match=message):
         feeds_for(open_model(model), feeds, seed=0)
+
+
+def test_an_empty_past_is_the_first_step_of_a_decoder(tmp_path):
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    g (float[n, p, 64] past, float[n, s, 64] x) => (float[n, t, 40] y) {
+        all = Concat<axis=1>(past, x)
+        y = MatMul(all, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(gaussian(64, 40), "w"))
+    source = tmp_path / "decoder.onnx"
+    onnx.save(model, source)
+    feeds = {"past": np.zeros((1, 0, 64), np.float32), "x": gaussian(3, 64).reshape(1, 3, 64)}
+    result = compress(source, tmp_path / "small.onnx", example_inputs=feeds)
+    assert result.outputs == verify(source, result.output, inputs=feeds).outputs
+    with pytest.raises(DataError, match=r"input 'past' must hold numbers, got shape \(1, 0, 64\)"):
+        feeds_for(open_model(source), {**feeds, "x": np.zeros((1, 0, 64), np.float32)}, seed=0)
+
+
+def test_masks_may_hold_infinities(model):
+    x = np.where(gaussian(2, 40) > 0, 0, -np.inf).astype(np.float32)
+    assert feeds_for(open_model(model), {"x": x}, seed=0)["x"] is x
+
+
+def test_outputs_of_nothing_but_nan_do_not_pass(tmp_path):
+    """The logarithm of what is below 0: two models that differ in every weight agree on it."""
+    paths = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    for seed, path in enumerate(paths):
+        text = """<ir_version: 8, opset_import: ["": 17]> g (float[2, 40] x) => (float[2, 30] y) {
+            a = MatMul(x, w)
+            b = Abs(a)
+            c = Neg(b)
+            y = Log(c)
+        }"""
+        net = onnx.parser.parse_model(text)
+        net.graph.initializer.append(onnx.numpy_helper.from_array(gaussian(40, 30, seed=seed), "w"))
+        onnx.save(net, path)
+    assert not verify(*paths, tolerance=1e9).passed
+    assert not verify(paths[0], paths[0]).passed
 
 
 def test_inputs_that_do_not_fit(model):

@@ -45,6 +45,8 @@ def test_outputs_far_from_the_original_are_warned_of() -> None:
     assert "--inputs" in warning
     assert "--inputs" not in differing(0.53).warnings[0]
     assert "in shape" in differing(math.inf).warnings[0]
+    assert math.isnan(differing(math.nan).output_difference)
+    assert differing(math.nan, 0.2).output_difference == differing(0.2, math.nan).output_difference == 0.2
     assert differing(0.53, trained=True).warnings == ()
 
 
