@@ -115,3 +115,22 @@ def test_interfaces_are_compared_by_name(model, tmp_path):
     check_same_interface(open_model(model), open_model(model))
     with pytest.raises(ModelError, match="outputs of the second model must be 'y' as in the first, got 'z'"):
         check_same_interface(open_model(model), open_model(other))
+
+
+@pytest.mark.parametrize("constant", [False, True])  # it fails while the model runs, or while it is loaded
+def test_the_runtime_prints_nothing_of_its_own(constant, tmp_path, capfd):
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"]) for name in "xy"]
+    initialisers = [
+        onnx.numpy_helper.from_array(np.array([77]), "index"),
+        onnx.numpy_helper.from_array(np.ones(5, np.float32), "table"),
+    ]
+    nodes = [
+        onnx.helper.make_node("Gather", ["table" if constant else "x", "index"], ["a"]),
+        onnx.helper.make_node("Add", ["x", "a"], ["y"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", values[:1], values[1:], initialisers)
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises((DataError, ModelError), match=r"77|indices"):
+        run_model(path, {"x": np.ones(3, np.float32)})
+    assert capfd.readouterr() == ("", "")
