@@ -14,13 +14,16 @@ import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.files import AnyPath
+from sws_compress.onnx_io.analyse.left_dense import NAMED_TENSORS
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
+from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.write.dead_tensors import drop_dead
 from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.conversion import check_conversion
+from sws_compress.ort.fold_weights import fold_weights
 from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
 from sws_compress.pipelines.job import Job, Metric
 
@@ -148,7 +151,7 @@ def named_inputs(job: Job) -> AnyPath | Feeds | None:
 
 
 def in_memory(source: Source, job: Job) -> Source:
-    """The source with its weights loaded, and inputs on which the model runs.
+    """The source with its weights loaded and computed (`fold_weights`), and inputs on which the model runs.
 
     Raises
     ------
@@ -162,7 +165,15 @@ def in_memory(source: Source, job: Job) -> Source:
     original = open_model(source.path)
     feeds = feeds_for(original, inputs, seed=job.seed)
     outputs = answers(original, source.path, feeds, given=inputs is not None)
-    return replace(source, model=model, feeds=feeds, outputs=outputs)
+    names = fold_weights(model)
+    folded = (f"weights behind operators of constants alone are computed first: {_listed(names)}",) if names else ()
+    return replace(source, model=model, feeds=feeds, outputs=outputs, notes=(*source.notes, *folded))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few names, on one line."""
+    more = [] if len(names) <= NAMED_TENSORS else [f"and {len(names) - NAMED_TENSORS} more"]
+    return ", ".join([*map(shown, names[:NAMED_TENSORS]), *more])
 
 
 # -- torch modules ----------------------------------------------------------------------------------------------------

@@ -104,3 +104,11 @@ def test_weights_are_found_behind_operators_that_move_values():
     (weight,) = find_weights(model_reading(values, "MatMul", through=("Identity", "Transpose", "Cast")))
     assert (weight.name, weight.operators, weight.values.dtype) == ("T", ("MatMul",), np.float16)
     assert find_weights(model_reading(values, "MatMul", through=("Relu",))) == ()
+
+
+def test_a_weight_behind_padding_is_found():
+    model = matmul_model(WEIGHTS)
+    model.graph.node.insert(0, helper.make_node("Pad", ["W", "p"], ["V"]))
+    model.graph.node[1].input[1] = "V"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 3, 0, 3]), "p"))
+    assert [weight.name for weight in find_weights(as_ir(model))] == ["W"]

@@ -55,8 +55,8 @@ integers.
 
 
 MOVES = (
-    "Cast", "Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
-    "Unsqueeze",
+    "Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile",
+    "Transpose", "Unsqueeze",
 )  # fmt: skip
 """Operators whose outputs hold the values of their input, as they are or rounded."""
 
@@ -214,6 +214,11 @@ def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
             seen.update(onward)
 
 
+def is_read_as_weight(value: ir.Value, model: ir.Model) -> bool:
+    """Whether a node that computes with a value takes it as a weight."""
+    return any(_is_weight_input(node, number) for node, number in readers(value, model))
+
+
 def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
     """The values that are the input ``number`` of a node again: moved, or inside of a function or body."""
     if (function := model.functions.get(node.op_identifier())) is not None:
@@ -238,7 +243,7 @@ def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Coll
     operators = _operators(value, model)
     if not operators:
         return "is read by no operator"
-    if not any(_is_weight_input(node, number) for node, number in readers(value, model)):
+    if not is_read_as_weight(value, model):
         return f"is not read as a weight by {', '.join(operators)}"
     if tensor.size < max(smallest, 1):
         return f"has {tensor.size} elements, fewer than {smallest}"
