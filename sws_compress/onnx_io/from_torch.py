@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import warnings
@@ -44,8 +45,9 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
     -------
     ir.Model
         Parameters are initialisers under their torch names. Weights that the exporter puts together, such as the gates
-        of recurrent layers, have the name of the first of them. The outputs are named ``output``, or ``output_0``,
-        ``output_1``, ... if there are several.
+        of recurrent layers, have the name of the first of them. Inputs are named as in ``forward``. The outputs are
+        named ``output``, or ``output_0``, ``output_1``, ... if there are several; with ``_1``, ``_2``, ... behind it
+        where an input or a parameter has that name.
 
     Raises
     ------
@@ -81,9 +83,7 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
         value.name = name.replace("_orig_mod.", "")  # parts may be wrapped too
     with _quiet():
         _simplify(program.model)
-    outputs = program.model.graph.outputs
-    for i, value in enumerate(outputs):
-        value.name = "output" if len(outputs) == 1 else f"output_{i}"
+    _name_outputs(program.model.graph)
     return program.model
 
 
@@ -120,10 +120,40 @@ def _simplify(model: ir.Model) -> None:
         passes.LiftSubgraphInitializersToMainGraphPass(),
         passes.DeduplicateInitializersPass(),
         passes.CommonSubexpressionEliminationPass(),
-        passes.OutputFixPass(),
-        passes.NameFixPass(),
     )(model)
+    _copy_returned_inputs(model.graph)
+    ir.passes.Sequential(passes.OutputFixPass(), passes.NameFixPass())(model)
     _name_after(model, origins)
+
+
+def _copy_returned_inputs(graph: ir.Graph) -> None:
+    """Put an Identity between each input and the output that it is, in place; OutputFixPass would rename the input."""
+    for i, value in enumerate(graph.outputs):
+        if value.is_graph_input():
+            copy = ir.Node("", "Identity", [value], num_outputs=1)
+            copy.outputs[0].shape, copy.outputs[0].type = value.shape, value.type
+            graph.append(copy)
+            graph.outputs[i] = copy.outputs[0]
+
+
+def _name_outputs(graph: ir.Graph) -> None:
+    """Name the outputs, in place; inputs and parameters keep their names, other values give way."""
+    outputs = list(graph.outputs)
+    taken = {value.name for value in (*graph.inputs, *graph.initializers.values()) if not value.is_graph_output()}
+    chosen = []
+    for i in range(len(outputs)):
+        wanted = "output" if len(outputs) == 1 else f"output_{i}"
+        numbered = (f"{wanted}_{number}" for number in itertools.count(1))
+        chosen.append(next(name for name in itertools.chain([wanted], numbered) if name not in taken))
+        taken.add(chosen[-1])
+    others = [value for node in graph.all_nodes() for value in node.outputs if value not in outputs]
+    taken.update(value.name for value in others)
+    for value in others:
+        if value.name in chosen:
+            value.name = next(name for name in (f"{value.name}_{n}" for n in itertools.count(1)) if name not in taken)
+            taken.add(value.name)
+    for value, name in zip(outputs, chosen, strict=True):
+        value.name = name
 
 
 def _flatten(graph: ir.Graph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sws_compress as sws
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
 from sws_compress.ort.session import session
@@ -45,6 +47,56 @@ def test_outputs_have_names_of_their_own() -> None:
     for kind, names in (("mlp", ["output"]), ("two", ["output_0", "output_1"])):
         module, inputs = make(kind)
         assert [value.name for value in from_torch(module, inputs(2)).graph.outputs] == names
+
+
+class Returning(nn.Module):
+    """Returns inputs beside a result, one of them twice; one has the name of an output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(20, 30)
+
+    def forward(self, x: Tensor, output_1: Tensor, unused: Tensor) -> tuple[Tensor, ...]:
+        return self.layer(x), x, output_1, x
+
+
+def test_inputs_that_are_returned_keep_their_names() -> None:
+    module, inputs = Returning(), (torch.rand(3, 20), torch.rand(3, 5), torch.rand(3, 2))
+    model = from_torch(module, inputs)
+    names = [value.name for value in model.graph.inputs]
+    assert names == ["x", "output_1", "unused"]
+    assert [value.name for value in model.graph.outputs] == ["output_0", "output_1_1", "output_2", "output_3"]
+    runtime = session(ir.to_proto(model).SerializeToString())
+    feeds = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+    result, *copies = runtime.run(None, feeds)
+    np.testing.assert_allclose(result, module(*inputs)[0].detach().numpy(), rtol=1e-4, atol=1e-5)
+    for copy, name in zip(copies, ("x", "output_1", "x"), strict=True):
+        np.testing.assert_array_equal(copy, feeds[name])
+
+
+def test_returned_inputs_keep_their_names_in_the_small_file(tmp_path: Path) -> None:
+    sws.compress(
+        Returning(), tmp_path / "s.onnx", example_inputs=(torch.rand(3, 20), torch.rand(3, 5), torch.rand(3, 2))
+    )
+    assert [entry.name for entry in session(tmp_path / "s.onnx").get_inputs()] == ["x", "output_1", "unused"]
+
+
+class Named(nn.Module):
+    """A parameter has the name of the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.output = nn.Parameter(torch.rand(20, 30))
+
+    def forward(self, output_1: Tensor) -> Tensor:
+        return output_1 @ self.output
+
+
+def test_outputs_give_way_to_parameters_and_inputs() -> None:
+    model = from_torch(Named(), (torch.rand(3, 20),))
+    assert list(model.graph.initializers) == ["output"]
+    assert [value.name for value in model.graph.inputs] == ["output_1"]
+    assert [value.name for value in model.graph.outputs] == ["output_2"]
 
 
 def test_recurrent_weights_in_the_order_of_onnx_carry_the_parameter_s_name() -> None:
