@@ -481,8 +481,19 @@ def test_sample_inputs_of_the_callers_own(tmp_path: Path) -> None:
     for name, size in (("x1", "p"), ("x2", "q")):
         model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", size]))
     onnx.save(model, tmp_path / "model.onnx")
+    for request in (sws.WeightsOnly(components=64), sws.LowBit(bits=4)):
+        unseen = sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx", request)
+        assert (unseen.outputs, unseen.warnings) == ((), ())
+        assert np.isnan(unseen.decoded_difference)
+        assert any("outputs were not compared" in note and "--inputs" in note for note in unseen.notes)
     with pytest.raises(sws.DataError, match="must run on random inputs"):
-        sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx")
+        sws.verify(tmp_path / "model.onnx", tmp_path / "small.onnx")
+    with pytest.raises(sws.DataError, match="must run on the given inputs"):
+        sws.compress(
+            tmp_path / "model.onnx",
+            tmp_path / "small.onnx",
+            example_inputs={"x1": gaussian(3, 15), "x2": gaussian(3, 15)},
+        )
     feeds = {"x1": gaussian(3, 15), "x2": gaussian(3, 25)}
     result = sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx", example_inputs=feeds)
     np.savez(tmp_path / "feeds.npz", **feeds)

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from sws_compress.errors import DataError, VerificationError
+from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
+from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, refused_conversion
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
-from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
+from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
 
 LARGEST_RELATIVE_DIFFERENCE = 1e-5
 """Relative difference of outputs up to which a converted model counts as the same: some roundings of float32."""
@@ -43,13 +44,17 @@ def check_conversion(file: Path, model: ir.Model, inputs: AnyPath | Feeds | None
     if stated is None:
         return
     opset = model.opset_imports[""]
-    feeds = None
-    if inputs is not None:
-        original = open_model(file)
-        feeds = feeds_for(original, inputs, seed=seed)
-        answers(original, file, feeds, given=True)
     try:
-        differences = compare_outputs(file, to_bytes(model), feeds, seed=seed)
+        feeds, _ = feeds_with_answers(open_model(file), file, inputs, seed=seed, rows=index_ranges(model))
+    except DataError as error:
+        if inputs is not None:
+            raise
+        raise ModelError(
+            f"model {file} of opset {stated} must run on random inputs to be compared with its conversion to opset "
+            f"{opset}, got none that fit: give inputs (--inputs), or export it again with opset {opset} or newer"
+        ) from error
+    try:
+        differences = compare_outputs(file, to_bytes(model), feeds)
     except (VerificationError, DataError) as error:
         found = f"two versions that cannot be compared ('{first_line(error.__cause__ or error)}')"
         raise refused_conversion(file, stated, opset, found) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +25,19 @@ _DTYPES = {
 """NumPy types by the runtime's names."""
 
 
-def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int) -> dict[str, Array]:
+FREE_SIZES = (2, 1, 32, 224, 640)
+"""Sizes of free dimensions, tried in turn. 2 shows a mistake between rows; networks for images want more."""
+
+_MOST_DRAWN = 1 << 23
+"""Most elements of an input of a size that is only tried: an image of 640 x 640 has 1.2 million."""
+
+_LEAST_IMAGE = 32
+"""Size from which the first of several free dimensions is taken for a batch and stays 1."""
+
+
+def sample_inputs(
+    model: onnxruntime.InferenceSession, *, seed: int, batch: int, rows: Mapping[str, int] | None = None
+) -> dict[str, Array]:
     """Random inputs of the types and shapes that a model states.
 
     Parameters
@@ -33,12 +47,14 @@ def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int)
     seed : int
         Seed of the random numbers.
     batch : int
-        Size of free dimensions.
+        Size of free dimensions. From 32, the first one of an input that has several is 1.
+    rows : mapping of str to int, optional
+        Integer inputs that are below a number, by name (`index_ranges`).
 
     Returns
     -------
     dict of str to ndarray
-        Standard normal numbers, or 0 and 1 for integer inputs, by input name.
+        Standard normal numbers by input name; integers below ``rows``, or 0 and 1.
 
     Raises
     ------
@@ -47,13 +63,31 @@ def sample_inputs(model: onnxruntime.InferenceSession, *, seed: int, batch: int)
     """
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
+    highest = {} if rows is None else rows
     for entry in model.get_inputs():
-        shape = [size if isinstance(size, int) and size >= 0 else batch for size in entry.shape]
+        shape = _filled(entry.shape, batch)
         dtype = _DTYPES.get(entry.type)
         if dtype is None:
             raise DataError(
                 f"input {shown(entry.name)} must be a numeric tensor, got {entry.type}: give inputs that fit"
             )
-        drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
+        below = highest.get(entry.name, 2)
+        if dtype.kind in "iu":
+            below = min(below, int(np.iinfo(dtype).max))
+        drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, below, shape)
         feeds[entry.name] = np.asarray(drawn).astype(dtype)
     return feeds
+
+
+def too_many(model: onnxruntime.InferenceSession, batch: int) -> bool:
+    """Whether a size of free dimensions makes one input too large to be tried."""
+    return any(math.prod(_filled(entry.shape, batch)) > _MOST_DRAWN for entry in model.get_inputs())
+
+
+def _filled(stated: Sequence[object], size: int) -> list[int]:
+    """A shape with its free dimensions filled."""
+    free = [axis for axis, stated_size in enumerate(stated) if not (isinstance(stated_size, int) and stated_size >= 0)]
+    shape = [stated_size if isinstance(stated_size, int) and stated_size >= 0 else size for stated_size in stated]
+    if size >= _LEAST_IMAGE and len(free) > 1 and free[0] == 0:
+        shape[0] = 1
+    return shape

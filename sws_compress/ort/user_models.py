@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.messages import one_line, shown
-from sws_compress.ort.sample_inputs import sample_inputs
+from sws_compress.ort.sample_inputs import FREE_SIZES, sample_inputs, too_many
 from sws_compress.ort.session import session
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ Array = npt.NDArray[Any]
 
 Feeds = Mapping[str, Array]
 """Inputs by name."""
-
-
-SAMPLE_BATCH = 2
-"""Size of free dimensions of random inputs: the least that shows a mistake between rows."""
 
 
 _SOURCE_LINE = re.compile(r"/\S+:\d+ .*?\)(?: const)? (?=[A-Z])")
@@ -83,7 +79,7 @@ def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | Non
         none can be drawn.
     """
     if inputs is None:
-        return sample_inputs(model, seed=seed, batch=SAMPLE_BATCH)
+        return sample_inputs(model, seed=seed, batch=FREE_SIZES[0])
     feeds = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else dict(inputs)
     names = [entry.name for entry in model.get_inputs()]
     if set(feeds) != set(names):
@@ -107,6 +103,56 @@ def _refuse_telling_nothing(feeds: Feeds) -> None:
         if values.size and values.dtype.kind == "f" and not np.isfinite(values).any():
             found = "nothing but NaN" if np.isnan(values).all() else "no finite one"
             raise DataError(f"input {shown(name)} must hold numbers, got {found}: any two models would agree on it")
+
+
+def feeds_with_answers(
+    model: onnxruntime.InferenceSession,
+    path: AnyPath,
+    inputs: AnyPath | Feeds | None,
+    *,
+    seed: int,
+    rows: Mapping[str, int],
+) -> tuple[dict[str, Array], list[Array]]:
+    """Inputs on which a model runs, and its outputs.
+
+    Parameters
+    ----------
+    model : onnxruntime.InferenceSession
+        The model.
+    path : path-like
+        The file it comes from, for messages.
+    inputs : path-like, mapping of str to array-like, or None
+        As in `feeds_for`; None draws random ones, with free dimensions of `FREE_SIZES` in turn until it runs.
+    seed : int
+        Seed of random inputs.
+    rows : mapping of str to int
+        What integer inputs are below (`index_ranges`).
+
+    Returns
+    -------
+    feeds : dict of str to ndarray
+    outputs : list of ndarray
+
+    Raises
+    ------
+    DataError
+        If the model does not run on the given inputs, or on none of the random ones.
+    ModelError
+        If an output is no tensor of numbers.
+    """
+    if inputs is not None:
+        feeds = feeds_for(model, inputs, seed=seed)
+        return feeds, answers(model, path, feeds, given=True)
+    failures: list[DataError] = []
+    for size in FREE_SIZES:
+        if failures and too_many(model, size):
+            continue
+        feeds = sample_inputs(model, seed=seed, batch=size, rows=rows)
+        try:
+            return feeds, answers(model, path, feeds, given=False)
+        except DataError as error:
+            failures.append(error)
+    raise failures[0]
 
 
 def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *, given: bool) -> list[Array]:
@@ -135,9 +181,13 @@ def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *,
     ModelError
         If an output is no tensor of numbers.
     """
+    import onnxruntime
+
     names = [output.name for output in model.get_outputs()]
+    quiet = onnxruntime.RunOptions()
+    quiet.log_severity_level = 4
     try:
-        outputs = model.run(names, dict(feeds))
+        outputs = model.run(names, dict(feeds), quiet)
     except Exception as error:  # the runtime raises a dozen unrelated classes
         kind, cure = (
             ("the given", "check their shapes and types")

@@ -6,6 +6,7 @@ smaller, but its weights are float32 again once it is loaded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,8 +110,9 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     packed = pack_low_bit(source.model, request, on_progress=job.on_progress)
     values = {name: palette.expand() for name, palette in packed.palettes.items()}
     expanded = with_values(source.model, values)
-    outputs = outputs_in_runtime(to_bytes(expanded), source.feeds)
-    largest = verify_low_bit(packed, source.feeds, outputs)
+    feeds = source.feeds
+    outputs = [] if feeds is None else outputs_in_runtime(to_bytes(expanded), feeds)
+    largest = verify_low_bit(packed, feeds, outputs)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)
     notes = dense_notes(
         source.model,
@@ -130,9 +132,9 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         decoded_difference=largest,
         seconds=job.seconds,
         notes=(*source.notes, *notes),
-        outputs=differences_from_original(
-            source.output_names, source.outputs, outputs_in_runtime(packed.data, source.feeds)
-        ),
+        outputs=()
+        if feeds is None
+        else differences_from_original(source.output_names, source.outputs, outputs_in_runtime(packed.data, feeds)),
         random_inputs=job.inputs is None,
     )
     return result if copy is None else copy.added_to(result, before, job)
@@ -196,22 +198,22 @@ def pack_low_bit(
     return LowBitModel(to_bytes(rewritten), tensors, palettes, left_dense)
 
 
-def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array], outputs: Sequence[Array]) -> float:
+def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outputs: Sequence[Array]) -> float:
     """Check that a packed model does what the same model with expanded weights does.
 
     Parameters
     ----------
     packed : LowBitModel
         The model to check.
-    feeds : mapping of str to ndarray
-        Inputs by name.
+    feeds : mapping of str to ndarray or None
+        Inputs by name; None compares no outputs.
     outputs : sequence of ndarray
         What the model with its weights expanded to float32 answers to them.
 
     Returns
     -------
     float
-        Largest difference of the outputs of ``packed``, relative to the largest of each output.
+        Largest difference of the outputs of ``packed``, relative to the largest of each output; NaN without inputs.
 
     Raises
     ------
@@ -227,6 +229,8 @@ def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array], outputs: Seq
         columns, values = executed
         if not np.array_equal(values, np.moveaxis(palette.expand(), palette.axis, 0)[columns]):
             raise VerificationError(f"{name} must be multiplied as it was fitted, got other weights: report this")
+    if feeds is None:
+        return math.nan
     largest = largest_difference(in_float_arithmetic(packed.data), feeds, outputs)
     if not largest <= FLOAT_TOLERANCE:
         raise VerificationError(

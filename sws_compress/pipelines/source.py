@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.errors import ArgumentError, DataError, ModelError
 from sws_compress.files import AnyPath
+from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.analyse.left_dense import NAMED_TENSORS
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
@@ -24,13 +25,19 @@ from sws_compress.onnx_io.write.dead_tensors import drop_dead
 from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.fold_weights import fold_weights
-from sws_compress.ort.user_models import Feeds, answers, feeds_for, open_model
+from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
 from sws_compress.pipelines.job import Job, Metric
 
 if TYPE_CHECKING:
     from torch import nn
 
 Array = npt.NDArray[Any]
+
+
+NOT_COMPARED = (
+    "outputs were not compared, only weights: the model runs on no random inputs; give inputs that fit (--inputs)"
+)
+"""The note of a model that no random inputs fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +53,8 @@ class Source:
     dense_bytes : int
         Bytes of the plain ONNX file, with its external data.
     feeds : mapping of str to ndarray
-        Inputs by name on which the model runs; empty until `in_memory` for a file.
+        Inputs by name on which the model runs; empty until `in_memory` for a file, and None
+        if it runs on no random ones.
     outputs : sequence of ndarray
         What the original answers to them, the file in ONNX Runtime or the module in torch.
     path : Path or None
@@ -62,7 +70,7 @@ class Source:
     model: ir.Model
     name: str
     dense_bytes: int
-    feeds: Feeds
+    feeds: Feeds | None
     outputs: Sequence[Array] = ()
     path: Path | None = None
     module: nn.Module | None = None
@@ -163,11 +171,19 @@ def in_memory(source: Source, job: Job) -> Source:
     inputs = named_inputs(job)
     model = ir.external_data.load_to_model(source.model)
     original = open_model(source.path)
-    feeds = feeds_for(original, inputs, seed=job.seed)
-    outputs = answers(original, source.path, feeds, given=inputs is not None)
-    names = fold_weights(model)
-    folded = (f"weights behind operators of constants alone are computed first: {_listed(names)}",) if names else ()
-    return replace(source, model=model, feeds=feeds, outputs=outputs, notes=(*source.notes, *folded))
+    feeds: Feeds | None
+    notes: tuple[str, ...] = ()
+    try:
+        feeds, outputs = feeds_with_answers(
+            original, source.path, inputs, seed=job.seed, rows=index_ranges(source.model)
+        )
+    except DataError:
+        if inputs is not None:
+            raise
+        feeds, outputs, notes = None, [], (NOT_COMPARED,)
+    if names := fold_weights(model):
+        notes = (f"weights behind operators of constants alone are computed first: {_listed(names)}", *notes)
+    return replace(source, model=model, feeds=feeds, outputs=outputs, notes=(*source.notes, *notes))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from sws_compress.errors import ArgumentError
 from sws_compress.files import AnyPath
+from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.ort.compare import telling_difference
-from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_for, open_model
+from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_with_answers, open_model
 from sws_compress.pipelines.job import check_seed
 from sws_compress.report.result import Verification
 
@@ -69,12 +70,11 @@ def verify(
         raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
     check_seed(seed)
     first, second = Path(original), Path(compressed)
-    for path in (first, second):
-        read_model(path)
+    model = read_model(first)
+    read_model(second)
     reference, candidate = open_model(first), open_model(second)
     check_same_interface(reference, candidate)
-    feeds = feeds_for(reference, inputs, seed=seed)
-    expected = answers(reference, first, feeds, given=inputs is not None)
+    feeds, expected = feeds_with_answers(reference, first, inputs, seed=seed, rows=index_ranges(model))
     actual = answers(candidate, second, feeds, given=inputs is not None)
     names = [output.name for output in reference.get_outputs()]
     outputs = tuple(map(telling_difference, names, expected, actual))

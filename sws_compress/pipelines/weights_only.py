@@ -63,7 +63,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     clustered = cluster_weights(weights, request, job)
     values = {name: palette.expand() for name, palette in clustered.palettes.items()}
     model = with_values(source.model, values)
-    outputs = outputs_in_runtime(to_bytes(model), source.feeds)
+    outputs = [] if source.feeds is None else outputs_in_runtime(to_bytes(model), source.feeds)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)
     palettes, pruning = clustered.palettes, NOTHING_PRUNED
     if source.module is not None and all(map(_is_plain, palettes.values())):

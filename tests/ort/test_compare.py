@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from sws_compress.errors import DataError, VerificationError
 from sws_compress.ort.compare import compare_outputs, difference
-from sws_compress.ort.sample_inputs import sample_inputs
+from sws_compress.ort.sample_inputs import sample_inputs, too_many
 from sws_compress.ort.session import session
 from tests.onnx_io.models import matmul_model
 
@@ -87,6 +87,24 @@ def test_drawn_inputs_have_the_types_and_shapes_of_the_model():
         assert feeds[name].dtype == helper.tensor_dtype_to_np_dtype(kind)
         assert np.unique(feeds[name]).size > 1
     assert set(np.unique(feeds[f"x{TensorProto.INT64}"])) == {0, 1}
+
+
+def test_integers_are_drawn_below_the_rows_of_their_table():
+    entries = [(name, kind, [1000]) for name, kind in (("ids", TensorProto.INT64), ("few", TensorProto.INT8))]
+    feeds = sample_inputs(runtime_with(*entries), seed=0, batch=2, rows={"ids": 50, "few": 1000})
+    assert (feeds["ids"].min(), feeds["ids"].max()) == (0, 49)
+    assert feeds["few"].min() >= 0
+    one = sample_inputs(runtime_with(*entries), seed=0, batch=2, rows={"ids": 1})
+    assert not one["ids"].any()
+
+
+def test_drawn_images_come_one_by_one():
+    entry = ("x", TensorProto.FLOAT, ["n", 3, "h", "w"])
+    assert sample_inputs(runtime_with(entry), seed=0, batch=224)["x"].shape == (1, 3, 224, 224)
+    sound = ("x", TensorProto.FLOAT, ["samples"])
+    assert sample_inputs(runtime_with(sound), seed=0, batch=640)["x"].shape == (640,)
+    assert too_many(runtime_with(("x", TensorProto.FLOAT, ["a", "b", "c", "d"])), 640)
+    assert not too_many(runtime_with(entry), 640)
 
 
 def test_drawn_inputs_follow_from_the_seed():

@@ -11,6 +11,8 @@ from sws_compress.api import compress
 from sws_compress.errors import DataError, ModelError
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.ort.conversion import check_conversion
+from sws_compress.pipelines.verify import verify
+from tests.models import gaussian
 from tests.onnx_io.models import matmul_model
 
 WEIGHTS = np.random.default_rng(0).normal(0.1, 1, (48, 40)).astype(np.float32)
@@ -47,8 +49,23 @@ def test_versions_that_do_not_run_cannot_be_compared(tmp_path):
         [numpy_helper.from_array(np.array([7, 48]), "shape"), numpy_helper.from_array(WEIGHTS, "w")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7), tmp_path / "n.onnx")
-    with pytest.raises(ModelError, match="two versions that cannot be compared"):
+    with pytest.raises(ModelError, match=r"of opset 12 must run on random inputs .*: give inputs \(--inputs\)"):
         check_conversion(tmp_path / "n.onnx", read_model(tmp_path / "n.onnx"))
+
+
+def test_sizes_that_convolutions_take_are_tried(tmp_path):
+    text = """<ir_version: 7, opset_import: ["": 11]> g (float[n, 3, h, w] x) => (float[n, 16, 1, 1] y) {
+        f = Conv<kernel_shape=[3, 3]>(x, k)
+        p = MaxPool<kernel_shape=[2, 2]>(f)
+        y = GlobalAveragePool(p)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(gaussian(16, 27).reshape(16, 3, 3, 3), "k"))
+    source = tmp_path / "net.onnx"
+    onnx.save(model, source)
+    result = compress(source, tmp_path / "small.onnx")
+    assert result.outputs == verify(source, result.output).outputs
+    assert result.decoded_difference < 1e-5
 
 
 def test_a_branch_that_only_the_callers_inputs_reach(tmp_path, monkeypatch):
