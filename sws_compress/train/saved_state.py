@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ ELEMENTWISE = {
 
 SINGLE = {"step", "eta", "mu", "mu_product"}
 """Entries of an optimiser's state that are one number."""
+
+GREATEST_SETTING = 1e15
+"""Magnitude of an optimiser's settings that is taken for damage beyond."""
 
 
 class DamagedError(Exception):
@@ -169,6 +173,9 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
         for name in group.keys() & own_group.keys():
             if _kind(group[name]) != _kind(own_group[name]):
                 raise _other(f"optimiser setting {name}", _kind(own_group[name]), _kind(group[name]))
+            for value in group[name] if isinstance(group[name], tuple | list) else (group[name],):
+                if isinstance(value, Real) and not abs(float(value)) <= GREATEST_SETTING:
+                    raise _other(f"optimiser setting {name}", f"within {GREATEST_SETTING:g}", f"{value}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     by_index = dict(zip((i for group in own_groups for i in group["params"]), parameters, strict=True))
     adam = isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW)
@@ -189,6 +196,8 @@ def _check_entry(thing: str, name: str, value: Any, parameter: torch.Tensor) -> 
                 raise _other(thing, "a number", _plain(value.dtype))
         elif not isinstance(value, Real):
             raise _other(thing, "a number", type(value).__name__)
+        if name == "step" and not 0 <= float(value) < math.inf:
+            raise _other(thing, ">= 0", f"{float(value)}")
     elif name in ELEMENTWISE and value is not None:
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
         check_tensor(thing, value, parameter.shape, value.dtype if floating else parameter.dtype)

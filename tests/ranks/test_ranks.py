@@ -226,5 +226,5 @@ def test_checkpoint_of_another_run_is_refused(checkpoint: Path, tmp_path: Path) 
     with pytest.raises(sws.ArgumentError, match=r"one.pt cannot be resumed: total_steps must be 60"):
         sws.load_checkpoint(checkpoint, run.model, run.optimizer, run.prior)
     (tmp_path / "x.pt").write_bytes(checkpoint.read_bytes()[:-100])
-    with pytest.raises(sws.ArgumentError, match=r"x.pt must be a checkpoint of this run, got \w+Error: delete"):
+    with pytest.raises(sws.ArgumentError, match=r"must be a checkpoint of this run, got damaged or other bytes"):
         sws.load_checkpoint(tmp_path / "x.pt", run.model, run.optimizer, run.prior)
