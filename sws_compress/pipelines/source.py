@@ -21,6 +21,7 @@ from sws_compress.onnx_io.from_torch import evaluating, from_torch
 from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
+from sws_compress.onnx_io.read.shapes import correct_shapes
 from sws_compress.onnx_io.write.dead_tensors import drop_dead
 from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.conversion import check_conversion
@@ -126,7 +127,7 @@ def open_source(model: nn.Module | AnyPath, job: Job) -> Source:
 
 
 def open_file(path: Path, job: Job) -> Source:
-    """Read the model at ``path``, without what no output of it depends on.
+    """Read the model at ``path``, without what no output of it depends on; wrong declared shapes are corrected.
 
     Raises
     ------
@@ -145,7 +146,8 @@ def open_file(path: Path, job: Job) -> Source:
     refuse_overwriting(path, *job.written_files)
     dense_bytes = bytes_on_disk(path)
     check_conversion(path, model, named_inputs(job), seed=job.seed)
-    return Source(model, str(path), dense_bytes, {}, path=path, notes=drop_dead(model).notes)
+    notes = (*drop_dead(model).notes, *correct_shapes(model))
+    return Source(model, str(path), dense_bytes, {}, path=path, notes=notes)
 
 
 def named_inputs(job: Job) -> AnyPath | Feeds | None:
