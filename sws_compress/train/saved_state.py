@@ -173,6 +173,8 @@ def check_optimizer(saved: Any, optimizer: torch.optim.Optimizer) -> None:
         for name in group.keys() & own_group.keys():
             if _kind(group[name]) != _kind(own_group[name]):
                 raise _other(f"optimiser setting {name}", _kind(own_group[name]), _kind(group[name]))
+            if name == "amsgrad" and bool(group[name]) != bool(own_group[name]):  # the moments would lack one
+                raise _other("optimiser setting amsgrad", f"{own_group[name]}", f"{group[name]}")
             for value in group[name] if isinstance(group[name], tuple | list) else (group[name],):
                 if isinstance(value, Real) and not abs(float(value)) <= GREATEST_SETTING:
                     raise _other(f"optimiser setting {name}", f"within {GREATEST_SETTING:g}", f"{value}")
@@ -198,7 +200,7 @@ def _check_entry(thing: str, name: str, value: Any, parameter: torch.Tensor) -> 
             raise _other(thing, "a number", type(value).__name__)
         if name == "step" and not 0 <= float(value) < math.inf:
             raise _other(thing, ">= 0", f"{float(value)}")
-    elif name in ELEMENTWISE and value is not None:
+    elif name in ELEMENTWISE and (value is not None or name != "momentum_buffer"):  # None before its first step
         floating = isinstance(value, torch.Tensor) and value.is_floating_point()
         check_tensor(thing, value, parameter.shape, value.dtype if floating else parameter.dtype)
 

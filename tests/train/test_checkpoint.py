@@ -135,6 +135,8 @@ def _codebook_moment(value: torch.Tensor) -> Change:
         (9, _optimizer_entry("exp_avg", torch.zeros(3)), r"exp_avg of parameter 0 must be float32 .*, got .* \(3,\)"),
         (9, _optimizer_entry("exp_avg", torch.zeros(1).expand(32, 64)), "exp_avg .*, got one with shared or missing"),
         (9, _optimizer_entry("exp_avg_sq", 1.0), "exp_avg_sq of parameter 0 must be float32 .*, got float"),
+        (9, _optimizer_entry("exp_avg", None), "exp_avg of parameter 0 must be float32 .*, got NoneType"),
+        (9, lambda state: state["optimizer"]["param_groups"][0].update(amsgrad=True), "amsgrad must be False"),
         (9, _optimizer_entry("step", torch.zeros(2)), "step of parameter 0 must be"),
         (9, _optimizer_entry("step", torch.tensor(-1.0)), r"step of parameter 0 must be >= 0 as in the run, got -1"),
         (9, lambda state: state["optimizer"]["param_groups"][0].update(eps=2**70), "setting eps must be within 1e"),
