@@ -11,7 +11,7 @@ from sws_compress.codec.load_cost import LoadCost
 from sws_compress.errors import ArgumentError
 from sws_compress.onnx_io.format.blocked_weight import BLOCK_SIZES
 from sws_compress.quantize.affine_palette import INDEX_BITS
-from sws_compress.quantize.granularity import Best, Granularity, PerChannel, PerTensor, Vectors
+from sws_compress.quantize.granularity import Granularity, PerTensor, check_granularity
 from sws_compress.quantize.palette import check_components
 from sws_compress.train.request import FineTuned
 
@@ -54,11 +54,7 @@ class WeightsOnly:
 
     def __post_init__(self) -> None:
         check_components(self.components)
-        if not isinstance(self.granularity, PerTensor | PerChannel | Vectors | Best):
-            raise ArgumentError(
-                f"granularity must be PerTensor(), PerChannel(), Vectors(length) or Best(), got {self.granularity!r}: "
-                "make one of them"
-            )
+        check_granularity(self.granularity)
 
 
 @dataclass(frozen=True, kw_only=True)

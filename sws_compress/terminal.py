@@ -19,7 +19,7 @@ ERROR_CHARACTERS = 460
 """Characters of an error line that are shown; what is too long loses its middle."""
 
 ERROR_END_CHARACTERS = 160
-"""Of these, those from the end of the line."""
+"""Characters of a shortened line that come from its end, where the cure stands."""
 
 
 @contextmanager

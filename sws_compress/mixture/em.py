@@ -25,6 +25,10 @@ and EM would not be monotone. For h = 1 all of this is ordinary MAP-EM.
 in units of h w^2 per bit. The package has this one convention. Here h has mean 1; for sensitivities of another mean the
 same assignment has bit_price = 2 sigma^2 ln 2 mean(h).
 
+Soft EM on any data is here. Hard EM, which assigns every weight to one component, stands where it is used: on the bins
+of a tensor in ``quantize.scalar``, on grids in ``quantize.affine``, and on torch tensors in training in
+``train.stages.hard_em``.
+
 References: Nowlan & Hinton 1992; Chou, Lookabaugh & Gray 1989; Murphy 2012, 11.4.2.8.
 """
 

@@ -180,15 +180,15 @@ def fit_blocks(blocks: Array, *, bits: int, symmetric: bool, sensitivities: Arra
         else:
             best, most = _choose(explained > most, solved, best), np.maximum(explained, most)
     assert best is not None  # there is a start for every length
-    step = e_step(blocks, best, bits=bits, sensitivities=sensitivities)
+    step = assign_to_grids(blocks, best, bits=bits, sensitivities=sensitivities)
     for _ in range(MAX_EM_STEPS):
-        previous, step = step, em_step(blocks, step, bits=bits, symmetric=symmetric, sensitivities=sensitivities)
+        previous, step = step, grid_em_step(blocks, step, bits=bits, symmetric=symmetric, sensitivities=sensitivities)
         if not (step.squared_errors < previous.squared_errors).any():
             break
     return step
 
 
-def e_step(blocks: Array, grids: Grids, *, bits: int, sensitivities: Array | None = None) -> AffineStep:
+def assign_to_grids(blocks: Array, grids: Grids, *, bits: int, sensitivities: Array | None = None) -> AffineStep:
     """Assign blocks (n, size) to their grids, and measure the error."""
     assigned = nearest(blocks, grids, bits)
     residuals = assigned - grids.zeros[:, None]
@@ -198,7 +198,7 @@ def e_step(blocks: Array, grids: Grids, *, bits: int, sensitivities: Array | Non
     return AffineStep(grids, assigned, np.einsum("ij,ij->i", weighted, residuals))
 
 
-def em_step(
+def grid_em_step(
     blocks: Array, step: AffineStep, *, bits: int, symmetric: bool, sensitivities: Array | None = None
 ) -> AffineStep:
     """Fit new grids to the assignment, then assign anew. No block's error rises.
@@ -206,7 +206,7 @@ def em_step(
     A block whose error would rise, because its scale is rounded to float32, keeps what it had.
     """
     grids, _ = _maximise(blocks, step.assigned, step.grids, bits, symmetric, sensitivities)
-    after = e_step(blocks, grids, bits=bits, sensitivities=sensitivities)
+    after = assign_to_grids(blocks, grids, bits=bits, sensitivities=sensitivities)
     won = after.squared_errors < step.squared_errors
     return AffineStep(
         _choose(won, after.grids, step.grids),

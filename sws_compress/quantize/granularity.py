@@ -138,7 +138,8 @@ def check_granularity(granularity: object) -> None:
     """Raise ArgumentError if codebooks have no such granularity."""
     if not isinstance(granularity, PerTensor | PerChannel | Vectors | Best):
         raise ArgumentError(
-            f"granularity must be PerTensor, PerChannel, Vectors or Best, got {granularity!r}: pass one of them"
+            f"granularity must be PerTensor(), PerChannel(), Vectors(length) or Best(), got {granularity!r}: "
+            "make one of them"
         )
 
 

@@ -1,4 +1,9 @@
-"""Scales: factors that many weights share, one per slice along an axis or one per block of a row."""
+"""Scales: factors that many weights share, one per slice along an axis or one per block of a row.
+
+Codebooks have `ChannelScales`; grids of low-bit weights have `BlockScales`. A new kind of scales for codebooks is a
+class here, a granularity in ``granularity.py``, a fit beside ``channel_scaled.py`` with a branch in ``cluster.py``, and
+how a file applies and shows them: ``codec.transforms.scales`` and ``onnx_io.format.scaled``.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.sensitivity import Sensitivity
 from sws_compress.quantize import affine
-from sws_compress.quantize.affine import Grids, affine_cluster, e_step, em_step, fit_blocks
+from sws_compress.quantize.affine import Grids, affine_cluster, assign_to_grids, fit_blocks, grid_em_step
 from sws_compress.quantize.affine_palette import AffinePalette
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.quantize.weight_scales import BlockScales
@@ -49,10 +49,10 @@ def test_no_blocks_error_rises_in_any_step(bits, symmetric):
     h = random.exponential(size=blocks.shape)
     scales = (np.abs(blocks).max(axis=1) / 3).astype(np.float32).astype(np.float64)
     zeros = np.full(40, float(1 << (bits - 1))) if symmetric else random.integers(0, 1 << bits, 40).astype(float)
-    step = e_step(blocks, Grids(scales, zeros), bits=bits, sensitivities=h)
+    step = assign_to_grids(blocks, Grids(scales, zeros), bits=bits, sensitivities=h)
     first = step.squared_errors
     for _ in range(15):
-        before, step = step.squared_errors, em_step(blocks, step, bits=bits, symmetric=symmetric, sensitivities=h)
+        before, step = step.squared_errors, grid_em_step(blocks, step, bits=bits, symmetric=symmetric, sensitivities=h)
         assert (step.squared_errors <= before).all()
         assert np.array_equal(step.grids.scales, step.grids.scales.astype(np.float32))
     assert (step.squared_errors < first).mean() > 0.9

@@ -134,7 +134,8 @@ def test_refuses() -> None:
     for components in (1, 257):
         with pytest.raises(ArgumentError, match=f"got {components}"):
             cluster(values, components, seed=0)
-    with pytest.raises(ArgumentError, match="granularity must be PerTensor, PerChannel, Vectors or Best, got 'auto'"):
+    wanted = r"granularity must be PerTensor\(\), PerChannel\(\), Vectors\(length\) or Best\(\), got 'auto'"
+    with pytest.raises(ArgumentError, match=wanted):
         cluster(values, 4, "auto", seed=0)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="bit_price must be finite and >= 0, got -1"):
         cluster(values, 4, bit_price=-1.0, seed=0)

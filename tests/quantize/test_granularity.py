@@ -27,7 +27,10 @@ def test_blocks_cover_a_row(columns: int, blocks: int) -> None:
         (lambda: Vectors(3), "got 3"),
         (lambda: PerBlock(0), "size of blocks must be >= 1, got 0"),
         (lambda: Best(()), "at least one granularity, got none"),
-        (lambda: check_granularity("channel"), "must be PerTensor, PerChannel, Vectors or Best, got 'channel'"),
+        (
+            lambda: check_granularity("channel"),
+            r"must be PerTensor\(\), PerChannel\(\), Vectors\(length\) or Best\(\), got 'channel'",
+        ),
         (lambda: check_granularity(PerBlock()), r"got PerBlock\(size=32\)"),
     ],
 )

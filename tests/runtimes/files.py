@@ -1,4 +1,7 @@
-"""Compressed files of every encoding, each with its plain twin and inputs: what every runtime is given."""
+"""Compressed files of every encoding, each with its plain twin and inputs: what every runtime is given.
+
+A new runtime to verify in is one more test file here, which runs all of these files.
+"""
 
 from __future__ import annotations
 
