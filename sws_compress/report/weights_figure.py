@@ -41,13 +41,21 @@ def weights_figure(
     figure = Figure(figsize=(10, 2.6 * len(before)), layout="constrained")
     axes = figure.subplots(len(before), 2, squeeze=False)
     for row, name in zip(axes, before, strict=True):
-        _draw_density(row[0], name, before[name].ravel(), mixtures[name])
-        _draw_counts(row[1], after[name].ravel(), mixtures[name], row[0].get_xlim())
+        limit = shown_range(before[name], after[name])
+        _draw_density(row[0], name, before[name].ravel(), mixtures[name], limit)
+        _draw_counts(row[1], after[name].ravel(), mixtures[name], limit)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
-def _draw_density(axes: Axes, name: str, weights: npt.NDArray[np.float32], mixture: Mixture) -> None:
-    limit = 1.05 * float(np.abs(weights).max())
+def shown_range(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> float:
+    """Half the width of the axis of weights: all float weights and all snapped values lie well within.
+
+    Training may move a value beyond the largest float weight.
+    """
+    return 1.05 * float(max(np.abs(before).max(), np.abs(after).max()))
+
+
+def _draw_density(axes: Axes, name: str, weights: npt.NDArray[np.float32], mixture: Mixture, limit: float) -> None:
     counts, edges = np.histogram(weights, bins=BINS, range=(-limit, limit))
     axes.stairs(counts, edges, fill=True, color=FLOAT_COLOUR, label="float weights")
     grid, density = density_curve(mixture, limit)
@@ -58,14 +66,14 @@ def _draw_density(axes: Axes, name: str, weights: npt.NDArray[np.float32], mixtu
     axes.legend(fontsize=8, loc="upper right", frameon=False)
 
 
-def _draw_counts(axes: Axes, weights: npt.NDArray[np.float32], mixture: Mixture, limits: tuple[float, float]) -> None:
+def _draw_counts(axes: Axes, weights: npt.NDArray[np.float32], mixture: Mixture, limit: float) -> None:
     values, counts = np.unique(weights, return_counts=True)
-    grid, density = density_curve(mixture, max(map(abs, limits)))
+    grid, density = density_curve(mixture, limit)
     scaled = density * counts.max() / density.max()
     axes.plot(grid, scaled, color=MIXTURE_COLOUR, linewidth=1.2, label="mixture prior, scaled")
     axes.vlines(values, 0.5, counts, color=SNAPPED_COLOUR, linewidth=3)
     axes.plot(values, counts, "o", color=SNAPPED_COLOUR, markersize=5)
-    axes.set(yscale="log", ylim=(0.5, 3 * counts.max()), xlim=limits, ylabel="weights per value")
+    axes.set(yscale="log", ylim=(0.5, 3 * counts.max()), xlim=(-limit, limit), ylabel="weights per value")
     zeros = float(counts[values == 0].sum()) / weights.size
     axes.set_title(f"after: {len(values)} distinct values, {100 * zeros:.1f} % zeros", fontsize=10, loc="left")
     axes.legend(fontsize=8, loc="upper right", frameon=False)

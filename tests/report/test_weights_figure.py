@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sws_compress.mixture.mixture import Mixture
-from sws_compress.report.weights_figure import density_curve, weights_figure
+from sws_compress.report.weights_figure import density_curve, shown_range, weights_figure
 
 
 def test_curve_shows_peaks_narrower_than_a_pixel() -> None:
@@ -33,3 +33,12 @@ def test_figure_is_a_readable_picture(tmp_path: Path) -> None:
     left, right = np.array_split(blue.sum(0), 2)
     assert left.sum() > 500  # the mixture is drawn over both
     assert right.sum() > 500
+
+
+def test_values_beyond_the_float_weights_are_shown() -> None:
+    """A value of the last layer may end up outside of what the float weights reach, on either side."""
+    before = np.array([[-0.5, 0.25], [0.1, 0.0]], np.float32)
+    for after in (np.array([-0.8, 0.2], np.float32), np.array([-0.1, 0.9], np.float32), np.zeros(2, np.float32)):
+        limit = shown_range(before, after)
+        assert limit > np.abs(after).max()
+        assert limit > 0.5
