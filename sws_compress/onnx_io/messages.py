@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _VALUE_CHARACTERS = 80
 """Characters of a name or value that are shown; the rest is cut off."""
 
@@ -25,6 +27,12 @@ def shown(value: object) -> str:
     """
     short = _cut(str(value), _VALUE_CHARACTERS)
     return repr(short) if isinstance(value, str) else short
+
+
+def first_few(entries: Sequence[str], separator: str, count: int = 3) -> str:
+    """The first ``count`` of several entries on one line, and how many more there are."""
+    more = [] if len(entries) <= count else [f"and {len(entries) - count} more"]
+    return separator.join([*entries[:count], *more])
 
 
 def first_line(error: BaseException) -> str:

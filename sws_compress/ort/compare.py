@@ -130,6 +130,11 @@ def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Seque
     runtime = session(model)
     names = [output.name for output in runtime.get_outputs()]
     actual = runtime.run(names, dict(feeds))
+    return largest_relative(names, expected, actual)
+
+
+def largest_relative(names: Sequence[str], expected: Sequence[Array], actual: Sequence[Array]) -> float:
+    """`largest_difference` of outputs that are known already, by their names."""
     differences = (difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
     return max((each.largest_relative for each in differences), default=0.0)
 

@@ -16,7 +16,7 @@ from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
 from sws_compress.ort.compare import (
     OutputDifference,
     differences_from_original,
-    largest_difference,
+    largest_relative,
     outputs_in_runtime,
 )
 from sws_compress.ort.decode import decoded_weights
@@ -86,14 +86,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         wanted = snapped.palettes[names[name]].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
             raise VerificationError(f"{names[name]} must decode to the snapped weights, got others: report this")
-    feeds, largest = snapped.feeds, math.nan
-    if feeds is not None:
-        largest = largest_difference(packed.data, feeds, snapped.outputs)
-    if feeds is not None and not largest <= OUTPUT_TOLERANCE:
-        raise VerificationError(
-            f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
-            "report this"
-        )
+    largest, from_original = _compared(packed, snapped)
     notes = dense_notes(
         snapped.model,
         {names[name] for name in decoded},
@@ -110,20 +103,31 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         tensors=tuple(replace(row, name=names.get(row.name, row.name)) for row in rows),
         decoded_difference=largest,
         seconds=job.seconds,
-        outputs=_from_original(packed, snapped),
+        outputs=from_original,
         random_inputs=job.inputs is None,
         notes=(*snapped.pruning.notes, *packed.notes, *notes),
         pruned_weights=snapped.pruning.weights,
     )
 
 
-def _from_original(packed: PackedModel, snapped: Snapped) -> tuple[OutputDifference, ...]:
-    """Every output of the file beside the original's; () if those are not known."""
-    if not snapped.original_outputs or snapped.feeds is None:
-        return ()
+def _compared(packed: PackedModel, snapped: Snapped) -> tuple[float, tuple[OutputDifference, ...]]:
+    """Run the file once: its largest difference from the snapped network, and every output beside the original's.
+
+    They are NaN and () if the outputs are not known. Raises VerificationError if the file does not do what the snapped
+    network does.
+    """
+    if snapped.feeds is None:
+        return math.nan, ()
     names = [str(output.name) for output in snapped.model.graph.outputs]
     actual = outputs_in_runtime(packed.data, snapped.feeds)
-    return differences_from_original(names, snapped.original_outputs, actual)
+    largest = largest_relative(names, snapped.outputs, actual)
+    if not largest <= OUTPUT_TOLERANCE:
+        raise VerificationError(
+            f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
+            "report this"
+        )
+    known = bool(snapped.original_outputs)
+    return largest, differences_from_original(names, snapped.original_outputs, actual) if known else ()
 
 
 def packed_as(options: FileOptions, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:

@@ -15,10 +15,9 @@ import onnx_ir as ir
 from sws_compress.errors import ArgumentError, DataError, ModelError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
-from sws_compress.onnx_io.analyse.left_dense import NAMED_TENSORS
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
-from sws_compress.onnx_io.messages import shown
+from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.read.shapes import correct_shapes
@@ -184,14 +183,9 @@ def in_memory(source: Source, job: Job) -> Source:
             raise
         feeds, outputs, notes = None, [], (NOT_COMPARED,)
     if names := fold_weights(model):
-        notes = (f"weights behind operators of constants alone are computed first: {_listed(names)}", *notes)
+        named = first_few([shown(name) for name in names], ", ")
+        notes = (f"weights behind operators of constants alone are computed first: {named}", *notes)
     return replace(source, model=model, feeds=feeds, outputs=outputs, notes=(*source.notes, *notes))
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The first few names, on one line."""
-    more = [] if len(names) <= NAMED_TENSORS else [f"and {len(names) - NAMED_TENSORS} more"]
-    return ", ".join([*map(shown, names[:NAMED_TENSORS]), *more])
 
 
 # -- torch modules ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.weights import readers, skipped_weights
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
-from sws_compress.onnx_io.messages import shown
+from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 NOTED_SHARE = 0.05
@@ -17,9 +17,6 @@ NOTED_SHARE = 0.05
 
 NOTED_BYTES = 1024
 """Bytes from which they are: the biases of a file of few kilobytes would be noted for nothing."""
-
-NAMED_TENSORS = 3
-"""Tensors that a message names, the largest first."""
 
 MANY_VALUES = "holds more than 256 distinct values, and was not chosen to be clustered"
 """Why a weight without a palette is dense."""
@@ -141,8 +138,7 @@ def quantised(model: ir.Model) -> tuple[Unchanged, ...]:
 def named(tensors: Iterable[Unchanged]) -> str:
     """The first few tensors by name, each with its size and the reason."""
     entries = [f"{shown(each.name)} ({each.stored_bytes:,} bytes) {each.reason}" for each in tensors]
-    more = [] if len(entries) <= NAMED_TENSORS else [f"and {len(entries) - NAMED_TENSORS} more"]
-    return "; ".join([*entries[:NAMED_TENSORS], *more])
+    return first_few(entries, "; ")
 
 
 def _takes_quantised(node: ir.Node, number: int) -> bool:
