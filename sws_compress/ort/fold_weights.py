@@ -16,16 +16,12 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
+from sws_compress.onnx_io.analyse.draws import DRAWING
 from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import mark_of
 from sws_compress.ort.session import Array, session
 from sws_compress.thresholds import SMALLEST_WEIGHT
-
-RANDOM_OPERATORS = (
-    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-)  # fmt: skip
-"""Operators that may give another result every time."""
 
 LARGEST_GROWTH = 4
 """Elements of an intermediate result, relative to those of all constants it is computed from: more is not computed."""
@@ -111,7 +107,7 @@ def _is_pure(node: ir.Node) -> bool:
     """Whether a node is an operator of the default domain that depends on its inputs alone."""
     return (
         node.domain == ""
-        and node.op_type not in RANDOM_OPERATORS
+        and node.op_type not in DRAWING
         and not any(
             attribute.is_ref() or attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
             for attribute in node.attributes.values()

@@ -28,13 +28,18 @@ from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import strip
-from sws_compress.ort.compare import differences_from_original, largest_difference, outputs_in_runtime
+from sws_compress.ort.compare import (
+    differences_from_original,
+    largest_difference,
+    largest_if_repeated,
+    outputs_in_runtime,
+)
 from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.job import Job, OnProgress, silent
 from sws_compress.pipelines.publish import refuse_no_gain
-from sws_compress.pipelines.source import Source, in_memory, metric_of
+from sws_compress.pipelines.source import Source, draw_notes, in_memory, metric_of
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.affine import affine_cluster
 from sws_compress.quantize.affine_palette import AffinePalette
@@ -113,6 +118,8 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     feeds = source.feeds
     outputs = [] if feeds is None else outputs_in_runtime(to_bytes(expanded), feeds)
     largest = verify_low_bit(packed, feeds, outputs)
+    varies = feeds is not None and math.isnan(largest)
+    draw_lines = () if feeds is None else draw_notes(source.model, answers_vary=varies)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)
     notes = dense_notes(
         source.model,
@@ -131,9 +138,9 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         tensors=low_bit_rows(packed),
         decoded_difference=largest,
         seconds=job.seconds,
-        notes=(*source.notes, *notes),
+        notes=(*source.notes, *draw_lines, *notes),
         outputs=()
-        if feeds is None
+        if feeds is None or varies
         else differences_from_original(source.output_names, source.outputs, outputs_in_runtime(packed.data, feeds)),
         random_inputs=job.inputs is None,
     )
@@ -213,7 +220,8 @@ def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outpu
     Returns
     -------
     float
-        Largest difference of the outputs of ``packed``, relative to the largest of each output; NaN without inputs.
+        Largest difference of the outputs of ``packed``, relative to the largest of each output; NaN without inputs, or
+        if the model answers differently every time.
 
     Raises
     ------
@@ -231,7 +239,11 @@ def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outpu
             raise VerificationError(f"{name} must be multiplied as it was fitted, got other weights: report this")
     if feeds is None:
         return math.nan
-    largest = largest_difference(in_float_arithmetic(packed.data), feeds, outputs)
+    in_floats = in_float_arithmetic(packed.data)
+    actual = outputs_in_runtime(in_floats, feeds)
+    largest = largest_if_repeated(in_floats, feeds, outputs, actual, FLOAT_TOLERANCE)
+    if math.isnan(largest):
+        return math.nan
     if not largest <= FLOAT_TOLERANCE:
         raise VerificationError(
             f"outputs must equal those of expanded weights within {FLOAT_TOLERANCE:g} of the largest, "

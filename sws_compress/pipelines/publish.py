@@ -16,7 +16,7 @@ from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
 from sws_compress.ort.compare import (
     OutputDifference,
     differences_from_original,
-    largest_relative,
+    largest_if_repeated,
     outputs_in_runtime,
 )
 from sws_compress.ort.decode import decoded_weights
@@ -24,7 +24,7 @@ from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.job import Job
-from sws_compress.pipelines.source import Source, outputs_of
+from sws_compress.pipelines.source import Source, answers_of, draw_notes
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import FileOptions
@@ -86,7 +86,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         wanted = snapped.palettes[names[name]].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
             raise VerificationError(f"{names[name]} must decode to the snapped weights, got others: report this")
-    largest, from_original = _compared(packed, snapped)
+    compared = _compared(packed, snapped)
     notes = dense_notes(
         snapped.model,
         {names[name] for name in decoded},
@@ -101,33 +101,44 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         dense_bytes=snapped.dense_bytes,
         file_bytes=len(packed.data),
         tensors=tuple(replace(row, name=names.get(row.name, row.name)) for row in rows),
-        decoded_difference=largest,
+        decoded_difference=compared.decoded,
         seconds=job.seconds,
-        outputs=from_original,
+        outputs=compared.outputs,
         random_inputs=job.inputs is None,
-        notes=(*snapped.pruning.notes, *packed.notes, *notes),
+        notes=(*snapped.pruning.notes, *compared.notes, *packed.notes, *notes),
         pruned_weights=snapped.pruning.weights,
     )
 
 
-def _compared(packed: PackedModel, snapped: Snapped) -> tuple[float, tuple[OutputDifference, ...]]:
-    """Run the file once: its largest difference from the snapped network, and every output beside the original's.
+@dataclass(frozen=True)
+class _Compared:
+    """The largest difference of a file from the snapped network, and every output beside the original's.
 
-    They are NaN and () if the outputs are not known. Raises VerificationError if the file does not do what the snapped
-    network does.
+    They are NaN and () if the outputs are not known.
     """
+
+    decoded: float
+    outputs: tuple[OutputDifference, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _compared(packed: PackedModel, snapped: Snapped) -> _Compared:
+    """Run the file once. Raises VerificationError if the file does not do what the snapped network does."""
     if snapped.feeds is None:
-        return math.nan, ()
+        return _Compared(math.nan)
     names = [str(output.name) for output in snapped.model.graph.outputs]
     actual = outputs_in_runtime(packed.data, snapped.feeds)
-    largest = largest_relative(names, snapped.outputs, actual)
+    largest = largest_if_repeated(packed.data, snapped.feeds, snapped.outputs, actual, OUTPUT_TOLERANCE)
+    if math.isnan(largest):
+        return _Compared(math.nan, notes=draw_notes(snapped.model, answers_vary=True))
     if not largest <= OUTPUT_TOLERANCE:
         raise VerificationError(
             f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
             "report this"
         )
     known = bool(snapped.original_outputs)
-    return largest, differences_from_original(names, snapped.original_outputs, actual) if known else ()
+    differences = differences_from_original(names, snapped.original_outputs, actual) if known else ()
+    return _Compared(largest, differences, draw_notes(snapped.model, answers_vary=False))
 
 
 def packed_as(options: FileOptions, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
@@ -162,6 +173,6 @@ def publish_module(source: Source, network: nn.Module, job: Job) -> CompressionR
     """
     model = source.model.clone()
     pruning = pruned_as(job.file, model)
-    outputs = outputs_of(network, source.examples)
+    outputs = answers_of(network, source)
     snapped = Snapped(model, find_palettes(model), source.feeds, outputs, source.outputs, source.dense_bytes, pruning)
     return publish(snapped, job)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, DataError, ModelError
 from sws_compress.files import AnyPath
+from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
@@ -23,6 +24,7 @@ from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.read.shapes import correct_shapes
 from sws_compress.onnx_io.write.dead_tensors import drop_dead
 from sws_compress.onnx_io.write.serialise import plain_bytes
+from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.fold_weights import fold_weights
 from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
@@ -38,6 +40,12 @@ NOT_COMPARED = (
     "outputs were not compared, only weights: the model runs on no random inputs; give inputs that fit (--inputs)"
 )
 """The note of a model that no random inputs fit."""
+
+SAME_DRAWS = "the network draws random numbers: outputs were compared with the same draws in both"
+"""The note of a model with nodes that draw."""
+
+ANSWERS_VARY = "outputs were not compared, only weights: the network answers differently every time it runs"
+"""The note of a model whose draws cannot be fixed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,9 +240,9 @@ def open_module(module: nn.Module, job: Job) -> Source:
     model = from_torch(module, examples)
     names = [str(value.name) for value in model.graph.inputs]
     feeds = dict(zip(names, _arrays(examples), strict=True))
-    dense_bytes = len(plain_bytes(model))
-    outputs = outputs_of(module, examples)
-    return Source(model, type(module).__name__, dense_bytes, feeds, outputs, module=module, examples=examples)
+    plain = plain_bytes(model)
+    outputs = outputs_in_runtime(plain, feeds) if draws(model) else outputs_of(module, examples)
+    return Source(model, type(module).__name__, len(plain), feeds, outputs, module=module, examples=examples)
 
 
 def _refuse_bfloat16(module: nn.Module) -> None:
@@ -262,6 +270,23 @@ def outputs_of(module: nn.Module, examples: tuple[Any, ...]) -> list[Array]:
 
     with evaluating(module), torch.no_grad():
         return _arrays(module(*examples))
+
+
+def answers_of(network: nn.Module, source: Source) -> list[Array]:
+    """Outputs of a network with the graph of ``source.module`` on its example inputs.
+
+    They are computed by torch, or by ONNX Runtime where the network draws random numbers: torch draws others.
+    """
+    if source.feeds is not None and draws(source.model):
+        return outputs_in_runtime(plain_bytes(from_torch(network, source.examples)), source.feeds)
+    return outputs_of(network, source.examples)
+
+
+def draw_notes(model: ir.Model, *, answers_vary: bool) -> tuple[str, ...]:
+    """What to say of the random numbers that a model draws, if its outputs were to be compared."""
+    if answers_vary:
+        return (ANSWERS_VARY,)
+    return (SAME_DRAWS,) if draws(model) else ()
 
 
 def _arrays(tree: Any) -> list[Array]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from sws_compress.errors import ArgumentError
+from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.ort.compare import telling_difference
+from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_with_answers, open_model
 from sws_compress.pipelines.job import check_seed
 from sws_compress.report.result import Verification
@@ -78,4 +80,23 @@ def verify(
     actual = answers(candidate, second, feeds, given=inputs is not None)
     names = [output.name for output in reference.get_outputs()]
     outputs = tuple(map(telling_difference, names, expected, actual))
-    return Verification(first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance)
+    result = Verification(first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance)
+    if not result.passed:
+        _refuse_varying(
+            first, names, expected, answers(open_model(first), first, feeds, given=inputs is not None), tolerance
+        )
+    return result
+
+
+def _refuse_varying(
+    path: Path, names: Sequence[str], first: Sequence[Array], second: Sequence[Array], tolerance: float
+) -> None:
+    """Raise ModelError if two runs of the original differ by more than the tolerance."""
+    if not all(
+        left.shape == right.shape and not telling_difference(name, left, right).largest_relative > tolerance
+        for name, left, right in zip(names, first, second, strict=True)
+    ):
+        raise ModelError(
+            f"model {path} must answer the same to the same inputs, got others at a second run: "
+            "compare the weights of the two files instead (inspect)"
+        )

@@ -18,7 +18,7 @@ from sws_compress.ort.compare import difference
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.publish import OUTPUT_TOLERANCE
-from sws_compress.pipelines.source import Source, copied, metric_of, outputs_of
+from sws_compress.pipelines.source import Source, answers_of, copied, metric_of
 from sws_compress.report.result import CompressionResult
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def written_back(source: Source, module: nn.Module, snapped: Mapping[str, Array]
             found.add(origin)
     missing = tuple(name for name in snapped if name not in found)
     if not missing:
-        _check_outputs(outputs_of(network, source.examples), outputs)
+        _check_outputs(answers_of(network, source), outputs)
     return WrittenBack(network, missing)
 
 
