@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
@@ -181,6 +182,12 @@ def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Ar
             raise VerificationError(f"decode nodes must run, got '{first_line(error)}': the file is damaged") from error
         finally:
             events = json.loads(Path(runtime.end_profiling()).read_text())
+    for name, array in zip(names, values, strict=True):
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise VerificationError(
+                f"{shown(name)} must decode to a tensor of numbers, got {kind}: the file is damaged"
+            )
     bfloat16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
     found = {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
     return found, _decoding(events)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,10 @@ Feeds = Mapping[str, Array]
 """Inputs by name."""
 
 
+DECODABLE = ("decode to weights in ONNX Runtime", "the file is damaged")
+"""Rule and cure of a compressed file (`callers_file`)."""
+
+
 _SOURCE_LINE = re.compile(r"/\S+:\d+ .*?\)(?: const)? (?=[A-Z])")
 """The place in the runtime's C++ that its messages name."""
 
@@ -48,13 +53,33 @@ def open_model(path: AnyPath) -> onnxruntime.InferenceSession:
     ModelError
         If ONNX Runtime does not take it.
     """
-    try:
+    with callers_file(path, "load in ONNX Runtime", "export it for this runtime, or install a newer one"):
         return session(with_fixed_draws(path))
+
+
+@contextmanager
+def callers_file(path: AnyPath, rule: str, cure: str) -> Iterator[None]:
+    """Work on a file of the caller's: what it does not pass is bad input, not a fault of this package.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    rule : str
+        What it must do.
+    cure : str
+        What to do if it does not.
+
+    Raises
+    ------
+    ModelError
+        If the work raises VerificationError.
+    """
+    try:
+        yield
     except VerificationError as error:
-        raise ModelError(
-            f"model {os.fspath(path)} must load in ONNX Runtime, got '{_reason(error.__cause__ or error)}': "
-            "export it for this runtime, or install a newer one"
-        ) from error
+        reason = _reason(error.__cause__ or error)
+        raise ModelError(f"model {os.fspath(path)} must {rule}, got '{reason}': {cure}") from error
 
 
 def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | None, *, seed: int) -> dict[str, Array]:

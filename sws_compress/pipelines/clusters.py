@@ -12,6 +12,7 @@ from sws_compress.files import AnyPath, checked_output
 from sws_compress.onnx_io.analyse.inputs import input_shapes
 from sws_compress.onnx_io.read.on_disk import whole_file
 from sws_compress.ort.all_weights import all_weights, unscaled_weights
+from sws_compress.ort.user_models import DECODABLE, callers_file
 from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, clustered
 from sws_compress.report.drawing import drawing
 
@@ -103,9 +104,12 @@ def picture(path: AnyPath, output: AnyPath, *, tensors: Sequence[str] = ()) -> P
 
 
 def _clusters(file: Path, data: bytes, original: Path | None) -> ClusterReport:
-    weights = all_weights(data)
-    before = {} if original is None else all_weights(whole_file(original))
-    units = unscaled_weights(data)
+    with callers_file(file, *DECODABLE):
+        weights, units = all_weights(data), unscaled_weights(data)
+    before = {}
+    if original is not None:
+        with callers_file(original, *DECODABLE):
+            before = all_weights(whole_file(original))
     found = []
     for name, values in weights.items():
         unscaled, factors = units.get(name, (values, None))

@@ -15,6 +15,7 @@ from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting,
 from sws_compress.onnx_io.write.plain import make_plain
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import check_runs
+from sws_compress.ort.user_models import DECODABLE, callers_file
 from sws_compress.report.result import ExpansionResult
 
 
@@ -76,7 +77,7 @@ def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
     Raises
     ------
     ModelError
-        If the file is no compressed model.
+        If the file is no compressed model, or if it is damaged.
     OutputError
         If the output cannot be written, or if it is the input.
 
@@ -96,7 +97,9 @@ def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
     source, target = Path(path), checked_output(output)
     data = whole_file(source)
     refuse_overwriting(source, target)
-    expansion = expand_model(data)
-    check_runs(expansion.data)
+    with callers_file(source, *DECODABLE):
+        expansion = expand_model(data)
+    with callers_file(source, "become a sound model without its decoders", "the file is damaged"):
+        check_runs(expansion.data)
     write_atomically(target, expansion.data)
     return ExpansionResult(target, bytes_on_disk(source), len(expansion.data), expansion.expanded)

@@ -23,6 +23,7 @@ from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
 from sws_compress.ort.decode import measured_decoding
 from sws_compress.ort.session import Array
+from sws_compress.ort.user_models import DECODABLE, callers_file
 from sws_compress.report.inspection import ModelParts, TensorRow
 from sws_compress.report.result import Inspection
 from sws_compress.thresholds import SMALLEST_LISTED_TENSOR
@@ -61,7 +62,9 @@ def inspect(path: AnyPath) -> Inspection:
     """
     file = Path(path)
     data = whole_file(file)
-    return Inspection(file, bytes_on_disk(file), inspect_model(data))
+    with callers_file(file, *DECODABLE):
+        parts = inspect_model(data)
+    return Inspection(file, bytes_on_disk(file), parts)
 
 
 def inspect_model(data: bytes) -> ModelParts:

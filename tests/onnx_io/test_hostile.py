@@ -304,6 +304,11 @@ def test_compressed_files_whose_decoders_fail(tmp_path):
     for work in (inspect_model, expand_model):
         with pytest.raises(VerificationError, match="decode nodes must run"):
             work(broken.SerializeToString())
+    path = saved(broken, tmp_path)
+    for command in (sws.inspect, sws.clusters, lambda file: sws.expand(file, tmp_path / "plain.onnx")):
+        with pytest.raises(ModelError, match=r"net.onnx must decode to weights in ONNX Runtime, got '.*': the file is"):
+            command(path)
+    assert os.listdir(tmp_path) == ["net.onnx"]
 
 
 def test_graphs_in_a_circle(tmp_path):
@@ -365,3 +370,35 @@ def test_devices_and_pipes_are_no_models(tmp_path):
 def test_truncated_files(tmp_path, size):
     data = matmul_model(WEIGHTS).SerializeToString()
     refused(saved(data[:size], tmp_path))
+
+
+@pytest.mark.parametrize("count", [3, 9, 14, 60, 3000])
+def test_functions_that_double(tmp_path, count):
+    """Each calls the next one twice; the number of nodes is 2^count."""
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("double", 1)]
+    model = matmul_model(WEIGHTS)
+    model.opset_import.add(domain="double", version=1)
+    for number in range(count):
+        called, domain = ("Neg", "") if number == count - 1 else (f"f{number + 1}", "double")
+        calls = [helper.make_node(called, [a], [b], domain=domain) for a, b in (("a", "m"), ("m", "b"))]
+        model.functions.append(helper.make_function("double", f"f{number}", ["a"], ["b"], calls, imports))
+    model.graph.node[0].output[0] = "t"
+    model.graph.node.append(helper.make_node("f0", ["t"], ["y"], domain="double"))
+    path = saved(model, tmp_path)
+    if count < 10:
+        read_model(path)
+    else:
+        assert f"nodes of {2 * count + 2} when they are inlined" in refused(path)
+
+
+def test_a_function_that_every_layer_calls(tmp_path):
+    """Twenty nodes, called by 96 layers, are no attack."""
+    imports = [helper.make_opsetid("", 18)]
+    body = [helper.make_node("Neg", [f"v{i}"], [f"v{i + 1}"]) for i in range(200)]
+    model = matmul_model(WEIGHTS)
+    model.opset_import.add(domain="mine", version=1)
+    model.functions.append(helper.make_function("mine", "layer", ["v0"], ["v200"], body, imports))
+    model.graph.node[0].output[0] = "t0"
+    calls = [helper.make_node("layer", [f"t{i}"], ["y" if i == 95 else f"t{i + 1}"], domain="mine") for i in range(96)]
+    model.graph.node.extend(calls)
+    assert len(find_weights(read_model(saved(model, tmp_path)))) == 1

@@ -7,9 +7,10 @@ functions in a circle, and is itself C++. So everything here is checked first, i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import TypeAlias
 
 import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
@@ -19,13 +20,22 @@ from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.read.tensor_data import check_tensor
 from sws_compress.onnx_io.traversal import graphs, nodes, nodes_of, subgraphs, tensors
 
+_Key: TypeAlias = "tuple[str, str]"
+
+CALLS_OF_A_NODE = 100
+"""Times that a node of a function is called, on average: networks have some hundred layers."""
+
+INLINED_NODES = 10_000
+"""Nodes that a model may have besides, once its functions are inlined. ONNX Runtime inlines them all, some thousand a
+second; functions that each call the next one twice make 2^n nodes of n."""
+
 
 def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
     """Check what the ONNX checker takes for granted.
 
     Names are text, and those of initialisers unique; every tensor has the data that its shape and type promise;
-    external data lies beside the model; functions read what they define, do not call each other in a circle, and are
-    called with no more inputs and outputs than they have.
+    external data lies beside the model; functions read what they define, do not call each other in a circle, do not
+    grow without bound when they are inlined, and are called with no more inputs and outputs than they have.
 
     Parameters
     ----------
@@ -47,7 +57,7 @@ def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
             raise ModelError(f"initialiser {shown(name)} must be dense, got a sparse one: export dense weights")
     for tensor in tensors(proto):
         check_tensor(tensor, file)
-    _check_functions(proto.functions)
+    _check_growth(proto, _check_functions(proto.functions))
     _check_calls(proto)
 
 
@@ -73,8 +83,8 @@ def _check_names(graph: onnx.GraphProto) -> None:
             )
 
 
-def _check_functions(functions: Sequence[onnx.FunctionProto]) -> None:
-    """Check what functions read, and that none calls itself, directly or through others."""
+def _check_functions(functions: Sequence[onnx.FunctionProto]) -> tuple[_Key, ...]:
+    """Check what functions read, and that none calls itself, directly or through others; all of them, callees first."""
     for function in functions:
         _check_scope(function.node, set(function.input), function.name)
     calls = {
@@ -82,10 +92,30 @@ def _check_functions(functions: Sequence[onnx.FunctionProto]) -> None:
         for function in functions
     }
     try:
-        tuple(TopologicalSorter({key: called & calls.keys() for key, called in calls.items()}).static_order())
+        return tuple(TopologicalSorter({key: called & calls.keys() for key, called in calls.items()}).static_order())
     except CycleError as error:
         circle = shown(" -> ".join(name for _, name in error.args[1]))
         raise ModelError(f"functions must not call themselves, got {circle}: export without recursion") from error
+
+
+def _check_growth(proto: onnx.ModelProto, order: Iterable[_Key]) -> None:
+    """Check how many nodes there are when all functions are inlined; ``order`` has the functions, callees first."""
+    bodies = {_key(function.domain, function.name): function.node for function in proto.functions}
+    inlined: dict[_Key, int] = {}
+    for key in order:
+        inlined[key] = _inlined(bodies[key], inlined)
+    stored = sum(1 for _ in nodes(proto))
+    most, total = INLINED_NODES + CALLS_OF_A_NODE * stored, _inlined(proto.graph.node, inlined)
+    if total > most:
+        raise ModelError(
+            f"functions must make at most {most} nodes of {stored} when they are inlined, got {shown(total)}: "
+            "export without functions"
+        )
+
+
+def _inlined(body: Iterable[onnx.NodeProto], inlined: Mapping[_Key, int]) -> int:
+    """Nodes of a body once its calls are replaced by the nodes of the functions."""
+    return sum(inlined.get(_key(node.domain, node.op_type), 1) for node in nodes_of(body))
 
 
 def _check_calls(proto: onnx.ModelProto) -> None:
@@ -116,6 +146,6 @@ def _check_scope(body: Iterable[onnx.NodeProto], known: set[str], function: str)
         known.update(node.output)
 
 
-def _key(domain: str, name: str) -> tuple[str, str]:
+def _key(domain: str, name: str) -> _Key:
     """Domain and name of an operator; the default domain goes by two names."""
     return ("" if domain == "ai.onnx" else domain), name
