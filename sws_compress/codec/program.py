@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +117,8 @@ class Code:
         Live slices of the tensors that the symbols make up, end to end; () if no tensor has masks.
     scales : Scales or None
         Factors of the tensor; only a tensor that is alone in its stream has some.
+    narrow : dtype or None
+        Type that the tensors are cast to once they have their shapes; runtimes do little else with some types.
     """
 
     program: Program
@@ -126,6 +128,7 @@ class Code:
     payload: tuple[int, ...]
     masks: tuple[Masks | None, ...] = ()
     scales: Scales | None = None
+    narrow: np.dtype[Any] | None = None
 
     @property
     def encoding(self) -> str:

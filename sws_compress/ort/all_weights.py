@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.external_data import refuse_external
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.decoders import compressed_names, decoded_names, decoding_nodes
 from sws_compress.onnx_io.format.look_ups import look_ups
 from sws_compress.onnx_io.format.mark import mark_of_proto
@@ -43,7 +43,8 @@ def all_weights(data: bytes) -> dict[str, Array]:
     _, inside = ancestors(decoding, set(decoded_names(proto, decoding)))
     inside.update(name for calls in look_ups(proto).values() for name in calls[0].input[1:])
     dense = [t.name for t in proto.graph.initializer if t.data_type in FLOAT_TYPES and t.name not in inside]
-    return decoded_weights(data, [*compressed_names(proto, mark), *dense])
+    decoded = decoded_weights(data, [*compressed_names(proto, mark), *dense])
+    return {name: array for name, array in decoded.items() if ir.DataType.from_numpy(array.dtype) in FLOAT_TYPES}
 
 
 def unscaled_weights(data: bytes) -> dict[str, tuple[Array, Array]]:

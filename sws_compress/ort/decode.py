@@ -41,6 +41,14 @@ _FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 """NumPy types that decoded rows may have."""
 
 
+_WIDER = {
+    "tensor(bfloat16)": (onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT),
+    "tensor(int4)": (onnx.TensorProto.INT4, onnx.TensorProto.INT8),
+    "tensor(uint4)": (onnx.TensorProto.UINT4, onnx.TensorProto.UINT8),
+}
+"""Types that ONNX Runtime does not hand to NumPy, each with a wider one that it does."""
+
+
 NOTHING_DECODED = Decoding(0.0, 0)
 """What a model takes that decodes nothing at load."""
 
@@ -165,15 +173,14 @@ def _decoded_rows(part: onnx.ModelProto, table: str) -> Array:
 def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Array], Decoding]:
     """The outputs of a model without inputs, and what computing them took.
 
-    ONNX Runtime hands no bfloat16 to NumPy: such outputs are widened in the graph, and narrowed here.
+    Outputs of `_WIDER` types are widened in the graph, and narrowed here.
     """
     types = {entry.name: entry.type for entry in session(part.SerializeToString(), optimize=False).get_outputs()}
-    wide = {name: f"{name}\0float" for name in names if types[name] == "tensor(bfloat16)"}
-    if wide:
-        for name, widened in wide.items():
-            part.graph.node.append(helper.make_node("Cast", [name], [widened], to=onnx.TensorProto.FLOAT))
-        for entry in part.graph.output:
-            entry.name = wide.get(entry.name, entry.name)
+    wide = {name: f"{name}\0wide" for name in names if types[name] in _WIDER}
+    for name, widened in wide.items():
+        part.graph.node.append(helper.make_node("Cast", [name], [widened], to=_WIDER[types[name]][1]))
+    for entry in part.graph.output:
+        entry.name = wide.get(entry.name, entry.name)
     with tempfile.TemporaryDirectory() as folder:
         runtime = session(part.SerializeToString(), optimize=False, profile=Path(folder) / "decoding")
         try:
@@ -188,8 +195,9 @@ def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Ar
             raise VerificationError(
                 f"{shown(name)} must decode to a tensor of numbers, got {kind}: the file is damaged"
             )
-    bfloat16 = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
-    found = {name: array.astype(bfloat16) if name in wide else array for name, array in zip(names, values, strict=True)}
+    found = dict(zip(names, values, strict=True))
+    for name in wide:
+        found[name] = found[name].astype(helper.tensor_dtype_to_np_dtype(_WIDER[types[name]][0]))
     return found, _decoding(events)
 
 

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
 from sws_compress.onnx_io.analyse.draws import DRAWING
 from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import mark_of
 from sws_compress.ort.session import Array, session
 from sws_compress.thresholds import SMALLEST_WEIGHT

@@ -15,8 +15,8 @@ from sws_compress.codec.load_cost import LoadCost, default_limit
 from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.onnx_io.analyse.embeddings import Embedding, find_embeddings
+from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
 from sws_compress.onnx_io.external_data import forget
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -94,31 +94,35 @@ def find_palettes(
     model : ir.Model
         A plain model; weights may lie in external files.
     smallest : int
-        Elements that a tensor must have. Vectors may be smaller, down to `SMALLEST_EXACT_VECTOR`, because they share
-        streams.
+        Elements that a tensor must have. Vectors of floats may be smaller, down to `SMALLEST_EXACT_VECTOR`, because
+        they share streams.
     besides : collection of str
         Names of initialisers that are not looked at.
 
     Returns
     -------
     mapping of str to Palette
-        Palettes by the names of the floating-point initialisers. Tensors with an infinite value or a NaN and those that
-        are outputs of the model are left out.
+        Palettes by the names of the initialisers, floating-point ones and integers. Tensors with an infinite value or a
+        NaN and those that are outputs of the model are left out.
     """
     found: dict[str, Palette] = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if name in besides or tensor is None:
+        if name in besides or tensor is None or value.is_graph_output():
             continue
-        if tensor.size < (smallest if len(tensor.shape) != 1 else min(smallest, SMALLEST_EXACT_VECTOR)):
-            continue
-        if tensor.dtype not in FLOAT_TYPES or value.is_graph_output():
+        if tensor.size < _smallest(tensor, smallest) or tensor.dtype not in FLOAT_TYPES + INTEGER_TYPES:
             continue
         palette = _exact_palette(tensor.numpy())
         forget(value)
         if palette is not None:
             found[name] = palette
     return found
+
+
+def _smallest(tensor: ir.TensorProtocol, smallest: int) -> int:
+    """Elements that a tensor must have: vectors of integers are shapes, axes and zero points, which graphs read."""
+    vector = len(tensor.shape) == 1 and tensor.dtype in FLOAT_TYPES
+    return min(smallest, SMALLEST_EXACT_VECTOR) if vector else smallest
 
 
 def _exact_palette(values: npt.NDArray[Any]) -> Palette | None:

@@ -184,7 +184,8 @@ def _stream(names: Sequence[str], palettes: Mapping[str, Palette], limit_per_wei
     scales = members[0].scales
     factors = None if scales is None else scales.broadcast(shapes[0])
     codes = tensor_candidates(symbols, codebook, limit, factors=factors)
-    dense_bytes = sum(codebook.dtype.itemsize * math.prod(shape) + HEADER_BYTES for shape in shapes)
+    element_bytes = ir.DataType.from_numpy(codebook.dtype).itemsize  # half a byte for int4, where NumPy has a whole one
+    dense_bytes = sum(math.ceil(element_bytes * math.prod(shape)) + HEADER_BYTES for shape in shapes)
     return Stream(tuple(names), shapes, affordable(codes, limit), dense_bytes)
 
 

@@ -123,7 +123,16 @@ class CodedWeights:
         code = _radix(palette) if math.prod(palette.shape) >= self.limits.alone_elements else None
         if code is None:
             self.palettes[name] = palette
-            return
+        else:
+            self._write(name, palette, code)
+
+    def add_if_smaller(self, name: str, palette: Palette, stored_bytes: int) -> None:
+        """Code a large palette now if it then takes less than ``stored_bytes``, its bytes as they are."""
+        code = _radix(palette)
+        if code is not None and code.payload_bytes + code.table_bytes < stored_bytes:
+            self._write(name, palette, code)
+
+    def _write(self, name: str, palette: Palette, code: Code) -> None:
         arrays = [self.data.add(array) if i in code.payload else array for i, array in enumerate(code.arrays)]
         self.codes[name] = replace(code, arrays=tuple(arrays))
         self.prints[name] = Fingerprint.of(palette)

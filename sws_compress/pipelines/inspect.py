@@ -14,7 +14,7 @@ from sws_compress.codec.transforms.scales import scaled_name
 from sws_compress.entropy import entropy_bits
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.weights import skipped_weights
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto

@@ -34,8 +34,8 @@ class Limits:
     Parameters
     ----------
     model_bytes : int
-        Bytes of floating-point tensors above which a model is streamed. Below, all encodings of all weights, the
-        sessions of the runtime and the copies between them fit into about 4 GB.
+        Bytes of tensors above which a model is streamed; integers count as float32. Below, all encodings of all
+        weights, the sessions of the runtime and the copies between them fit into about 4 GB.
     alone_elements : int
         Elements from which a weight of a streamed model is coded alone and at once. Trying all encodings would take
         minutes and gigabytes.

@@ -129,7 +129,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         smallest=SMALLEST_LOW_BIT_WEIGHT,
         types=(ir.DataType.FLOAT,),
     )
-    refuse_no_gain(len(packed.data), source.dense_bytes, notes)
+    refuse_no_gain(len(packed.data), source.dense_bytes, notes, gain=bool(packed.tensors))
     write_atomically(job.output, packed.data)
     result = CompressionResult(
         output=job.output,

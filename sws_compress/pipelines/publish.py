@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from sws_compress.errors import VerificationError
+from sws_compress.errors import ModelError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
@@ -76,7 +76,9 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     ------
     VerificationError
         Unless the ONNX checker and ONNX Runtime take the file, every weight decodes to its palette bit for bit,
-        outputs agree within OUTPUT_TOLERANCE, and the file is smaller than ``dense_bytes``. Nothing is written then.
+        and outputs agree within OUTPUT_TOLERANCE. Nothing is written then.
+    ModelError
+        If nothing in it gets smaller, as `refuse_no_gain`.
     """
     packed = packed_as(job.file, snapped.model, snapped.palettes)
     check_runs(packed.data)
@@ -93,7 +95,8 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         len(packed.data),
         reasons=dict.fromkeys(snapped.palettes, NO_SMALLER),
     )
-    refuse_no_gain(len(packed.data), snapped.dense_bytes, notes)
+    gain = bool(packed.tensors or snapped.pruning.weights)
+    refuse_no_gain(len(packed.data), snapped.dense_bytes, notes, gain=gain)
     rows = inspect_model(packed.data).rows
     write_atomically(job.output, packed.data)
     return CompressionResult(
@@ -157,13 +160,30 @@ def pruned_as(options: FileOptions, model: ir.Model) -> Pruning:
     return prune_units(model) if options.prune_units else NOTHING_PRUNED
 
 
-def refuse_no_gain(file_bytes: int, dense_bytes: int, notes: Sequence[str]) -> None:
-    """Raise VerificationError unless the file is smaller than the original; ``notes`` say what is unchanged in it."""
-    if file_bytes >= dense_bytes:
-        raise VerificationError(
-            f"compressed file must be smaller than the original, got {file_bytes} bytes for {dense_bytes}: "
-            f"{'; '.join(notes) or 'the model holds hardly any weights'}; ship it as it is"
-        )
+def refuse_no_gain(file_bytes: int, dense_bytes: int, notes: Sequence[str], *, gain: bool) -> None:
+    """Check that compression gains something.
+
+    Parameters
+    ----------
+    file_bytes, dense_bytes : int
+        Sizes of the compressed file and of the original.
+    notes : sequence of str
+        What is unchanged in the file, and why.
+    gain : bool
+        Whether any tensor is packed or pruned: a file may also be smaller because names are left out.
+
+    Raises
+    ------
+    ModelError
+        If no tensor is packed, or the file is not smaller than the original.
+    """
+    if gain and file_bytes < dense_bytes:
+        return
+    found = f"{file_bytes} bytes for {dense_bytes}" if gain else "no tensor that packing makes smaller"
+    raise ModelError(
+        f"compressed file must be smaller than the original, got {found}: "
+        f"{'; '.join(notes) or 'the model holds hardly any weights'}; ship it as it is"
+    )
 
 
 def publish_module(source: Source, network: nn.Module, job: Job) -> CompressionResult:

@@ -16,7 +16,7 @@ from sws_compress.errors import ArgumentError, DataError, ModelError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
 from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.read.model import read_model
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 Array = npt.NDArray[Any]
+
+
+SINGLE_BYTES = 4
+"""Bytes of a float32."""
 
 
 NOT_COMPARED = (
@@ -91,19 +95,21 @@ class Source:
         return [str(output.name) for output in self.model.graph.outputs]
 
     @property
-    def float_bytes(self) -> int:
-        """Bytes of all floating-point initialisers."""
-        return sum(tensor.nbytes for tensor in self.floats())
+    def weight_bytes(self) -> int:
+        """Bytes of all initialisers that may be packed; integers count as float32, which they are while decoded."""
+        return sum(
+            tensor.nbytes if tensor.dtype in FLOAT_TYPES else SINGLE_BYTES * tensor.size for tensor in self.tensors()
+        )
 
     @property
-    def float_elements(self) -> int:
-        """Elements of all floating-point initialisers."""
-        return sum(tensor.size for tensor in self.floats())
+    def elements(self) -> int:
+        """Elements of all initialisers that may be packed."""
+        return sum(tensor.size for tensor in self.tensors())
 
-    def floats(self) -> Iterator[ir.TensorProtocol]:
-        """All floating-point initialisers."""
+    def tensors(self) -> Iterator[ir.TensorProtocol]:
+        """All initialisers of types that may be packed."""
         tensors = (value.const_value for value in self.model.graph.initializers.values())
-        return (tensor for tensor in tensors if tensor is not None and tensor.dtype in FLOAT_TYPES)
+        return (tensor for tensor in tensors if tensor is not None and tensor.dtype in FLOAT_TYPES + INTEGER_TYPES)
 
 
 def open_source(model: nn.Module | AnyPath, job: Job) -> Source:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import onnx
+import onnx_ir as ir
 
 from sws_compress.codec.encodings.rows import RowCode
 from sws_compress.codec.program import Code
@@ -25,7 +26,8 @@ from sws_compress.onnx_io.analyse.embeddings import find_embeddings
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
-from sws_compress.onnx_io.external_data import is_external, offset_and_length
+from sws_compress.onnx_io.element_types import INTEGER_TYPES
+from sws_compress.onnx_io.external_data import forget, is_external, offset_and_length
 from sws_compress.onnx_io.format.byte_shares import decoder_bytes
 from sws_compress.onnx_io.format.mark import ROWS
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files
@@ -34,10 +36,11 @@ from sws_compress.ort.decode import decoded_apart
 from sws_compress.ort.session import check_loads
 from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palettes, packed_model
 from sws_compress.pipelines.coded_weights import CodedWeights, Fingerprint
-from sws_compress.pipelines.job import Job, data_files
+from sws_compress.pipelines.job import Job, Limits, data_files
 from sws_compress.pipelines.publish import refuse_no_gain
-from sws_compress.pipelines.source import Source
+from sws_compress.pipelines.source import SINGLE_BYTES, Source
 from sws_compress.quantize.cluster import cluster
+from sws_compress.quantize.palette import palette_of
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import WeightsOnly
@@ -81,7 +84,8 @@ def stream_weights(source: Source, request: WeightsOnly, job: Job) -> Compressio
             DataFile(file), job.limits, find_embeddings(source.model) if job.file.packed_embeddings else None
         )
         mixtures = _cluster_into(coded, source, request, job)
-        return _publish_coded(coded, source, mixtures, job)
+        large = _pack_integers_into(coded, source.model, job.limits)
+        return _publish_coded(coded, source, mixtures, large, job)
 
 
 def _refuse_options(job: Job) -> None:
@@ -98,7 +102,7 @@ def _refuse_options(job: Job) -> None:
 def _cluster_into(coded: CodedWeights, source: Source, request: WeightsOnly, job: Job) -> dict[str, Mixture]:
     """Cluster every weight and hand its palette to ``coded``; the mixtures by name."""
     mixtures: dict[str, Mixture] = {}
-    done, steps = 0, 2 * source.float_elements  # every weight is clustered now, and checked later
+    done, steps = 0, 2 * source.elements  # every weight is clustered now, and checked later
     for weight in each_weight(source.model, smallest=SMALLEST_WEIGHT):
         job.on_progress(f"clustering {weight.name}", done, steps)
         found = cluster(
@@ -108,15 +112,33 @@ def _cluster_into(coded: CodedWeights, source: Source, request: WeightsOnly, job
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture
         done += weight.size
-    if not mixtures:
-        refuse_nothing_to_do(source.name, source.model, find_weights(source.model, smallest=SMALLEST_WEIGHT))
+    weights = () if mixtures else find_weights(source.model, smallest=SMALLEST_WEIGHT)
+    if weights:
+        refuse_nothing_to_do(source.name, source.model, weights)
     job.on_progress("packing", steps // 2, steps)
     return mixtures
 
 
-def _publish_coded(coded: CodedWeights, source: Source, mixtures: dict[str, Mixture], job: Job) -> CompressionResult:
-    """Put the coded weights into the model, verify it, and write it."""
-    palettes = {**find_palettes(source.model, besides=coded.names), **coded.palettes}
+def _pack_integers_into(coded: CodedWeights, model: ir.Model, limits: Limits) -> Collection[str]:
+    """Code large tensors of integers that hold few distinct values and get smaller by it; names of all large ones."""
+    large = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype not in INTEGER_TYPES or tensor.size < limits.alone_elements:
+            continue
+        large.append(name)
+        palette = None if value.is_graph_output() else palette_of(tensor.numpy())
+        forget(value)
+        if palette is not None:
+            coded.add_if_smaller(name, palette, tensor.nbytes)
+    return large
+
+
+def _publish_coded(
+    coded: CodedWeights, source: Source, mixtures: dict[str, Mixture], large: Collection[str], job: Job
+) -> CompressionResult:
+    """Put the coded weights into the model, verify it, and write it; ``large`` integers were tried before."""
+    palettes = {**find_palettes(source.model, besides={*coded.names, *large}), **coded.palettes}
     packed, tensors = packed_model(source.model, palettes, coded.codes)
     prints = coded.prints | {
         tensor.name: Fingerprint.of(palettes[tensor.name]) for tensor in tensors if tensor.name in palettes
@@ -130,12 +152,12 @@ def _publish_coded(coded: CodedWeights, source: Source, mixtures: dict[str, Mixt
             source.model,
             {tensor.name for tensor in tensors},
             file_bytes,
-            reasons=dict.fromkeys(palettes, NO_SMALLER),
+            reasons=dict.fromkeys([*palettes, *large], NO_SMALLER),
         )
-        refuse_no_gain(file_bytes, source.dense_bytes, dense)
+        refuse_no_gain(file_bytes, source.dense_bytes, dense, gain=bool(tensors))
         check_loads(file.path)
         with (file if inline else coded.data).path.open("rb") as stream:
-            _check_decoded(proto, _together(tensors, coded.codes), stream, offsets, prints, job, source.float_elements)
+            _check_decoded(proto, _together(tensors, coded.codes), stream, offsets, prints, job, source.elements)
         rows = tuple(_rows(proto, tensors, prints, file_bytes))
         _replace_output(proto, coded.data, file, inline=inline)
     notes = [*source.notes, *_notes(tensors, prints), *dense]
@@ -248,7 +270,7 @@ def _rows(
 
 def _notes(tensors: tuple[PackedTensor, ...], prints: Mapping[str, Fingerprint]) -> Iterator[str]:
     for tensor in tensors:
-        decoded_bytes = math.prod(tensor.shape) * prints[tensor.name].dtype.itemsize
+        decoded_bytes = math.prod(tensor.shape) * max(SINGLE_BYTES, prints[tensor.name].dtype.itemsize)
         if decoded_bytes > FOLDED_BYTES and tensor.encoding != ROWS:
             yield (
                 f"{tensor.name} takes {decoded_bytes:,} bytes decoded, more than the {FOLDED_BYTES:,} that ONNX "

@@ -38,6 +38,8 @@ class ClusteredWeights:
 def compress_weights(source: Source, request: WeightsOnly, job: Job) -> CompressionResult:
     """Cluster every weight of a model, verify the result and write it.
 
+    A model without weights to cluster is packed as it is: quantised ones hold integers alone.
+
     Parameters
     ----------
     source : Source
@@ -54,11 +56,12 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     VerificationError
         If the file does not do what the snapped network does.
     """
-    if source.module is None and source.float_bytes > job.limits.model_bytes:
+    if source.module is None and source.weight_bytes > job.limits.model_bytes:
         return stream_weights(source, request, job)
     source = in_memory(source, job)
     weights = find_weights(source.model, smallest=SMALLEST_WEIGHT)
-    refuse_nothing_to_do(source.name, source.model, weights)
+    if weights or not find_palettes(source.model):
+        refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_of(source.module, job)
     clustered = cluster_weights(weights, request, job)
     values = {name: palette.expand() for name, palette in clustered.palettes.items()}

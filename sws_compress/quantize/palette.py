@@ -69,6 +69,12 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 """Names of the types that a tensor may have; NumPy knows bfloat16 once ``ml_dtypes`` is imported."""
 
 
+INTEGERS = (
+    "bool", "int4", "uint4", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64",
+)  # fmt: skip
+"""Names of the types of tensors that are packed as they are, and never clustered."""
+
+
 CHUNK_ELEMENTS = 1 << 18
 """Values that are converted and compared at a time, so that little memory is needed beside the result."""
 
@@ -80,7 +86,7 @@ class Palette:
     Parameters
     ----------
     codebook : ndarray, shape (k,), or (k, d) for vectors
-        The values, 1 <= k <= 256, of the tensor's own type: float16, bfloat16, float32 or float64.
+        The values, 1 <= k <= 256, of the tensor's own type: one of FLOATS, or of INTEGERS.
     indices : ndarray, shape (n,), uint8
         Codebook entry of each symbol, in C order.
     shape : tuple of int
@@ -112,9 +118,9 @@ class Palette:
     scales: ChannelScales | None = None
 
     def __post_init__(self) -> None:
-        if self.codebook.dtype.name not in FLOATS or self.codebook.ndim not in (1, 2):
+        if self.codebook.dtype.name not in FLOATS + INTEGERS or self.codebook.ndim not in (1, 2):
             found = f"{self.codebook.dtype} {self.codebook.shape}"
-            raise ArgumentError(f"codebook must be floating-point of shape (k,) or (k, d), got {found}: convert it")
+            raise ArgumentError(f"codebook must hold numbers, of shape (k,) or (k, d), got {found}: convert it")
         if not 1 <= len(self.codebook) <= MAX_CODEBOOK:
             raise ArgumentError(f"codebook must have 1 to 256 entries, got {len(self.codebook)}: indices are uint8")
         if self.indices.dtype != np.uint8 or self.indices.ndim != 1:
@@ -135,6 +141,10 @@ class Palette:
 
     def _check_scales(self, scales: ChannelScales) -> None:
         scales.check_fit(self.shape)
+        if self.codebook.dtype.name not in FLOATS:
+            raise ArgumentError(
+                f"codebook with scales must be floating-point, got {self.codebook.dtype}: leave them out"
+            )
         with np.errstate(over="ignore"):
             single = self.codebook.astype(np.float32)
         if not np.array_equal(single.astype(self.codebook.dtype), self.codebook):
@@ -207,7 +217,7 @@ def palette_of(values: AnyArray) -> Palette | None:
 
     Parameters
     ----------
-    values : ndarray, any shape, one of FLOATS
+    values : ndarray, any shape, one of FLOATS or INTEGERS
         The tensor.
 
     Returns
@@ -224,12 +234,11 @@ def palette_of(values: AnyArray) -> Palette | None:
         If a value is NaN or infinite.
     """
     values = np.asarray(values)
-    if values.dtype.name not in FLOATS or values.size == 0:
-        raise ArgumentError(
-            f"values must be floating-point and not empty, got {values.dtype} {values.shape}: convert them"
-        )
+    if values.dtype.name not in FLOATS + INTEGERS or values.size == 0:
+        raise ArgumentError(f"values must be numbers and not empty, got {values.dtype} {values.shape}: convert them")
     flat = values.reshape(-1)
-    check_finite(flat)
+    if values.dtype.name in FLOATS:
+        check_finite(flat)
     patterns = bit_patterns(flat)
     known = np.unique(patterns[:: max(1, patterns.size >> 12)])  # refuses ordinary tensors after 4096 values
     if len(known) > MAX_CODEBOOK:

@@ -86,9 +86,14 @@ def test_little_is_not_noted(packed, file_bytes, notes):
 def test_quantised_weights_are_told_from_other_integers():
     (found,) = quantised(quantised_model())
     assert (found.name, found.stored_bytes, found.reason) == ("W", 4096, "is int8, read by DequantizeLinear")
-    (note,) = dense_notes(quantised_model(), (), 5000, reasons={})
-    assert note.startswith("81.9 % of the file are weights that are quantised already: 'W'")
     assert quantised(dense_and_packed()) == ()
+
+
+def test_integers_that_are_not_packed_are_said():
+    (note,) = dense_notes(quantised_model(), (), 5000, reasons={"W": "is kept"})
+    assert note.startswith("82.2 % of the file are integers left as they are: 'W' (4,096 bytes) is int8, read by ")
+    assert "DequantizeLinear, and is kept; 'i' (16 bytes) is int64, read by Reshape, and has 2 elements" in note
+    assert dense_notes(quantised_model(), {"W"}, 5000, reasons={}) == ()
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,10 @@ def test_palettes_hold_every_bit(dtype):
         np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32),
         with_value(np.nan),
         with_value(np.inf),
-        FEW.astype(np.int64),
+        np.arange(1200).reshape(30, 40),
+        FEW.astype(np.complex64),
     ],
-    ids=["many values", "nan", "inf", "integers"],
+    ids=["many values", "nan", "inf", "many integers", "complex"],
 )
 def test_what_has_no_palette_is_left_out(array):
     assert find_palettes(model_with(array)) == {}

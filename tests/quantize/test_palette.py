@@ -98,7 +98,7 @@ def test_entropy_and_zeros() -> None:
 @pytest.mark.parametrize(
     ("codebook", "indices", "shape", "message"),
     [
-        (np.zeros(2, np.int64), np.zeros(3, np.uint8), (3,), "codebook must be floating-point"),
+        (np.zeros(2, np.complex64), np.zeros(3, np.uint8), (3,), "codebook must hold numbers"),
         (np.zeros(0, np.float32), np.zeros(3, np.uint8), (3,), "1 to 256 entries, got 0"),
         (np.zeros(2, np.float32), np.zeros(3, np.int64), (3,), "indices must be uint8"),
         (np.zeros(2, np.float32), np.full(3, 2, np.uint8), (3,), "indices must be < 2, got 2"),
@@ -111,8 +111,21 @@ def test_palette_refuses(codebook: np.ndarray, indices: np.ndarray, shape: tuple
 
 
 def test_palette_of_refuses_other_dtypes() -> None:
-    with pytest.raises(ArgumentError, match="must be floating-point and not empty, got int64"):
-        palette_of(np.zeros(3, np.int64))
+    with pytest.raises(ArgumentError, match="must be numbers and not empty, got complex64"):
+        palette_of(np.zeros(3, np.complex64))
+
+
+@pytest.mark.parametrize(
+    "dtype", [bool, ml_dtypes.int4, ml_dtypes.uint4, np.int8, np.uint8, np.int32, np.int64, np.uint64]
+)
+def test_palettes_of_integers_hold_every_bit(dtype: type) -> None:
+    values = np.random.default_rng(0).choice(np.arange(8).astype(dtype), (40, 50), p=[0.3, *[0.1] * 7])
+    if np.dtype(dtype).itemsize == 8:
+        values[values == 7] = np.iinfo(dtype).max  # apart from its neighbours in no float
+        values[values == 6] = np.iinfo(dtype).max - 1
+    palette = palette_of(values)
+    assert palette is not None
+    assert (palette.expand().dtype, palette.expand().tobytes()) == (values.dtype, values.tobytes())
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])

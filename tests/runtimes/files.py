@@ -53,6 +53,10 @@ STREAMS = {
     "float16": few_values((211, 99), [-3.1, 0, 1, 2.5], [1, 50, 3, 1]).astype(np.float16),
     "bfloat16": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(ml_dtypes.bfloat16),
     "float64": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(np.float64) / 3,
+    "int8": few_values((211, 99), np.arange(-8, 8), BELL).astype(np.int8),
+    "uint8": few_values((211, 199), np.arange(256), np.linspace(1, 9, 256)).astype(np.uint8),
+    "large integers": (few_values((211, 99), np.arange(-8, 8), BELL) * 2.0**40).astype(np.int64),
+    "bool": few_values((211, 99), [0, 1], [9, 1]).astype(bool),
     "float64 exact in float32": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(np.float64),
 }
 

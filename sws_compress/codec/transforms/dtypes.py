@@ -1,8 +1,8 @@
-"""Codebooks of any floating-point type, on top of encodings that know only float32.
+"""Codebooks of any type, on top of encodings that know only float32.
 
-A codebook that is exact in float32, as every one of float16 or bfloat16 is, is decoded in float32 and cast. Any other
-one (float64) is a table: what is decoded are the numbers of its rows, as float32, and the most frequent row is number
-0. A float32 codebook that is exact in float16 may be stored in that.
+A codebook that is exact in float32, as every one of float16, bfloat16 or int8 is, is decoded in float32 and cast. Any
+other one (float64, large integers) is a table: what is decoded are the numbers of its rows, as float32, and the most
+frequent row is number 0. A float32 codebook that is exact in float16 may be stored in that.
 """
 
 from __future__ import annotations
@@ -67,15 +67,28 @@ def in_half(code: Code) -> Code | None:
     return replace(code, program=HalfCodebook(code.program), codebook=half)
 
 
+NARROW_TYPES = ("int4", "uint4")
+"""Names of the types that ONNX Runtime casts to, but neither looks up nor reshapes."""
+
+
+LARGEST_SINGLE_INTEGER = 1 << 24
+"""Integers up to here are exact in float32, and every runtime casts them back to the same."""
+
+
 def in_single(codebook: Array) -> npt.NDArray[np.float32] | None:
     """The codebook in float32; None if that is not exact."""
+    if codebook.dtype.kind in "iu" and codebook.size:
+        largest = max(int(codebook.max()), -int(codebook.min()))
+        return codebook.astype(np.float32) if largest <= LARGEST_SINGLE_INTEGER else None
     with np.errstate(over="ignore", invalid="ignore"):
         single = codebook.astype(np.float32)
     return single if single.astype(codebook.dtype).tobytes() == codebook.tobytes() else None
 
 
 def with_type(code: Code, dtype: np.dtype[Any]) -> Code:
-    """The code with its float32 rows cast to ``dtype``."""
+    """The code with its float32 rows, or for `NARROW_TYPES` its float32 tensors, cast to ``dtype``."""
+    if dtype.name in NARROW_TYPES:
+        return replace(code, narrow=dtype)
     return code if dtype == np.float32 else replace(code, program=Cast(code.program, dtype))
 
 
@@ -85,7 +98,7 @@ class RowTable:
 
     Parameters
     ----------
-    rows : ndarray (k,), floating point
+    rows : ndarray (k,)
         Rows that occur, the most frequent one first.
     numbers : ndarray (n,), uint8
         Number of each symbol's row.

@@ -223,4 +223,6 @@ def unpack(ops: ArrayOps[A], code: Code, shapes: tuple[tuple[int, ...], ...]) ->
     program = Unpack(code.program, members, len(sizes))
     handles = map(ops.constant, (code.codebook, *arrays, *tail))
     tensors = ops.call(program, *handles) if code.program.shareable else program(ops, *handles)
+    if code.narrow is not None:
+        return tuple(ops.cast(tensor, code.narrow) for tensor in tensors)
     return tensors if code.scales is None else (code.scales.applied(ops, tensors[0]),)

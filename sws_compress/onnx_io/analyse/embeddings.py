@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.weights import readers
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.thresholds import SMALLEST_PACKED_TABLE
 
 

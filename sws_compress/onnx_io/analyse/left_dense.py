@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.weights import readers, skipped_weights
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
 from sws_compress.onnx_io.messages import first_few, shown
-from sws_compress.thresholds import SMALLEST_WEIGHT
+from sws_compress.thresholds import SMALLEST_EXACT_TENSOR, SMALLEST_WEIGHT
 
 NOTED_SHARE = 0.05
 """Share of the file from which unchanged tensors are worth a note."""
@@ -20,6 +20,9 @@ NOTED_BYTES = 1024
 
 MANY_VALUES = "holds more than 256 distinct values, and was not chosen to be clustered"
 """Why a weight without a palette is dense."""
+
+MANY_INTEGERS = "holds more than 256 distinct values"
+"""Why integers without a palette are as they were."""
 
 NO_SMALLER = "gets no smaller by packing"
 """Why a weight with a palette is dense."""
@@ -91,10 +94,13 @@ def dense_notes(
     Returns
     -------
     tuple of str
-        At most two lines: one for floating-point tensors, and one for weights that were quantised before.
+        At most two lines: one for floating-point tensors, and one for integers.
     """
     dense = dense_tensors(model, packed, reasons=reasons, smallest=smallest, types=types)
-    lines = (("floating-point tensors left dense", dense), ("weights that are quantised already", quantised(model)))
+    lines = (
+        ("floating-point tensors left dense", dense),
+        ("integers left as they are", integers_left(model, packed, reasons=reasons)),
+    )
     return tuple(
         f"{100 * total / file_bytes:.1f} % of the file are {kind}: {named(tensors)}"
         for kind, tensors in lines
@@ -131,6 +137,22 @@ def quantised(model: ir.Model) -> tuple[Unchanged, ...]:
             return None
         found = sorted({node.op_type for node, number in readers(value, model) if _takes_quantised(node, number)})
         return f"is {tensor.dtype.name.lower()}, read by {', '.join(found)}" if found else None
+
+    return _unchanged(model, reason)
+
+
+def integers_left(
+    model: ir.Model, packed: Collection[str] = (), *, reasons: Mapping[str, str]
+) -> tuple[Unchanged, ...]:
+    """The initialisers of integers that are not ``packed``, the largest first; ``reasons`` as in `dense_notes`."""
+
+    def reason(value: ir.Value, tensor: ir.TensorProtocol) -> str | None:
+        if tensor.dtype not in INTEGER_TYPES or value.name in packed:
+            return None
+        kinds = sorted({node.op_type for node, _ in readers(value, model)})
+        small = f"has {tensor.size} elements, fewer than {SMALLEST_EXACT_TENSOR}"
+        why = small if tensor.size < SMALLEST_EXACT_TENSOR else reasons.get(str(value.name), MANY_INTEGERS)
+        return f"is {tensor.dtype.name.lower()}, read by {', '.join(kinds) or 'no operator'}, and {why}"
 
     return _unchanged(model, reason)
 

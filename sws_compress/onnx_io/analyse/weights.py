@@ -23,8 +23,8 @@ import onnx_ir as ir
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
+from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.external_data import forget
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.messages import shown
 from sws_compress.thresholds import SMALLEST_WEIGHT

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from sws_compress.onnx_io.float_types import FLOAT_TYPES
+from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.look_ups import is_look_up, look_ups
 from sws_compress.onnx_io.format.mark import DOMAIN, Mark
 from sws_compress.onnx_io.format.scaled import scaled_names
