@@ -22,7 +22,7 @@ LATENCY_SECONDS = 2.0
 LEAST_PAIRS = 31
 
 
-def session(path: str) -> Any:
+def session(path: str | bytes) -> Any:
     """A session on one thread, without warnings."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -24,12 +24,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from benchmarks.environment import environment
+from benchmarks.models.measure import session
 from benchmarks.models.places import add_arguments
 from benchmarks.models.tasks import task_of
 from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.write.serialise import to_bytes
-from sws_compress.ort.session import session
 from sws_compress.quantize.cluster import cluster
 
 Array = npt.NDArray[np.float64]

@@ -91,10 +91,10 @@ def convolutional(net: str) -> nn.Module:
 def file_error_percent(path: Path, split: Split) -> float:
     """Error of an ONNX file, in percent."""
     runtime = open_model(path)
-    name = runtime.get_inputs()[0].name
+    name = runtime.inputs[0].name
     wrong = 0
     for images, labels in zip(split.images.split(1000), split.labels.split(1000), strict=True):
-        (logits,) = runtime.run(None, {name: _pixels(images).numpy()})
+        (logits,) = runtime.run({name: _pixels(images).numpy()})
         wrong += int(np.sum(logits.argmax(1) != labels.numpy()))
     return 100 * wrong / len(split.labels)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sws_compress.errors import VerificationError
-from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.fixed_draws import with_fixed_draws
 from sws_compress.ort.sample_inputs import sample_inputs
-from sws_compress.ort.session import Array, Model, session
+from sws_compress.ort.session import Array, Model, SessionError, reason_of, session
 
 
 @dataclass(frozen=True)
@@ -60,27 +60,27 @@ def compare_outputs(
     DataError
         If no inputs can be drawn.
     """
-    reference, candidate = session(with_fixed_draws(original)), session(with_fixed_draws(compressed))
-    names = [output.name for output in reference.get_outputs()]
-    if names != [output.name for output in candidate.get_outputs()]:
-        raise VerificationError(
-            f"outputs must be {shown(names)}, got others in the compressed model: compare the right models"
-        )
-    if feeds is None:
-        feeds = sample_inputs(reference, seed=seed, batch=batch)
-    try:
-        expected, actual = reference.run(names, dict(feeds)), candidate.run(names, dict(feeds))
-    except Exception as error:  # the runtime raises a dozen unrelated classes
-        raise VerificationError(
-            f"models must run on sample inputs, got '{first_line(error)}': pass inputs that fit"
-        ) from error
+    with session(with_fixed_draws(original)) as reference, session(with_fixed_draws(compressed)) as candidate:
+        names = [output.name for output in reference.outputs]
+        if names != [output.name for output in candidate.outputs]:
+            raise VerificationError(
+                f"outputs must be {shown(names)}, got others in the compressed model: compare the right models"
+            )
+        if feeds is None:
+            feeds = sample_inputs(reference, seed=seed, batch=batch)
+        try:
+            expected, actual = reference.run(feeds), candidate.run(feeds)
+        except SessionError as error:
+            raise VerificationError(
+                f"models must run on sample inputs, got '{reason_of(error)}': pass inputs that fit"
+            ) from error
     return tuple(difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
 
 
 def outputs_in_runtime(model: Model, feeds: Mapping[str, Array]) -> list[Array]:
-    """Outputs of a model in ONNX Runtime, in its order; random numbers that it draws are the same every time."""
-    runtime = session(with_fixed_draws(model))
-    return list(runtime.run([output.name for output in runtime.get_outputs()], dict(feeds)))
+    """Outputs of a model that this package made, in its order; random numbers are the same every time."""
+    with session(with_fixed_draws(model), trusted=True) as runtime:
+        return runtime.run(feeds)
 
 
 def largest_if_repeated(
@@ -104,7 +104,8 @@ def largest_if_repeated(
     VerificationError
         If an output has another shape, and would again.
     """
-    names = [output.name for output in session(model).get_outputs()]
+    with session(model, trusted=True) as runtime:
+        names = [output.name for output in runtime.outputs]
     try:
         largest = largest_relative(names, expected, actual)
     except VerificationError:
@@ -153,7 +154,7 @@ def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Seque
     Parameters
     ----------
     model : bytes or path-like
-        The model.
+        The model, made by this package.
     feeds : mapping of str to ndarray
         Inputs by name.
     expected : sequence of ndarray
@@ -169,9 +170,9 @@ def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Seque
     VerificationError
         If an output has another shape.
     """
-    runtime = session(with_fixed_draws(model))
-    names = [output.name for output in runtime.get_outputs()]
-    actual = runtime.run(names, dict(feeds))
+    with session(with_fixed_draws(model), trusted=True) as runtime:
+        names = [output.name for output in runtime.outputs]
+        actual = runtime.run(feeds)
     return largest_relative(names, expected, actual)
 
 

@@ -9,10 +9,10 @@ import onnx_ir as ir
 from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
-from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, refused_conversion
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs
+from sws_compress.ort.session import reason_of
 from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
 
 LARGEST_RELATIVE_DIFFERENCE = 1e-5
@@ -56,7 +56,7 @@ def check_conversion(file: Path, model: ir.Model, inputs: AnyPath | Feeds | None
     try:
         differences = compare_outputs(file, to_bytes(model), feeds)
     except (VerificationError, DataError) as error:
-        found = f"two versions that cannot be compared ('{first_line(error.__cause__ or error)}')"
+        found = f"two versions that cannot be compared ('{reason_of(error)}')"
         raise refused_conversion(file, stated, opset, found) from error
     largest = max((difference.largest_relative for difference in differences), default=0.0)
     if not largest <= LARGEST_RELATIVE_DIFFERENCE:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from sws_compress.errors import ArgumentError, VerificationError
+from sws_compress.errors import ArgumentError, OutputError, VerificationError
 from sws_compress.onnx_io.external_data import is_external, refuse_external
 from sws_compress.onnx_io.format.look_ups import all_rows, look_ups
-from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
-from sws_compress.ort.session import Array, session
+from sws_compress.ort.session import Array, Session, SessionError, reason_of, session
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ NOTHING_DECODED = Decoding(0.0, 0)
 """What a model takes that decodes nothing at load."""
 
 
-def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
+def decoded_weights(model: bytes, names: Iterable[str], *, trusted: bool = False) -> dict[str, Array]:
     """Weights of a model as ONNX Runtime decodes them.
 
     Parameters
@@ -62,6 +61,8 @@ def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
         A model file without external data.
     names : iterable of str
         Initialisers, values that are computed from initialisers alone, or tables of packed rows.
+    trusted : bool
+        Whether this package wrote the model just now: it may take the memory of the machine.
 
     Returns
     -------
@@ -75,11 +76,37 @@ def decoded_weights(model: bytes, names: Iterable[str]) -> dict[str, Array]:
     ModelError, VerificationError
         If the file is damaged: look-ups are none of ours, or decode nodes do not run.
     """
-    return measured_decoding(model, names)[0]
+    return _decoded(model, names, trusted=trusted)[0]
 
 
 def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Array], Decoding]:
-    """`decoded_weights`, and what decoding takes at load; packed rows are not decoded then, and do not count."""
+    """`decoded_weights`, and what decoding takes at load; packed rows are not decoded then, and do not count.
+
+    Raises OutputError if the temporary folder cannot be written: the runtime measures in a file there.
+    """
+    with _temporary_folder() as folder:
+        return _decoded(model, names, profile=folder / "decoding")
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+        except OSError as error:
+            raise _unwritable(str(error.strerror or error)) from error
+        yield Path(folder)
+
+
+def _unwritable(found: str) -> OutputError:
+    return OutputError(
+        f"temporary folder must be writable to measure the decoding, got '{found}': make room, or set TMPDIR to another"
+    )
+
+
+def _decoded(
+    model: bytes, names: Iterable[str], *, trusted: bool = False, profile: Path | None = None
+) -> tuple[dict[str, Array], Decoding]:
     proto = onnx.load_from_string(model)
     refuse_external(proto)
     constants, tables = constant_nodes(proto), look_ups(proto)
@@ -94,10 +121,10 @@ def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Arr
     packed = {name: tables[name][0] for name in wanted if name in tables}
     asked = [name for name in wanted if name in computed and name not in packed]
     found = {name: numpy_helper.to_array(dense[name]) for name in wanted if name in dense and name not in packed}
-    found |= {name: _decoded_rows(_row_part(proto, name, call), name) for name, call in packed.items()}
+    found |= {name: _decoded_rows(_row_part(proto, name, call), name, trusted=trusted) for name, call in packed.items()}
     decoding = NOTHING_DECODED
     if asked:
-        decoded, decoding = _computed(_constant_part(proto, constants, asked), asked)
+        decoded, decoding = _computed(_constant_part(proto, constants, asked), asked, trusted=trusted, profile=profile)
         found |= decoded
     return {name: found[name] for name in wanted}, decoding
 
@@ -105,7 +132,7 @@ def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Arr
 def decoded_apart(
     proto: onnx.ModelProto, names: Sequence[str], load: Callable[[onnx.TensorProto], bytes]
 ) -> dict[str, Array]:
-    """Weights of a model with external data, as ONNX Runtime decodes them; no more is loaded than they need.
+    """Weights of a model of ours with external data, as ONNX Runtime decodes them; no more is loaded than they need.
 
     Parameters
     ----------
@@ -132,11 +159,11 @@ def decoded_apart(
     for name, call in packed.items():
         part = _row_part(proto, name, call)
         _load(part, load)
-        found[name] = _decoded_rows(part, name)
+        found[name] = _decoded_rows(part, name, trusted=True)
     if computed := [name for name in names if name not in packed]:
         part = _constant_part(proto, constant_nodes(proto), computed)
         _load(part, load)
-        found |= _computed(part, computed)[0]
+        found |= _computed(part, computed, trusted=True)[0]
     return found
 
 
@@ -157,10 +184,10 @@ def _row_part(proto: onnx.ModelProto, table: str, call: onnx.NodeProto) -> onnx.
     return part
 
 
-def _decoded_rows(part: onnx.ModelProto, table: str) -> Array:
+def _decoded_rows(part: onnx.ModelProto, table: str, *, trusted: bool) -> Array:
     """The output of `_row_part`, checked: a function of a damaged file may compute anything."""
     output = f"{table}\0rows"
-    rows = _computed(part, [output])[0][output]
+    rows = _computed(part, [output], trusted=trusted)[0][output]
     stored = next(tuple(tensor.dims) for tensor in part.graph.initializer if tensor.name == table)
     if rows.dtype.name not in _FLOAT_DTYPES or rows.ndim < 2 or rows.shape[:1] != stored[:1]:
         raise VerificationError(
@@ -170,42 +197,46 @@ def _decoded_rows(part: onnx.ModelProto, table: str) -> Array:
     return rows
 
 
-def _computed(part: onnx.ModelProto, names: Sequence[str]) -> tuple[dict[str, Array], Decoding]:
-    """The outputs of a model without inputs, and what computing them took.
+def _computed(
+    part: onnx.ModelProto, names: Sequence[str], *, trusted: bool, profile: Path | None = None
+) -> tuple[dict[str, Array], Decoding]:
+    """The outputs of a model without inputs, and what computing them took if it is profiled.
 
     Outputs of `_WIDER` types are widened in the graph, and narrowed here.
     """
-    types = {entry.name: entry.type for entry in session(part.SerializeToString(), optimize=False).get_outputs()}
+    with session(part.SerializeToString(), optimize=False, trusted=trusted) as runtime:
+        types = {entry.name: entry.type for entry in runtime.outputs}
     wide = {name: f"{name}\0wide" for name in names if types[name] in _WIDER}
     for name, widened in wide.items():
         part.graph.node.append(helper.make_node("Cast", [name], [widened], to=_WIDER[types[name]][1]))
     for entry in part.graph.output:
         entry.name = wide.get(entry.name, entry.name)
-    with tempfile.TemporaryDirectory() as folder:
-        runtime = session(part.SerializeToString(), optimize=False, profile=Path(folder) / "decoding")
+    with session(part.SerializeToString(), optimize=False, profile=profile, trusted=trusted) as runtime:
         try:
-            values = runtime.run([wide.get(name, name) for name in names], {})
-        except Exception as error:  # the runtime raises a dozen unrelated classes
-            raise VerificationError(f"decode nodes must run, got '{first_line(error)}': the file is damaged") from error
-        finally:
-            events = json.loads(Path(runtime.end_profiling()).read_text())
-    for name, array in zip(names, values, strict=True):
+            values = runtime.run({})
+        except SessionError as error:
+            raise VerificationError(f"decode nodes must run, got '{reason_of(error)}': the file is damaged") from error
+        decoding = NOTHING_DECODED if profile is None else _decoding(runtime)
+        outputs = dict(zip((entry.name for entry in runtime.outputs), values, strict=True))
+    found = {name: outputs[wide.get(name, name)] for name in names}
+    for name, array in found.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
             raise VerificationError(
                 f"{shown(name)} must decode to a tensor of numbers, got {kind}: the file is damaged"
             )
-    found = dict(zip(names, values, strict=True))
     for name in wide:
         found[name] = found[name].astype(helper.tensor_dtype_to_np_dtype(_WIDER[types[name]][0]))
-    return found, _decoding(events)
+    return found, decoding
 
 
-def _decoding(events: Sequence[Mapping[str, Any]]) -> Decoding:
-    """Sums over the runtime's profile: kernels are the events with an output, and times are in microseconds."""
-    kernels = [event for event in events if "output_size" in event.get("args", {})]
-    computed_bytes = sum(int(event["args"]["output_size"]) for event in kernels)
-    return Decoding(sum(event["dur"] for event in kernels) / 1e6, computed_bytes)
+def _decoding(runtime: Session) -> Decoding:
+    """What a profiled session took."""
+    try:
+        profile = runtime.profile()
+    except SessionError as error:  # no file of it, or half of one
+        raise _unwritable(reason_of(error)) from error
+    return Decoding(profile.seconds, profile.output_bytes)
 
 
 def _constant_part(
@@ -233,7 +264,7 @@ def unfolded_nodes(model: bytes) -> tuple[str, ...]:
     weights = _weights_computed(onnx.load_from_string(model))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
-        session(model, optimized_path=path)
+        session(model, optimized_path=path).close()
         folded = onnx.load(path)
     left, _ = ancestors(constant_nodes(folded), weights)
     return tuple(node.op_type for node in left)

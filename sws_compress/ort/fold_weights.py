@@ -15,12 +15,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
 from sws_compress.onnx_io.analyse.draws import DRAWING
 from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import mark_of
-from sws_compress.ort.session import Array, session
+from sws_compress.ort.session import Array, SessionError, out_of_bounds, session
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 LARGEST_GROWTH = 4
@@ -73,7 +74,10 @@ def fold_weights(model: ir.Model) -> tuple[str, ...]:
         return ()
     folded = []
     for part in _parts(model):
-        values = _computed(part, model) if _hides_a_weight(part, model) else None
+        try:
+            values = _computed(part, model) if _hides_a_weight(part, model) else None
+        except (VerificationError, SessionError):  # it took too much, and so may the next
+            break
         if values is not None and _is_better(values, part):
             folded.append(_replace(part, values, model.graph))
     return tuple(folded)
@@ -170,8 +174,11 @@ def _computed(part: _Part, model: ir.Model) -> Array | None:
                 return None
             if math.prod(dim.dim_value for dim in dims) > largest:
                 return None
-        values = session(proto.SerializeToString()).run(None, {})[0]
-    except Exception:  # a part that fails is left for the runtime that loads the model
+        with session(proto.SerializeToString()) as runtime:
+            values = runtime.run({}, given=False)[0]
+    except Exception as error:  # a part that fails is left for the runtime that loads the model
+        if out_of_bounds(error):
+            raise
         return None
     return values if ir.DataType.from_numpy(values.dtype) in FLOAT_TYPES else None
 

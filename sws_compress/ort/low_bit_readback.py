@@ -51,5 +51,6 @@ def executed_columns(model: bytes, name: str) -> tuple[npt.NDArray[np.intp], Flo
     asked = np.unique(np.linspace(0, attributes["K"] - 1, _PROBED_COLUMNS).astype(np.intp))
     feed = np.zeros((len(asked), attributes["K"]), np.float32)
     feed[np.arange(len(asked)), asked] = 1
-    values: Floats = session(probe.SerializeToString()).run(["y"], {"x": feed})[0]
+    with session(probe.SerializeToString(), trusted=True) as runtime:
+        values: Floats = runtime.run({"x": feed})[0]
     return asked, values

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sws_compress.errors import DataError
 from sws_compress.onnx_io.messages import shown
-from sws_compress.ort.session import Array
-
-if TYPE_CHECKING:
-    import onnxruntime
+from sws_compress.ort.session import Array, Session
 
 _DTYPES = {
     f"tensor({name})": np.dtype(dtype)
@@ -35,14 +31,12 @@ _LEAST_IMAGE = 32
 """Size from which the first of several free dimensions is taken for a batch and stays 1."""
 
 
-def sample_inputs(
-    model: onnxruntime.InferenceSession, *, seed: int, batch: int, rows: Mapping[str, int] | None = None
-) -> dict[str, Array]:
+def sample_inputs(model: Session, *, seed: int, batch: int, rows: Mapping[str, int] | None = None) -> dict[str, Array]:
     """Random inputs of the types and shapes that a model states.
 
     Parameters
     ----------
-    model : onnxruntime.InferenceSession
+    model : Session
         The model.
     seed : int
         Seed of the random numbers.
@@ -64,7 +58,7 @@ def sample_inputs(
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
     highest = {} if rows is None else rows
-    for entry in model.get_inputs():
+    for entry in model.inputs:
         shape = _filled(entry.shape, batch)
         dtype = _DTYPES.get(entry.type)
         if dtype is None:
@@ -79,9 +73,9 @@ def sample_inputs(
     return feeds
 
 
-def too_many(model: onnxruntime.InferenceSession, batch: int) -> bool:
+def too_many(model: Session, batch: int) -> bool:
     """Whether a size of free dimensions makes one input too large to be tried."""
-    return any(math.prod(_filled(entry.shape, batch)) > _MOST_DRAWN for entry in model.get_inputs())
+    return any(math.prod(_filled(entry.shape, batch)) > _MOST_DRAWN for entry in model.inputs)
 
 
 def _filled(stated: Sequence[object], size: int) -> list[int]:

@@ -7,24 +7,19 @@ package wrote.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
-from sws_compress.onnx_io.messages import one_line, shown
+from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.fixed_draws import with_fixed_draws
 from sws_compress.ort.sample_inputs import FREE_SIZES, sample_inputs, too_many
-from sws_compress.ort.session import session
-
-if TYPE_CHECKING:
-    import onnxruntime
-
+from sws_compress.ort.session import Session, SessionError, out_of_bounds, reason_of, session
 
 Array = npt.NDArray[Any]
 
@@ -37,15 +32,7 @@ DECODABLE = ("decode to weights in ONNX Runtime", "the file is damaged")
 """Rule and cure of a compressed file (`callers_file`)."""
 
 
-_SOURCE_LINE = re.compile(r"/\S+:\d+ .*?\)(?: const)? (?=[A-Z])")
-"""The place in the runtime's C++ that its messages name."""
-
-
-_STATUS = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-"""The status code at the beginning of the runtime's messages."""
-
-
-def open_model(path: AnyPath) -> onnxruntime.InferenceSession:
+def open_model(path: AnyPath) -> Session:
     """Load the model at ``path``. Nodes that draw random numbers draw the same in every new session.
 
     Raises
@@ -78,16 +65,15 @@ def callers_file(path: AnyPath, rule: str, cure: str) -> Iterator[None]:
     try:
         yield
     except VerificationError as error:
-        reason = _reason(error.__cause__ or error)
-        raise ModelError(f"model {os.fspath(path)} must {rule}, got '{reason}': {cure}") from error
+        raise ModelError(f"model {os.fspath(path)} must {rule}, got '{reason_of(error)}': {cure}") from error
 
 
-def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | None, *, seed: int) -> dict[str, Array]:
+def feeds_for(model: Session, inputs: AnyPath | Feeds | None, *, seed: int) -> dict[str, Array]:
     """Inputs for a model.
 
     Parameters
     ----------
-    model : onnxruntime.InferenceSession
+    model : Session
         The model.
     inputs : path-like, mapping of str to array-like, or None
         The inputs by name, or an .npz file of them; None draws random ones (`sample_inputs`).
@@ -107,7 +93,7 @@ def feeds_for(model: onnxruntime.InferenceSession, inputs: AnyPath | Feeds | Non
     if inputs is None:
         return sample_inputs(model, seed=seed, batch=FREE_SIZES[0])
     feeds = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else dict(inputs)
-    names = [entry.name for entry in model.get_inputs()]
+    names = [entry.name for entry in model.inputs]
     if set(feeds) != set(names):
         raise DataError(
             f"inputs must be arrays named {_listed(names)}, got {_listed(sorted(feeds))}: "
@@ -132,7 +118,7 @@ def _refuse_telling_nothing(feeds: Feeds) -> None:
 
 
 def feeds_with_answers(
-    model: onnxruntime.InferenceSession,
+    model: Session,
     path: AnyPath,
     inputs: AnyPath | Feeds | None,
     *,
@@ -143,7 +129,7 @@ def feeds_with_answers(
 
     Parameters
     ----------
-    model : onnxruntime.InferenceSession
+    model : Session
         The model.
     path : path-like
         The file it comes from, for messages.
@@ -178,15 +164,17 @@ def feeds_with_answers(
             return feeds, answers(open_model(path) if failures else model, path, feeds, given=False)
         except DataError as error:
             failures.append(error)
-    raise failures[0]
+            if out_of_bounds(error):  # larger ones take more
+                break
+    raise failures[-1] if out_of_bounds(failures[-1]) else failures[0]
 
 
-def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *, given: bool) -> list[Array]:
+def answers(model: Session, path: AnyPath, feeds: Feeds, *, given: bool) -> list[Array]:
     """Run a model.
 
     Parameters
     ----------
-    model : onnxruntime.InferenceSession
+    model : Session
         The model.
     path : path-like
         The file it comes from, for messages.
@@ -207,33 +195,35 @@ def answers(model: onnxruntime.InferenceSession, path: AnyPath, feeds: Feeds, *,
     ModelError
         If an output is no tensor of numbers.
     """
-    names = [output.name for output in model.get_outputs()]
+    names = [output.name for output in model.outputs]
     try:
-        outputs = model.run(names, dict(feeds))
-    except Exception as error:  # the runtime raises a dozen unrelated classes
+        outputs = model.run(feeds, given=given)
+    except SessionError as error:
         kind, cure = (
             ("the given", "check their shapes and types")
             if given
             else ("random", "give inputs that fit, as an .npz file")
         )
-        raise DataError(f"model {os.fspath(path)} must run on {kind} inputs, got '{_reason(error)}': {cure}") from error
+        raise DataError(
+            f"model {os.fspath(path)} must run on {kind} inputs, got '{reason_of(error)}': {cure}"
+        ) from error
     for name, values in zip(names, outputs, strict=True):
         if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
             found = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
             raise ModelError(
                 f"output {shown(name)} must be a tensor of numbers, got {found}: export the model without it"
             )
-    return list(outputs)
+    return outputs
 
 
 def run_model(model: AnyPath, feeds: Feeds) -> dict[str, Array]:
     """The outputs of an ONNX file by name, on inputs that the caller chose; errors as `open_model` and `answers`."""
     runtime = open_model(model)
-    names = [output.name for output in runtime.get_outputs()]
+    names = [output.name for output in runtime.outputs]
     return dict(zip(names, answers(runtime, model, feeds, given=True), strict=True))
 
 
-def check_same_interface(first: onnxruntime.InferenceSession, second: onnxruntime.InferenceSession) -> None:
+def check_same_interface(first: Session, second: Session) -> None:
     """Check that two models have inputs and outputs of the same names, in the same order.
 
     Raises
@@ -242,8 +232,8 @@ def check_same_interface(first: onnxruntime.InferenceSession, second: onnxruntim
         If they do not.
     """
     for kind, left, right in (
-        ("inputs", first.get_inputs(), second.get_inputs()),
-        ("outputs", first.get_outputs(), second.get_outputs()),
+        ("inputs", first.inputs, second.inputs),
+        ("outputs", first.outputs, second.outputs),
     ):
         wanted, found = [entry.name for entry in left], [entry.name for entry in right]
         if wanted != found:
@@ -266,12 +256,6 @@ def _load_feeds(path: AnyPath) -> dict[str, Array]:
             f"inputs {path} must be an .npz of arrays named like the model's inputs, got {type(error).__name__}: "
             "write it with numpy.savez"
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    """The runtime's message on one line, without its status code and lines of C++."""
-    text = " ".join(str(error).split())
-    return one_line(_SOURCE_LINE.sub("", _STATUS.sub("", text))) or type(error).__name__
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
 from sws_compress.onnx_io.format.sizes import framed
 from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
-from sws_compress.ort.decode import measured_decoding
+from sws_compress.ort.decode import NOTHING_DECODED, decoded_weights, measured_decoding
 from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import DECODABLE, callers_file
 from sws_compress.report.inspection import ModelParts, TensorRow
@@ -67,14 +67,14 @@ def inspect(path: AnyPath) -> Inspection:
     return Inspection(file, bytes_on_disk(file), parts)
 
 
-def inspect_model(data: bytes) -> ModelParts:
-    """Take a model file apart.
+def inspect_model(data: bytes, *, written: bool = False) -> ModelParts:
+    """Take a model file apart; one that was ``written`` just now is trusted, and its decoding is not measured.
 
     Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``.
     """
     proto = onnx.load_from_string(data)
     mark = mark_of_proto(proto)
-    return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark)
+    return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark, written)
 
 
 def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
@@ -91,7 +91,7 @@ def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
     return ModelParts(tuple(rows), total, 0, graph, None, skipped_weights(model, smallest=SMALLEST_LISTED_TENSOR))
 
 
-def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> ModelParts:
+def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark, written: bool) -> ModelParts:
     decoders = find_decoders(proto, mark)
     decoding = {name for part in decoders.values() for name in part.values}
     dense = {
@@ -102,7 +102,11 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark) -> Mode
         and tensor.name not in decoding
     }
     unscaled = {name: part.unscaled for name, part in decoders.items() if part.unscaled is not None}
-    values, measured = measured_decoding(data, dict.fromkeys([*decoders, *dense, *unscaled.values()]))
+    names = dict.fromkeys([*decoders, *dense, *unscaled.values()])
+    if written:
+        values, measured = decoded_weights(data, names, trusted=True), NOTHING_DECODED
+    else:
+        values, measured = measured_decoding(data, names)
     units = {name: values[unit] for name, unit in unscaled.items()}
     symbols = {name: unit for name, unit in units.items() if unit.dtype == np.float32 and unit.size}
     symbols = {name: unit for name, unit in symbols.items() if unit.shape == values[name].shape}

@@ -35,7 +35,7 @@ from sws_compress.ort.compare import (
     outputs_in_runtime,
 )
 from sws_compress.ort.low_bit_readback import executed_columns
-from sws_compress.ort.session import Array, check_runs
+from sws_compress.ort.session import Array, check_runs, runtime_version
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.job import Job, OnProgress, silent
 from sws_compress.pipelines.publish import refuse_no_gain
@@ -282,9 +282,7 @@ def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivit
 
 
 def _refuse_old_runtime(bits: int) -> None:
-    import onnxruntime
-
-    version: str = onnxruntime.__version__
+    version = runtime_version()
     if tuple(map(int, version.split(".")[:2])) < OLDEST_RUNTIME[bits]:
         needed = ".".join(map(str, OLDEST_RUNTIME[bits]))
         raise ArgumentError(

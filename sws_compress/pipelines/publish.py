@@ -84,7 +84,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     check_runs(packed.data)
     names = {packed.renamed.get(name, name): name for name in snapped.model.graph.initializers}
     decoded = [packed.renamed.get(tensor.name, tensor.name) for tensor in packed.tensors]
-    for name, values in decoded_weights(packed.data, decoded).items():
+    for name, values in decoded_weights(packed.data, decoded, trusted=True).items():
         wanted = snapped.palettes[names[name]].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
             raise VerificationError(f"{names[name]} must decode to the snapped weights, got others: report this")
@@ -97,7 +97,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     )
     gain = bool(packed.tensors or snapped.pruning.weights)
     refuse_no_gain(len(packed.data), snapped.dense_bytes, notes, gain=gain)
-    rows = inspect_model(packed.data).rows
+    rows = inspect_model(packed.data, written=True).rows
     write_atomically(job.output, packed.data)
     return CompressionResult(
         output=job.output,

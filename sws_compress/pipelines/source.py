@@ -27,6 +27,7 @@ from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.fold_weights import fold_weights
+from sws_compress.ort.session import out_of_bounds, reason_of
 from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
 from sws_compress.pipelines.job import Job, Metric
 
@@ -44,6 +45,12 @@ NOT_COMPARED = (
     "outputs were not compared, only weights: the model runs on no random inputs; give inputs that fit (--inputs)"
 )
 """The note of a model that no random inputs fit."""
+
+NOT_FINISHED = (
+    "outputs were not compared, only weights: on random inputs the model had {}; give inputs that fit (--inputs), "
+    "which may take longer"
+)
+"""The note of a model that takes too much time or memory on random inputs, or crashes on them."""
 
 SAME_DRAWS = "the network draws random numbers: outputs were compared with the same draws in both"
 """The note of a model with nodes that draw."""
@@ -192,10 +199,11 @@ def in_memory(source: Source, job: Job) -> Source:
         feeds, outputs = feeds_with_answers(
             original, source.path, inputs, seed=job.seed, rows=index_ranges(source.model)
         )
-    except DataError:
+    except DataError as error:
         if inputs is not None:
             raise
-        feeds, outputs, notes = None, [], (NOT_COMPARED,)
+        note = NOT_FINISHED.format(reason_of(error)) if out_of_bounds(error) else NOT_COMPARED
+        feeds, outputs, notes = None, [], (note,)
     if names := fold_weights(model):
         named = first_few([shown(name) for name in names], ", ")
         notes = (f"weights behind operators of constants alone are computed first: {named}", *notes)

@@ -78,7 +78,7 @@ def verify(
     check_same_interface(reference, candidate)
     feeds, expected = feeds_with_answers(reference, first, inputs, seed=seed, rows=index_ranges(model))
     actual = answers(candidate, second, feeds, given=inputs is not None)
-    names = [output.name for output in reference.get_outputs()]
+    names = [output.name for output in reference.outputs]
     outputs = tuple(map(telling_difference, names, expected, actual))
     result = Verification(first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance)
     if not result.passed:

@@ -54,7 +54,7 @@ def network() -> ir.Model:
 
 def answer(source):
     x = np.random.default_rng(1).standard_normal((3, 61)).astype(np.float32)
-    return session(source).run(None, {"x": x})[0]
+    return session(source).run({"x": x})[0]
 
 
 @pytest.fixture

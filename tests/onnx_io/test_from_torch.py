@@ -26,12 +26,12 @@ def initialisers(model: ir.Model) -> dict[str, np.ndarray]:
 def test_the_model_computes_what_the_module_computes(kind: str) -> None:
     module, inputs = make(kind)
     runtime = session(ir.to_proto(from_torch(module, inputs(3))).SerializeToString())
-    names = [value.name for value in runtime.get_inputs()]
+    names = [value.name for value in runtime.inputs]
     for rows in (1, 2, 7):
         feeds = inputs(rows)
         with evaluating(module), torch.no_grad():
             wanted = module(*feeds)
-        actual = runtime.run(None, {name: value.numpy() for name, value in zip(names, feeds, strict=True)})
+        actual = runtime.run({name: value.numpy() for name, value in zip(names, feeds, strict=True)})
         for left, right in zip(actual, wanted if isinstance(wanted, tuple) else (wanted,), strict=True):
             np.testing.assert_allclose(left, right.numpy(), rtol=1e-4, atol=1e-5)
 
@@ -68,7 +68,7 @@ def test_inputs_that_are_returned_keep_their_names() -> None:
     assert [value.name for value in model.graph.outputs] == ["output_0", "output_1_1", "output_2", "output_3"]
     runtime = session(ir.to_proto(model).SerializeToString())
     feeds = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-    result, *copies = runtime.run(None, feeds)
+    result, *copies = runtime.run(feeds)
     np.testing.assert_allclose(result, module(*inputs)[0].detach().numpy(), rtol=1e-4, atol=1e-5)
     for copy, name in zip(copies, ("x", "output_1", "x"), strict=True):
         np.testing.assert_array_equal(copy, feeds[name])
@@ -78,7 +78,7 @@ def test_returned_inputs_keep_their_names_in_the_small_file(tmp_path: Path) -> N
     sws.compress(
         Returning(), tmp_path / "s.onnx", example_inputs=(torch.rand(3, 20), torch.rand(3, 5), torch.rand(3, 2))
     )
-    assert [entry.name for entry in session(tmp_path / "s.onnx").get_inputs()] == ["x", "output_1", "unused"]
+    assert [entry.name for entry in session(tmp_path / "s.onnx").inputs] == ["x", "output_1", "unused"]
 
 
 class Named(nn.Module):
@@ -161,5 +161,5 @@ def test_flattening_needs_no_shapes() -> None:
     model = from_torch(module, (torch.rand(2, 1, 6, 6),))
     assert [node.op_type for node in model.graph] == ["Conv", "Flatten", "Gemm"]
     runtime = session(ir.to_proto(model).SerializeToString())
-    (logits,) = runtime.run(None, {runtime.get_inputs()[0].name: np.zeros((5, 1, 6, 6), np.float32)})
+    (logits,) = runtime.run({runtime.inputs[0].name: np.zeros((5, 1, 6, 6), np.float32)})
     assert logits.shape == (5, 3)

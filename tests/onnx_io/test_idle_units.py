@@ -40,7 +40,7 @@ def answer(model, inputs):
     data = to_bytes(model)
     check_runs(data)
     runtime = session(data)
-    return runtime.run(None, {runtime.get_inputs()[0].name: inputs.numpy()})[0]
+    return runtime.run({runtime.inputs[0].name: inputs.numpy()})[0]
 
 
 def pruned(network, example):

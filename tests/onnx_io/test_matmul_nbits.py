@@ -129,7 +129,7 @@ def test_looked_up_rows_are_bit_exact(bits, columns, zeros, shape):
     data = rewritten(dense, {"E": weight})
     check_runs(data)
     asked = np.random.default_rng(3).integers(-30, 30, shape)
-    (rows,) = session(data).run(None, {"i": asked})
+    (rows,) = session(data).run({"i": asked})
     assert rows.shape == (*shape, columns)
     assert np.array_equal(rows, values_of(weight)[asked])
     assert executed_columns(data, "E") is None

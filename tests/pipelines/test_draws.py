@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper, parser
@@ -16,11 +14,14 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import sws_compress as sws
+from sws_compress.child_process.client import in_child
+from sws_compress.child_process.limits import own
 from sws_compress.onnx_io.analyse.draws import DRAWING
 from sws_compress.onnx_io.traversal import nodes
-from sws_compress.ort.session import Model, session
+from sws_compress.ort.session import Model, Session, session
 from sws_compress.ort.user_models import run_model
 from sws_compress.pipelines.source import ANSWERS_VARY, SAME_DRAWS
+from tests.child_process import calls
 from tests.models import gaussian, tuned
 
 MIDDLES = {
@@ -122,9 +123,9 @@ def test_draws_that_cannot_be_fixed_compare_nothing(
     monkeypatch.setattr("sws_compress.ort.fixed_draws._names_draws", lambda model: False)
     seeds = itertools.count()
 
-    def unlike_the_last(model: Model) -> Any:
-        onnxruntime.set_seed(next(seeds))
-        return session(model)
+    def unlike_the_last(model: Model, **options: bool) -> Session:
+        in_child(calls.set_seed, next(seeds), limits=own())
+        return session(model, **options)
 
     monkeypatch.setattr("sws_compress.ort.compare.session", unlike_the_last)
     monkeypatch.setattr("sws_compress.ort.user_models.session", unlike_the_last)

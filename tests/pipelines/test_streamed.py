@@ -72,9 +72,9 @@ def stream(
 
 def outputs(path: Path) -> np.ndarray:
     runtime = session(path)
-    entry = runtime.get_inputs()[0]
+    entry = runtime.inputs[0]
     x = np.random.default_rng(1).standard_normal((3, 260))
-    return runtime.run(None, {"x": x.astype({"tensor(float)": "f4", "tensor(float16)": "f2"}[entry.type])})[0]
+    return runtime.run({"x": x.astype({"tensor(float)": "f4", "tensor(float16)": "f2"}[entry.type])})[0]
 
 
 def external_names(path: Path) -> set[str]:

@@ -17,8 +17,7 @@ Outputs = dict[str, npt.NDArray[np.generic]]
 def reference_outputs(file: ModelFile) -> Outputs:
     """Outputs of the plain model in the installed ONNX Runtime."""
     runtime = session(file.dense)
-    names = [output.name for output in runtime.get_outputs()]
-    return dict(zip(names, runtime.run(names, file.feeds), strict=True))
+    return dict(zip((output.name for output in runtime.outputs), runtime.run(file.feeds), strict=True))
 
 
 def assert_agrees(file: ModelFile, outputs: Mapping[str, npt.NDArray[np.generic]]) -> None:
