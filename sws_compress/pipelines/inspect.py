@@ -13,8 +13,8 @@ from sws_compress.codec.encodings import recognise
 from sws_compress.codec.transforms.scales import scaled_name
 from sws_compress.entropy import entropy_bits
 from sws_compress.files import AnyPath
+from sws_compress.onnx_io.analyse.tensor_kinds import is_listed, tensor_kinds
 from sws_compress.onnx_io.analyse.weights import skipped_weights
-from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
@@ -78,15 +78,16 @@ def inspect_model(data: bytes, *, written: bool = False) -> ModelParts:
 
 
 def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
-    """Rows of all floating-point constants, those in bodies and functions included; equal ones share a row."""
+    """Rows of all listed constants, those in bodies and functions included; equal ones share a row."""
     model = ir.from_proto(proto)
     lift_constants(model)
     rows = []
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is not None and tensor.dtype in FLOAT_TYPES and tensor.size >= SMALLEST_LISTED_TENSOR:
+        if tensor is not None and is_listed(tensor.dtype, tensor.size):
             own = framed(ir.to_proto(tensor).ByteSize())
-            rows.append(_row(name, tensor.numpy(), "dense", own, total))
+            kind = tensor_kinds(model, {name: tensor.dtype})[name]
+            rows.append(_row(name, tensor.numpy(), "dense", own, total, kind))
     graph = total - sum(row.file_bytes for row in rows)
     return ModelParts(tuple(rows), total, 0, graph, None, skipped_weights(model, smallest=SMALLEST_LISTED_TENSOR))
 
@@ -97,9 +98,7 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark, written
     dense = {
         tensor.name: framed(tensor.ByteSize())
         for tensor in proto.graph.initializer
-        if tensor.data_type in FLOAT_TYPES
-        and math.prod(tensor.dims) >= SMALLEST_LISTED_TENSOR
-        and tensor.name not in decoding
+        if is_listed(ir.DataType(tensor.data_type), math.prod(tensor.dims)) and tensor.name not in decoding
     }
     unscaled = {name: part.unscaled for name, part in decoders.items() if part.unscaled is not None}
     names = dict.fromkeys([*decoders, *dense, *unscaled.values()])
@@ -113,8 +112,10 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark, written
     own = dense | own_bytes(proto, decoders, {name: values[name].size for name in decoders})
     encodings = {name: _encoding(part) for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
     lengths = {name: part.vector_length for name, part in decoders.items()}
+    types = {name: ir.DataType.from_numpy(values[name].dtype) for name in encodings}
+    kinds = tensor_kinds(ir.from_proto(proto), types)
     rows = tuple(
-        _row(name, symbols.get(name, values[name]), encoding, own[name], len(data), lengths.get(name, 1))
+        _row(name, symbols.get(name, values[name]), encoding, own[name], len(data), kinds[name], lengths.get(name, 1))
         for name, encoding in encodings.items()
     )
     every = sum(size for size, _ in decoder_parts(proto, decoders))
@@ -128,11 +129,11 @@ def _encoding(decoder: Decoder) -> str:
     return name if decoder.unscaled is None else scaled_name(name)
 
 
-def _row(name: str, values: Array, encoding: str, own: int, total: int, vector_length: int = 1) -> TensorRow:
+def _row(name: str, values: Array, encoding: str, own: int, total: int, kind: str, vector_length: int = 1) -> TensorRow:
     counts = _counts(values, vector_length)
     entropy = entropy_bits(counts) / max(values.size, 1)
     zeros = float(np.count_nonzero(values == 0)) / max(values.size, 1)
-    return TensorRow(name, values.shape, encoding, counts.size, zeros, entropy, own, own / total)
+    return TensorRow(name, values.shape, encoding, counts.size, zeros, entropy, own, own / total, kind)
 
 
 def _counts(values: Array, vector_length: int) -> Array:

@@ -25,6 +25,7 @@ from sws_compress.files import Draft, draft
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
+from sws_compress.onnx_io.analyse.tensor_kinds import tensor_kinds
 from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
 from sws_compress.onnx_io.element_types import INTEGER_TYPES
 from sws_compress.onnx_io.external_data import forget, is_external, offset_and_length
@@ -158,7 +159,8 @@ def _publish_coded(
         check_loads(file.path)
         with (file if inline else coded.data).path.open("rb") as stream:
             _check_decoded(proto, _together(tensors, coded.codes), stream, offsets, prints, job, source.elements)
-        rows = tuple(_rows(proto, tensors, prints, file_bytes))
+        types = {name: ir.DataType.from_numpy(known.dtype) for name, known in prints.items()}
+        rows = tuple(_rows(proto, tensors, prints, tensor_kinds(source.model, types), file_bytes))
         _replace_output(proto, coded.data, file, inline=inline)
     notes = [*source.notes, *_notes(tensors, prints), *dense]
     if coded.embeddings is not None:
@@ -250,7 +252,11 @@ def _check_decoded(
 
 
 def _rows(
-    proto: onnx.ModelProto, tensors: tuple[PackedTensor, ...], prints: Mapping[str, Fingerprint], file_bytes: int
+    proto: onnx.ModelProto,
+    tensors: tuple[PackedTensor, ...],
+    prints: Mapping[str, Fingerprint],
+    kinds: Mapping[str, str],
+    file_bytes: int,
 ) -> Iterator[TensorRow]:
     """Rows of what was packed; dense tensors are not listed."""
     own = decoder_bytes(proto, {tensor.name: math.prod(tensor.shape) for tensor in tensors})
@@ -265,6 +271,7 @@ def _rows(
             known.entropy_bits,
             own[tensor.name],
             own[tensor.name] / file_bytes,
+            kinds[tensor.name],
         )
 
 

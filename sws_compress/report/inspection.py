@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT
 from sws_compress.onnx_io.analyse.weights import Skipped
 from sws_compress.ort.decode import NOTHING_DECODED, Decoding
 
 
 @dataclass(frozen=True)
 class TensorRow:
-    """One floating-point tensor of a model file.
+    """One tensor of a model file.
 
     Parameters
     ----------
@@ -33,6 +34,8 @@ class TensorRow:
         tensors share is divided among them by their number of weights.
     file_share : float
         The same as a share of the file, 0..1.
+    kind : str
+        What it is there for (`onnx_io.analyse.tensor_kinds`): "float", "quantised" or "integers".
     """
 
     name: str
@@ -43,6 +46,7 @@ class TensorRow:
     entropy_bits: float
     file_bytes: int
     file_share: float
+    kind: str = FLOAT
 
     @property
     def size(self) -> int:
@@ -68,7 +72,7 @@ class ModelParts:
     shared_bytes : int
         Bytes that decoders share: functions and literals. 0 for a plain model.
     graph_bytes : int
-        Bytes of everything else: the network's own graph.
+        Bytes of everything else: the network's own graph, with its small integers.
     format_version : str or None
         Version of the compressed format; None for a plain model.
     skipped : tuple of Skipped
@@ -84,6 +88,10 @@ class ModelParts:
     format_version: str | None
     skipped: tuple[Skipped, ...] = ()
     decoding: Decoding = NOTHING_DECODED
+
+    def bytes_of(self, kind: str) -> int:
+        """Bytes of all rows of a kind."""
+        return sum(row.file_bytes for row in self.rows if row.kind == kind)
 
     @property
     def compressed(self) -> bool:

@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
+from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
 from sws_compress.ort.decode import Decoding
 from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, Place
 from sws_compress.report.inspection import TensorRow
@@ -19,6 +20,9 @@ from sws_compress.report.result import CompressionResult, ExpansionResult, Inspe
 HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
 LEFT_COLUMNS = 2
 """The first columns are flush left; numbers are flush right."""
+
+KIND_NAMES = {FLOAT: "floats", QUANTISED: "quantised weights", INTEGERS: "other integers"}
+"""What kinds of tensors are called in the summary of a file."""
 
 MAX_CLUSTER_LINES = 16
 """Lines for the clusters of one tensor."""
@@ -130,6 +134,7 @@ def inspection_table(inspection: Inspection) -> RenderableType:
     version = parts.format_version
     lines = [
         ("file", f"{inspection.disk_bytes:,} bytes"),
+        *((name, f"{total:,} bytes") for kind, name in KIND_NAMES.items() if (total := parts.bytes_of(kind))),
         ("shared decoders", f"{parts.shared_bytes:,} bytes"),
         ("network graph", f"{parts.graph_bytes:,} bytes"),
         ("compressed", "no" if version is None else f"yes, format {version}"),

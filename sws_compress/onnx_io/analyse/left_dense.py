@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from sws_compress.onnx_io.analyse.tensor_kinds import quantised_readers
 from sws_compress.onnx_io.analyse.weights import readers, skipped_weights
 from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
 from sws_compress.onnx_io.messages import first_few, shown
@@ -26,24 +27,6 @@ MANY_INTEGERS = "holds more than 256 distinct values"
 
 NO_SMALLER = "gets no smaller by packing"
 """Why a weight with a palette is dense."""
-
-QUANTISED_INPUTS: Mapping[str, Collection[int]] = {
-    "ConvInteger": (1,),
-    "DequantizeLinear": (0,),
-    "DynamicQuantizeLSTM": (1, 2),
-    "DynamicQuantizeMatMul": (1,),
-    "GatherBlockQuantized": (0,),
-    "MatMulBnb4": (1,),
-    "MatMulInteger": (0, 1),
-    "MatMulIntegerToFloat": (0, 1),
-    "MatMulNBits": (1,),
-    "QAttention": (1,),
-    "QEmbedLayerNormalization": (2, 3, 4),
-    "QGemm": (0, 3),
-    "QLinearConv": (3,),
-    "QLinearMatMul": (0, 3),
-}
-"""Operators (of the default domain and of com.microsoft) and which of their inputs are quantised weights."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +116,7 @@ def quantised(model: ir.Model) -> tuple[Unchanged, ...]:
     """The initialisers that hold quantised weights, the largest first."""
 
     def reason(value: ir.Value, tensor: ir.TensorProtocol) -> str | None:
-        if tensor.dtype in FLOAT_TYPES:
-            return None
-        found = sorted({node.op_type for node, number in readers(value, model) if _takes_quantised(node, number)})
+        found = () if tensor.dtype in FLOAT_TYPES else quantised_readers(value, model)
         return f"is {tensor.dtype.name.lower()}, read by {', '.join(found)}" if found else None
 
     return _unchanged(model, reason)
@@ -161,10 +142,6 @@ def named(tensors: Iterable[Unchanged]) -> str:
     """The first few tensors by name, each with its size and the reason."""
     entries = [f"{shown(each.name)} ({each.stored_bytes:,} bytes) {each.reason}" for each in tensors]
     return first_few(entries, "; ")
-
-
-def _takes_quantised(node: ir.Node, number: int) -> bool:
-    return node.domain in ("", "com.microsoft") and number in QUANTISED_INPUTS.get(node.op_type, ())
 
 
 def _unchanged(
