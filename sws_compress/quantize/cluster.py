@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 
 from sws_compress.mixture.mixture import AnyArray
@@ -15,6 +18,10 @@ from sws_compress.quantize.scalar import cluster_scalars
 from sws_compress.quantize.vectors import cluster_vectors
 
 PER_TENSOR = PerTensor()
+
+FAR_EXPONENT = 60
+"""Powers of two up to which the largest magnitude of a tensor is near 1: squares of it, and squares of what float32
+resolves of it, are ordinary numbers even in float32. Trained weights are all near 1."""
 
 
 def cluster(
@@ -53,7 +60,8 @@ def cluster(
     Returns
     -------
     Clustering
-        The palette, and the mixture it came from.
+        The palette, and the mixture it came from. Weights whose squares a float may not hold (`FAR_EXPONENT`) are
+        clustered without scales, times a power of two; they have no mixture.
 
     Raises
     ------
@@ -72,6 +80,15 @@ def cluster(
     exact = palette_of(values)
     if exact is not None and len(exact.codebook) <= components:
         return Clustering(exact, None)
+    if exponent := _far_exponent(values):
+        near = np.ldexp(values.astype(np.float64), -exponent)
+        price = float(np.ldexp(bit_price, -2 * exponent))
+        kept = granularity if isinstance(granularity, Vectors) else PerTensor()
+        palette = cluster(
+            near, components, kept, channel_axis=channel_axis, sensitivity=sensitivity, bit_price=price, seed=seed
+        ).palette
+        codebook = np.ldexp(palette.codebook, exponent).astype(values.dtype)
+        return Clustering(replace(palette, codebook=codebook), None)
 
     def found(candidate: PerTensor | PerChannel | Vectors) -> Clustering | None:
         if isinstance(candidate, PerChannel):
@@ -89,3 +106,10 @@ def cluster(
     if len(clusterings) == 1:
         return clusterings[0]
     return min(clusterings, key=lambda clustering: merit_bits(clustering.palette, values, sensitivity))
+
+
+def _far_exponent(values: AnyArray) -> int:
+    """The power of two by which the largest magnitude is far from 1; 0 if it is not, or not finite."""
+    largest = max(-float(values.min()), float(values.max()))
+    exponent = math.frexp(largest)[1]
+    return exponent if math.isfinite(largest) and largest and abs(exponent) > FAR_EXPONENT else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -187,7 +188,7 @@ def _bin_clusters(bins: OccupiedBins, components: int) -> Clusters:
     weights = np.bincount(groups, weights=sensitivity)
     points = np.bincount(groups, weights=sensitivity * bins.points) / weights
     found = ckwrap.ckmeans(points, min(components, len(points)), weights=weights)
-    labels = np.asarray(found.labels)[groups]
+    labels = np.unique(np.asarray(found.labels), return_inverse=True)[1][groups]  # beside a far outlier some are empty
     counts = np.bincount(labels, weights=bins.counts)
     mass = np.bincount(labels, weights=sensitivity)
     means = np.bincount(labels, weights=sensitivity * bins.points) / mass
@@ -227,6 +228,7 @@ def _clusters_of(data: VectorData, components: int, seed: int) -> Clusters:
 def _sample_centres(data: VectorData, components: int, seed: int) -> Array:
     """Centres (k, d) of k-means++ and a few Lloyd steps on a sample of the vectors, k <= components."""
     from sklearn.cluster import KMeans, kmeans_plusplus
+    from sklearn.exceptions import ConvergenceWarning
 
     rows: npt.NDArray[np.intp] | slice = slice(None)
     if len(data.values) > SAMPLE_VECTORS:
@@ -237,7 +239,9 @@ def _sample_centres(data: VectorData, components: int, seed: int) -> Array:
     if len(distinct) <= components:
         return distinct
     centres, _ = kmeans_plusplus(sample, components, sample_weight=weights, random_state=seed)
-    lloyd = KMeans(components, init=centres, n_init=1, max_iter=LLOYD_STEPS).fit(sample, sample_weight=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # centres that fall together stay apart from no vector
+        lloyd = KMeans(components, init=centres, n_init=1, max_iter=LLOYD_STEPS).fit(sample, sample_weight=weights)
     return np.asarray(lloyd.cluster_centers_, dtype=np.float64)
 
 

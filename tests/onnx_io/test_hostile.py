@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import time
 
 import numpy as np
 import onnx
@@ -14,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 import sws_compress as sws
 from sws_compress.errors import ModelError, VerificationError
 from sws_compress.onnx_io.analyse.weights import find_weights
+from sws_compress.onnx_io.format.decoders import find_decoders
+from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
 from sws_compress.packing.pack import find_palettes, pack
@@ -402,3 +405,53 @@ def test_a_function_that_every_layer_calls(tmp_path):
     calls = [helper.make_node("layer", [f"t{i}"], ["y" if i == 95 else f"t{i + 1}"], domain="mine") for i in range(96)]
     model.graph.node.extend(calls)
     assert len(find_weights(read_model(saved(model, tmp_path)))) == 1
+
+
+def chain_of_decoders(count):
+    """Each decoded tensor is computed from the one before it, and all are asked for."""
+    model = matmul_model(WEIGHTS)
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "c0"))
+    chain = [helper.make_node("Neg", [f"c{number}"], [f"c{number + 1}"]) for number in range(count)]
+    product = graph.node.pop()
+    graph.node.extend([*chain, product])
+    graph.output.extend(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, [3]) for node in chain)
+    model.metadata_props.add(key="sws_compress", value=f"1:{count}")
+    return model
+
+
+def test_a_thousand_decoders_that_depend_on_each_other():
+    """Every byte counts once; no step looks at all pairs of tensors for all nodes."""
+    begun = time.process_time()
+    parts = inspect_model(chain_of_decoders(1000).SerializeToString())
+    assert time.process_time() - begun < 6
+    assert len(parts.rows) == 1001
+    assert sum(row.file_bytes for row in parts.rows) + parts.shared_bytes + parts.graph_bytes == parts.file_bytes
+
+
+def test_decoders_that_read_too_much_together():
+    """Three thousand of a chain read five million values: that is refused before they are listed."""
+    proto = chain_of_decoders(3000)
+    with pytest.raises(ModelError, match="decoders must read at most 1000000 values together, got more at"):
+        find_decoders(proto, mark_of_proto(proto))
+
+
+def test_calls_of_functions_that_are_missing():
+    proto = chain_of_decoders(1)
+    proto.graph.node[0].op_type, proto.graph.node[0].domain = "unpack7", "sws"
+    with pytest.raises(ModelError, match="functions that are in the file, got 'unpack7'"):
+        find_decoders(proto, mark_of_proto(proto))
+
+
+@pytest.mark.parametrize("values", [["a", "b"], np.zeros((0, 4), np.float32)], ids=["strings", "empty"])
+def test_decoded_tensors_without_numbers(tmp_path, values):
+    proto = chain_of_decoders(1)
+    made = numpy_helper.from_array(np.array(values, object) if isinstance(values, list) else values)
+    proto.graph.node[0].CopyFrom(helper.make_node("Constant", [], ["c1"], value=made))
+    path = saved(proto, tmp_path)
+    if isinstance(values, list):
+        with pytest.raises(ModelError):
+            sws.inspect(path)
+    else:
+        row = next(row for row in sws.inspect(path).parts.rows if row.name == "c1")
+        assert (row.shape, row.file_bytes, row.distinct_values) == ((0, 4), 0, 0)

@@ -145,3 +145,34 @@ def test_refuses() -> None:
     for granularity in ALL:
         with pytest.raises(ModelError, match="got 2 NaN or infinite"):
             cluster(values, 4, granularity, seed=0)
+
+
+@pytest.mark.parametrize("granularity", ALL, ids=repr)
+@pytest.mark.parametrize("exponent", [560, 1020, -560, -1060])
+def test_weights_far_from_one_are_clustered_as_near_ones(granularity: Granularity, exponent: int) -> None:
+    """Squares of such float64 numbers overflow or vanish. The least ones are denormal, so they lose digits first."""
+    near = np.ldexp(lopsided().astype(np.float64), -4)  # all magnitudes are below 1
+    far = np.ldexp(near, exponent)
+    kept = granularity if isinstance(granularity, Vectors) else PerTensor()
+    with np.errstate(all="raise", under="ignore"):
+        found = cluster(far, 16, granularity, channel_axis=1, seed=0)
+        again = np.ldexp(np.ldexp(far, -exponent), exponent)
+    wanted = cluster(np.ldexp(again, -exponent), 16, kept, channel_axis=1, seed=0).palette
+    assert found.mixture is None
+    assert found.palette.expand().dtype == np.float64
+    assert found.palette.indices.tobytes() == wanted.indices.tobytes()
+    assert np.array_equal(found.palette.codebook, np.ldexp(wanted.codebook, exponent))
+
+
+@pytest.mark.parametrize("granularity", ALL, ids=repr)
+@pytest.mark.parametrize("outlier", [4e19, -3e38, 1e100])
+def test_a_far_outlier_leaves_no_empty_cluster(granularity: Granularity, outlier: float) -> None:
+    """Beside it all other weights are one point to float64, and k-means fills fewer clusters than it may."""
+    values = lopsided().astype(np.float32 if abs(outlier) < 1e39 else np.float64)
+    values[3, 2, 1] = outlier
+    with np.errstate(all="raise", under="ignore"):
+        found = cluster(values, 16, granularity, channel_axis=1, seed=0).palette.expand()
+    assert np.isfinite(found).all()
+    assert found[3, 2, 1] == pytest.approx(outlier, rel=1e-3)
+    others = np.delete(found.reshape(-1), np.ravel_multi_index((3, 2, 1), values.shape))
+    assert np.abs(others).max() <= abs(outlier) / 100

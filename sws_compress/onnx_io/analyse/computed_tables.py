@@ -153,7 +153,12 @@ def _lines(values: Array, axis: int) -> Lines | None:
     if not np.isfinite(lines).all():
         return None
     lines = lines[np.any(lines != 0, axis=1)]
-    return lines if len(lines) else None
+    if not len(lines):
+        return None
+    exponents = np.frexp(np.abs(lines).max(axis=1, keepdims=True))[1]
+    return np.asarray(
+        np.ldexp(lines, -exponents)
+    )  # nothing changes but the unit: squares of any line are ordinary numbers
 
 
 def _are_sinusoids(lines: Lines) -> bool:
@@ -161,7 +166,7 @@ def _are_sinusoids(lines: Lines) -> bool:
     outer, middle = lines[:, :-2] + lines[:, 2:], lines[:, 1:-1]
     largest = np.abs(lines).max(axis=1, keepdims=True)
     usable = np.abs(middle) > _USABLE_RELATIVE_VALUE * largest
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratios = np.where(usable, outer / middle, np.nan)
     known = usable.any(axis=1)
     if not known.all():

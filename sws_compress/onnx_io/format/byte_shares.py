@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -28,7 +28,7 @@ def decoder_bytes(proto: onnx.ModelProto, elements: Mapping[str, int]) -> dict[s
     return own_bytes(proto, find_decoders(proto, mark), elements)
 
 
-def decoder_parts(proto: onnx.ModelProto, decoders: dict[str, Decoder]) -> Iterator[tuple[int, tuple[str, ...]]]:
+def decoder_parts(proto: onnx.ModelProto, decoders: Mapping[str, Decoder]) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The parts of the file that decode: nodes, initialisers, shapes and functions.
 
     Yields
@@ -38,19 +38,34 @@ def decoder_parts(proto: onnx.ModelProto, decoders: dict[str, Decoder]) -> Itera
     users : tuple of str
         The tensors it is there for.
     """
+    nodes, values, functions = (
+        _users((name, getattr(part, kind)) for name, part in decoders.items())
+        for kind in ("nodes", "values", "functions")
+    )
     for node in proto.graph.node:
-        if users := tuple(name for name, part in decoders.items() if node.output[0] in part.nodes):
-            yield framed(node.ByteSize()), users
-    for kind in (proto.graph.initializer, proto.graph.value_info):
-        for entry in kind:
-            if users := tuple(name for name, part in decoders.items() if entry.name in part.values):
-                yield initializer_bytes(entry) if kind is proto.graph.initializer else framed(entry.ByteSize()), users
+        if users := nodes.get(next(iter(node.output), "")):
+            yield framed(node.ByteSize()), tuple(users)
+    for tensor in proto.graph.initializer:
+        if users := values.get(tensor.name):
+            yield initializer_bytes(tensor), tuple(users)
+    for entry in proto.graph.value_info:
+        if users := values.get(entry.name):
+            yield framed(entry.ByteSize()), tuple(users)
     for function in proto.functions:
-        if users := tuple(name for name, part in decoders.items() if function.name in part.functions):
-            yield framed(function.ByteSize()), users
+        if users := functions.get(function.name):
+            yield framed(function.ByteSize()), tuple(users)
 
 
-def own_bytes(proto: onnx.ModelProto, decoders: dict[str, Decoder], elements: Mapping[str, int]) -> dict[str, int]:
+def _users(parts: Iterable[tuple[str, Iterable[str]]]) -> dict[str, list[str]]:
+    """The tensors that each part is there for, from the parts of each tensor."""
+    users: dict[str, list[str]] = {}
+    for name, own in parts:
+        for part in own:
+            users.setdefault(part, []).append(name)
+    return users
+
+
+def own_bytes(proto: onnx.ModelProto, decoders: Mapping[str, Decoder], elements: Mapping[str, int]) -> dict[str, int]:
     """Bytes in the file for each compressed tensor, without what unrelated tensors use as well.
 
     What a stream's tensors have together is shared out by their numbers of elements.
@@ -69,14 +84,28 @@ def own_bytes(proto: onnx.ModelProto, decoders: dict[str, Decoder], elements: Ma
     dict of str to int
         Bytes by tensor.
     """
-    streams = {
-        name: {other for other, its in decoders.items() if its.nodes & part.nodes} for name, part in decoders.items()
-    }
+    streams = _streams(decoders)
     own = dict.fromkeys(decoders, 0.0)
     for size, users in decoder_parts(proto, decoders):
-        if set(users) <= streams[users[0]]:
-            total = sum(elements[name] for name in users)
+        if len({streams[name] for name in users}) == 1:
+            total = sum(elements[name] for name in users) or 1  # empty tensors
             for name in users:
                 own[name] += size * elements[name] / total
     ends = np.rint(np.cumsum(list(own.values()))).astype(int)  # sums are rounded: no byte is lost or counted twice
     return dict(zip(own, np.diff(ends, prepend=0).tolist(), strict=True))
+
+
+def _streams(decoders: Mapping[str, Decoder]) -> dict[str, str]:
+    """The stream of each tensor, by the name of one in it: tensors that share nodes, if only through others."""
+    parents = {name: name for name in decoders}
+
+    def root(name: str) -> str:
+        while parents[name] != name:
+            parents[name] = parents[parents[name]]
+            name = parents[name]
+        return name
+
+    for users in _users((name, part.nodes) for name, part in decoders.items()).values():
+        for other in users[1:]:
+            parents[root(other)] = root(users[0])
+    return {name: root(name) for name in decoders}

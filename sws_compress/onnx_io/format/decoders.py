@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx
 
+from sws_compress.errors import ModelError
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.look_ups import is_look_up, look_ups
 from sws_compress.onnx_io.format.mark import DOMAIN, Mark
 from sws_compress.onnx_io.format.scaled import scaled_names
-from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
+from sws_compress.onnx_io.messages import shown
+from sws_compress.onnx_io.traversal import constant_nodes, reads
+
+MOST_DECODER_VALUES = 1_000_000
+"""Values that all decoders of a file may read together: of ours each reads some ten, and a model has some thousand."""
 
 
 def decoding_nodes(proto: onnx.ModelProto, mark: Mark) -> list[onnx.NodeProto]:
@@ -85,45 +90,88 @@ def find_decoders(proto: onnx.ModelProto, mark: Mark) -> dict[str, Decoder]:
     -------
     dict of str to Decoder
         Decoders by the name of the tensor, in the order of the file.
+
+    Raises
+    ------
+    ModelError
+        If decoders call functions that are missing, or read more than `MOST_DECODER_VALUES`.
     """
     decoding = decoding_nodes(proto, mark)
-    found = {}
     names = decoded_names(proto, decoding)
     products = scaled_names(decoding, names)
+    reach, functions = _Reach(decoding), _Functions(proto)
+    lengths = {
+        t.name: int(t.dims[1]) for t in proto.graph.initializer if t.data_type in FLOAT_TYPES and len(t.dims) == 2
+    }
+    found = {}
     for name in names:
-        nodes, values = ancestors(decoding, {name})
-        functions = frozenset(_functions(nodes, proto))
+        nodes, values = reach.of(name)
         unscaled, symbols = None, values
         if name in products:
             unscaled = products[name].unscaled
-            symbols = ancestors(decoding, {unscaled})[1]
+            symbols = reach.of(unscaled)[1]
+        called, operators = functions.of(nodes)
+        length = max((lengths[value] for value in symbols & lengths.keys()), default=1)
         outputs = frozenset(node.output[0] for node in nodes)
-        length = _vector_length(proto, symbols)
-        operators = _operators(nodes, functions, proto)
-        found[name] = Decoder(outputs, frozenset(values), functions, operators, length, unscaled)
+        found[name] = Decoder(outputs, values, called, operators, length, unscaled)
     for name, calls in look_ups(proto).items():
-        functions = frozenset(_functions(calls, proto))
-        outputs, operators = frozenset(call.output[0] for call in calls), _operators(calls, functions, proto)
-        found[name] = Decoder(outputs, frozenset(calls[0].input[1:]), functions, operators)
+        called, operators = functions.of(calls)
+        outputs = frozenset(call.output[0] for call in calls)
+        found[name] = Decoder(outputs, frozenset(calls[0].input[1:]), called, operators)
     return found
 
 
-def _vector_length(proto: onnx.ModelProto, values: Collection[str]) -> int:
-    """The number d of columns of the codebook (k, d) among ``values``; 1 for a codebook of scalars."""
-    codebooks = [t for t in proto.graph.initializer if t.name in values and t.data_type in FLOAT_TYPES]
-    return max((int(tensor.dims[1]) for tensor in codebooks if len(tensor.dims) == 2), default=1)
+class _Reach:
+    """The nodes and values that values of decoding ``nodes`` are computed from."""
+
+    def __init__(self, nodes: Sequence[onnx.NodeProto]) -> None:
+        self._nodes = nodes
+        self._makers = {name: number for number, node in enumerate(nodes) for name in node.output}
+        self._left = MOST_DECODER_VALUES
+
+    def of(self, name: str) -> tuple[list[onnx.NodeProto], frozenset[str]]:
+        """Nodes in order, and values. Takes no longer than there are of them."""
+        values, numbers, ahead = {name}, set(), [name]
+        while ahead:
+            number = self._makers.get(ahead.pop())
+            if number is None or number in numbers:
+                continue
+            numbers.add(number)
+            new = set(self._nodes[number].input) - values
+            values |= new
+            ahead.extend(new)
+            if len(values) > self._left:
+                raise ModelError(
+                    f"decoders must read at most {MOST_DECODER_VALUES} values together, got more at {shown(name)}: "
+                    "the file is damaged"
+                )
+        self._left -= len(values)
+        return [self._nodes[number] for number in sorted(numbers)], frozenset(values)
 
 
-def _functions(nodes: Sequence[onnx.NodeProto], proto: onnx.ModelProto) -> Iterator[str]:
-    """Names of the functions that ``nodes`` call, directly or through other functions."""
-    bodies = {function.name: function for function in proto.functions if function.domain == DOMAIN}
-    for node in nodes:
-        if node.domain == DOMAIN:
-            yield node.op_type
-            yield from _functions(bodies[node.op_type].node, proto)
+class _Functions:
+    """The functions of ours in a model."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self._bodies = {function.name: function.node for function in proto.functions if function.domain == DOMAIN}
+        self._called = {name: _called(body) for name, body in self._bodies.items()}
+
+    def of(self, nodes: Sequence[onnx.NodeProto]) -> tuple[frozenset[str], tuple[str, ...]]:
+        """Names of those that ``nodes`` call, directly or through others, and all operators, one entry per node."""
+        found: set[str] = set()
+        ahead = _called(nodes)
+        while ahead:
+            name = ahead.pop()
+            if name not in self._called:
+                raise ModelError(
+                    f"decoders must call functions that are in the file, got {shown(name)}: the file is damaged"
+                )
+            found.add(name)
+            ahead |= self._called[name] - found
+        bodies = (body for name, body in self._bodies.items() if name in found)
+        return frozenset(found), tuple(node.op_type for node in itertools.chain(nodes, *bodies))
 
 
-def _operators(nodes: Sequence[onnx.NodeProto], functions: frozenset[str], proto: onnx.ModelProto) -> tuple[str, ...]:
-    """The operators of ``nodes`` and of the nodes in ``functions``, one entry per node."""
-    bodies = (function.node for function in proto.functions if function.name in functions)
-    return tuple(node.op_type for node in itertools.chain(nodes, *bodies))
+def _called(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Names of the functions of ours that nodes call."""
+    return {node.op_type for node in nodes if node.domain == DOMAIN}
