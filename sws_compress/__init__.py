@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from sws_compress.mixture.sensitivity import Sensitivity
     from sws_compress.mixture.statistics import ExpectedStatistics
     from sws_compress.onnx_io.analyse.weights import Skipped
-    from sws_compress.ort.compare import OutputDifference
     from sws_compress.ort.decode import Decoding
+    from sws_compress.ort.differences import OutputDifference
     from sws_compress.pipelines.clusters import clusters, picture
     from sws_compress.pipelines.expand import expand
     from sws_compress.pipelines.inspect import inspect
@@ -139,7 +139,7 @@ _HOMES = {
     "LowBit": "sws_compress.requests",
     "Mixture": "sws_compress.mixture.mixture",
     "ModelParts": "sws_compress.report.inspection",
-    "OutputDifference": "sws_compress.ort.compare",
+    "OutputDifference": "sws_compress.ort.differences",
     "Palette": "sws_compress.quantize.palette",
     "ParameterGroup": "sws_compress.train.select",
     "PerBlock": "sws_compress.quantize.granularity",

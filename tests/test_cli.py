@@ -599,13 +599,3 @@ def test_verify_models_with_other_inputs_or_outputs(
     narrow = write_mlp(tmp_path / "narrow.onnx", second=gaussian(60, 29))
     assert run("verify", model, narrow) == 1
     assert_one_line(capsys.readouterr(), "output 'y' must have shape (2, 30), got (2, 29)")
-
-
-def test_outputs_that_are_no_numbers(tmp_path: Path, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = onnx.load(write_mlp(tmp_path / "model.onnx"))
-    model.graph.node.append(helper.make_node("SequenceConstruct", ["y"], ["s"]))
-    model.graph.output.append(helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, None))
-    onnx.save(model, tmp_path / "model.onnx")
-    assert run("compress", tmp_path / "model.onnx", "-o", output) == 2
-    assert_one_line(capsys.readouterr(), "output 's' must be a tensor of numbers, got list")
-    assert_nothing_happened(output)

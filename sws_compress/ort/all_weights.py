@@ -12,6 +12,7 @@ from sws_compress.onnx_io.format.decoders import compressed_names, decoded_names
 from sws_compress.onnx_io.format.look_ups import look_ups
 from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.format.scaled import scaled_names
+from sws_compress.onnx_io.map_types import model_from_proto
 from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.onnx_io.traversal import ancestors
 from sws_compress.ort.decode import decoded_weights
@@ -35,7 +36,7 @@ def all_weights(data: bytes) -> dict[str, Array]:
     refuse_external(proto)
     mark = mark_of_proto(proto)
     if mark is None:
-        model = ir.from_proto(proto)
+        model = model_from_proto(proto)
         lift_constants(model)
         tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
         return {name: t.numpy() for name, t in tensors.items() if t is not None and t.dtype in FLOAT_TYPES}

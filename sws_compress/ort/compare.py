@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.messages import shown
-from sws_compress.ort.fixed_draws import with_fixed_draws
+from sws_compress.ort.comparable import comparable_session
+from sws_compress.ort.differences import OutputDifference, difference, same_structure, telling_difference
 from sws_compress.ort.sample_inputs import sample_inputs
-from sws_compress.ort.session import Array, Model, SessionError, reason_of, session
-
-
-@dataclass(frozen=True)
-class OutputDifference:
-    """How far two models are apart in one output.
-
-    Parameters
-    ----------
-    name : str
-        Name of the output.
-    largest_absolute : float
-        Largest absolute difference of two elements; inf if only one of them is NaN or infinite. NaN where both models
-        give no finite number at all, which tells nothing about them.
-    largest_relative : float
-        The same, divided by the largest finite magnitude in the first model's output.
-    """
-
-    name: str
-    largest_absolute: float
-    largest_relative: float
+from sws_compress.ort.session import Array, Model, SessionError, reason_of
 
 
 def compare_outputs(
@@ -60,7 +40,7 @@ def compare_outputs(
     DataError
         If no inputs can be drawn.
     """
-    with session(with_fixed_draws(original)) as reference, session(with_fixed_draws(compressed)) as candidate:
+    with comparable_session(original) as reference, comparable_session(compressed) as candidate:
         names = [output.name for output in reference.outputs]
         if names != [output.name for output in candidate.outputs]:
             raise VerificationError(
@@ -78,8 +58,8 @@ def compare_outputs(
 
 
 def outputs_in_runtime(model: Model, feeds: Mapping[str, Array]) -> list[Array]:
-    """Outputs of a model that this package made, in its order; random numbers are the same every time."""
-    with session(with_fixed_draws(model), trusted=True) as runtime:
+    """Outputs of a model that this package made (`comparable_session`), in its order."""
+    with comparable_session(model, trusted=True) as runtime:
         return runtime.run(feeds)
 
 
@@ -104,7 +84,7 @@ def largest_if_repeated(
     VerificationError
         If an output has another shape, and would again.
     """
-    with session(model, trusted=True) as runtime:
+    with comparable_session(model, trusted=True) as runtime:
         names = [output.name for output in runtime.outputs]
     try:
         largest = largest_relative(names, expected, actual)
@@ -143,7 +123,7 @@ def differences_from_original(
         One for every output, in order.
     """
     return tuple(
-        telling_difference(name, left, right) if left.shape == right.shape else OutputDifference(name, np.inf, np.inf)
+        telling_difference(name, left, right) if same_structure(left, right) else OutputDifference(name, np.inf, np.inf)
         for name, left, right in zip(names, expected, actual, strict=True)
     )
 
@@ -170,7 +150,7 @@ def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Seque
     VerificationError
         If an output has another shape.
     """
-    with session(with_fixed_draws(model), trusted=True) as runtime:
+    with comparable_session(model, trusted=True) as runtime:
         names = [output.name for output in runtime.outputs]
         actual = runtime.run(feeds)
     return largest_relative(names, expected, actual)
@@ -180,41 +160,3 @@ def largest_relative(names: Sequence[str], expected: Sequence[Array], actual: Se
     """`largest_difference` of outputs that are known already, by their names."""
     differences = (difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
     return max((each.largest_relative for each in differences), default=0.0)
-
-
-def telling_difference(name: str, expected: Array, actual: Array) -> OutputDifference:
-    """`difference`, but NaN where two models agree on nothing but NaN and infinities: no two would differ."""
-    found = difference(name, expected, actual)
-    if found.largest_absolute == 0 and expected.size and not np.isfinite(expected).any():
-        return OutputDifference(name, np.nan, np.nan)
-    return found
-
-
-def difference(name: str, expected: Array, actual: Array) -> OutputDifference:
-    """Compare two values of one output.
-
-    Parameters
-    ----------
-    name : str
-        Name of the output.
-    expected, actual : ndarray
-        The reference, and what is compared with it.
-
-    Raises
-    ------
-    VerificationError
-        If their shapes differ.
-    """
-    if expected.shape != actual.shape:
-        raise VerificationError(
-            f"output {shown(name)} must have shape {expected.shape}, got {actual.shape}: compare the right models"
-        )
-    if expected.size == 0:
-        return OutputDifference(name, 0.0, 0.0)
-    left, right = expected.astype(np.float64), actual.astype(np.float64)
-    equal = (left == right) | (np.isnan(left) & np.isnan(right))
-    with np.errstate(invalid="ignore"):
-        distances = np.where(equal, 0.0, np.abs(left - right))
-    largest = float(np.max(np.where(np.isnan(distances), np.inf, distances)))
-    scale = float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0))
-    return OutputDifference(name, largest, largest / scale if scale else (0.0 if largest == 0 else np.inf))

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.messages import shown
-from sws_compress.ort.fixed_draws import with_fixed_draws
+from sws_compress.ort.comparable import comparable_session
 from sws_compress.ort.sample_inputs import FREE_SIZES, sample_inputs, too_many
-from sws_compress.ort.session import Session, SessionError, out_of_bounds, reason_of, session
+from sws_compress.ort.session import Session, SessionError, out_of_bounds, reason_of
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ DECODABLE = ("decode to weights in ONNX Runtime", "the file is damaged")
 
 
 def open_model(path: AnyPath) -> Session:
-    """Load the model at ``path``. Nodes that draw random numbers draw the same in every new session.
+    """Load the model at ``path`` as it is run to be compared (`comparable_session`).
 
     Raises
     ------
@@ -41,7 +41,7 @@ def open_model(path: AnyPath) -> Session:
         If ONNX Runtime does not take it.
     """
     with callers_file(path, "load in ONNX Runtime", "export it for this runtime, or install a newer one"):
-        return session(with_fixed_draws(path))
+        return comparable_session(path)
 
 
 @contextmanager
@@ -149,8 +149,6 @@ def feeds_with_answers(
     ------
     DataError
         If the model does not run on the given inputs, or on none of the random ones.
-    ModelError
-        If an output is no tensor of numbers.
     """
     if inputs is not None:
         feeds = feeds_for(model, inputs, seed=seed)
@@ -185,17 +183,14 @@ def answers(model: Session, path: AnyPath, feeds: Feeds, *, given: bool) -> list
 
     Returns
     -------
-    list of ndarray
-        The outputs, in the order of the model.
+    list
+        The outputs, in the order of the model: arrays, and lists and dicts for sequences and maps.
 
     Raises
     ------
     DataError
         If the model does not run on these inputs.
-    ModelError
-        If an output is no tensor of numbers.
     """
-    names = [output.name for output in model.outputs]
     try:
         outputs = model.run(feeds, given=given)
     except SessionError as error:
@@ -207,12 +202,6 @@ def answers(model: Session, path: AnyPath, feeds: Feeds, *, given: bool) -> list
         raise DataError(
             f"model {os.fspath(path)} must run on {kind} inputs, got '{reason_of(error)}': {cure}"
         ) from error
-    for name, values in zip(names, outputs, strict=True):
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
-            found = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
-            raise ModelError(
-                f"output {shown(name)} must be a tensor of numbers, got {found}: export the model without it"
-            )
     return outputs
 
 

@@ -19,6 +19,7 @@ from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
 from sws_compress.onnx_io.format.sizes import framed
+from sws_compress.onnx_io.map_types import model_from_proto
 from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
 from sws_compress.ort.decode import NOTHING_DECODED, decoded_weights, measured_decoding
@@ -79,7 +80,7 @@ def inspect_model(data: bytes, *, written: bool = False) -> ModelParts:
 
 def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
     """Rows of all listed constants, those in bodies and functions included; equal ones share a row."""
-    model = ir.from_proto(proto)
+    model = model_from_proto(proto)
     lift_constants(model)
     rows = []
     for name, value in model.graph.initializers.items():
@@ -113,7 +114,7 @@ def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark, written
     encodings = {name: _encoding(part) for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
     lengths = {name: part.vector_length for name, part in decoders.items()}
     types = {name: ir.DataType.from_numpy(values[name].dtype) for name in encodings}
-    kinds = tensor_kinds(ir.from_proto(proto), types)
+    kinds = tensor_kinds(model_from_proto(proto), types)
     rows = tuple(
         _row(name, symbols.get(name, values[name]), encoding, own[name], len(data), kinds[name], lengths.get(name, 1))
         for name, encoding in encodings.items()

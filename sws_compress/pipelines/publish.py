@@ -14,12 +14,12 @@ from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
 from sws_compress.ort.compare import (
-    OutputDifference,
     differences_from_original,
     largest_if_repeated,
     outputs_in_runtime,
 )
 from sws_compress.ort.decode import decoded_weights
+from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.session import Array, check_runs
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model

@@ -10,7 +10,7 @@ from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
-from sws_compress.ort.compare import telling_difference
+from sws_compress.ort.differences import same_structure, telling_difference
 from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_with_answers, open_model
 from sws_compress.pipelines.job import check_seed
@@ -93,7 +93,7 @@ def _refuse_varying(
 ) -> None:
     """Raise ModelError if two runs of the original differ by more than the tolerance."""
     if not all(
-        left.shape == right.shape and not telling_difference(name, left, right).largest_relative > tolerance
+        same_structure(left, right) and not telling_difference(name, left, right).largest_relative > tolerance
         for name, left, right in zip(names, first, second, strict=True)
     ):
         raise ModelError(

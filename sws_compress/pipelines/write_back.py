@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.errors import VerificationError
-from sws_compress.ort.compare import difference
+from sws_compress.ort.differences import difference
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.publish import OUTPUT_TOLERANCE

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sws_compress.onnx_io.messages import shown
-from sws_compress.ort.compare import OutputDifference
+from sws_compress.ort.differences import OutputDifference
 from sws_compress.report.inspection import ModelParts, TensorRow
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from sws_compress.errors import DataError, VerificationError
-from sws_compress.ort.compare import compare_outputs, difference
+from sws_compress.ort.compare import compare_outputs
+from sws_compress.ort.differences import difference
 from sws_compress.ort.sample_inputs import sample_inputs, too_many
 from sws_compress.ort.session import session
 from tests.onnx_io.models import matmul_model

@@ -120,15 +120,14 @@ def test_draws_that_cannot_be_fixed_compare_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: sws.WeightsOnly | sws.LowBit
 ) -> None:
     """As those of an operator that this package does not know: here every session starts from another seed."""
-    monkeypatch.setattr("sws_compress.ort.fixed_draws._names_draws", lambda model: False)
+    monkeypatch.setattr("sws_compress.ort.comparable._names_draws", lambda model: False)
     seeds = itertools.count()
 
     def unlike_the_last(model: Model, **options: bool) -> Session:
         in_child(calls.set_seed, next(seeds), limits=own())
         return session(model, **options)
 
-    monkeypatch.setattr("sws_compress.ort.compare.session", unlike_the_last)
-    monkeypatch.setattr("sws_compress.ort.user_models.session", unlike_the_last)
+    monkeypatch.setattr("sws_compress.ort.comparable.session", unlike_the_last)
     source = drawing(tmp_path / "net.onnx", "RandomNormalLike")
     result = sws.compress(source, tmp_path / "small.onnx", request_)
     assert np.isnan(result.decoded_difference)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console, RenderableType
 
-from sws_compress.ort.compare import OutputDifference
+from sws_compress.ort.differences import OutputDifference
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult, Verification
 from sws_compress.report.tables import TensorsTable, compression_table, verification_table

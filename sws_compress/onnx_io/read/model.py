@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.external_data import is_external
+from sws_compress.onnx_io.map_types import model_from_proto
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted
 from sws_compress.onnx_io.read.lift import lift_constants
@@ -151,7 +152,7 @@ def _model(file: Path, proto: onnx.ModelProto) -> ir.Model:
         proto.graph.input.extend(inputs)
         proto.ir_version = _INPUTS_APART_IR_VERSION
     try:
-        model = ir.from_proto(proto)
+        model = model_from_proto(proto)
     except Exception as error:  # as for the checker
         raise _unsound(file, error) from error
     for graph in model.graphs():

@@ -22,6 +22,7 @@ from sws_compress.onnx_io.format.blocked_weight import (
     PRODUCT_OPERATOR,
     BlockedWeight,
 )
+from sws_compress.onnx_io.map_types import model_from_proto
 from sws_compress.onnx_io.write.serialise import to_bytes
 
 
@@ -65,7 +66,7 @@ def rewrite_affine(model: ir.Model, weights: Mapping[str, BlockedWeight], *, int
 
 def in_float_arithmetic(model: bytes) -> bytes:
     """The bytes of a low-bit model, with all its products in float32 arithmetic."""
-    changed = ir.from_proto(onnx.load_from_string(model))
+    changed = model_from_proto(onnx.load_from_string(model))
     for graph in changed.graphs():
         for node in graph:
             if node.op_type == PRODUCT_OPERATOR:

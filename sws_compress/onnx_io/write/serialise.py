@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from sws_compress.onnx_io.format.mark import DOMAIN
 from sws_compress.onnx_io.format.sizes import framed
+from sws_compress.onnx_io.map_types import put_map_types
 from sws_compress.onnx_io.write.emission import Emission
 from sws_compress.onnx_io.write.strip import strip
 
@@ -34,6 +35,7 @@ def plain_bytes(model: ir.Model) -> bytes:
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     """The model in protobuf form; external tensors stay external."""
     proto: onnx.ModelProto = ir.to_proto(model)
+    put_map_types(proto, model)
     _shrink_integers(proto)
     for owner in [proto, *proto.functions]:
         for entry in owner.opset_import:

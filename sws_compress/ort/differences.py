@@ -1,0 +1,120 @@
+"""How far two values of one output are apart: arrays of numbers or text, and sequences and maps of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sws_compress.errors import VerificationError
+from sws_compress.onnx_io.messages import shown
+from sws_compress.ort.session import Array
+
+Output = Any
+"""What the runtime returns for an output: an array, a list or dict of outputs, a number, text, or None."""
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How far two models are apart in one output.
+
+    Parameters
+    ----------
+    name : str
+        Name of the output.
+    largest_absolute : float
+        Largest absolute difference of two elements; inf if only one of them is NaN or infinite. Texts that differ are 1
+        apart. NaN where both models give no finite number at all, which tells nothing about them.
+    largest_relative : float
+        The same, divided by the largest finite magnitude in the first model's output.
+    """
+
+    name: str
+    largest_absolute: float
+    largest_relative: float
+
+
+def telling_difference(name: str, expected: Output, actual: Output) -> OutputDifference:
+    """`difference`, but NaN where two models agree on nothing but NaN and infinities: no two would differ."""
+    found = difference(name, expected, actual)
+    numbers = [values for _, values in _leaves(expected) if not _is_text(values)]
+    elements = sum(values.size for _, values in _leaves(expected))
+    only_numbers = elements and elements == sum(values.size for values in numbers)
+    if found.largest_absolute == 0 and only_numbers and not any(np.isfinite(values).any() for values in numbers):
+        return OutputDifference(name, np.nan, np.nan)
+    return found
+
+
+def difference(name: str, expected: Output, actual: Output) -> OutputDifference:
+    """Compare two values of one output.
+
+    Parameters
+    ----------
+    name : str
+        Name of the output.
+    expected, actual : ndarray, list, dict, number, str or None
+        The reference, and what is compared with it.
+
+    Raises
+    ------
+    VerificationError
+        If they have other shapes, or other parts.
+    """
+    left, right = dict(_leaves(expected)), dict(_leaves(actual))
+    if left.keys() != right.keys():
+        raise VerificationError(
+            f"output {shown(name)} must have the parts {shown(_listed(left))}, got {shown(_listed(right))}: "
+            "compare the right models"
+        )
+    for part, values in left.items():
+        if values.shape != right[part].shape or _is_text(values) != _is_text(right[part]):
+            raise VerificationError(
+                f"output {shown(name + part)} must have shape {values.shape}, got {right[part].shape}: "
+                "compare the right models"
+            )
+    pairs = [(values, right[part]) for part, values in left.items() if values.size]
+    return _difference_of_all(name, pairs)
+
+
+def same_structure(expected: Output, actual: Output) -> bool:
+    """Whether two outputs have the same parts, of the same shapes."""
+    shapes = [[(part, values.shape, _is_text(values)) for part, values in _leaves(each)] for each in (expected, actual)]
+    return shapes[0] == shapes[1]
+
+
+def _difference_of_all(name: str, pairs: Sequence[tuple[Array, Array]]) -> OutputDifference:
+    """The largest difference of all pairs, relative to the largest finite magnitude of all first ones."""
+    largest = scale = 0.0
+    for expected, actual in pairs:
+        if _is_text(expected):
+            largest, scale = max(largest, float((expected != actual).any())), max(scale, 1.0)
+            continue
+        left, right = expected.astype(np.float64), actual.astype(np.float64)
+        equal = (left == right) | (np.isnan(left) & np.isnan(right))
+        with np.errstate(invalid="ignore"):
+            distances = np.where(equal, 0.0, np.abs(left - right))
+        largest = max(largest, float(np.max(np.where(np.isnan(distances), np.inf, distances))))
+        scale = max(scale, float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0)))
+    return OutputDifference(name, largest, largest / scale if scale else (0.0 if largest == 0 else np.inf))
+
+
+def _leaves(output: Output, part: str = "") -> Iterator[tuple[str, Array]]:
+    """The arrays in an output, each with its place; None has none."""
+    if isinstance(output, Mapping):
+        for key in sorted(output, key=repr):
+            yield from _leaves(output[key], f"{part}[{key!r}]")
+    elif isinstance(output, list | tuple):
+        for index, each in enumerate(output):
+            yield from _leaves(each, f"{part}[{index}]")
+    elif output is not None:
+        yield part, np.asarray(output)
+
+
+def _is_text(values: Array) -> bool:
+    return values.dtype.kind in "OUS"
+
+
+def _listed(parts: Mapping[str, Array]) -> str:
+    return ", ".join(parts) or "none"
