@@ -1,8 +1,9 @@
 """The initialisers that are weights worth compressing, and the values they hold.
 
-An initialiser is a weight if an operator of `WEIGHT_INPUTS` reads it as one: directly, or behind operators that only
-move values (`MOVES`); in the main graph, in a body, or in a function that the initialiser is handed to. Its values must
-not be those of a computed table (`computed_tables.table_kind`).
+An initialiser is a weight if an operator reads it as one (`weight_inputs.is_weight_input`): directly, or behind
+operators that only move values (`MOVES`); in the main graph, in a body, or in a function that the initialiser is handed
+to. So is a kernel that the graph modulates before a convolution reads it (`ARITHMETIC`). Its values must not be those
+of a computed table (`computed_tables.table_kind`).
 
 A learned position embedding is a weight if Gather looks it up, which is how token embeddings are used. If it is only
 added it is left alone, like everything that is only an operand of Add, Sub, Mul or Where: the graph does not tell it
@@ -13,7 +14,7 @@ models we know it is less than 1 % of the file.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,36 +24,12 @@ import onnx_ir as ir
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
+from sws_compress.onnx_io.analyse.weight_inputs import is_kernel_input, is_weight_input
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.external_data import forget
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.messages import shown
 from sws_compress.thresholds import SMALLEST_WEIGHT
-
-WEIGHT_INPUTS: Mapping[str, Collection[int]] = {
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "DeformConv": (1,),
-    "Einsum": range(64),
-    "FusedConv": (1,),
-    "FusedGemm": (0, 1),
-    "FusedMatMul": (0, 1),
-    "GRU": (1, 2),
-    "Gather": (0,),
-    "Gemm": (0, 1),
-    "LSTM": (1, 2),
-    "MatMul": (0, 1),
-    "RNN": (1, 2),
-    "Attention": (0, 1, 2),
-    "MultiHeadAttention": (0, 1, 2),
-    "EmbedLayerNormalization": (2, 3, 4),
-}
-"""Operators (of the default domain and of com.microsoft) and which of their inputs are weights.
-
-Biases, masks and initial states are not. QLinearConv, MatMulInteger and the like are missing because their weights are
-integers.
-"""
-
 
 MOVES = (
     "Cast", "Concat", "Expand", "Flatten", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile",
@@ -61,8 +38,12 @@ MOVES = (
 """Operators whose outputs hold the values of their input, as they are or rounded."""
 
 
-_DOMAINS = ("", "com.microsoft")
-"""Domains of the operators in `WEIGHT_INPUTS`."""
+ARITHMETIC = ("Add", "Div", "Mul", "Sub")
+"""Operators that modulate a kernel by what depends on the input, as the convolutions of StyleGAN do."""
+
+
+_KERNEL_RANK = 3
+"""Dimensions that a modulated kernel must have: everything smaller may be a gain or an offset."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,10 +173,19 @@ def finite_values(value: ir.Value) -> npt.NDArray[Any]:
     return values
 
 
-def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
+def readers(value: ir.Value, model: ir.Model, *, through: Collection[str] = ()) -> Iterator[tuple[ir.Node, int]]:
     """The nodes that compute with a value.
 
     The value is followed through operators that only move it, into functions, and into the bodies of Loop and Scan.
+
+    Parameters
+    ----------
+    value : ir.Value
+        The value.
+    model : ir.Model
+        The model, for its functions.
+    through : collection of str
+        Further operators that it is followed through, whichever input of them it is.
 
     Yields
     ------
@@ -207,7 +197,7 @@ def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
     pending, seen = [value], {value}
     while pending:
         for node, number in pending.pop().uses():
-            onward = tuple(_onward(node, number, model))
+            onward = tuple(node.outputs if _is_plain(node, through) else _onward(node, number, model))
             if not onward:
                 yield node, number
             pending += [inner for inner in onward if inner not in seen]
@@ -216,7 +206,18 @@ def readers(value: ir.Value, model: ir.Model) -> Iterator[tuple[ir.Node, int]]:
 
 def is_read_as_weight(value: ir.Value, model: ir.Model) -> bool:
     """Whether a node that computes with a value takes it as a weight."""
-    return any(_is_weight_input(node, number) for node, number in readers(value, model))
+    rank = None if value.shape is None else len(value.shape)
+    found = any(is_weight_input(node, number, rank) for node, number in readers(value, model))
+    return found or ((rank is None or rank >= _KERNEL_RANK) and _becomes_a_kernel(value, model))
+
+
+def _becomes_a_kernel(value: ir.Value, model: ir.Model) -> bool:
+    """Whether a convolution reads a value as its kernel behind operators that move or modulate it."""
+    return any(is_kernel_input(node, number) for node, number in readers(value, model, through=ARITHMETIC))
+
+
+def _is_plain(node: ir.Node, operators: Collection[str]) -> bool:
+    return node.domain == "" and node.op_type in operators
 
 
 def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
@@ -250,10 +251,6 @@ def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Coll
     if kind := table_kind(tensor.numpy()):
         return f"is {kind}, not learned"
     return None
-
-
-def _is_weight_input(node: ir.Node, number: int) -> bool:
-    return node.domain in _DOMAINS and number in WEIGHT_INPUTS.get(node.op_type, ())
 
 
 def _channel_axis(value: ir.Value) -> int:
