@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sws_compress.quantize.granularity import Best, PerBlock, PerChannel, PerTensor, Vectors
     from sws_compress.quantize.palette import Palette
     from sws_compress.quantize.weight_scales import ChannelScales
-    from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture
+    from sws_compress.report.clustered import Cluster, ClusterReport, Picture, Place, TensorClusters
     from sws_compress.report.frames import Snapshot, WeightFrames
     from sws_compress.report.inspection import ModelParts, TensorRow
     from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
@@ -65,8 +65,8 @@ __all__ = [
     "ArgumentError",
     "Best",
     "ChannelScales",
+    "Cluster",
     "ClusterReport",
-    "ClusteredTensor",
     "CompressionResult",
     "DataError",
     "Decoding",
@@ -90,6 +90,7 @@ __all__ = [
     "PerChannel",
     "PerTensor",
     "Picture",
+    "Place",
     "Progress",
     "Ranks",
     "Schedule",
@@ -100,6 +101,7 @@ __all__ = [
     "SoftWeightSharing",
     "Stage",
     "SwsError",
+    "TensorClusters",
     "TensorRow",
     "TrainingError",
     "Vectors",
@@ -124,8 +126,9 @@ __all__ = [
 _HOMES = {
     "Best": "sws_compress.quantize.granularity",
     "ChannelScales": "sws_compress.quantize.weight_scales",
+    "Cluster": "sws_compress.report.clustered",
     "ClusterReport": "sws_compress.report.clustered",
-    "ClusteredTensor": "sws_compress.report.clustered",
+    "TensorClusters": "sws_compress.report.clustered",
     "CompressionResult": "sws_compress.report.result",
     "Decoding": "sws_compress.ort.decode",
     "Distillation": "sws_compress.train.distillation",
@@ -146,6 +149,7 @@ _HOMES = {
     "PerChannel": "sws_compress.quantize.granularity",
     "PerTensor": "sws_compress.quantize.granularity",
     "Picture": "sws_compress.report.clustered",
+    "Place": "sws_compress.report.clustered",
     "Progress": "sws_compress.train.progress",
     "Ranks": "sws_compress.train.ranks",
     "Schedule": "sws_compress.train.schedule",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from sws_compress.errors import ArgumentError, OutputError, VerificationError
-from sws_compress.onnx_io.external_data import is_external, refuse_external
+from sws_compress.onnx_io.external_data import StoredModel, in_memory
 from sws_compress.onnx_io.format.look_ups import all_rows, look_ups
 from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
@@ -35,6 +36,13 @@ class Decoding:
     seconds: float
     computed_bytes: int
 
+    def __add__(self, other: Decoding) -> Decoding:
+        return Decoding(self.seconds + other.seconds, self.computed_bytes + other.computed_bytes)
+
+
+_SHAPE_BYTES = 1024
+"""Larger tensors hold no sizes, so shape inference does without their elements."""
+
 
 _FLOAT_DTYPES = ("float16", "bfloat16", "float32", "float64")
 """NumPy types that decoded rows may have."""
@@ -53,12 +61,17 @@ NOTHING_DECODED = Decoding(0.0, 0)
 
 
 def decoded_weights(model: bytes, names: Iterable[str], *, trusted: bool = False) -> dict[str, Array]:
-    """Weights of a model as ONNX Runtime decodes them.
+    """`decoded` weights of a model in the bytes of a file."""
+    return decoded(in_memory(model), names, trusted=trusted)
+
+
+def decoded(model: StoredModel, names: Iterable[str], *, trusted: bool = False) -> dict[str, Array]:
+    """Weights of a model as ONNX Runtime decodes them, all at once; no more is loaded than they need.
 
     Parameters
     ----------
-    model : bytes
-        A model file without external data.
+    model : StoredModel
+        The model.
     names : iterable of str
         Initialisers, values that are computed from initialisers alone, or tables of packed rows.
     trusted : bool
@@ -67,20 +80,20 @@ def decoded_weights(model: bytes, names: Iterable[str], *, trusted: bool = False
     Returns
     -------
     dict of str to ndarray
-        Values in the order of ``names``; all rows of a table, decoded.
+        Values in the order of ``names``; all rows of a table, decoded. External initialisers are mapped.
 
     Raises
     ------
     ArgumentError
-        If a name is none of these, or the model has external data.
+        If a name is none of these.
     ModelError, VerificationError
         If the file is damaged: look-ups are none of ours, or decode nodes do not run.
     """
     return _decoded(model, names, trusted=trusted)[0]
 
 
-def measured_decoding(model: bytes, names: Iterable[str]) -> tuple[dict[str, Array], Decoding]:
-    """`decoded_weights`, and what decoding takes at load; packed rows are not decoded then, and do not count.
+def measured_decoding(model: StoredModel, names: Iterable[str]) -> tuple[dict[str, Array], Decoding]:
+    """`decoded`, and what decoding takes at load; packed rows are not decoded then, and do not count.
 
     Raises OutputError if the temporary folder cannot be written: the runtime measures in a file there.
     """
@@ -105,10 +118,9 @@ def _unwritable(found: str) -> OutputError:
 
 
 def _decoded(
-    model: bytes, names: Iterable[str], *, trusted: bool = False, profile: Path | None = None
+    model: StoredModel, names: Iterable[str], *, trusted: bool = False, profile: Path | None = None
 ) -> tuple[dict[str, Array], Decoding]:
-    proto = onnx.load_from_string(model)
-    refuse_external(proto)
+    proto = model.proto
     constants, tables = constant_nodes(proto), look_ups(proto)
     computed = {name for node in constants for name in node.output}
     dense = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -120,60 +132,41 @@ def _decoded(
             )
     packed = {name: tables[name][0] for name in wanted if name in tables}
     asked = [name for name in wanted if name in computed and name not in packed]
-    found = {name: numpy_helper.to_array(dense[name]) for name in wanted if name in dense and name not in packed}
-    found |= {name: _decoded_rows(_row_part(proto, name, call), name, trusted=trusted) for name, call in packed.items()}
+    found = {name: model.values(dense[name]) for name in wanted if name in dense and name not in packed}
+    for name, call in packed.items():
+        part = _row_part(proto, name, call)
+        model.take_in(part.graph.initializer)
+        found[name] = _decoded_rows(part, name, trusted=trusted)
     decoding = NOTHING_DECODED
     if asked:
-        decoded, decoding = _computed(_constant_part(proto, constants, asked), asked, trusted=trusted, profile=profile)
-        found |= decoded
+        part = _constant_part(proto, constants, asked)
+        model.take_in(part.graph.initializer)
+        computed_values, decoding = _computed(part, asked, trusted=trusted, profile=profile)
+        found |= computed_values
     return {name: found[name] for name in wanted}, decoding
 
 
-def decoded_apart(
-    proto: onnx.ModelProto, names: Sequence[str], load: Callable[[onnx.TensorProto], bytes]
-) -> dict[str, Array]:
-    """Weights of a model of ours with external data, as ONNX Runtime decodes them; no more is loaded than they need.
+def decoded_shapes(model: StoredModel, names: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of weights as shape inference knows them, before anything is decoded.
 
-    Parameters
-    ----------
-    proto : ModelProto
-        The model.
-    names : sequence of str
-        Values that are computed from initialisers alone, or tables of packed rows.
-    load : callable
-        The bytes of an external initialiser.
-
-    Returns
-    -------
-    dict of str to ndarray
-        All rows of a table, decoded.
-
-    Raises
-    ------
-    VerificationError
-        If decode nodes do not run.
+    ``names`` are as in `measured_decoding`. Shapes that inference does not know are left out, and so are those of
+    tables of packed rows.
     """
-    tables = look_ups(proto)
-    packed = {name: tables[name][0] for name in names if name in tables}
-    found = {}
-    for name, call in packed.items():
-        part = _row_part(proto, name, call)
-        _load(part, load)
-        found[name] = _decoded_rows(part, name, trusted=True)
-    if computed := [name for name in names if name not in packed]:
-        part = _constant_part(proto, constant_nodes(proto), computed)
-        _load(part, load)
-        found |= _computed(part, computed, trusted=True)[0]
+    proto = model.proto
+    constants, tables = constant_nodes(proto), look_ups(proto)
+    wanted = [name for name in names if name not in tables]
+    dense = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    found = {name: dense[name] for name in wanted if name in dense}
+    part = _constant_part(proto, constants, [name for name in wanted if name not in dense], largest_bytes=_SHAPE_BYTES)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(part, data_prop=True)
+    except Exception:  # C++ that raises whatever it meets: these shapes are not known
+        return found
+    for entry in inferred.graph.output:
+        sizes = entry.type.tensor_type.shape.dim
+        if entry.type.tensor_type.HasField("shape") and all(size.HasField("dim_value") for size in sizes):
+            found[entry.name] = tuple(size.dim_value for size in sizes)
     return found
-
-
-def _load(part: onnx.ModelProto, load: Callable[[onnx.TensorProto], bytes]) -> None:
-    """Load the external initialisers of a model, in place."""
-    for tensor in part.graph.initializer:
-        if is_external(tensor):
-            tensor.raw_data = load(tensor)
-            tensor.ClearField("data_location")
-            del tensor.external_data[:]
 
 
 def _row_part(proto: onnx.ModelProto, table: str, call: onnx.NodeProto) -> onnx.ModelProto:
@@ -240,14 +233,25 @@ def _decoding(runtime: Session) -> Decoding:
 
 
 def _constant_part(
-    proto: onnx.ModelProto, constants: Sequence[onnx.NodeProto], names: Collection[str]
+    proto: onnx.ModelProto,
+    constants: Sequence[onnx.NodeProto],
+    names: Collection[str],
+    *,
+    largest_bytes: float = math.inf,
 ) -> onnx.ModelProto:
-    """A model without inputs whose outputs are ``names``, computed by the ``constants`` that lead to them."""
+    """A model without inputs whose outputs are ``names``, computed by the ``constants`` that lead to them.
+
+    Initialisers of more than ``largest_bytes`` lack their elements: they have a type and a shape alone.
+    """
     nodes, needed = ancestors(constants, names)
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     part.graph.name = "weights"
     part.graph.node.extend(nodes)
-    part.graph.initializer.extend(tensor for tensor in proto.graph.initializer if tensor.name in needed)
+    for tensor in proto.graph.initializer:
+        if tensor.name in needed and tensor.ByteSize() <= largest_bytes:
+            part.graph.initializer.add().CopyFrom(tensor)
+        elif tensor.name in needed:
+            part.graph.initializer.add(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
     part.graph.value_info.extend(value for value in proto.graph.value_info if value.name in needed - set(names))
     _set_outputs(part, names)
     return part

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,20 @@ import numpy as np
 from sws_compress.errors import ArgumentError, ModelError, OutputError
 from sws_compress.files import AnyPath, checked_output
 from sws_compress.onnx_io.analyse.inputs import input_shapes
-from sws_compress.onnx_io.read.on_disk import whole_file
-from sws_compress.ort.all_weights import all_weights, unscaled_weights
+from sws_compress.onnx_io.external_data import StoredModel
+from sws_compress.onnx_io.messages import first_few
+from sws_compress.onnx_io.read.on_disk import stored_model
+from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeight, StoredWeights
+from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import DECODABLE, callers_file
-from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, clustered
+from sws_compress.report.clustered import (
+    MIN_CLUSTERED_WEIGHTS,
+    ClusteredTensor,
+    ClusterReport,
+    Picture,
+    TensorClusters,
+    clustered,
+)
 from sws_compress.report.drawing import drawing
 
 DRAWN_TENSORS = 8
@@ -55,8 +66,51 @@ def clusters(path: AnyPath, *, original: AnyPath | None = None) -> ClusterReport
     >>> [tensor.name for tensor in sws.clusters("small.onnx").tensors]
     ['w']
     """
-    file = Path(path)
-    return _clusters(file, whole_file(file), None if original is None else Path(original))
+    model = stored_model(Path(path))
+    return model_clusters(model, None if original is None else stored_model(Path(original)))
+
+
+def model_clusters(
+    model: StoredModel, original: StoredModel | None = None, *, together_elements: int = TOGETHER_ELEMENTS
+) -> ClusterReport:
+    """`clusters` of opened models, one weight after the other; ``together_elements`` as in `decoded_parts`."""
+    weights = StoredWeights(model, together_elements=together_elements)
+    before = None if original is None else StoredWeights(original, together_elements=0)
+    found: dict[str, TensorClusters] = {}
+    file = model.path or Path()
+    with callers_file(file, *DECODABLE):
+        for weight in weights.each():
+            with callers_file(file if original is None else original.path or Path(), *DECODABLE):
+                old = None if before is None else before.get(weight.name)
+            tensor = _clustered(weight, None if old is None else old.values)
+            if tensor is not None:
+                found[weight.name] = tensor.summary()
+            del weight, old, tensor  # not to be held while the next one is decoded
+    if not found:
+        raise _nothing_clustered(file)
+    if original is not None and not any(tensor.compared for tensor in found.values()):
+        raise ModelError(
+            f"original {original.path} must have the weights of {file}, got none of their names and shapes: "
+            "name the model that was compressed"
+        )
+    known = tuple(found[name] for name in weights.names if name in found)
+    return ClusterReport(file, known, tuple(name for name in weights.names if name not in found))
+
+
+def _clustered(weight: StoredWeight, original: Array | None = None) -> ClusteredTensor | None:
+    """A weight as clusters, before scaling if it is scaled."""
+    values = weight.values
+    if weight.factors is not None:
+        values, scales = weight.factors
+        if original is not None and original.shape == values.shape:
+            original = np.divide(original, scales, dtype=np.float32, casting="unsafe")
+    return clustered(weight.name, values, original)
+
+
+def _nothing_clustered(file: Path) -> ModelError:
+    return ModelError(
+        f"model {file} must have weights of few distinct values, got none: compress it first, and name the result"
+    )
 
 
 def picture(path: AnyPath, output: AnyPath, *, tensors: Sequence[str] = ()) -> Picture:
@@ -89,49 +143,67 @@ def picture(path: AnyPath, output: AnyPath, *, tensors: Sequence[str] = ()) -> P
     if target.suffix.lower() != ".png":
         raise OutputError(f"output {target} must end in .png, got {target.suffix or 'no ending'}: it is a picture")
     figures = drawing("cluster_figure")
-    file = Path(path)
-    data = whole_file(file)
-    known = {tensor.name: tensor for tensor in _clusters(file, data, None).tensors if len(tensor.shape) > 1}
-    if not known:
-        raise ModelError(f"model {file} must have a clustered matrix or kernel, got vectors alone: nothing to draw")
-    for name in tensors:
-        if name not in known:
-            raise ArgumentError(f"tensor must be one of {', '.join(known)}, got {name}: see inspect --clusters")
-    drawn = [known[name] for name in tensors] or _largest(list(known.values()))
-    figures.cluster_figure(drawn, input_shapes(data), target)
-    names = tuple(tensor.name for tensor in drawn)
-    return Picture(target, names, tuple(name for name in known if name not in names))
+    model = stored_model(Path(path))
+    with callers_file(model.path or Path(), *DECODABLE):
+        drawn, left_out = drawn_tensors(model, tensors)
+    figures.cluster_figure(drawn, input_shapes(model.proto), target)
+    return Picture(target, tuple(tensor.name for tensor in drawn), left_out)
 
 
-def _clusters(file: Path, data: bytes, original: Path | None) -> ClusterReport:
-    with callers_file(file, *DECODABLE):
-        weights, units = all_weights(data), unscaled_weights(data)
-    before = {}
-    if original is not None:
-        with callers_file(original, *DECODABLE):
-            before = all_weights(whole_file(original))
-    found = []
-    for name, values in weights.items():
-        unscaled, factors = units.get(name, (values, None))
-        old = before.get(name)
-        if factors is not None and old is not None and old.shape == unscaled.shape:
-            old = np.divide(old, factors, dtype=np.float32, casting="unsafe")
-        found.append(clustered(name, unscaled, old))
-    tensors = tuple(tensor for tensor in found if tensor is not None)
-    if not tensors:
-        raise ModelError(
-            f"model {file} must have weights of few distinct values, got none: compress it first, and name the result"
-        )
-    if original is not None and all(tensor.original is None for tensor in tensors):
-        raise ModelError(
-            f"original {original} must have the weights of {file}, got none of their names and shapes: "
-            "name the model that was compressed"
-        )
-    known = {tensor.name for tensor in tensors}
-    return ClusterReport(file, tensors, tuple(name for name in weights if name not in known))
+def drawn_tensors(model: StoredModel, names: Sequence[str]) -> tuple[list[ClusteredTensor], tuple[str, ...]]:
+    """The tensors of a picture. Only these are decoded, and what turns out to have no clusters.
+
+    Parameters
+    ----------
+    model : StoredModel
+        The model.
+    names : sequence of str
+        The tensors to draw, in order. If there are none, the `DRAWN_TENSORS` with the most weights are drawn, in the
+        order of the file.
+
+    Returns
+    -------
+    drawn : list of ClusteredTensor
+        They hold one byte a weight.
+    left_out : tuple of str
+        Names of the other matrices and kernels: in a compressed file, of those that are decoded.
+
+    Raises
+    ------
+    ArgumentError
+        If one of ``names`` is no clustered matrix or kernel.
+    ModelError
+        If there is none at all.
+    """
+    weights = StoredWeights(model)
+    shapes = weights.shapes()
+    matrices = [name for name in weights.names if name not in shapes or _may_be_drawn(shapes[name])]
+    found: dict[str, ClusteredTensor] = {}
+    left = list(names) or sorted(matrices, key=lambda name: -math.prod(shapes.get(name, (math.inf,))))
+    seen: set[str] = set()
+    while left and len(found) < (len(names) or DRAWN_TENSORS):
+        some = left[: (len(names) or DRAWN_TENSORS) - len(found)]
+        left = left[len(some) :]
+        seen.update(some)
+        found |= {tensor.name: tensor for tensor in map(_clustered, weights.each(some)) if tensor is not None}
+        found = {name: tensor for name, tensor in found.items() if len(tensor.shape) > 1}
+    for name in names:
+        if name not in matrices:
+            raise ArgumentError(
+                f"tensor must be one of {first_few(matrices, ', ')}, got {name}: see inspect --clusters"
+            )
+        if name not in found:
+            raise ArgumentError(f"tensor {name} must have few distinct values, got many: see inspect --clusters")
+    if not found:
+        if any(_clustered(weight) for weight in weights.each(set(shapes) - set(matrices))):
+            raise ModelError(
+                f"model {model.path} must have a clustered matrix or kernel, got vectors alone: nothing to draw"
+            )
+        raise _nothing_clustered(model.path or Path())
+    order = names or [name for name in weights.names if name in found]
+    others = [name for name in weights.compressed or weights.names if name in matrices and name not in seen]
+    return [found[name] for name in order], tuple(others)
 
 
-def _largest(tensors: Sequence[ClusteredTensor]) -> list[ClusteredTensor]:
-    """The tensors with the most weights, in the order of the file."""
-    chosen = sorted(tensors, key=lambda tensor: -tensor.palette.indices.size)[:DRAWN_TENSORS]
-    return [tensor for tensor in tensors if tensor in chosen]
+def _may_be_drawn(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 1 and math.prod(shape) >= MIN_CLUSTERED_WEIGHTS

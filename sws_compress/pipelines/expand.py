@@ -2,43 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnx_ir as ir
+from onnx import numpy_helper
 
 from sws_compress.errors import ModelError
-from sws_compress.files import AnyPath, checked_output, write_atomically
-from sws_compress.onnx_io.format.decoders import compressed_names
+from sws_compress.files import AnyPath, checked_output, draft
+from sws_compress.onnx_io.external_data import StoredModel, is_external
+from sws_compress.onnx_io.format.decoders import compressed_names, find_decoders
 from sws_compress.onnx_io.format.mark import mark_of_proto
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting, whole_file
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting, stored_model
+from sws_compress.onnx_io.write.external import LARGE_TENSOR_BYTES, DataFile, inline_bytes
+from sws_compress.onnx_io.write.output import data_files, replace_output, write_draft
 from sws_compress.onnx_io.write.plain import make_plain
-from sws_compress.ort.decode import decoded_weights
-from sws_compress.ort.session import check_runs
+from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, decoded_parts
+from sws_compress.ort.session import Array, check_loads, check_runs
 from sws_compress.ort.user_models import DECODABLE, callers_file
+from sws_compress.pipelines.job import Limits
 from sws_compress.report.result import ExpansionResult
 
-
-@dataclass(frozen=True)
-class Expansion:
-    """A plain model.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-    expanded : tuple of str
-        Names of the weights that were decoded for it.
-    """
-
-    data: bytes
-    expanded: tuple[str, ...]
+DEFAULT_LIMITS = Limits()
+"""Sizes from which a model counts as large, as in compression."""
 
 
-def expand_model(data: bytes) -> Expansion:
+def plain_model(
+    model: StoredModel, data: DataFile, *, together_elements: int = TOGETHER_ELEMENTS
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Turn a compressed model into a plain one whose initialisers hold the decoded weights, bit for bit.
 
     Nothing stays of the decoders: no nodes, tables, functions, shapes or mark. The result can be compressed again.
+
+    Parameters
+    ----------
+    model : StoredModel
+        Its model is changed.
+    data : DataFile
+        Gets the large weights one after the other, and the external data of the model.
+    together_elements : int
+        Weights that are decoded together, in elements (`decoded_parts`).
+
+    Returns
+    -------
+    plain : ModelProto
+        The model; its large weights are in ``data``.
+    expanded : tuple of str
+        Names of the weights that were decoded.
 
     Raises
     ------
@@ -47,13 +58,32 @@ def expand_model(data: bytes) -> Expansion:
     VerificationError
         If ONNX Runtime does not decode it.
     """
-    proto = onnx.load_from_string(data)
+    proto = model.proto
     mark = mark_of_proto(proto)
     if mark is None:
         raise ModelError("model must be compressed to be expanded, got a plain one: use it as it is")
-    weights = decoded_weights(data, compressed_names(proto, mark))
-    make_plain(proto, mark, weights)
-    return Expansion(proto.SerializeToString(deterministic=True), tuple(weights))
+    names, decoders = compressed_names(proto, mark), find_decoders(proto, mark)
+    weights: dict[str, onnx.TensorProto] = {}
+    for part, _ in decoded_parts(model, decoders, names, together_elements=together_elements):
+        while part:
+            weight = part.pop()
+            weights[weight.name] = _stored(weight.name, weight.values, data)
+            del weight  # not to be held while the next one is decoded
+    make_plain(proto, mark, (weights[name] for name in names))
+    for tensor in proto.graph.initializer:
+        if is_external(tensor) and tensor.name not in weights:
+            tensor.CopyFrom(data.add_initializer(tensor.name, tensor.data_type, model.load(tensor), tuple(tensor.dims)))
+    return proto, tuple(names)
+
+
+def _stored(name: str, values: Array, data: DataFile) -> onnx.TensorProto:
+    """An initialiser that holds some values; those of `LARGE_TENSOR_BYTES` or more are in ``data``."""
+    kind = ir.DataType.from_numpy(values.dtype)
+    if values.nbytes < LARGE_TENSOR_BYTES:
+        return numpy_helper.from_array(values, name)
+    whole = kind.bitwidth >= 8
+    stored = values if whole else np.frombuffer(ir.Tensor(values).tobytes(), np.uint8)  # NumPy has a byte for each
+    return data.add_initializer(name, kind, stored, values.shape)
 
 
 def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
@@ -95,11 +125,28 @@ def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
     ('w',)
     """
     source, target = Path(path), checked_output(output)
-    data = whole_file(source)
-    refuse_overwriting(source, target)
-    with callers_file(source, *DECODABLE):
-        expansion = expand_model(data)
-    with callers_file(source, "become a sound model without its decoders", "the file is damaged"):
-        check_runs(expansion.data)
-    write_atomically(target, expansion.data)
-    return ExpansionResult(target, bytes_on_disk(source), len(expansion.data), expansion.expanded)
+    model = stored_model(source)
+    refuse_overwriting(source, target, *data_files(target))
+    return expand_model(model, target)
+
+
+def expand_model(
+    model: StoredModel,
+    target: Path,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    together_elements: int = TOGETHER_ELEMENTS,
+) -> ExpansionResult:
+    """`expand` an opened model to ``target``; arguments as in `Limits` and `plain_model`."""
+    source = model.path or Path()
+    compressed_bytes = model.file_bytes if model.path is None else bytes_on_disk(model.path)
+    with draft(target) as beside, draft(target) as file:
+        data = DataFile(beside)
+        with callers_file(source, *DECODABLE):
+            plain, expanded = plain_model(model, data, together_elements=together_elements)
+        inline = inline_bytes(plain) <= limits.file_bytes
+        write_draft(plain, data, file, inline=inline)
+        with callers_file(source, "become a sound model without its decoders", "the file is damaged"):
+            (check_runs if inline_bytes(plain) <= limits.model_bytes else check_loads)(file.path)
+        replace_output(plain, data, file, inline=inline)
+    return ExpansionResult(target, compressed_bytes, bytes_on_disk(target), expanded)

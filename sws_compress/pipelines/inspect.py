@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
 from sws_compress.codec.encodings import recognise
 from sws_compress.codec.transforms.scales import scaled_name
-from sws_compress.entropy import entropy_bits
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.tensor_kinds import is_listed, tensor_kinds
 from sws_compress.onnx_io.analyse.weights import skipped_weights
+from sws_compress.onnx_io.external_data import StoredModel, forget
 from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
-from sws_compress.onnx_io.format.sizes import framed
+from sws_compress.onnx_io.format.sizes import initializer_bytes
 from sws_compress.onnx_io.map_types import model_from_proto
-from sws_compress.onnx_io.read.lift import lift_constants
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
-from sws_compress.ort.decode import NOTHING_DECODED, decoded_weights, measured_decoding
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
+from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeight, decoded_parts
+from sws_compress.ort.decode import NOTHING_DECODED
 from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import DECODABLE, callers_file
 from sws_compress.report.inspection import ModelParts, TensorRow
 from sws_compress.report.result import Inspection
 from sws_compress.thresholds import SMALLEST_LISTED_TENSOR
+
+PIECE_ELEMENTS = 1 << 22
+"""Elements that are counted at a time."""
 
 
 def inspect(path: AnyPath) -> Inspection:
@@ -62,67 +66,80 @@ def inspect(path: AnyPath) -> Inspection:
     w (64, 64) dense 16401
     """
     file = Path(path)
-    data = whole_file(file)
+    model = stored_model(file)
     with callers_file(file, *DECODABLE):
-        parts = inspect_model(data)
+        parts = inspect_model(model)
     return Inspection(file, bytes_on_disk(file), parts)
 
 
-def inspect_model(data: bytes, *, written: bool = False) -> ModelParts:
-    """Take a model file apart; one that was ``written`` just now is trusted, and its decoding is not measured.
+def inspect_model(
+    model: StoredModel, *, written: bool = False, together_elements: int = TOGETHER_ELEMENTS
+) -> ModelParts:
+    """Take a model apart, a few tensors at a time.
 
     Every byte counts once: in a tensor's row, in ``shared_bytes`` or in ``graph_bytes``.
+
+    Parameters
+    ----------
+    model : StoredModel
+        The model. Its external tensors count as if they were in the file.
+    written : bool
+        Whether this package wrote the model just now: it is trusted, and its decoding is not measured.
+    together_elements : int
+        Weights that are decoded together, in elements (`decoded_parts`).
     """
-    proto = onnx.load_from_string(data)
-    mark = mark_of_proto(proto)
-    return _inspect_plain(proto, len(data)) if mark is None else _inspect_compressed(proto, data, mark, written)
+    mark = mark_of_proto(model.proto)
+    return _inspect_plain(model) if mark is None else _inspect_compressed(model, mark, written, together_elements)
 
 
-def _inspect_plain(proto: onnx.ModelProto, total: int) -> ModelParts:
+def _inspect_plain(stored: StoredModel) -> ModelParts:
     """Rows of all listed constants, those in bodies and functions included; equal ones share a row."""
-    model = model_from_proto(proto)
-    lift_constants(model)
+    model, total = lifted(stored), stored.file_bytes
     rows = []
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is not None and is_listed(tensor.dtype, tensor.size):
-            own = framed(ir.to_proto(tensor).ByteSize())
             kind = tensor_kinds(model, {name: tensor.dtype})[name]
-            rows.append(_row(name, tensor.numpy(), "dense", own, total, kind))
+            own = initializer_bytes(ir.to_proto(tensor))
+            rows.append(_row(name, _statistics(tensor.numpy()), "dense", own, total, kind))
+            forget(value)
     graph = total - sum(row.file_bytes for row in rows)
     return ModelParts(tuple(rows), total, 0, graph, None, skipped_weights(model, smallest=SMALLEST_LISTED_TENSOR))
 
 
-def _inspect_compressed(proto: onnx.ModelProto, data: bytes, mark: Mark, written: bool) -> ModelParts:
+def _inspect_compressed(model: StoredModel, mark: Mark, written: bool, together_elements: int) -> ModelParts:
+    proto, total = model.proto, model.file_bytes
     decoders = find_decoders(proto, mark)
-    decoding = {name for part in decoders.values() for name in part.values}
+    inside = {name for part in decoders.values() for name in part.values}
     dense = {
-        tensor.name: framed(tensor.ByteSize())
+        tensor.name: tensor
         for tensor in proto.graph.initializer
-        if is_listed(ir.DataType(tensor.data_type), math.prod(tensor.dims)) and tensor.name not in decoding
+        if is_listed(ir.DataType(tensor.data_type), math.prod(tensor.dims)) and tensor.name not in inside
     }
-    unscaled = {name: part.unscaled for name, part in decoders.items() if part.unscaled is not None}
-    names = dict.fromkeys([*decoders, *dense, *unscaled.values()])
-    if written:
-        values, measured = decoded_weights(data, names, trusted=True), NOTHING_DECODED
-    else:
-        values, measured = measured_decoding(data, names)
-    units = {name: values[unit] for name, unit in unscaled.items()}
-    symbols = {name: unit for name, unit in units.items() if unit.dtype == np.float32 and unit.size}
-    symbols = {name: unit for name, unit in symbols.items() if unit.shape == values[name].shape}
-    own = dense | own_bytes(proto, decoders, {name: values[name].size for name in decoders})
+    known: dict[str, _Statistics] = {}
+    taken = NOTHING_DECODED
+    parts = decoded_parts(
+        model, decoders, list(decoders), together_elements=together_elements, measured=not written, trusted=written
+    )
+    for weights, decoding in parts:
+        taken += decoding
+        while weights:
+            weight = weights.pop()
+            known[weight.name] = _statistics(_symbols(weight), decoders[weight.name].vector_length)
+            del weight  # not to be held while the next one is decoded
+    for name, tensor in dense.items():
+        known[name] = _statistics(model.values(tensor))
+    own = {name: initializer_bytes(tensor) for name, tensor in dense.items()}
+    own |= own_bytes(proto, decoders, {name: math.prod(known[name].shape) for name in decoders})
     encodings = {name: _encoding(part) for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
-    lengths = {name: part.vector_length for name, part in decoders.items()}
-    types = {name: ir.DataType.from_numpy(values[name].dtype) for name in encodings}
-    kinds = tensor_kinds(model_from_proto(proto), types)
+    kinds = tensor_kinds(model_from_proto(proto), {name: known[name].type for name in encodings})
     rows = tuple(
-        _row(name, symbols.get(name, values[name]), encoding, own[name], len(data), kinds[name], lengths.get(name, 1))
-        for name, encoding in encodings.items()
+        _row(name, known[name], encoding, own[name], total, kinds[name]) for name, encoding in encodings.items()
     )
     every = sum(size for size, _ in decoder_parts(proto, decoders))
     shared = every - sum(own[name] for name in decoders)
-    graph = len(data) - shared - sum(own.values())
-    return ModelParts(rows, len(data), shared, graph, mark.version, decoding=measured)
+    graph = total - shared - sum(own.values())
+    return ModelParts(rows, total, shared, graph, mark.version, decoding=taken)
 
 
 def _encoding(decoder: Decoder) -> str:
@@ -130,18 +147,60 @@ def _encoding(decoder: Decoder) -> str:
     return name if decoder.unscaled is None else scaled_name(name)
 
 
-def _row(name: str, values: Array, encoding: str, own: int, total: int, kind: str, vector_length: int = 1) -> TensorRow:
-    counts = _counts(values, vector_length)
-    entropy = entropy_bits(counts) / max(values.size, 1)
-    zeros = float(np.count_nonzero(values == 0)) / max(values.size, 1)
-    return TensorRow(name, values.shape, encoding, counts.size, zeros, entropy, own, own / total, kind)
+def _symbols(weight: StoredWeight) -> Array:
+    """What a decoder's symbols stand for: the weights before scaling, if they are scaled."""
+    unit, values = weight.unscaled, weight.values
+    whole = unit is not None and unit.dtype == np.float32 and unit.size and unit.shape == values.shape
+    return unit if unit is not None and whole else values
 
 
-def _counts(values: Array, vector_length: int) -> Array:
-    """How often each bit pattern of ``vector_length`` consecutive values occurs."""
-    patterns = values.reshape(-1).view(f"u{values.dtype.itemsize}")
+@dataclass(frozen=True)
+class _Statistics:
+    """What a row tells of a tensor's values."""
+
+    shape: tuple[int, ...]
+    type: ir.DataType
+    distinct_values: int
+    zeros: float
+    entropy_bits: float
+
+
+def _row(name: str, known: _Statistics, encoding: str, own: int, total: int, kind: str) -> TensorRow:
+    counts = known.distinct_values, known.zeros, known.entropy_bits
+    return TensorRow(name, known.shape, encoding, *counts, own, own / total, kind)
+
+
+def _statistics(values: Array, vector_length: int = 1) -> _Statistics:
+    """Count values in the memory of one copy of them."""
+    elements = max(values.size, 1)
+    flat = values.reshape(-1)
+    pieces = (flat[start : start + PIECE_ELEMENTS] for start in range(0, flat.size, PIECE_ELEMENTS))
+    zeros = sum(int(np.count_nonzero(piece == 0)) for piece in pieces)
+    distinct, bits = 0, 0.0
+    ordered = _ordered_patterns(flat, vector_length)
+    for lengths in _run_lengths(ordered):
+        distinct += lengths.size
+        bits -= float((lengths * np.log2(lengths / ordered.size)).sum())
+    kind = ir.DataType.from_numpy(values.dtype)
+    return _Statistics(values.shape, kind, distinct, zeros / elements, bits / elements + 0.0)  # -0.0 + 0.0 = 0.0
+
+
+def _ordered_patterns(flat: Array, vector_length: int) -> Array:
+    """The bit patterns of ``vector_length`` consecutive values each, equal ones side by side."""
+    patterns = flat.view(f"u{flat.dtype.itemsize}")
     if vector_length > 1 and patterns.size % vector_length == 0:
-        rows = np.ascontiguousarray(patterns).view(np.dtype((np.void, vector_length * values.dtype.itemsize)))
-        return np.unique(rows, return_counts=True)[1]
-    patterns = np.sort(patterns)
-    return np.diff(np.flatnonzero(np.diff(patterns, prepend=~patterns[:1])), append=patterns.size)
+        patterns = np.ascontiguousarray(patterns).view(np.dtype((np.void, vector_length * flat.dtype.itemsize)))
+    return np.sort(patterns)
+
+
+def _run_lengths(ordered: Array) -> Iterator[Array]:
+    """Lengths of the runs of equal elements, some at a time."""
+    begin = 0
+    for start in range(1, ordered.size, PIECE_ELEMENTS):
+        stop = min(start + PIECE_ELEMENTS, ordered.size)
+        edges = start + np.flatnonzero(ordered[start:stop] != ordered[start - 1 : stop - 1])
+        if edges.size:
+            yield np.diff(edges, prepend=begin)
+            begin = int(edges[-1])
+    if ordered.size:
+        yield np.array([ordered.size - begin])

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sws_compress.errors import ArgumentError
-from sws_compress.files import AnyPath, checked_output
+from sws_compress.files import checked_output
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
+from sws_compress.onnx_io.write.output import data_files
 from sws_compress.requests import FileOptions, Goal
 
 if TYPE_CHECKING:
@@ -115,12 +116,6 @@ class Job:
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.perf_counter() - self.started
-
-
-def data_files(output: AnyPath) -> tuple[Path, Path]:
-    """The files beside ``output`` that take its tensors in turns when it is too large for one file."""
-    path = Path(output)
-    return path.with_name(f"{path.name}.data"), path.with_name(f"{path.name}.2.data")
 
 
 def check_seed(seed: int) -> None:

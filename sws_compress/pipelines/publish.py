@@ -12,6 +12,7 @@ import onnx_ir as ir
 from sws_compress.errors import ModelError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
+from sws_compress.onnx_io.external_data import in_memory
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
 from sws_compress.ort.compare import (
     differences_from_original,
@@ -97,7 +98,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     )
     gain = bool(packed.tensors or snapped.pruning.weights)
     refuse_no_gain(len(packed.data), snapped.dense_bytes, notes, gain=gain)
-    rows = inspect_model(packed.data, written=True).rows
+    rows = inspect_model(in_memory(packed.data), written=True).rows
     write_atomically(job.output, packed.data)
     return CompressionResult(
         output=job.output,

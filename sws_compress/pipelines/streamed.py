@@ -11,33 +11,35 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
 from sws_compress.codec.encodings.rows import RowCode
 from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, VerificationError
-from sws_compress.files import Draft, draft
+from sws_compress.files import draft
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.tensor_kinds import tensor_kinds
 from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
 from sws_compress.onnx_io.element_types import INTEGER_TYPES
-from sws_compress.onnx_io.external_data import forget, is_external, offset_and_length
+from sws_compress.onnx_io.external_data import StoredModel, forget, offset_and_length
 from sws_compress.onnx_io.format.byte_shares import decoder_bytes
 from sws_compress.onnx_io.format.mark import ROWS
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files
-from sws_compress.onnx_io.write.external import DataFile, inline_bytes, moved_to, with_external_data, write_inline
-from sws_compress.ort.decode import decoded_apart
+from sws_compress.onnx_io.format.sizes import model_bytes
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk
+from sws_compress.onnx_io.write.external import DataFile, inline_bytes, with_external_data
+from sws_compress.onnx_io.write.output import replace_output, write_draft
+from sws_compress.ort.decode import decoded
 from sws_compress.ort.session import check_loads
 from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palettes, packed_model
 from sws_compress.pipelines.coded_weights import CodedWeights, Fingerprint
-from sws_compress.pipelines.job import Job, Limits, data_files
+from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.publish import refuse_no_gain
 from sws_compress.pipelines.source import SINGLE_BYTES, Source
 from sws_compress.quantize.cluster import cluster
@@ -147,7 +149,7 @@ def _publish_coded(
     proto = with_external_data(packed, coded.data)
     inline = inline_bytes(proto) <= job.limits.file_bytes
     with draft(job.output) as file:
-        offsets = _write(proto, coded.data, file, inline=inline)
+        offsets = write_draft(proto, coded.data, file, inline=inline)
         file_bytes = os.path.getsize(file.path) + (0 if inline else coded.data.bytes)
         dense = dense_notes(
             source.model,
@@ -161,7 +163,7 @@ def _publish_coded(
             _check_decoded(proto, _together(tensors, coded.codes), stream, offsets, prints, job, source.elements)
         types = {name: ir.DataType.from_numpy(known.dtype) for name, known in prints.items()}
         rows = tuple(_rows(proto, tensors, prints, tensor_kinds(source.model, types), file_bytes))
-        _replace_output(proto, coded.data, file, inline=inline)
+        replace_output(proto, coded.data, file, inline=inline)
     notes = [*source.notes, *_notes(tensors, prints), *dense]
     if coded.embeddings is not None:
         notes += embedding_notes(coded.embeddings, [tensor.name for tensor in tensors if tensor.encoding == ROWS])
@@ -175,49 +177,6 @@ def _publish_coded(
         notes=tuple(notes),
         mixtures=mixtures,
     )
-
-
-def _write(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> Mapping[str, int]:
-    """Write the model for now; returns where the bytes of its large tensors begin, in this file or in ``data``."""
-    if not inline:
-        file.write(proto.SerializeToString(deterministic=True))
-        file.flush()
-        return {tensor.name: offset_and_length(tensor)[0] for tensor in proto.graph.initializer if is_external(tensor)}
-    with data.path.open("rb") as stream:
-        offsets = write_inline(proto, stream, file)
-    file.flush()
-    return offsets
-
-
-def _replace_output(proto: onnx.ModelProto, data: DataFile, file: Draft, *, inline: bool) -> None:
-    """Replace the target. Its data file gets a name that the old target does not use: renaming the model decides."""
-    target = file.target
-    names = [path.name for path in data_files(target)]
-    used = _names_in_use(target)
-    if inline:
-        file.publish()
-    else:
-        free = next((name for name in names if name not in used), names[0])
-        moved_to(proto, free)
-        with draft(target) as renamed:
-            renamed.write(proto.SerializeToString(deterministic=True))
-            data.publish(target.with_name(free))
-            try:
-                renamed.publish()
-            except BaseException:
-                target.with_name(free).unlink()
-                raise
-    for name in used.intersection(names):
-        with suppress(OSError):
-            target.with_name(name).unlink()
-
-
-def _names_in_use(target: Path) -> set[str]:
-    """Files beside the model at ``target`` that it keeps tensors in; none if it is no model."""
-    try:
-        return {path.name for path in external_files(target)}
-    except Exception:  # whatever is there is to be replaced
-        return set()
 
 
 def _together(tensors: tuple[PackedTensor, ...], codes: Mapping[str, Code | RowCode]) -> Iterator[list[str]]:
@@ -238,13 +197,14 @@ def _check_decoded(
 ) -> None:
     """Decode the weights from the written bytes and compare them with their fingerprints."""
 
-    def load(tensor: onnx.TensorProto) -> bytes:
+    def load(tensor: onnx.TensorProto) -> npt.NDArray[np.uint8]:
         stream.seek(offsets[tensor.name])
-        return stream.read(offset_and_length(tensor)[1])
+        return np.frombuffer(stream.read(offset_and_length(tensor)[1]), np.uint8)
 
+    written = StoredModel(proto, model_bytes(proto), load)
     done = elements
     for names in together:
-        for name, values in decoded_apart(proto, names, load).items():
+        for name, values in decoded(written, names, trusted=True).items():
             if not prints[name].is_of(values):
                 raise VerificationError(f"{name} must decode to the snapped weights, got others: report this")
             done += values.size

@@ -18,6 +18,10 @@ MIN_CLUSTERED_WEIGHTS = 16
 """Smaller tensors are not looked at: few weights have few values in any case."""
 
 
+PIECE_WEIGHTS = 1 << 22
+"""Weights that are looked at together where a tensor is not needed whole."""
+
+
 MAX_NAMED_SLICES = 3
 """Slices of an axis that are named for a cluster."""
 
@@ -101,10 +105,11 @@ class ClusteredTensor:
         """The clusters, in the order of their means."""
         counts, size = self.palette.counts, self.palette.indices.size
         places = [(axis, table) for axis, table in self.members_by_axis().items() if len(table) > 1]
+        spreads = None if self.original is None else self._spreads(self.original.reshape(-1))
         return tuple(
             Cluster(
                 mean=float(mean),
-                spread=self._spread(k),
+                spread=None if spreads is None else float(spreads[k]),
                 members=int(counts[k]),
                 share=int(counts[k]) / size,
                 where=tuple(_place(axis, table[:, k], size // len(table)) for axis, table in places),
@@ -133,10 +138,52 @@ class ClusteredTensor:
     def _count(self, part: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         return np.bincount(part.reshape(-1), minlength=len(self.palette.codebook))
 
-    def _spread(self, k: int) -> float | None:
-        if self.original is None:
-            return None
-        return float(self.original.reshape(-1)[self.palette.indices == k].astype(np.float64).std())
+    def _spreads(self, original: AnyArray) -> npt.NDArray[np.float64]:
+        """Standard deviations of the original weights of every cluster, shape (clusters,), in the memory of pieces."""
+        count = len(self.palette.codebook)
+        starts = range(0, original.size, PIECE_WEIGHTS)
+        members = np.maximum(self.palette.counts, 1)
+        means, squares = np.zeros(count), np.zeros(count)
+        for start in starts:
+            indices, values = self._piece(original, start)
+            means += np.bincount(indices, values, count) / members
+        for start in starts:
+            indices, values = self._piece(original, start)
+            squares += np.bincount(indices, (values - means[indices]) ** 2, count)
+        return np.sqrt(squares / members)
+
+    def _piece(self, original: AnyArray, start: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+        """Clusters and original values of some weights."""
+        part = slice(start, start + PIECE_WEIGHTS)
+        return self.palette.indices.reshape(-1)[part], original[part].astype(np.float64)
+
+    def summary(self) -> TensorClusters:
+        """The clusters without the weights."""
+        return TensorClusters(self.name, self.shape, self.clusters)
+
+
+@dataclass(frozen=True)
+class TensorClusters:
+    """The clusters of a tensor.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weight.
+    shape : tuple of int
+        Its shape.
+    clusters : tuple of Cluster
+        The clusters, in the order of their means.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    clusters: tuple[Cluster, ...]
+
+    @property
+    def compared(self) -> bool:
+        """Whether spreads are known: those of the weights before they were compressed."""
+        return any(cluster.spread is not None for cluster in self.clusters)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -155,14 +202,14 @@ class ClusterReport:
     ----------
     path : Path
         The model file.
-    tensors : tuple of ClusteredTensor
+    tensors : tuple of TensorClusters
         The weights that hold few distinct values.
     others : tuple of str
         Names of the weights whose values are nearly all different, or that are very small.
     """
 
     path: Path
-    tensors: tuple[ClusteredTensor, ...]
+    tensors: tuple[TensorClusters, ...]
     others: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:

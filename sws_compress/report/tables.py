@@ -13,7 +13,7 @@ from rich.text import Text
 
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
 from sws_compress.ort.decode import Decoding
-from sws_compress.report.clustered import ClusteredTensor, ClusterReport, Picture, Place
+from sws_compress.report.clustered import ClusterReport, Picture, Place, TensorClusters
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
 
@@ -157,9 +157,9 @@ def clusters_table(report: ClusterReport) -> RenderableType:
     return Group(*parts)
 
 
-def _cluster_rows(tensor: ClusteredTensor) -> Table:
+def _cluster_rows(tensor: TensorClusters) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
-    spread = tensor.original is not None
+    spread = tensor.compared
     for heading in ("mean", *(["spread before"] if spread else []), "weights", "share"):
         table.add_column(heading, justify="right")
     table.add_column("where most of them are", overflow="fold")

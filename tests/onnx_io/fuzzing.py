@@ -26,10 +26,9 @@ from sws_compress.onnx_io.analyse.weights import find_weights, skipped_weights
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.pipelines.expand import expand_model
-from sws_compress.pipelines.inspect import inspect_model
 from tests.onnx_io import nested_models as nested
 from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model
+from tests.whole import expanded, inspected
 
 CASE_SECONDS = 60
 """A case that takes longer hangs."""
@@ -192,13 +191,13 @@ def run(data: bytes) -> str:
 def work(path: Path) -> str:
     model = read_model(path)
     if "sws_compress" in model.metadata_props:
-        inspect_model(path.read_bytes())
-        expand_model(path.read_bytes())
+        inspected(path.read_bytes())
+        expanded(path.read_bytes())
         return "ok, expanded"
     skipped_weights(model)
     palettes = find_palettes(model, smallest=2)
     pack(model, palettes)
-    inspect_model(to_bytes(model))
+    inspected(to_bytes(model))
     find_weights(model, smallest=2)
     return "ok"
 

@@ -18,12 +18,11 @@ from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.format.decoders import find_decoders
 from sws_compress.onnx_io.format.mark import mark_of_proto
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, whole_file
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.pipelines.expand import expand_model
-from sws_compress.pipelines.inspect import inspect_model
 from tests.onnx_io.models import as_ir, few_values, matmul_model
 from tests.onnx_io.nested_models import in_branches, in_functions
+from tests.whole import expanded, inspected, taken_in
 
 WEIGHTS = few_values((64, 64), [0, 1, 2], [8, 1, 1])
 TERABYTES = [1 << 20, 1 << 22]
@@ -106,7 +105,7 @@ def cache(home):
 def test_links_into_one_cache_are_read(cache):
     (weight,) = find_weights(read_model(cache / "net.onnx"))
     assert weight.values.tobytes() == WEIGHTS.tobytes()
-    inside = onnx.load_from_string(whole_file(cache / "net.onnx"))
+    inside = taken_in(cache / "net.onnx")
     assert numpy_helper.to_array(inside.graph.initializer[0]).tobytes() == WEIGHTS.tobytes()
     assert bytes_on_disk(cache / "net.onnx") == (cache / "net.onnx").stat().st_size + WEIGHTS.nbytes
     result = sws.compress(cache / "net.onnx", cache / "small.onnx")
@@ -304,7 +303,7 @@ def test_compressed_files_whose_decoders_fail(tmp_path):
     tensor = next(tensor for tensor in broken.graph.initializer if tensor.data_type == TensorProto.UINT8)
     tensor.dims[0] -= 1
     tensor.raw_data = tensor.raw_data[: int(np.prod(tensor.dims))]
-    for work in (inspect_model, expand_model):
+    for work in (inspected, expanded):
         with pytest.raises(VerificationError, match="decode nodes must run"):
             work(broken.SerializeToString())
     path = saved(broken, tmp_path)
@@ -423,7 +422,7 @@ def chain_of_decoders(count):
 def test_a_thousand_decoders_that_depend_on_each_other():
     """Every byte counts once; no step looks at all pairs of tensors for all nodes."""
     begun = time.process_time()
-    parts = inspect_model(chain_of_decoders(1000).SerializeToString())
+    parts = inspected(chain_of_decoders(1000).SerializeToString())
     assert time.process_time() - begun < 6
     assert len(parts.rows) == 1001
     assert sum(row.file_bytes for row in parts.rows) + parts.shared_bytes + parts.graph_bytes == parts.file_bytes

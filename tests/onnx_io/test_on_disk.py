@@ -8,12 +8,13 @@ from onnx import helper, numpy_helper
 
 import sws_compress as sws
 from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.onnx_io.external_data import in_memory
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files, refuse_overwriting, whole_file
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, external_files, refuse_overwriting, stored_model
 from sws_compress.onnx_io.traversal import tensors
-from sws_compress.ort.all_weights import all_weights
 from sws_compress.ort.decode import decoded_weights
 from tests.onnx_io.models import few_values, lenet, matmul_model
+from tests.whole import taken_in, weights_in
 
 WEIGHTS = few_values((64, 64), [0, 1, 2], [8, 1, 1])
 
@@ -31,13 +32,15 @@ def net(tmp_path):
 def test_a_model_in_one_file_is_that_file(tmp_path):
     path = tmp_path / "net.onnx"
     onnx.save(lenet(), path)
-    assert whole_file(path) == path.read_bytes()
+    model = stored_model(path)
+    assert model.proto.SerializeToString() == path.read_bytes()
+    assert model.file_bytes == path.stat().st_size
     assert external_files(path) == set()
     assert bytes_on_disk(path) == path.stat().st_size
 
 
 def test_external_data_is_taken_in(net):
-    inside = onnx.load_from_string(whole_file(net))
+    inside = taken_in(net)
     assert inside == matmul_model(WEIGHTS)
     assert external_files(net) == {net.parent / "w.bin"}
     assert bytes_on_disk(net) == net.stat().st_size + WEIGHTS.nbytes
@@ -46,7 +49,7 @@ def test_external_data_is_taken_in(net):
 def test_another_file_of_that_name_in_the_current_folder_is_not_read(net, tmp_path, monkeypatch):
     (tmp_path / "w.bin").write_bytes(bytes(WEIGHTS.nbytes))
     monkeypatch.chdir(tmp_path)
-    (values,) = all_weights(whole_file(net)).values()
+    (values,) = weights_in(stored_model(net)).values()
     assert values.tobytes() == WEIGHTS.tobytes()
 
 
@@ -57,13 +60,13 @@ def test_tensors_of_nodes_are_external_data_too(net):
     net.write_bytes(model.SerializeToString())
     assert external_files(net) == {net.parent / "w.bin"}
     assert bytes_on_disk(net) == net.stat().st_size + WEIGHTS.nbytes
-    inside = onnx.load_from_string(whole_file(net))
+    inside = taken_in(net)
     assert numpy_helper.to_array(inside.graph.node[0].attribute[0].t).tobytes() == WEIGHTS.tobytes()
 
 
 def test_bytes_that_refer_to_other_files_are_refused(net):
     """Bytes do not tell the folder: a runtime would look in the current one."""
-    for work in (all_weights, lambda data: decoded_weights(data, ["W"])):
+    for work in (in_memory, lambda data: decoded_weights(data, ["W"])):
         with pytest.raises(ArgumentError, match="must hold all its tensors, got 'W' in a file beside it"):
             work(net.read_bytes())
 
@@ -74,7 +77,7 @@ def test_data_out_of_the_folder_is_refused(net, tmp_path):
     model.graph.initializer[0].external_data[0].value = "../w.bin"
     net.write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="must lie in the model's folder"):
-        whole_file(net)
+        stored_model(net)
 
 
 @pytest.mark.parametrize("location", ["none.bin", "big.bin", "../secret.bin", "net.onnx"])
@@ -105,7 +108,7 @@ def test_places_that_a_tensor_in_the_file_states_are_not_looked_at(location, whe
     path.write_bytes(model.SerializeToString())
     assert external_files(path) == set()
     assert bytes_on_disk(path) == path.stat().st_size
-    assert whole_file(path) == path.read_bytes()
+    assert stored_model(path).proto == model
     refuse_overwriting(path, other)
     (stored,) = read_model(path).graph.initializers.values()
     assert stored.const_value.numpy().tobytes() == WEIGHTS.tobytes()
@@ -132,6 +135,6 @@ def test_external_tensors_with_bytes_in_the_file_too_are_refused(net):
 
 def test_files_that_are_no_models(tmp_path):
     (tmp_path / "net.onnx").write_bytes(b"not a model")
-    for work in (whole_file, external_files, bytes_on_disk):
+    for work in (stored_model, external_files, bytes_on_disk):
         with pytest.raises(ModelError, match="must be an ONNX file"):
             work(tmp_path / "net.onnx")

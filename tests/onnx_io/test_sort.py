@@ -10,12 +10,12 @@ from onnx import helper
 
 import sws_compress as sws
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.read.on_disk import whole_file
 from sws_compress.onnx_io.read.sort import sort_nodes
 from sws_compress.onnx_io.traversal import graphs
 from sws_compress.onnx_io.write.serialise import to_bytes
 from tests.onnx_io.models import graph_model, lenet
 from tests.onnx_io.nested_models import in_a_loop, in_a_scan, in_branches, in_constants, in_functions
+from tests.whole import taken_in
 
 MODELS = [lenet, in_constants, in_branches, in_a_loop, in_a_scan, in_functions]
 FLOAT = onnx.TensorProto.FLOAT
@@ -60,7 +60,7 @@ def test_reversed_models_are_read(make, external, tmp_path):
     path = tmp_path / "net.onnx"
     onnx.save(model, path, save_as_external_data=external, location="net.data", size_threshold=0)
     onnx.checker.check_model(onnx.load_from_string(to_bytes(read_model(path))), full_check=True)
-    onnx.checker.check_model(onnx.load_from_string(whole_file(path)), full_check=True)
+    onnx.checker.check_model(taken_in(path), full_check=True)
 
 
 def test_every_order_of_a_diamond_is_put_right():

@@ -14,16 +14,14 @@ from onnx.reference import ReferenceEvaluator
 from sws_compress.codec.interpreter import NumpyOps
 from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
 from sws_compress.errors import ArgumentError
-from sws_compress.ort.all_weights import unscaled_weights
 from sws_compress.ort.decode import decoded_weights, unfolded_nodes
 from sws_compress.ort.session import check_runs
 from sws_compress.packing import pack as packing
-from sws_compress.pipelines.expand import expand_model
-from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.quantize.palette import Palette
 from sws_compress.quantize.weight_scales import ChannelScales
 from tests.onnx_io.models import as_ir, matmul_model
 from tests.packing.models import cast_model
+from tests.whole import expanded, factors_in, inspected
 
 
 def palette(shape=(40, 50), axis=1, dtype=np.float32, components=9, zero=0.6, seed=0):
@@ -78,20 +76,20 @@ def test_vectors_with_scales():
     wanted = Palette(codebook, base.indices[:1000], base.shape, base.scales)
     packed = packing.pack(as_ir(matmul_model(wanted.expand())), {"W": wanted})
     assert decoded_weights(packed.data, ["W"])["W"].tobytes() == wanted.expand().tobytes()
-    (row,) = inspect_model(packed.data).rows
+    (row,) = inspected(packed.data).rows
     assert row.entropy_bits == pytest.approx(wanted.entropy_bits / 2)
 
 
 def test_inspection_tells_symbols_not_products():
     wanted = palette()
     packed = packing.pack(as_ir(matmul_model(wanted.expand())), {"W": wanted})
-    (row,) = inspect_model(packed.data).rows
+    (row,) = inspected(packed.data).rows
     assert row.encoding == packed.tensors[0].encoding
     assert row.encoding.endswith("+scales")
     assert row.distinct_values == 9
     assert row.entropy_bits == pytest.approx(wanted.entropy_bits)
     assert row.zeros == pytest.approx(wanted.zeros)
-    values, factors = unscaled_weights(packed.data)["W"]
+    values, factors = factors_in(packed.data)["W"]
     assert values.tobytes() == replace(wanted, scales=None).expand().tobytes()
     assert (values * factors).tobytes() == wanted.expand().tobytes()
 
@@ -99,7 +97,7 @@ def test_inspection_tells_symbols_not_products():
 def test_expanded_models_are_plain():
     wanted = palette()
     packed = packing.pack(as_ir(matmul_model(wanted.expand())), {"W": wanted})
-    plain = onnx.load_from_string(expand_model(packed.data).data)
+    plain = onnx.load_from_string(expanded(packed.data).data)
     (weight,) = plain.graph.initializer
     assert onnx.numpy_helper.to_array(weight).tobytes() == wanted.expand().tobytes()
     assert [node.op_type for node in plain.graph.node] == ["MatMul"]
@@ -118,8 +116,8 @@ def test_products_that_are_none_of_ours_are_no_scales(factors):
     dtype = onnx.numpy_helper.to_array(stored).dtype
     stored.CopyFrom(onnx.numpy_helper.from_array(factors.astype(dtype), name))
     data = model.SerializeToString()
-    assert unscaled_weights(data) == {}
-    inspect_model(data)
+    assert factors_in(data) == {}
+    inspected(data)
 
 
 def test_a_codebook_that_float32_does_not_hold():

@@ -11,7 +11,7 @@ from sws_compress.onnx_io.read.model import read_model
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.pipelines.expand import expand_model
+from tests import whole
 from tests.onnx_io.models import few_values
 
 WEIGHTS = few_values((64, 48), [0, 1, 2, -1.5], [5, 1, 1, 1])
@@ -61,7 +61,7 @@ def packed(tmp_path):
 @pytest.mark.parametrize("expanded", [False, True])
 def test_the_interface_and_metadata_stay(packed, expanded):
     before = model_of_everything()
-    after = onnx.load_from_string(expand_model(packed).data if expanded else packed)
+    after = onnx.load_from_string(whole.expanded(packed).data if expanded else packed)
     for entry in before.graph.input:
         entry.ClearField("doc_string")
     assert list(after.graph.input) == list(before.graph.input)

@@ -15,10 +15,10 @@ from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.decode import decoded_weights, unfolded_nodes
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.quantize.palette import palette_of
 from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model, offer_only
 from tests.packing.models import arrays
+from tests.whole import inspected
 
 
 def packed_lenet(**options):
@@ -39,7 +39,7 @@ def test_lenet_is_exact_folds_and_stays_within_its_byte_budget():
     payload = sum({tensor.members: tensor.payload_bytes for tensor in packed.tensors}.values())
     assert {tensor.name for tensor in packed.tensors} == expected.keys()
     assert len(packed.data) - payload <= 1650
-    rows = inspect_model(packed.data).rows
+    rows = inspected(packed.data).rows
     assert sum(row.file_bytes for row in rows) - payload <= 1350  # decoder, names, shapes, codebooks, tables of gaps
 
 
@@ -185,7 +185,7 @@ def test_weights_read_in_subgraphs_by_several_nodes_and_declared_as_inputs():
 def test_many_tensors_share_their_decoder():
     sizes = (40,) * 12
     dense, packed = packed_lenet(sizes=sizes, zeros=(0.9,) * 11)
-    inspection = inspect_model(packed.data)
+    inspection = inspected(packed.data)
     assert inspection.shared_bytes < 900
     decoded = decoded_weights(packed.data, arrays(dense))
     assert all(decoded[name].tobytes() == array.tobytes() for name, array in arrays(dense).items())
@@ -205,7 +205,7 @@ def test_what_tensors_compute_alike_is_computed_once(monkeypatch):
     assert [operator for operator, *_ in computed].count("Range") == 1
     check_runs(packed.data)
     assert unfolded_nodes(packed.data) == ()
-    assert [row.encoding for row in inspect_model(packed.data).rows if len(row.shape) > 1] == ["strides", "strides"]
+    assert [row.encoding for row in inspected(packed.data).rows if len(row.shape) > 1] == ["strides", "strides"]
     decoded = decoded_weights(packed.data, [tensor.name for tensor in packed.tensors])
     assert all(decoded[name].tobytes() == arrays(dense)[name].tobytes() for name in decoded)
 
@@ -225,7 +225,7 @@ def test_the_best_encoding_is_found_and_named_in_the_file(values, shares, encodi
     model = as_ir(matmul_model(weights))
     packed = pack(model, find_palettes(model))
     assert packed.tensors[0].encoding == encoding
-    assert inspect_model(packed.data).rows[0].encoding == encoding
+    assert inspected(packed.data).rows[0].encoding == encoding
 
 
 def test_slow_codes_are_left_out_where_loading_must_be_fast():

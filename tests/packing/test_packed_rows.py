@@ -12,14 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.errors import ModelError, SwsError, VerificationError
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
-from sws_compress.ort.all_weights import all_weights
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.pipelines.expand import expand_model
-from sws_compress.pipelines.inspect import inspect_model
 from tests.onnx_io.models import few_values
+from tests.whole import expanded, inspected, weights_in
 
 ROWS, WIDTH = 2000, 96
 FEEDS = {"ids": np.array([[3, -1, 0], [1999, -2000, 3]]), "flag": np.array(True)}
@@ -75,7 +73,7 @@ def small_sentences():
 
 
 def rows_of(data):
-    return {row.name: row for row in inspect_model(data).rows}
+    return {row.name: row for row in inspected(data).rows}
 
 
 @pytest.mark.parametrize("flag", [True, False])
@@ -103,7 +101,7 @@ def test_the_file_holds_packed_bytes_under_the_weights_name():
 
 def test_weights_come_back_bit_for_bit_and_nothing_else_stays():
     dense = sentences()
-    expansion = expand_model(packed(dense).data)
+    expansion = expanded(packed(dense).data)
     model = onnx.load_from_string(expansion.data)
     assert set(expansion.expanded) == {"T", "U", "H"}
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -119,7 +117,7 @@ def test_weights_come_back_bit_for_bit_and_nothing_else_stays():
 
 def test_inspection_lists_them_with_their_bytes():
     data = small_sentences()
-    inspection = inspect_model(data)
+    inspection = inspected(data)
     rows = rows_of(data)
     assert {name: row.encoding for name, row in rows.items() if name in "TU"} == {"T": "rows", "U": "rows"}
     assert (rows["T"].shape, rows["T"].distinct_values) == (TABLE.shape, 16)
@@ -127,7 +125,7 @@ def test_inspection_lists_them_with_their_bytes():
     parts = sum(row.file_bytes for row in inspection.rows) + inspection.shared_bytes + inspection.graph_bytes
     assert parts == len(data)
     assert inspection.decoding.computed_bytes < 3 * TABLE.nbytes  # of the matrix alone
-    weights = all_weights(data)
+    weights = weights_in(data)
     assert weights.keys() == {"T", "U", "H"}
     assert weights["T"].tobytes() == TABLE.tobytes()
 
@@ -216,7 +214,7 @@ def an_output(model, _):
 @pytest.mark.parametrize("change", [another_codebook, another_reader, no_table, no_inputs, in_a_function, an_output])
 def test_look_ups_that_are_none_of_ours(change):
     data = damaged(change)
-    for work in (inspect_model, expand_model, lambda data: decoded_weights(data, ["T"])):
+    for work in (inspected, expanded, lambda data: decoded_weights(data, ["T"])):
         with pytest.raises(ModelError, match="the file is damaged"):
             work(data)
 
@@ -249,7 +247,7 @@ def words_cut_off(model, _):
 def test_look_ups_that_give_no_rows(change):
     data = damaged(change)
     with pytest.raises((ModelError, VerificationError)) as caught:
-        expand_model(data)
+        expanded(data)
     assert "\n" not in str(caught.value)
 
 
@@ -259,7 +257,7 @@ def test_words_that_no_row_can_have():
     model = onnx.load_from_string(packed(model_of([gather("T", "y")], {"T": table})).data)
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "T")
     tensor.raw_data = b"\xff" * len(tensor.raw_data)
-    for work in (inspect_model, expand_model):
+    for work in (inspected, expanded):
         with pytest.raises(SwsError, match="decode nodes must run"):
             work(model.SerializeToString())
 
@@ -267,4 +265,4 @@ def test_words_that_no_row_can_have():
 def test_a_mark_that_counts_too_many_nodes():
     model = onnx.load_from_string(small_sentences())
     next(entry for entry in model.metadata_props if entry.key == "sws_compress").value = "1:999"
-    assert set(expand_model(model.SerializeToString()).expanded) >= {"T", "U", "H"}
+    assert set(expanded(model.SerializeToString()).expanded) >= {"T", "U", "H"}

@@ -13,9 +13,10 @@ from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import check_runs
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.pipelines.expand import expand, expand_model
+from sws_compress.pipelines.expand import expand
 from tests.onnx_io.models import as_ir, few_values, lenet, matmul_model
 from tests.onnx_io.nested_models import MODELS, feeds_of
+from tests.whole import expanded
 
 
 def packed(model, **options):
@@ -25,7 +26,7 @@ def packed(model, **options):
 
 def test_weights_come_back_bit_for_bit_and_nothing_else_stays():
     dense = lenet()
-    expansion = expand_model(packed(dense, smallest=2).data)
+    expansion = expanded(packed(dense, smallest=2).data)
     model = onnx.load_from_string(expansion.data)
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert set(expansion.expanded) == set(arrays) == {tensor.name for tensor in dense.graph.initializer}
@@ -42,7 +43,7 @@ def test_weights_come_back_bit_for_bit_and_nothing_else_stays():
 
 def test_expanding_and_packing_again_gives_the_same_file():
     data = packed(lenet(), smallest=2).data
-    again = as_ir(onnx.load_from_string(expand_model(data).data))
+    again = as_ir(onnx.load_from_string(expanded(data).data))
     assert set(pack(again, find_palettes(again, smallest=2)).tensors) == set(packed(lenet(), smallest=2).tensors)
 
 
@@ -51,7 +52,7 @@ def test_models_with_bodies_and_functions(make, tmp_path):
     onnx.save(make(), tmp_path / "net.onnx")
     model = read_model(tmp_path / "net.onnx")
     small = pack(model, find_palettes(model)).data
-    plain = expand_model(small).data
+    plain = expanded(small).data
     check_runs(plain)
     for flag in (True, False):
         (difference,) = compare_outputs(small, plain, feeds_of(make(), flag))
@@ -66,7 +67,7 @@ def test_constant_arithmetic_of_the_network_stays():
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "W"))
     model.graph.node.insert(0, helper.make_node("Transpose", ["W"], ["T"], perm=[1, 0]))
     data = packed(model).data
-    expansion = expand_model(data)
+    expansion = expanded(data)
     assert expansion.expanded == ("W",)
     plain = onnx.load_from_string(expansion.data)
     assert [node.op_type for node in plain.graph.node] == ["Transpose", "MatMul"]
@@ -91,13 +92,13 @@ def test_broken_marks(mark):
     model = onnx.load_from_string(packed(lenet()).data)
     next(entry for entry in model.metadata_props if entry.key == "sws_compress").value = mark
     with pytest.raises(ModelError, match="must be a mark like '1:12'"):
-        expand_model(model.SerializeToString())
+        expanded(model.SerializeToString())
 
 
 def test_a_mark_that_counts_too_many_nodes():
     model = onnx.load_from_string(packed(lenet()).data)
     next(entry for entry in model.metadata_props if entry.key == "sws_compress").value = "1:999"
-    plain = expand_model(model.SerializeToString()).data
+    plain = expanded(model.SerializeToString()).data
     assert np.isfinite([entry.largest_absolute for entry in compare_outputs(model.SerializeToString(), plain)]).all()
 
 

@@ -7,16 +7,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from sws_compress.packing.pack import find_palettes, pack
-from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.quantize.palette import palette_of
 from tests.onnx_io.models import as_ir, graph_model, lenet
 from tests.packing.models import arrays
+from tests.whole import inspected
 
 
 def test_inspection_counts_every_byte_once():
     dense = lenet()
     packed = pack(as_ir(dense), find_palettes(as_ir(dense), smallest=2))
-    inspection = inspect_model(packed.data)
+    inspection = inspected(packed.data)
     rows = {row.name: row for row in inspection.rows}
     assert inspection.file_bytes == len(packed.data)
     assert inspection.format_version == "1"
@@ -29,7 +29,7 @@ def test_inspection_counts_every_byte_once():
         assert (row.shape, row.encoding, row.distinct_values) == (array.shape, "classes", len(palette.codebook))
         assert row.entropy_bits == pytest.approx(palette.entropy_bits)
         assert row.zeros == pytest.approx(palette.zeros)
-    plain = inspect_model(dense.SerializeToString())
+    plain = inspected(dense.SerializeToString())
     assert {row.encoding for row in plain.rows} == {"dense"}
     assert (plain.shared_bytes, plain.format_version) == (0, None)
     assert sum(row.file_bytes for row in plain.rows) + plain.graph_bytes == plain.file_bytes
@@ -54,7 +54,7 @@ def test_tensors_of_every_type_are_counted_by_what_they_are():
     dense = graph_model(nodes, tensors, [("i", TensorProto.INT64, ["n"])], [("y", TensorProto.FLOAT, ["n", 80])])
     packed = pack(as_ir(dense), find_palettes(as_ir(dense)))
     for data in (dense.SerializeToString(), packed.data):
-        parts = inspect_model(data)
+        parts = inspected(data)
         assert {row.name: row.kind for row in parts.rows} == {"q": "quantised", "rows": "integers", "scale": "float"}
         assert all(parts.bytes_of(row.kind) == row.file_bytes for row in parts.rows)
         assert sum(row.file_bytes for row in parts.rows) + parts.shared_bytes + parts.graph_bytes == len(data)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, ModelError, OutputError, VerificationError
 from sws_compress.files import Draft
-from sws_compress.onnx_io.write import external
+from sws_compress.onnx_io.write import external, output
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.session import session
 from sws_compress.pipelines import coded_weights
@@ -259,7 +259,7 @@ def test_a_file_that_decodes_to_something_else_is_not_published(
             raw.write(bytes([byte ^ 1]))
         return offsets
 
-    monkeypatch.setattr(streaming, "write_inline", corrupting)
+    monkeypatch.setattr(output, "write_inline", corrupting)
     with pytest.raises(VerificationError, match="must decode to the snapped weights"):
         stream(source, target)
     assert target.read_bytes() == b"old"

@@ -82,7 +82,7 @@ def test_tensors_without_clusters(values: np.ndarray) -> None:
 
 
 def test_json() -> None:
-    values = json.loads(json.dumps(tensor(30, 11).to_json()))
+    values = json.loads(json.dumps(tensor(30, 11).summary().to_json()))
     assert values["shape"] == [30, 11]
     assert values["clusters"][2]["mean"] == 0
     assert values["clusters"][2]["where"][1]["axis"] == "column"

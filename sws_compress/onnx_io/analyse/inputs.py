@@ -7,13 +7,13 @@ import math
 import onnx
 
 
-def input_shapes(data: bytes) -> tuple[tuple[int, ...], ...]:
+def input_shapes(proto: onnx.ModelProto) -> tuple[tuple[int, ...], ...]:
     """The shape of one sample of every input.
 
     Parameters
     ----------
-    data : bytes
-        A model file.
+    proto : ModelProto
+        The model.
 
     Returns
     -------
@@ -21,7 +21,7 @@ def input_shapes(data: bytes) -> tuple[tuple[int, ...], ...]:
         All dimensions after the first; () for an input with a dimension that is not known.
     """
     shapes = []
-    for entry in onnx.load_from_string(data).graph.input:
+    for entry in proto.graph.input:
         dims = [dim.dim_value for dim in entry.type.tensor_type.shape.dim][1:]
         shapes.append(tuple(dims) if math.prod(dims) > 0 else ())
     return tuple(shapes)

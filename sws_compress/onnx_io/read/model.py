@@ -13,7 +13,7 @@ from sws_compress.errors import ModelError
 from sws_compress.onnx_io.external_data import is_external
 from sws_compress.onnx_io.map_types import model_from_proto
 from sws_compress.onnx_io.messages import first_line
-from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted
+from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted, default_opset
 from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.onnx_io.read.sort import sort_nodes
 from sws_compress.onnx_io.read.tensor_data import external_path, load_external
@@ -49,22 +49,46 @@ def read_model(path: str | os.PathLike[str]) -> ir.Model:
         If the file is not a sound ONNX model.
     """
     file = Path(path)
+    proto = checked_proto(file)
+    opset = default_opset(proto)
+    old = opset < OLDEST_OPSET
+    if old:
+        proto = converted(file, proto, OLDEST_OPSET)
+    model = lifted_model(file, proto)
+    if old:
+        model.meta[CONVERTED_FROM] = opset
+    return model
+
+
+def checked_proto(file: Path) -> onnx.ModelProto:
+    """The model in ``file``, checked as `read_model` does, in its own opset.
+
+    Returns
+    -------
+    ModelProto
+        Its nodes are sorted. External initialisers stay on disk; external tensors of attributes are loaded.
+
+    Raises
+    ------
+    ModelError
+        If the file is not a sound ONNX model.
+    """
     proto = parse(file)
     if not proto.graph.node:
         raise ModelError(f"model {file} must have nodes, got an empty graph: export the network itself")
     sort_nodes(proto)
     check_untrusted(file, proto)
-    opset = _stated_opset(file, proto)
+    _check_opset(file, proto)
     for tensor in attribute_tensors(proto):
         load_external(tensor, file)
     _check(file, proto)
-    old = opset < OLDEST_OPSET
-    if old:
-        proto = converted(file, proto, OLDEST_OPSET)
+    return proto
+
+
+def lifted_model(file: Path, proto: onnx.ModelProto) -> ir.Model:
+    """A checked model in onnx-ir's form, its weights made initialisers of the main graph (`lift.lift_constants`)."""
     model = _model(file, proto)
     lift_constants(model)
-    if old:
-        model.meta[CONVERTED_FROM] = opset
     return model
 
 
@@ -101,8 +125,8 @@ def parse(file: Path) -> onnx.ModelProto:
     return proto
 
 
-def _stated_opset(file: Path, proto: onnx.ModelProto) -> int:
-    """The version of the default operators. Their domain goes by two names: from now on only by "", in place."""
+def _check_opset(file: Path, proto: onnx.ModelProto) -> None:
+    """Check the stated versions. The default domain goes by two names: from now on only by "", in place."""
     for node in nodes(proto):
         if node.domain == "ai.onnx":
             node.domain = ""
@@ -120,7 +144,6 @@ def _stated_opset(file: Path, proto: onnx.ModelProto) -> int:
             f"model {file} must be of opset <= {newest} and IR version <= {onnx.IR_VERSION}, got {version} and "
             f"{proto.ir_version}: install a newer onnx"
         )
-    return int(version)
 
 
 def _check(file: Path, proto: onnx.ModelProto) -> None:

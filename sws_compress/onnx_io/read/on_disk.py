@@ -10,12 +10,14 @@ import itertools
 import os
 from pathlib import Path
 
+import onnx_ir as ir
+
 from sws_compress.errors import OutputError
-from sws_compress.onnx_io.external_data import external_fields, is_external
-from sws_compress.onnx_io.read.model import parse, read_model
-from sws_compress.onnx_io.read.sort import sort_nodes
-from sws_compress.onnx_io.read.tensor_data import load_external
-from sws_compress.onnx_io.traversal import tensors
+from sws_compress.onnx_io.external_data import StoredModel, external_fields, is_external
+from sws_compress.onnx_io.format.sizes import model_bytes
+from sws_compress.onnx_io.read.model import checked_proto, lifted_model, parse
+from sws_compress.onnx_io.read.tensor_data import mapped, state_place
+from sws_compress.onnx_io.traversal import graphs, tensors
 
 
 def external_files(path: Path) -> set[Path]:
@@ -37,22 +39,34 @@ def refuse_overwriting(path: Path, *outputs: Path) -> None:
             raise OutputError(f"output {output} must not be the input, got the same file: choose another path")
 
 
-def whole_file(path: Path) -> bytes:
-    """The bytes of a model with its nodes sorted and its external data taken in; those of the file if it needs neither.
+def stored_model(path: Path) -> StoredModel:
+    """Open a model, whose external initialisers stay on disk.
+
+    Tensors that bodies of nodes and functions hold are loaded.
 
     Raises
     ------
     ModelError
         If the file at ``path`` is no sound model.
     """
-    read_model(path)
-    proto = parse(path)
-    if not sort_nodes(proto) and not any(is_external(tensor) for tensor in tensors(proto)):
-        return path.read_bytes()
-    for tensor in tensors(proto):
-        load_external(tensor, path)
-    data: bytes = proto.SerializeToString(deterministic=True)
-    return data
+    proto = checked_proto(path)
+    for tensor in filter(is_external, tensors(proto)):
+        state_place(tensor)
+    external = any(map(is_external, tensors(proto)))
+    model = StoredModel(
+        proto,
+        model_bytes(proto) if external else os.path.getsize(path),
+        lambda tensor: mapped(tensor, path),
+        path,
+    )
+    for graph in itertools.islice(graphs(proto), 1, None):  # those of bodies: the main graph comes first
+        model.take_in(graph.initializer)
+    return model
+
+
+def lifted(model: StoredModel) -> ir.Model:
+    """The model in onnx-ir's form, its weights made initialisers of the main graph; they stay on disk."""
+    return lifted_model(model.path or Path(), model.proto)
 
 
 def bytes_on_disk(path: Path) -> int:

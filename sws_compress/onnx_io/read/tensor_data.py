@@ -6,12 +6,14 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from onnx import TensorProto
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.external_data import external_fields, is_external
-from sws_compress.onnx_io.messages import shown
+from sws_compress.onnx_io.messages import first_line, shown
 
 _FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),
@@ -65,12 +67,32 @@ def check_tensor(tensor: TensorProto, file: Path) -> None:
 def load_external(tensor: TensorProto, file: Path) -> None:
     """Load the bytes of an external tensor that passed `check_tensor` into it, in place; others stay as they are."""
     if is_external(tensor):
-        fields = external_fields(tensor)
-        with external_path(tensor.name, fields.get("location", ""), file).open("rb") as stream:
-            stream.seek(int(fields.get("offset", 0)))
-            tensor.raw_data = stream.read(_byte_count(tensor, _element_count(tensor)))
+        tensor.raw_data = mapped(tensor, file).tobytes()
         tensor.ClearField("data_location")
         del tensor.external_data[:]
+
+
+def mapped(tensor: TensorProto, file: Path) -> npt.NDArray[np.uint8]:
+    """The bytes of an external tensor of the model in ``file`` that passed `check_tensor`, mapped from its file."""
+    fields = external_fields(tensor)
+    path = external_path(tensor.name, fields.get("location", ""), file)
+    length = _byte_count(tensor, _element_count(tensor))
+    if not length:
+        return np.empty(0, np.uint8)  # nothing can be mapped
+    try:
+        return np.memmap(path, np.uint8, "r", int(fields.get("offset", 0)), (length,))
+    except (OSError, ValueError) as error:  # it was readable, or longer, when it was checked
+        raise ModelError(
+            f"external data of {shown(tensor.name)} must be readable, got '{first_line(error)}': copy it again"
+        ) from error
+
+
+def state_place(tensor: TensorProto) -> None:
+    """Let an external tensor that passed `check_tensor` state its offset and length, in place."""
+    fields = {"offset": "0", **external_fields(tensor), "length": str(_byte_count(tensor, _element_count(tensor)))}
+    del tensor.external_data[:]
+    for key, value in fields.items():
+        tensor.external_data.add(key=key, value=value)
 
 
 def external_path(name: str, location: str, file: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
 
 from sws_compress.files import Draft
 from sws_compress.onnx_io.external_data import forget, is_external, offset_and_length
-from sws_compress.onnx_io.format.sizes import frame, opening
+from sws_compress.onnx_io.format.sizes import frame, initializer_bytes, opening
 from sws_compress.onnx_io.write.serialise import to_proto
 
 Array = npt.NDArray[Any]
@@ -60,12 +62,25 @@ class DataFile:
 
     def add(self, array: Array) -> Array:
         """Write an array, and return it mapped from the file."""
+        return np.memmap(str(self.path), array.dtype, "r", self._write(array), array.shape)
+
+    def _write(self, array: Array) -> int:
+        """Write an array, and return its offset in bytes."""
         offset = self._align()
         for chunk in _chunks(array):
             self._file.write(chunk)
         self._file.flush()
         self.bytes = offset + array.nbytes
-        return np.memmap(str(self.path), array.dtype, "r", offset, array.shape)
+        return offset
+
+    def add_initializer(self, name: str, data_type: int, array: Array, shape: tuple[int, ...]) -> onnx.TensorProto:
+        """Write the bytes of a tensor; returns an initialiser that refers to them (see `moved_to`)."""
+        offset = self._write(array)
+        tensor = onnx.TensorProto(name=name, data_type=data_type, dims=shape)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", self.path.name), ("offset", offset), ("length", array.nbytes)):
+            tensor.external_data.add(key=key, value=str(value))
+        return tensor
 
     def add_tensor(self, tensor: ir.TensorProtocol) -> int:
         """Write a tensor, and return its offset in bytes; arrays that `add` returned are not written again."""
@@ -151,7 +166,7 @@ def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> dict[st
     """Write a model with its external initialisers inside the file, without holding them in memory.
 
     A protobuf message is the concatenation of its fields: those of large tensors are framed here, and their bytes are
-    copied chunk by chunk.
+    copied chunk by chunk. The bytes are those that serialising the whole model would give.
 
     Parameters
     ----------
@@ -170,24 +185,39 @@ def write_inline(proto: onnx.ModelProto, data: BinaryIO, file: Draft) -> dict[st
     graph = onnx.GraphProto()
     graph.CopyFrom(proto.graph)
     del graph.initializer[:]
-    graph.initializer.extend(tensor for tensor in proto.graph.initializer if not is_external(tensor))
-    body = graph.SerializeToString(deterministic=True)
-    large = [tensor for tensor in proto.graph.initializer if is_external(tensor)]
-    openings = [opening(tensor) for tensor in large]
+    before, after = _around(graph, onnx.GraphProto.INITIALIZER_FIELD_NUMBER)
+    initializers = proto.graph.initializer
+    graph_bytes = len(before) + sum(map(initializer_bytes, initializers)) + len(after)
     rest = onnx.ModelProto()
     rest.CopyFrom(proto)
     rest.ClearField("graph")
-    start = rest.SerializeToString(deterministic=True)
-    graph_bytes = len(body) + sum(map(len, openings)) + sum(offset_and_length(tensor)[1] for tensor in large)
-    start += frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes) + body
+    first, last = _around(rest, onnx.ModelProto.GRAPH_FIELD_NUMBER)
+    start = first + frame(onnx.ModelProto.GRAPH_FIELD_NUMBER, graph_bytes) + before
     file.write(start)
     position, offsets = len(start), {}
-    for head, tensor in zip(openings, large, strict=True):
-        offset, length = offset_and_length(tensor)
-        file.write(head)
-        data.seek(offset)
-        for done in range(0, length, _CHUNK_BYTES):
-            file.write(data.read(min(_CHUNK_BYTES, length - done)))
-        offsets[tensor.name] = position + len(head)
-        position += len(head) + length
+    for tensor in initializers:
+        if is_external(tensor):
+            head = opening(tensor)
+            file.write(head)
+            offset, length = offset_and_length(tensor)
+            data.seek(offset)
+            for done in range(0, length, _CHUNK_BYTES):
+                file.write(data.read(min(_CHUNK_BYTES, length - done)))
+            offsets[tensor.name] = position + len(head)
+        else:
+            body = tensor.SerializeToString(deterministic=True)
+            file.write(frame(onnx.GraphProto.INITIALIZER_FIELD_NUMBER, len(body)) + body)
+        position += initializer_bytes(tensor)
+    file.write(after + last)
     return offsets
+
+
+def _around(message: Message, number: int) -> tuple[bytes, bytes]:
+    """The bytes of a message's fields below and above a number: serialised messages are in the order of numbers."""
+    above = copy.deepcopy(message)
+    below = copy.deepcopy(message)
+    for field, _ in message.ListFields():
+        for part, unwanted in ((below, field.number >= number), (above, field.number <= number)):
+            if unwanted:
+                part.ClearField(field.name)
+    return below.SerializeToString(deterministic=True), above.SerializeToString(deterministic=True)

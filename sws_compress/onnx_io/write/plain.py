@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from sws_compress.onnx_io.format.decoders import decoding_nodes
 from sws_compress.onnx_io.format.look_ups import look_ups
@@ -16,7 +14,7 @@ from sws_compress.onnx_io.format.mark import DOMAIN, FORMAT_KEY, Mark
 from sws_compress.onnx_io.traversal import reads
 
 
-def make_plain(proto: onnx.ModelProto, mark: Mark, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
+def make_plain(proto: onnx.ModelProto, mark: Mark, weights: Iterable[onnx.TensorProto]) -> None:
     """Replace the decoders of a compressed model by dense initialisers, in place.
 
     Nothing of the decoders stays: no nodes, tables, functions, stated shapes or mark, so that the result can be
@@ -28,7 +26,7 @@ def make_plain(proto: onnx.ModelProto, mark: Mark, weights: Mapping[str, npt.NDA
         The compressed model.
     mark : Mark
         Its mark.
-    weights : mapping of str to ndarray
+    weights : iterable of TensorProto
         The decoded tensors (`format.decoders.compressed_names`), in the order in which they are written.
     """
     nodes, tables = decoding_nodes(proto, mark), look_ups(proto)
@@ -43,7 +41,7 @@ def make_plain(proto: onnx.ModelProto, mark: Mark, weights: Mapping[str, npt.NDA
     for field in (proto.functions, proto.opset_import):
         _remove(field, lambda entry: entry.domain == DOMAIN)
     _remove(proto.metadata_props, lambda entry: entry.key == FORMAT_KEY)
-    graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in weights.items())
+    graph.initializer.extend(weights)
 
 
 def _remove(field: Any, unwanted: Callable[[Any], bool]) -> None:
