@@ -27,6 +27,10 @@ FREE_SIZES = (2, 1, 32, 224, 640)
 _MOST_DRAWN = 1 << 23
 """Most elements of an input of a size that is only tried: an image of 640 x 640 has 1.2 million."""
 
+_MOST_STATED = 1 << 24
+"""Most elements of all inputs whose sizes the model states, an image of 4096 x 4096: a kilobyte of model may state a
+batch of three million, or of 2^62."""
+
 _LEAST_IMAGE = 32
 """Size from which the first of several free dimensions is taken for a batch and stays 1."""
 
@@ -53,13 +57,20 @@ def sample_inputs(model: Session, *, seed: int, batch: int, rows: Mapping[str, i
     Raises
     ------
     DataError
-        If an input is no tensor of numbers.
+        If an input is no tensor of numbers, or if all have more elements than `_MOST_STATED`.
     """
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
     highest = {} if rows is None else rows
+    left = _MOST_STATED
     for entry in model.inputs:
         shape = _filled(entry.shape, batch)
+        left -= math.prod(shape)
+        if left < 0:
+            raise DataError(
+                f"inputs must have at most {_MOST_STATED} elements to be drawn, got shape {shown(shape)} for "
+                f"{shown(entry.name)}: give inputs that fit"
+            )
         dtype = _DTYPES.get(entry.type)
         if dtype is None:
             raise DataError(
@@ -68,7 +79,7 @@ def sample_inputs(model: Session, *, seed: int, batch: int, rows: Mapping[str, i
         below = highest.get(entry.name, 2)
         if dtype.kind in "iu":
             below = min(below, int(np.iinfo(dtype).max))
-        drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, below, shape)
+        drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, max(below, 1), shape)
         feeds[entry.name] = np.asarray(drawn).astype(dtype)
     return feeds
 

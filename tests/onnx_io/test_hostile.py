@@ -454,3 +454,25 @@ def test_decoded_tensors_without_numbers(tmp_path, values):
     else:
         row = next(row for row in sws.inspect(path).parts.rows if row.name == "c1")
         assert (row.shape, row.file_bytes, row.distinct_values) == ((0, 4), 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["TENSOR", "GRAPH", "SPARSE_TENSOR", "TYPE_PROTO"])
+def test_attributes_without_the_value_that_they_state(tmp_path, kind):
+    model = matmul_model(WEIGHTS)
+    model.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.AttributeType.Value(kind))
+    assert "attribute 'body' of 'MatMul' must hold a" in refused(saved(model, tmp_path))
+
+
+def test_references_to_attributes_of_no_function(tmp_path):
+    """ONNX Runtime takes the value beside the reference; whoever writes the file anew has only the reference."""
+    model = matmul_model(WEIGHTS)
+    model.graph.node.append(helper.make_node("Softmax", ["y"], ["z"], axis=1))
+    model.graph.node[-1].attribute[0].ref_attr_name = "axis"
+    assert "outside of functions must have values" in refused(saved(model, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["y", "W"])
+def test_outputs_declared_with_another_type(tmp_path, name):
+    model = matmul_model(WEIGHTS)
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", 64]))
+    assert f"value '{name}' must have one type, got numbers 1 and 7" in refused(saved(model, tmp_path))

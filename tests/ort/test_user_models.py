@@ -50,6 +50,22 @@ def test_inputs_that_tell_nothing(model, feeds, message):
         feeds_for(open_model(model), feeds, seed=0)
 
 
+@pytest.mark.parametrize("batch", [1 << 20, 3_000_000, 1 << 62])
+def test_inputs_of_stated_sizes_that_no_memory_holds(tmp_path, batch):
+    """A kilobyte of model states a batch; nothing is allocated by it, and its weights are compressed all the same."""
+    path = write_mlp(tmp_path / "net.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    model.graph.output[0].type.tensor_type.shape.dim.add(dim_param="n")
+    model.graph.output[0].type.tensor_type.shape.dim.add(dim_param="m")
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(DataError, match=r"at most 16777216 elements to be drawn, got shape \[\d+, 40\] for 'x'"):
+        feeds_for(open_model(path), None, seed=0)
+    result = compress(path, tmp_path / "small.onnx")
+    assert any("outputs were not compared" in note for note in result.notes)
+
+
 def test_an_empty_past_is_the_first_step_of_a_decoder(tmp_path):
     text = """<ir_version: 8, opset_import: ["": 17]>
     g (float[n, p, 64] past, float[n, s, 64] x) => (float[n, t, 40] y) {

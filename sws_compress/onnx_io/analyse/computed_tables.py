@@ -148,7 +148,8 @@ def _lines(values: Array, axis: int) -> Lines | None:
     count = int(np.prod(inner))
     chosen = np.linspace(0, count - 1, min(_SAMPLED_LINES, count)).astype(int)
     places: tuple[Any, ...] = np.unravel_index(chosen, inner) if inner else ()
-    lines = np.asarray(columns[:_LONG_LINE_ELEMENTS][(slice(None), *places)], np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        lines = np.asarray(columns[:_LONG_LINE_ELEMENTS][(slice(None), *places)], np.float64)
     lines = lines.reshape(len(lines), -1).T
     if not np.isfinite(lines).all():
         return None

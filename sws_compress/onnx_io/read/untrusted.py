@@ -22,6 +22,14 @@ from sws_compress.onnx_io.traversal import graphs, nodes, nodes_of, subgraphs, t
 
 _Key: TypeAlias = "tuple[str, str]"
 
+_MESSAGES = {
+    onnx.AttributeProto.TENSOR: "t",
+    onnx.AttributeProto.GRAPH: "g",
+    onnx.AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    onnx.AttributeProto.TYPE_PROTO: "tp",
+}
+"""The fields of attributes that hold one message, by type."""
+
 CALLS_OF_A_NODE = 100
 """Times that a node of a function is called, on average: networks have some hundred layers."""
 
@@ -33,9 +41,10 @@ second; functions that each call the next one twice make 2^n nodes of n."""
 def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
     """Check what the ONNX checker takes for granted.
 
-    Names are text, and those of initialisers unique; every tensor has the data that its shape and type promise;
-    external data lies beside the model; functions read what they define, do not call each other in a circle, do not
-    grow without bound when they are inlined, and are called with no more inputs and outputs than they have.
+    Names are text, and those of initialisers unique; attributes have values; every tensor has the data that its shape
+    and type promise; external data lies beside the model; functions read what they define, do not call each other in a
+    circle, do not grow without bound when they are inlined, and are called with no more inputs and outputs than they
+    have.
 
     Parameters
     ----------
@@ -55,8 +64,13 @@ def check_untrusted(file: Path, proto: onnx.ModelProto) -> None:
         if graph.sparse_initializer:
             name = graph.sparse_initializer[0].values.name
             raise ModelError(f"initialiser {shown(name)} must be dense, got a sparse one: export dense weights")
+        _check_declarations(graph)
     for tensor in tensors(proto):
         check_tensor(tensor, file)
+    for node in nodes(proto):
+        _check_attributes(node)
+    if any(attribute.ref_attr_name for node in nodes_of(proto.graph.node) for attribute in node.attribute):
+        raise ModelError("attributes outside of functions must have values, got a reference to another: export again")
     _check_growth(proto, _check_functions(proto.functions))
     _check_calls(proto)
 
@@ -80,6 +94,29 @@ def _check_names(graph: onnx.GraphProto) -> None:
         if not name or count > 1:
             raise ModelError(
                 f"names of initialisers must be unique and not empty, got {shown(name)} {count} times: export again"
+            )
+
+
+def _check_declarations(graph: onnx.GraphProto) -> None:
+    """Check that no output is declared twice with different types, and no initialiser with another type than it has."""
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    for entry in graph.output:
+        kind = entry.type.tensor_type.elem_type
+        if types.setdefault(entry.name, kind) != kind:
+            raise ModelError(
+                f"value {shown(entry.name)} must have one type, got numbers {types[entry.name]} and {kind} of those "
+                "that ONNX defines: export again"
+            )
+
+
+def _check_attributes(node: onnx.NodeProto) -> None:
+    """Check that attributes that say they hold a message do."""
+    for attribute in node.attribute:
+        field = _MESSAGES.get(attribute.type)
+        if field is not None and not attribute.ref_attr_name and not attribute.HasField(field):
+            raise ModelError(
+                f"attribute {shown(attribute.name)} of {shown(node.op_type)} must hold a {field}, got none: "
+                "the file is damaged"
             )
 
 
