@@ -471,7 +471,7 @@ def test_references_to_attributes_of_no_function(tmp_path):
     assert "outside of functions must have values" in refused(saved(model, tmp_path))
 
 
-@pytest.mark.parametrize("name", ["y", "W"])
+@pytest.mark.parametrize("name", ["x", "y", "W"])
 def test_outputs_declared_with_another_type(tmp_path, name):
     model = matmul_model(WEIGHTS)
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", 64]))

@@ -98,9 +98,9 @@ def _check_names(graph: onnx.GraphProto) -> None:
 
 
 def _check_declarations(graph: onnx.GraphProto) -> None:
-    """Check that no output is declared twice with different types, and no initialiser with another type than it has."""
+    """Check that no input, output or initialiser is declared twice with different types."""
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    for entry in graph.output:
+    for entry in (*graph.input, *graph.output):
         kind = entry.type.tensor_type.elem_type
         if types.setdefault(entry.name, kind) != kind:
             raise ModelError(
