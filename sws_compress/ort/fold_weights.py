@@ -7,58 +7,48 @@ compression, and the result takes the place of the initialiser.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
 
+from sws_compress.entropy import entropy_bits
 from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
-from sws_compress.onnx_io.analyse.draws import DRAWING
-from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight
+from sws_compress.onnx_io.analyse.constant_parts import Part, constant_parts
+from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight, mark_as_weight
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import mark_of
 from sws_compress.ort.session import Array, SessionError, out_of_bounds, session
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
+MOST_EXACT_VALUES = 256
+"""Different values of a tensor that packs without loss, at most."""
+
 LARGEST_GROWTH = 4
 """Elements of an intermediate result, relative to those of all constants it is computed from: more is not computed."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """A constant part of a graph.
-
-    Parameters
-    ----------
-    result : ir.Value
-        What it computes: a value that a product reads as a weight.
-    nodes : tuple of ir.Node
-        All its nodes, sorted.
-    constants : tuple of ir.Value
-        The initialisers that they read.
-    own_nodes : tuple of ir.Node
-        Its nodes that nothing else needs, sorted.
-    own_constants : tuple of ir.Value
-        Its initialisers that nothing else needs.
-    """
-
-    result: ir.Value
-    nodes: tuple[ir.Node, ...]
-    constants: tuple[ir.Value, ...]
-    own_nodes: tuple[ir.Node, ...]
-    own_constants: tuple[ir.Value, ...]
 
 
 def fold_weights(model: ir.Model) -> tuple[str, ...]:
     """Compute the weights that constants are arithmetic of, in place; the model computes the same.
 
-    A constant part is replaced by its result if the result is a weight and takes no more bytes than the initialisers
-    that go with the part, of which the largest is floating-point. Parts that only move values stay, and so do those
-    whose initialisers are found as weights anyway, such as the two factors of a matrix of low rank.
+    A constant part whose result is a weight, and whose largest initialiser is floating-point, goes one of three ways:
+
+    - It is replaced by its result, if that takes no more bytes than the initialisers that go with it.
+    - It stays, and its largest initialiser is marked as a weight (`mark_as_weight`), if the result is larger, or if
+      other parts need the initialiser, too.
+    - It stays if the initialiser has few values and the result many: then it packs without loss.
+
+    Arithmetic on a tensor leaves the number of its values. At equal error both then take about the same bits a value,
+    so the number of values decides, or their entropy if there are few different ones.
+
+    Parts that only move values stay, and so do those whose initialisers are found as weights anyway, such as the two
+    factors of a matrix of low rank. Functions are written out where they are called, if a weight is behind constants
+    in one of them.
 
     Parameters
     ----------
@@ -72,78 +62,46 @@ def fold_weights(model: ir.Model) -> tuple[str, ...]:
     """
     if mark_of(model.metadata_props) is not None:
         return ()
+    _write_out_functions(model)
+    names = {value.name for graph in (model.graph, *model.graph.subgraphs()) for value in _values(graph)}
     folded = []
-    for part in _parts(model):
+    for part in constant_parts(model):
+        if not _hides_a_weight(part, model):
+            continue
         try:
-            values = _computed(part, model) if _hides_a_weight(part, model) else None
+            values = _computed(part, model)
         except (VerificationError, SessionError):  # it took too much, and so may the next
             break
-        if values is not None and _is_better(values, part):
-            folded.append(_replace(part, values, model.graph))
+        if values is None or not _is_weight(values):
+            continue
+        if _is_better(values, part):
+            folded.append(_replace(part, values, model.graph, names))
+        elif _largest(part).size >= SMALLEST_WEIGHT and len(_largest(part).shape) > 1:
+            mark_as_weight(max(part.constants, key=_bytes))
     return tuple(folded)
 
 
-def _parts(model: ir.Model) -> Iterator[_Part]:
-    """The constant parts of the main graph whose results are read as weights.
-
-    The graph may change between two parts: nodes that are gone by then are in no later part.
-    """
-    constant: set[ir.Value | None] = {None}
-    constant.update(
-        value
-        for value in model.graph.initializers.values()
-        if value.const_value is not None and not value.is_graph_input()
-    )
-    computing = []
-    for node in model.graph:
-        if _is_pure(node) and any(value is not None for value in node.inputs) and constant.issuperset(node.inputs):
-            constant.update(node.outputs)
-            computing.append(node)
-    inner = set(computing)
-    for node in computing:
-        for value in node.outputs:
-            last = any(use.node not in inner for use in value.uses())
-            if last and not value.is_graph_output() and is_read_as_weight(value, model):
-                yield _part_of(value, [each for each in computing if each.graph is not None])
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))
 
 
-def _is_pure(node: ir.Node) -> bool:
-    """Whether a node is an operator of the default domain that depends on its inputs alone."""
-    return (
-        node.domain == ""
-        and node.op_type not in DRAWING
-        and not any(
-            attribute.is_ref() or attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-            for attribute in node.attributes.values()
-        )
-    )
+def _write_out_functions(model: ir.Model) -> None:
+    """Inline all functions, in place, if that brings a weight behind constants to light."""
+    if not model.functions:
+        return
+    before = sum(_hides_a_weight(part, model) for part in constant_parts(model))
+    copy = model.clone()
+    try:
+        InlinePass()(copy)
+    except Exception:  # a function that cannot be inlined stays a function
+        return
+    if sum(_hides_a_weight(part, copy) for part in constant_parts(copy)) > before:
+        InlinePass()(model)
 
 
-def _part_of(result: ir.Value, computing: Sequence[ir.Node]) -> _Part:
-    """The part that computes a value; ``computing`` are all constant nodes, sorted."""
-    needed, nodes = {result}, []
-    for node in reversed(computing):
-        if needed.intersection(node.outputs):
-            nodes.append(node)
-            needed.update(value for value in node.inputs if value is not None)
-    read = (value for node in nodes for value in node.inputs if value is not None and value.producer() is None)
-    constants = tuple(dict.fromkeys(read))
-    own: list[ir.Node] = []
-    for node in nodes:
-        outputs = [value for value in node.outputs if value is not result]
-        if not any(value.is_graph_output() or _other_uses(value, own) for value in outputs):
-            own.append(node)
-    own_constants = (v for v in constants if not v.is_graph_output() and not _other_uses(v, own))
-    return _Part(result, tuple(nodes[::-1]), constants, tuple(own[::-1]), tuple(own_constants))
-
-
-def _other_uses(value: ir.Value, nodes: Collection[ir.Node]) -> bool:
-    return any(use.node not in nodes for use in value.uses())
-
-
-def _hides_a_weight(part: _Part, model: ir.Model) -> bool:
+def _hides_a_weight(part: Part, model: ir.Model) -> bool:
     """Whether a part has arithmetic, and its largest initialiser is a float that is not found as a weight itself."""
-    if all(node.op_type in MOVES for node in part.nodes):
+    if all(node.op_type in MOVES or node.op_type == "Constant" for node in part.nodes) or not part.constants:
         return False
     largest = max(part.constants, key=_bytes)
     assert largest.const_value is not None
@@ -151,16 +109,46 @@ def _hides_a_weight(part: _Part, model: ir.Model) -> bool:
     return found and not is_read_as_weight(largest, model)
 
 
-def _is_better(values: Array, part: _Part) -> bool:
-    fits = values.nbytes <= sum(map(_bytes, part.own_constants)) and values.size >= SMALLEST_WEIGHT
-    return fits and bool(np.isfinite(values).all()) and table_kind(values) is None
+def _is_weight(values: Array) -> bool:
+    large = values.size >= SMALLEST_WEIGHT
+    return large and bool(np.isfinite(values).all()) and table_kind(values) is None
+
+
+def _is_better(values: Array, part: Part) -> bool:
+    """Whether the result of a part makes a smaller file than its largest initialiser, at equal error."""
+    if values.nbytes > sum(map(_bytes, part.own_constants)):
+        return False
+    under = _largest(part).numpy()
+    bits, bits_under = _exact_bits(values), _exact_bits(under)
+    if bits is not None and bits_under is not None:
+        return bits <= bits_under
+    if bits is None and bits_under is None:
+        return values.size <= under.size
+    return bits is not None
+
+
+def _exact_bits(values: Array) -> float | None:
+    """Bits that a tensor takes as it is, by its order-0 entropy; None if it has more values than a codebook."""
+    patterns = values.reshape(-1).view(f"u{values.dtype.itemsize}")
+    for some in (patterns[:: max(1, patterns.size >> 12)], patterns):  # most tensors are told by a sample
+        counts = np.unique(some, return_counts=True)[1]
+        if counts.size > MOST_EXACT_VALUES:
+            return None
+    return entropy_bits(counts)
+
+
+def _largest(part: Part) -> ir.TensorProtocol:
+    """The largest tensor that a part reads."""
+    tensor = max(part.constants, key=_bytes).const_value
+    assert tensor is not None
+    return tensor
 
 
 def _bytes(value: ir.Value) -> int:
     return 0 if value.const_value is None else value.const_value.nbytes
 
 
-def _computed(part: _Part, model: ir.Model) -> Array | None:
+def _computed(part: Part, model: ir.Model) -> Array | None:
     """The result of a part; None if ONNX Runtime does not compute it, or if a result is of unknown or large size."""
     proto = _as_model(part, model)
     largest = LARGEST_GROWTH * sum(value.const_value.size for value in part.constants if value.const_value is not None)
@@ -183,7 +171,7 @@ def _computed(part: _Part, model: ir.Model) -> Array | None:
     return values if ir.DataType.from_numpy(values.dtype) in FLOAT_TYPES else None
 
 
-def _as_model(part: _Part, model: ir.Model) -> onnx.ModelProto:
+def _as_model(part: Part, model: ir.Model) -> onnx.ModelProto:
     """A model of the part alone."""
     tensors = []
     for value in part.constants:
@@ -197,17 +185,27 @@ def _as_model(part: _Part, model: ir.Model) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=model.ir_version)
 
 
-def _replace(part: _Part, values: Array, graph: ir.Graph) -> str:
-    """Put the result of a part in its place; returns the name of the new initialiser."""
+def _replace(part: Part, values: Array, graph: ir.Graph, names: set[str | None]) -> str:
+    """Put the result of a part in its place; returns the name of the new initialiser, which is added to ``names``."""
     largest = max(part.own_constants, key=_bytes)
     same = largest.const_value is not None and tuple(largest.const_value.shape.numpy()) == values.shape
     name = str(largest.name if same else part.result.name)
+    if part.result.producer() not in graph and not (same and name in graph.initializers):
+        name = next(free for free in itertools.chain([name], _numbered(name)) if free not in names)  # of a body
+    names.add(name)
     tensor = ir.tensor(values, name=name)
     value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     part.result.replace_all_uses_with(value)
     for node in reversed(part.own_nodes):
-        graph.remove(node, safe=True)
+        assert node.graph is not None  # it is in the model
+        node.graph.remove(node, safe=True)
     for constant in part.own_constants:
-        graph.initializers.pop(str(constant.name))
+        home = constant.graph
+        assert isinstance(home, ir.Graph)
+        home.initializers.pop(str(constant.name))
     graph.register_initializer(value)
     return name
+
+
+def _numbered(name: str) -> Iterator[str]:
+    return (f"{name}_{number}" for number in itertools.count(1))

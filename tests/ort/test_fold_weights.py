@@ -149,6 +149,112 @@ def test_parts_that_share_constants_are_folded_one_after_the_other() -> None:
     assert difference.largest_relative < 1e-6
 
 
+def wrapped(kind: str) -> onnx.ModelProto:
+    """y = x w, with w = V g computed beside the product: in a branch, a loop or a function; g is of the body itself."""
+    scale = helper.make_node("Constant", [], ["g"], value=numpy_helper.from_array(np.float32([[0.7]])))
+    body = [scale, node("Mul", "V g", "w"), node("MatMul", "x w", "h")]
+    weight, x = normal(64, 64), helper.make_tensor_value_info("x", FLOAT, [3, 64])
+    y, held = (helper.make_tensor_value_info(name, FLOAT, [3, 64]) for name in ("y", "h"))
+    tensors, inputs, functions = {"V": weight}, [x], []
+    if kind == "function":
+        opsets = [helper.make_opsetid("", 19)]
+        functions = [helper.make_function("local", "Layer", ["x", "V"], ["h"], body, opsets)]
+        nodes = [helper.make_node("Layer", ["x", "V"], ["y"], domain="local")]
+    elif kind == "branches":
+        other = [scale, node("Mul", "V g", "w"), node("Neg", "w", "u"), node("MatMul", "x u", "h")]
+        branches = {
+            name: helper.make_graph(part, name, [], [held])
+            for name, part in (("then_branch", body), ("else_branch", other))
+        }
+        inputs.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+        nodes = [helper.make_node("If", ["c"], ["y"], **branches)]
+    else:
+        value = [
+            helper.make_tensor_value_info(name, *kind)
+            for name, *kind in (("i", TensorProto.INT64, []), ("c", TensorProto.BOOL, []))
+        ]
+        start = helper.make_tensor_value_info("s", FLOAT, [3, 64])
+        inner = [scale, node("Mul", "V g", "w"), node("MatMul", "s w", "h"), node("Identity", "c", "d")]
+        loop = helper.make_graph(
+            inner, "body", [*value, start], [helper.make_tensor_value_info("d", TensorProto.BOOL, []), held]
+        )
+        nodes = [helper.make_node("Loop", ["m", "", "x"], ["y"], body=loop)]
+        tensors["m"] = np.array(2)
+    graph = helper.make_graph(nodes, "g", inputs, [y], [numpy_helper.from_array(a, n) for n, a in tensors.items()])
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid("local", 1)]
+    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=9)
+
+
+@pytest.mark.parametrize("kind", ["function", "loop", "branches"])
+def test_weights_are_found_behind_constants_of_bodies_and_functions(kind: str, tmp_path: Path) -> None:
+    proto = wrapped(kind)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, tmp_path / "net.onnx")
+    model = read(proto)
+    folded = fold_weights(model)
+    assert folded == (("V",) if kind != "branches" else ())  # both branches need V
+    assert [weight.shape for weight in find_weights(model)] == [(64, 64)]
+    feeds = {"x": normal(3, 64)} | ({"c": np.array(True)} if kind == "branches" else {})
+    (before,), (after,) = (ReferenceEvaluator(each).run(None, feeds) for each in (proto, ir.to_proto(model)))
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
+    result = sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx")
+    assert result.ratio > 4
+    assert 0 < result.output_difference < 0.5
+
+
+def test_a_branch_keeps_its_names_apart() -> None:
+    """Both branches compute a w of their own; each becomes an initialiser."""
+    proto = wrapped("branches")
+    places = {"a": np.array([0]), "b": np.array([64]), "axis": np.array([1])}
+    tensors = {"V": normal(64, 70), "U": normal(64, 70) + 1, **places}
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
+    for branch, weight in zip(proto.graph.node[0].attribute, "VU", strict=True):
+        product = branch.g.node[1]
+        product.input[0], product.output[0] = weight, "long"
+        branch.g.node.insert(2, node("Slice", "long a b axis", "w"))
+    model = read(proto)
+    assert sorted(fold_weights(model)) == ["u_1", "w_1"]
+    folded = ir.to_proto(model)
+    onnx.checker.check_model(folded)
+    for condition in (True, False):
+        feeds = {"x": normal(3, 64), "c": np.array(condition)}
+        (before,), (after,) = (ReferenceEvaluator(each).run(None, feeds) for each in (proto, folded))
+        np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
+
+
+UNDER = {
+    "needed by two parts": net(
+        [node("Mul", "V g", "w"), node("Mul", "V f", "u"), node("MatMul", "x u", "h"), node("MatMul", "h w", "z")],
+        {"V": normal(64, 64), "g": normal(1, 64), "f": np.float32(0.7)},
+    ),
+    "repeated": net(
+        [node("Neg", "V", "n"), node("Tile", "n r", "w")], {"V": normal(64, 40), "r": np.array([1, 3])}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNDER)
+def test_the_initialiser_is_the_weight_where_the_result_is_larger_or_others_need_it(name: str) -> None:
+    model = read(UNDER[name])
+    nodes = [each.op_type for each in model.graph]
+    assert fold_weights(model) == ()
+    assert [each.op_type for each in model.graph] == nodes
+    assert [weight.name for weight in find_weights(model)] == ["V"]
+
+
+def test_few_values_under_scales_pack_without_loss(tmp_path: Path) -> None:
+    """Ternary weights with a scale for each channel: the product has 240 values a row, the weights have 3."""
+    ternary = np.random.default_rng(0).choice(np.float32([-1, 0, 1]), (64, 400), p=[0.2, 0.6, 0.2])
+    proto = net([node("Mul", "V g", "w")], {"V": ternary, "g": normal(1, 400)})
+    onnx.save(proto, tmp_path / "net.onnx")
+    result = sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx")
+    assert result.output_difference == 0
+    (row,) = [row for row in result.tensors if row.name == "V"]
+    assert row.distinct_values == 3
+    assert row.file_bits < 2
+
+
 @pytest.mark.parametrize("request_", [sws.WeightsOnly(), sws.LowBit(bits=4)], ids=["weights only", "low bit"])
 @pytest.mark.parametrize("name", ["quantised by channel", "weight norm"])
 def test_such_models_are_compressed(tmp_path: Path, name: str, request_: sws.WeightsOnly | sws.LowBit) -> None:

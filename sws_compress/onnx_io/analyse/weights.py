@@ -46,6 +46,10 @@ _KERNEL_RANK = 3
 """Dimensions that a modulated kernel must have: everything smaller may be a gain or an offset."""
 
 
+_BEHIND_CONSTANTS = "weight behind constants"
+"""Key of the mark of `mark_as_weight` in a value's ``meta``."""
+
+
 @dataclass(frozen=True, eq=False)
 class Weight:
     """A floating-point initialiser of the main graph that is worth compressing.
@@ -211,6 +215,11 @@ def is_read_as_weight(value: ir.Value, model: ir.Model) -> bool:
     return found or ((rank is None or rank >= _KERNEL_RANK) and _becomes_a_kernel(value, model))
 
 
+def mark_as_weight(value: ir.Value) -> None:
+    """Let `find_weights` find an initialiser that products read behind arithmetic of constants."""
+    value.meta[_BEHIND_CONSTANTS] = True
+
+
 def _becomes_a_kernel(value: ir.Value, model: ir.Model) -> bool:
     """Whether a convolution reads a value as its kernel behind operators that move or modulate it."""
     return any(is_kernel_input(node, number) for node, number in readers(value, model, through=ARITHMETIC))
@@ -244,7 +253,7 @@ def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Coll
     operators = _operators(value, model)
     if not operators:
         return "is read by no operator"
-    if not is_read_as_weight(value, model):
+    if not value.meta.get(_BEHIND_CONSTANTS) and not is_read_as_weight(value, model):
         return f"is not read as a weight by {', '.join(operators)}"
     if tensor.size < max(smallest, 1):
         return f"has {tensor.size} elements, fewer than {smallest}"
