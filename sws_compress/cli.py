@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction["_Parser"]
 
-INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""Exit codes: 128 plus the signal's number, as a shell reports a program that a signal has ended."""
+"""Exit code: 128 plus the signal's number, as a shell reports a program that a signal has ended."""
 
 GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
 """Names of the granularities on the command line."""
@@ -48,9 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SwsError as error:
         print_error(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        print("sws-compress: interrupted, nothing was replaced", file=sys.stderr)
-        return INTERRUPTED
     except BrokenPipeError:
         silence_standard_output()
         return BROKEN_PIPE
