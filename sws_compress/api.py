@@ -36,6 +36,7 @@ def compress(
     evaluate: Callable[[nn.Module], float] | None = None,
     file: FileOptions = DEFAULT_FILE,
     example_inputs: Any = None,
+    strict: bool = False,
     seed: int = 0,
     on_progress: OnProgress | None = None,
 ) -> CompressionResult:
@@ -69,6 +70,9 @@ def compress(
         Torch modules: positional arguments of one call. A lone tensor needs no tuple; two rows or more leave the batch
         dimension free. By default the first rows of the training data. ONNX files: arrays by input name, or the path of
         an .npz file of them, for the check; by default random.
+    strict : bool
+        Refuse a network whose outputs cannot be compared with the original's. By default its weights are compared bit
+        for bit, and a note says what was not compared.
     seed : int
         Seed of training and of random inputs; >= 0.
     on_progress : callable, optional
@@ -124,6 +128,7 @@ def compress(
         file=file,
         inputs=example_inputs,
         evaluate=evaluate,
+        strict=strict,
         seed=seed,
         on_progress=on_progress or silent,
     )

@@ -167,6 +167,11 @@ def _add_check(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--inputs", type=Path, metavar="NPZ", help="arrays named like the model's inputs (default: random)"
     )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse a model whose outputs cannot be compared (default: a note says so)",
+    )
     group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
 
 
@@ -182,6 +187,7 @@ def _compress(options: argparse.Namespace) -> int:
             request,
             file=file,
             example_inputs=options.inputs,
+            strict=options.strict,
             seed=options.seed,
             on_progress=on_progress,
         )

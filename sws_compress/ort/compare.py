@@ -9,7 +9,7 @@ import numpy as np
 from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.comparable import comparable_session
-from sws_compress.ort.differences import OutputDifference, difference, same_structure, telling_difference
+from sws_compress.ort.differences import OutputDifference, difference, elements, same_structure, telling_difference
 from sws_compress.ort.sample_inputs import sample_inputs
 from sws_compress.ort.session import Array, Model, SessionError, reason_of
 
@@ -123,7 +123,9 @@ def differences_from_original(
         One for every output, in order.
     """
     return tuple(
-        telling_difference(name, left, right) if same_structure(left, right) else OutputDifference(name, np.inf, np.inf)
+        telling_difference(name, left, right)
+        if same_structure(left, right)
+        else OutputDifference(name, np.inf, np.inf, elements(left))
         for name, left, right in zip(names, expected, actual, strict=True)
     )
 

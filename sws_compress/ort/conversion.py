@@ -45,7 +45,7 @@ def check_conversion(file: Path, model: ir.Model, inputs: AnyPath | Feeds | None
         return
     opset = model.opset_imports[""]
     try:
-        feeds, _ = feeds_with_answers(open_model(file), file, inputs, seed=seed, rows=index_ranges(model))
+        feeds, _ = feeds_with_answers(open_model(file), file, inputs, seed=seed, ranges=index_ranges(model))
     except DataError as error:
         if inputs is not None:
             raise

@@ -29,21 +29,28 @@ class OutputDifference:
         apart. NaN where both models give no finite number at all, which tells nothing about them.
     largest_relative : float
         The same, divided by the largest finite magnitude in the first model's output.
+    elements : int
+        Elements of the first model's output. There is nothing to compare in an empty one.
     """
 
     name: str
     largest_absolute: float
     largest_relative: float
+    elements: int
+
+    @property
+    def untold(self) -> str | None:
+        """Why nothing of the output could be compared; None if something was."""
+        if not self.elements:
+            return "is empty"
+        return "holds no finite number" if np.isnan(self.largest_relative) else None
 
 
 def telling_difference(name: str, expected: Output, actual: Output) -> OutputDifference:
     """`difference`, but NaN where two models agree on nothing but NaN and infinities: no two would differ."""
     found = difference(name, expected, actual)
-    numbers = [values for _, values in _leaves(expected) if not _is_text(values)]
-    elements = sum(values.size for _, values in _leaves(expected))
-    only_numbers = elements and elements == sum(values.size for values in numbers)
-    if found.largest_absolute == 0 and only_numbers and not any(np.isfinite(values).any() for values in numbers):
-        return OutputDifference(name, np.nan, np.nan)
+    if found.largest_absolute == 0 and found.elements and not tells(expected):
+        return OutputDifference(name, np.nan, np.nan, found.elements)
     return found
 
 
@@ -78,6 +85,16 @@ def difference(name: str, expected: Output, actual: Output) -> OutputDifference:
     return _difference_of_all(name, pairs)
 
 
+def tells(output: Output) -> bool:
+    """Whether an output holds text, or a finite number: otherwise any two models agree on it."""
+    return any(values.size and (_is_text(values) or np.isfinite(values).any()) for _, values in _leaves(output))
+
+
+def elements(output: Output) -> int:
+    """Numbers and texts in an output."""
+    return sum(values.size for _, values in _leaves(output))
+
+
 def same_structure(expected: Output, actual: Output) -> bool:
     """Whether two outputs have the same parts, of the same shapes."""
     shapes = [[(part, values.shape, _is_text(values)) for part, values in _leaves(each)] for each in (expected, actual)]
@@ -97,7 +114,9 @@ def _difference_of_all(name: str, pairs: Sequence[tuple[Array, Array]]) -> Outpu
             distances = np.where(equal, 0.0, np.abs(left - right))
         largest = max(largest, float(np.max(np.where(np.isnan(distances), np.inf, distances))))
         scale = max(scale, float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0)))
-    return OutputDifference(name, largest, largest / scale if scale else (0.0 if largest == 0 else np.inf))
+    elements = sum(expected.size for expected, _ in pairs)
+    relative = largest / scale if scale else (0.0 if largest == 0 else np.inf)
+    return OutputDifference(name, largest, relative, elements)
 
 
 def _leaves(output: Output, part: str = "") -> Iterator[tuple[str, Array]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,11 @@ _DTYPES = {
 """NumPy types by the runtime's names."""
 
 
-FREE_SIZES = (2, 1, 32, 224, 640)
-"""Sizes of free dimensions, tried in turn. 2 shows a mistake between rows; networks for images want more."""
+FREE_SIZES = (2, 1, 32, 224, 640, 512, 64, 16000)
+"""Sizes of free dimensions, tried in turn. 2 shows a mistake between rows; networks for images and sound want more."""
+
+_DIGITS = np.array(list("0123456789"), object)
+"""What text inputs are drawn from: networks that read numbers take it, too."""
 
 _MOST_DRAWN = 1 << 23
 """Most elements of an input of a size that is only tried: an image of 640 x 640 has 1.2 million."""
@@ -31,11 +35,22 @@ _MOST_STATED = 1 << 24
 """Most elements of all inputs whose sizes the model states, an image of 4096 x 4096: a kilobyte of model may state a
 batch of three million, or of 2^62."""
 
+_LONGEST_TERM = 6
+"""Digits of a number in a sum of dimensions, less one."""
+
 _LEAST_IMAGE = 32
 """Size from which the first of several free dimensions is taken for a batch and stays 1."""
 
 
-def sample_inputs(model: Session, *, seed: int, batch: int, rows: Mapping[str, int] | None = None) -> dict[str, Array]:
+def sample_inputs(
+    model: Session,
+    *,
+    seed: int,
+    batch: int,
+    ranges: Mapping[str, range] | None = None,
+    flags: bool | None = None,
+    positive: bool = False,
+) -> dict[str, Array]:
     """Random inputs of the types and shapes that a model states.
 
     Parameters
@@ -46,24 +61,31 @@ def sample_inputs(model: Session, *, seed: int, batch: int, rows: Mapping[str, i
         Seed of the random numbers.
     batch : int
         Size of free dimensions. From 32, the first one of an input that has several is 1.
-    rows : mapping of str to int, optional
-        Integer inputs that are below a number, by name (`index_ranges`).
+    ranges : mapping of str to range, optional
+        What integer inputs may hold, by name (`index_ranges`).
+    flags : bool, optional
+        The value of all booleans; by default they are drawn.
+    positive : bool
+        Whether floats are drawn without their signs.
 
     Returns
     -------
     dict of str to ndarray
-        Standard normal numbers by input name; integers below ``rows``, or 0 and 1.
+        Standard normal numbers by input name, integers of ``ranges``, or 0 and 1, and digits as text. Optional inputs
+        are left out (None).
 
     Raises
     ------
     DataError
-        If an input is no tensor of numbers, or if all have more elements than `_MOST_STATED`.
+        If an input is no tensor, or if all have more elements than `_MOST_STATED`.
     """
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
-    highest = {} if rows is None else rows
     left = _MOST_STATED
     for entry in model.inputs:
+        if entry.type.startswith("optional("):
+            feeds[entry.name] = None  # type: ignore[assignment]
+            continue
         shape = _filled(entry.shape, batch)
         left -= math.prod(shape)
         if left < 0:
@@ -71,17 +93,31 @@ def sample_inputs(model: Session, *, seed: int, batch: int, rows: Mapping[str, i
                 f"inputs must have at most {_MOST_STATED} elements to be drawn, got shape {shown(shape)} for "
                 f"{shown(entry.name)}: give inputs that fit"
             )
+        if entry.type == "tensor(string)":
+            feeds[entry.name] = _DIGITS[random.integers(0, len(_DIGITS), shape)]
+            continue
         dtype = _DTYPES.get(entry.type)
         if dtype is None:
-            raise DataError(
-                f"input {shown(entry.name)} must be a numeric tensor, got {entry.type}: give inputs that fit"
-            )
-        below = highest.get(entry.name, 2)
-        if dtype.kind in "iu":
-            below = min(below, int(np.iinfo(dtype).max))
-        drawn = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, max(below, 1), shape)
+            raise DataError(f"input {shown(entry.name)} must be a tensor to be drawn, got {entry.type}: give it")
+        drawn: Any
+        if dtype.kind == "f":
+            drawn = random.standard_normal(shape)
+            drawn = np.abs(drawn) if positive else drawn
+        elif dtype.kind == "b" and flags is not None:
+            drawn = np.full(shape, flags)
+        else:
+            drawn = random.integers(*_bounds(dtype, (ranges or {}).get(entry.name, range(2))), shape)
         feeds[entry.name] = np.asarray(drawn).astype(dtype)
     return feeds
+
+
+def _bounds(dtype: np.dtype[Any], wanted: range) -> tuple[int, int]:
+    """The first integer, and the one after the last, of a range that a type holds."""
+    if dtype.kind == "b":
+        return 0, 2
+    least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    stop = min(wanted.stop, most) if wanted else 1
+    return max(min(wanted.start, stop - 1), least), stop
 
 
 def too_many(model: Session, batch: int) -> bool:
@@ -92,7 +128,18 @@ def too_many(model: Session, batch: int) -> bool:
 def _filled(stated: Sequence[object], size: int) -> list[int]:
     """A shape with its free dimensions filled."""
     free = [axis for axis, stated_size in enumerate(stated) if not (isinstance(stated_size, int) and stated_size >= 0)]
-    shape = [stated_size if isinstance(stated_size, int) and stated_size >= 0 else size for stated_size in stated]
+    shape = [
+        stated_size if isinstance(stated_size, int) and stated_size >= 0 else _evaluated(stated_size, size)
+        for stated_size in stated
+    ]
     if size >= _LEAST_IMAGE and len(free) > 1 and free[0] == 0:
         shape[0] = 1
     return shape
+
+
+def _evaluated(stated: object, size: int) -> int:
+    """A free dimension: ``size``, or a sum of it such as ``past + sequence`` or ``past + 1``."""
+    terms = [term.strip() for term in stated.split("+")] if isinstance(stated, str) else []
+    if not all(term.isidentifier() or (term.isdecimal() and len(term) < _LONGEST_TERM) for term in terms):
+        return size
+    return sum(int(term) if term.isdecimal() else size for term in terms) if terms else size

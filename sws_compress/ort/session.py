@@ -29,7 +29,7 @@ Model = bytes | str | os.PathLike[str]
 """The bytes of a model without external data, or the path of a model."""
 
 
-_SOURCE_LINE = re.compile(r"/\S+:\d+ .*?\)(?: const)? (?=[A-Z\[])")
+_SOURCE_LINE = re.compile(r"/\S+:\d+ .*?\)(?: const)? (?=[A-Za-z\[])")
 """The place in the runtime's C++ that its messages name."""
 
 

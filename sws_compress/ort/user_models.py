@@ -6,6 +6,7 @@ package wrote.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.comparable import comparable_session
+from sws_compress.ort.differences import tells
 from sws_compress.ort.sample_inputs import FREE_SIZES, sample_inputs, too_many
 from sws_compress.ort.session import Session, SessionError, out_of_bounds, reason_of
 
@@ -92,7 +94,8 @@ def feeds_for(model: Session, inputs: AnyPath | Feeds | None, *, seed: int) -> d
     """
     if inputs is None:
         return sample_inputs(model, seed=seed, batch=FREE_SIZES[0])
-    feeds = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else dict(inputs)
+    given = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else inputs
+    feeds = {name: _exchanged(values) for name, values in given.items()}
     names = [entry.name for entry in model.inputs]
     if set(feeds) != set(names):
         raise DataError(
@@ -103,9 +106,19 @@ def feeds_for(model: Session, inputs: AnyPath | Feeds | None, *, seed: int) -> d
     return feeds
 
 
+def _exchanged(values: Array) -> Array:
+    """Types that NumPy itself lacks, such as bfloat16, as float32, which `comparable_session` takes for them."""
+    own = (
+        isinstance(values, np.ndarray)
+        and values.dtype.kind == "V"
+        and values.dtype.name != f"void{8 * values.itemsize}"
+    )
+    return values.astype(np.float32) if own else values
+
+
 def _refuse_telling_nothing(feeds: Feeds) -> None:
     """Raise DataError if all inputs are empty (the past of a decoder's first step may be), or one is never finite."""
-    arrays = {name: np.asarray(given) for name, given in feeds.items()}
+    arrays = {name: np.asarray(given) for name, given in feeds.items() if isinstance(given, np.ndarray)}
     if arrays and all(values.size == 0 for values in arrays.values()):
         name, values = next(iter(arrays.items()))
         raise DataError(
@@ -123,7 +136,7 @@ def feeds_with_answers(
     inputs: AnyPath | Feeds | None,
     *,
     seed: int,
-    rows: Mapping[str, int],
+    ranges: Mapping[str, range],
 ) -> tuple[dict[str, Array], list[Array]]:
     """Inputs on which a model runs, and its outputs.
 
@@ -134,11 +147,12 @@ def feeds_with_answers(
     path : path-like
         The file it comes from, for messages.
     inputs : path-like, mapping of str to array-like, or None
-        As in `feeds_for`; None draws random ones, with free dimensions of `FREE_SIZES` in turn until it runs.
+        As in `feeds_for`; None draws random ones, with free dimensions of `FREE_SIZES` in turn, and with booleans that
+        are drawn, all true, or all false, until it runs. Where outputs are finite for no other inputs, floats are >= 0.
     seed : int
         Seed of random inputs.
-    rows : mapping of str to int
-        What integer inputs are below (`index_ranges`).
+    ranges : mapping of str to range
+        What integer inputs may hold (`index_ranges`).
 
     Returns
     -------
@@ -154,17 +168,34 @@ def feeds_with_answers(
         feeds = feeds_for(model, inputs, seed=seed)
         return feeds, answers(model, path, feeds, given=True)
     failures: list[DataError] = []
-    for size in FREE_SIZES:
+    all_flags = (None, True, False) if any(entry.type == "tensor(bool)" for entry in model.inputs) else (None,)
+    for size, flags in itertools.product(FREE_SIZES, all_flags):
         if failures and too_many(model, size):
             continue
-        feeds = sample_inputs(model, seed=seed, batch=size, rows=rows)
+        feeds = sample_inputs(model, seed=seed, batch=size, ranges=ranges, flags=flags)
         try:
-            return feeds, answers(open_model(path) if failures else model, path, feeds, given=False)
+            outputs = answers(open_model(path) if failures else model, path, feeds, given=False)
         except DataError as error:
             failures.append(error)
             if out_of_bounds(error):  # larger ones take more
                 break
+            continue
+        if any(map(tells, outputs)):
+            return feeds, outputs
+        draw = sample_inputs(model, seed=seed, batch=size, ranges=ranges, flags=flags, positive=True)
+        return _better(path, (feeds, outputs), draw)
     raise failures[-1] if out_of_bounds(failures[-1]) else failures[0]
+
+
+def _better(
+    path: AnyPath, found: tuple[dict[str, Array], list[Array]], feeds: dict[str, Array]
+) -> tuple[dict[str, Array], list[Array]]:
+    """Other inputs with their outputs, if these hold finite numbers; else those that were ``found``."""
+    try:
+        outputs = answers(open_model(path), path, feeds, given=False)
+    except DataError:
+        return found
+    return (feeds, outputs) if any(map(tells, outputs)) else found
 
 
 def answers(model: Session, path: AnyPath, feeds: Feeds, *, given: bool) -> list[Array]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sws_compress.errors import ArgumentError
+from sws_compress.errors import ArgumentError, DataError
 from sws_compress.files import checked_output
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
 from sws_compress.onnx_io.write.output import data_files
@@ -67,6 +67,8 @@ class Job:
         Metric of a torch module; higher is better.
     seed : int
         Seed of everything that is drawn at random; >= 0.
+    strict : bool
+        Whether a network whose outputs cannot be compared with the original's is refused.
     on_progress : callable
         Called as ``on_progress(description, done, total)``.
     limits : Limits
@@ -88,6 +90,7 @@ class Job:
     inputs: Any = None
     evaluate: Metric | None = None
     seed: int = 0
+    strict: bool = False
     on_progress: OnProgress = silent
     limits: Limits = field(default_factory=Limits)
     started: float = field(default_factory=time.perf_counter)
@@ -106,6 +109,14 @@ class Job:
         goal = {} if self.goal is None else self.goal.given
         metric = {} if self.evaluate is None else {"evaluate": "one"}
         return {**goal, **metric, **self.file.changed}
+
+    def refuse_uncompared(self, compared: bool, reason: str) -> None:
+        """Raise DataError under ``strict`` unless outputs were ``compared``; ``reason`` says what they did."""
+        if self.strict and not compared:
+            raise DataError(
+                f"outputs must be compared with the original's when strict is set, got some that {reason}: "
+                "give other inputs, or leave strict out"
+            )
 
     @property
     def written_files(self) -> tuple[Path, ...]:

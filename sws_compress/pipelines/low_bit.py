@@ -119,6 +119,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     outputs = [] if feeds is None else outputs_in_runtime(to_bytes(expanded), feeds)
     largest = verify_low_bit(packed, feeds, outputs)
     varies = feeds is not None and math.isnan(largest)
+    job.refuse_uncompared(not varies, "change from run to run")
     draw_lines = () if feeds is None else draw_notes(source.model, answers_vary=varies)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)
     notes = dense_notes(

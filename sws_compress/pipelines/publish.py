@@ -89,7 +89,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         wanted = snapped.palettes[names[name]].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
             raise VerificationError(f"{names[name]} must decode to the snapped weights, got others: report this")
-    compared = _compared(packed, snapped)
+    compared = _compared(packed, snapped, job)
     notes = dense_notes(
         snapped.model,
         {names[name] for name in decoded},
@@ -126,7 +126,7 @@ class _Compared:
     notes: tuple[str, ...] = ()
 
 
-def _compared(packed: PackedModel, snapped: Snapped) -> _Compared:
+def _compared(packed: PackedModel, snapped: Snapped, job: Job) -> _Compared:
     """Run the file once. Raises VerificationError if the file does not do what the snapped network does."""
     if snapped.feeds is None:
         return _Compared(math.nan)
@@ -134,6 +134,7 @@ def _compared(packed: PackedModel, snapped: Snapped) -> _Compared:
     actual = outputs_in_runtime(packed.data, snapped.feeds)
     largest = largest_if_repeated(packed.data, snapped.feeds, snapped.outputs, actual, OUTPUT_TOLERANCE)
     if math.isnan(largest):
+        job.refuse_uncompared(False, "change from run to run")
         return _Compared(math.nan, notes=draw_notes(snapped.model, answers_vary=True))
     if not largest <= OUTPUT_TOLERANCE:
         raise VerificationError(
@@ -142,6 +143,7 @@ def _compared(packed: PackedModel, snapped: Snapped) -> _Compared:
         )
     known = bool(snapped.original_outputs)
     differences = differences_from_original(names, snapped.original_outputs, actual) if known else ()
+    job.refuse_uncompared(not known or any(each.untold is None for each in differences), "hold no finite number")
     return _Compared(largest, differences, draw_notes(snapped.model, answers_vary=False))
 
 

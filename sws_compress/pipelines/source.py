@@ -42,9 +42,9 @@ SINGLE_BYTES = 4
 
 
 NOT_COMPARED = (
-    "outputs were not compared, only weights: the model runs on no random inputs; give inputs that fit (--inputs)"
+    "outputs were not compared, only weights: the model runs on no random inputs ({}); give inputs that fit (--inputs)"
 )
-"""The note of a model that no random inputs fit."""
+"""The note of a model that no random inputs fit, with the reason."""
 
 NOT_FINISHED = (
     "outputs were not compared, only weights: on random inputs the model had {}; give inputs that fit (--inputs), "
@@ -197,12 +197,12 @@ def in_memory(source: Source, job: Job) -> Source:
     notes: tuple[str, ...] = ()
     try:
         feeds, outputs = feeds_with_answers(
-            original, source.path, inputs, seed=job.seed, rows=index_ranges(source.model)
+            original, source.path, inputs, seed=job.seed, ranges=index_ranges(source.model)
         )
     except DataError as error:
-        if inputs is not None:
+        if inputs is not None or job.strict:
             raise
-        note = NOT_FINISHED.format(reason_of(error)) if out_of_bounds(error) else NOT_COMPARED
+        note = (NOT_FINISHED if out_of_bounds(error) else NOT_COMPARED).format(reason_of(error))
         feeds, outputs, notes = None, [], (note,)
     if names := fold_weights(model):
         named = first_few([shown(name) for name in names], ", ")

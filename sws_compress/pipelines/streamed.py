@@ -95,6 +95,8 @@ def _refuse_options(job: Job) -> None:
     given = [name for name in IGNORED_OPTIONS if name in job.file.changed]
     if job.inputs is not None:
         given.append("example_inputs")
+    if job.strict:
+        given.append("strict")
     if given:
         raise ArgumentError(
             f"{given[0]} must be left out for a model of more than {job.limits.model_bytes:,} bytes, got some: it is "

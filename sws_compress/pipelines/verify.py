@@ -76,11 +76,13 @@ def verify(
     read_model(second)
     reference, candidate = open_model(first), open_model(second)
     check_same_interface(reference, candidate)
-    feeds, expected = feeds_with_answers(reference, first, inputs, seed=seed, rows=index_ranges(model))
+    feeds, expected = feeds_with_answers(reference, first, inputs, seed=seed, ranges=index_ranges(model))
     actual = answers(candidate, second, feeds, given=inputs is not None)
     names = [output.name for output in reference.outputs]
     outputs = tuple(map(telling_difference, names, expected, actual))
-    result = Verification(first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance)
+    result = Verification(
+        first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance, inputs is None
+    )
     if not result.passed:
         _refuse_varying(
             first, names, expected, answers(open_model(first), first, feeds, given=inputs is not None), tolerance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,15 @@ def difference_text(relative: float) -> str:
     if math.isinf(relative):
         return "differs from the original in shape, or where values are 0, NaN or infinite"
     return f"differs from the original by {100 * relative:.2g} %"
+
+
+def untold_lines(outputs: Sequence[OutputDifference]) -> tuple[str, ...]:
+    """A line for every output of which nothing could be compared."""
+    return tuple(
+        f"output {shown(output.name)} {output.untold} on these inputs: it was not compared; give others (--inputs)"
+        for output in outputs
+        if output.untold is not None
+    )
 
 
 def tensor_json(row: TensorRow) -> dict[str, Any]:
@@ -91,6 +101,8 @@ class Verification:
         The largest difference of every output.
     tolerance : float
         The largest relative difference that passes.
+    random_inputs : bool
+        Whether the inputs were drawn at random rather than given.
     """
 
     original: Path
@@ -99,11 +111,13 @@ class Verification:
     compressed_bytes: int
     outputs: tuple[OutputDifference, ...]
     tolerance: float
+    random_inputs: bool = False
 
     @property
     def passed(self) -> bool:
-        """Whether no output differs by more than `tolerance`, or holds nothing that could differ."""
-        return all(output.largest_relative <= self.tolerance for output in self.outputs)
+        """Whether no output differs by more than `tolerance` or is never finite, and some output is not empty."""
+        within = all(output.largest_relative <= self.tolerance for output in self.outputs)
+        return within and any(output.untold is None for output in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -112,6 +126,7 @@ class Verification:
             "original": str(self.original),
             "compressed": str(self.compressed),
             "passed": self.passed,
+            "inputs": "random" if self.random_inputs else "given",
         }
 
 
@@ -197,16 +212,20 @@ class CompressionResult:
 
     @property
     def output_difference(self) -> float:
-        """Largest relative difference of an output from the original's; NaN where they were not compared."""
+        """Largest relative difference of an output from the original's; NaN where none was compared."""
         return max((output.largest_relative for output in self._compared), default=math.nan)
 
     @property
     def _compared(self) -> tuple[OutputDifference, ...]:
-        return tuple(output for output in self.outputs if not math.isnan(output.largest_relative))
+        return tuple(output for output in self.outputs if output.untold is None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line if outputs are far from the original's and training does not explain it."""
+        """Lines for outputs that are far from the original's, unless training explains it, or that tell nothing."""
+        return (*self._far_apart(), *untold_lines(self.outputs))
+
+    def _far_apart(self) -> tuple[str, ...]:
+        """The output that differs most, with the cure."""
         if self.trained or not self.output_difference > LARGE_DIFFERENCE:
             return ()
         worst = max(self._compared, key=lambda output: output.largest_relative)

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
+from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.ort.decode import Decoding
 from sws_compress.report.clustered import ClusterReport, Picture, Place, TensorClusters
 from sws_compress.report.inspection import TensorRow
-from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
+from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification, untold_lines
 
 HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
 LEFT_COLUMNS = 2
@@ -23,6 +24,9 @@ LEFT_COLUMNS = 2
 
 KIND_NAMES = {FLOAT: "floats", QUANTISED: "quantised weights", INTEGERS: "other integers"}
 """What kinds of tensors are called in the summary of a file."""
+
+RANDOM_INPUTS = "random: real ones may take other branches and larger values; judge by them (--inputs)"
+"""How much a verification on random inputs tells."""
 
 MAX_CLUSTER_LINES = 16
 """Lines for the clusters of one tensor."""
@@ -124,8 +128,15 @@ def _outputs(result: CompressionResult) -> str:
         return "not compared with the original"
     original = "the network before training" if result.trained else "the original"
     inputs = "random" if result.random_inputs else "given"
-    by = "without bound" if math.isinf(largest) else f"by {100 * largest:.2g} %"
-    return f"differ from {original} {by} (on {inputs} inputs)"
+    by = f"by {_percent(largest)}" if math.isfinite(largest) else "without bound"
+    compared = [output for output in result.outputs if output.untold is None]
+    each = [f"{shown(output.name)} {_percent(output.largest_relative)}" for output in compared]
+    named = f": {first_few(each, ', ')}" if len(each) > 1 else ""
+    return f"differ from {original} {by} (on {inputs} inputs{named})"
+
+
+def _percent(relative: float) -> str:
+    return f"{100 * relative:.2g} %" if math.isfinite(relative) else "without bound"
 
 
 def inspection_table(inspection: Inspection) -> RenderableType:
@@ -228,7 +239,9 @@ def verification_table(verification: Verification) -> RenderableType:
     lines = [
         ("original", f"{original:,} bytes"),
         ("compressed", f"{compressed:,} bytes ({change})"),
+        ("inputs", RANDOM_INPUTS if verification.random_inputs else "given"),
         ("verdict", f"{'passed' if verification.passed else 'FAILED'} at tolerance {verification.tolerance:g}"),
+        *(("warning", line) for line in untold_lines(verification.outputs)),
     ]
     return Group(table, _summary(lines))
 

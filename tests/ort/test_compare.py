@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from sws_compress.errors import DataError, VerificationError
+from sws_compress.errors import VerificationError
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.differences import difference
 from sws_compress.ort.sample_inputs import sample_inputs, too_many
@@ -92,11 +92,15 @@ def test_drawn_inputs_have_the_types_and_shapes_of_the_model():
 
 def test_integers_are_drawn_below_the_rows_of_their_table():
     entries = [(name, kind, [1000]) for name, kind in (("ids", TensorProto.INT64), ("few", TensorProto.INT8))]
-    feeds = sample_inputs(runtime_with(*entries), seed=0, batch=2, rows={"ids": 50, "few": 1000})
+    feeds = sample_inputs(runtime_with(*entries), seed=0, batch=2, ranges={"ids": range(50), "few": range(1000)})
     assert (feeds["ids"].min(), feeds["ids"].max()) == (0, 49)
     assert feeds["few"].min() >= 0
-    one = sample_inputs(runtime_with(*entries), seed=0, batch=2, rows={"ids": 1})
+    one = sample_inputs(runtime_with(*entries), seed=0, batch=2, ranges={"ids": range(1)})
     assert not one["ids"].any()
+    strange = {"ids": range(-3, -2), "few": range(5, 5)}
+    drawn = sample_inputs(runtime_with(*entries), seed=0, batch=2, ranges=strange)
+    assert (drawn["ids"] == -3).all()
+    assert not drawn["few"].any()
 
 
 def test_drawn_images_come_one_by_one():
@@ -115,6 +119,26 @@ def test_drawn_inputs_follow_from_the_seed():
     assert not np.array_equal(first, other)
 
 
-def test_inputs_that_are_no_numbers_cannot_be_drawn():
-    with pytest.raises(DataError, match=r"input 'text' must be a numeric tensor, got tensor\(string\)"):
-        sample_inputs(runtime_with(("text", TensorProto.STRING, [2])), seed=0, batch=2)
+def test_text_is_drawn_from_digits():
+    text = sample_inputs(runtime_with(("text", TensorProto.STRING, [20, "n"])), seed=0, batch=2)["text"]
+    assert text.shape == (20, 2)
+    assert set(text.flat) <= set("0123456789")
+    assert len(set(text.flat)) > 5
+
+
+def test_sums_of_free_dimensions_are_evaluated():
+    sizes = {"p + s": 6, "past+1": 4, "n": 3, "a * b": 3, "2+": 3, "-1 + n": 3}
+    for text, size in sizes.items():
+        runtime = runtime_with(("x", TensorProto.FLOAT, [text, 2]))
+        assert sample_inputs(runtime, seed=0, batch=3)["x"].shape == (size, 2), text
+
+
+def test_booleans_and_signs_are_chosen():
+    runtime = runtime_with(("on", TensorProto.BOOL, [40]), ("x", TensorProto.FLOAT, [40]))
+    drawn = sample_inputs(runtime, seed=0, batch=2)
+    assert 0 < drawn["on"].sum() < 40
+    assert drawn["x"].min() < 0
+    for flags in (True, False):
+        chosen = sample_inputs(runtime, seed=0, batch=2, flags=flags, positive=True)
+        assert (chosen["on"] == flags).all()
+        assert chosen["x"].min() >= 0

@@ -32,7 +32,7 @@ def result(**changes: object) -> CompressionResult:
 
 
 def differing(*relative: float, **changes: object) -> CompressionResult:
-    outputs = (OutputDifference(name, 0.5, value) for name, value in zip("ab", relative, strict=False))
+    outputs = (OutputDifference(name, 0.5, value, 6) for name, value in zip("ab", relative, strict=False))
     return result(outputs=tuple(outputs), **changes)
 
 
@@ -70,7 +70,7 @@ def test_json_says_the_same() -> None:
     values = json.loads(json.dumps(result(before=0.98, after=0.97).to_json()))
     assert (values["ratio"], values["file_bytes"], values["before"], values["after"]) == (47.5, 20_000, 0.98, 0.97)
     values = json.loads(json.dumps(differing(0.25, random_inputs=True).to_json()))
-    assert values["outputs"] == [{"name": "a", "largest_absolute": 0.5, "largest_relative": 0.25}]
+    assert values["outputs"] == [{"name": "a", "largest_absolute": 0.5, "largest_relative": 0.25, "elements": 6}]
     assert (values["output_difference"], values["inputs"], len(values["warnings"])) == (0.25, "random", 1)
     assert values["tensors"][0]["shape"] == [300, 784]
     assert values["tensors"][0]["elements"] == 235_200

@@ -67,11 +67,11 @@ def test_summary_of_a_compression() -> None:
         ({"random_inputs": True}, "differ from the original by 25 % (on random inputs)"),
         ({"trained": True}, "differ from the network before training by 25 % (on given inputs)"),
         ({"outputs": ()}, "not compared with the original"),
-        ({"outputs": (OutputDifference("y", 1.0, float("inf")),)}, "differ from the original without bound"),
+        ({"outputs": (OutputDifference("y", 1.0, float("inf"), 6),)}, "differ from the original without bound"),
     ],
 )
 def test_the_table_tells_decoding_from_the_original(changes: dict[str, object], words: str) -> None:
-    compression = result(**{"outputs": (OutputDifference("y", 1.0, 0.25),), **changes})
+    compression = result(**{"outputs": (OutputDifference("y", 1.0, 0.25, 6),), **changes})
     text = "\n".join(shown(compression_table(compression), 140))
     assert "weights decoded exactly, outputs to 1.0e-07" in text
     assert words in text
@@ -80,7 +80,7 @@ def test_the_table_tells_decoding_from_the_original(changes: dict[str, object], 
 
 @pytest.mark.parametrize(("relative", "verdict"), [(0.1, "passed"), (0.1001, "FAILED"), (float("inf"), "FAILED")])
 def test_verdict_is_by_the_relative_difference(relative: float, verdict: str) -> None:
-    outputs = (OutputDifference("y", 3.0, 0.0), OutputDifference("z[/b]", 0.2, relative))
+    outputs = (OutputDifference("y", 3.0, 0.0, 6), OutputDifference("z[/b]", 0.2, relative, 6))
     verification = Verification(Path("a"), Path("b"), 1000, 100, outputs, 0.1)
     assert verification.passed is (verdict == "passed")
     text = "\n".join(shown(verification_table(verification), 80))
