@@ -46,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SwsError as error:
         print_error(str(error))
         return error.exit_code
+    except MemoryError:
+        print_error(
+            "memory must hold the model and some copies of its largest tensor, got too little: "
+            "end other programs, or take a machine with more"
+        )
+        return SwsError.exit_code
     except BrokenPipeError:
         silence_standard_output()
         return BROKEN_PIPE

@@ -7,8 +7,26 @@ Every message is one line that names the thing, the rule, the value found and th
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    r"""``text`` with escapes for everything that is not printable: names in files may hold what terminals obey.
+
+    Examples
+    --------
+    >>> print(printable("fc\x1b[31m\u202e.weight"))
+    fc\x1b[31m\u202e.weight
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class SwsError(Exception):
     """Base of all errors that are raised on purpose.
+
+    Parameters
+    ----------
+    *parts : str
+        The line, or the parts of it that a subclass keeps apart; what is not printable is escaped (`printable`).
 
     Attributes
     ----------
@@ -26,6 +44,9 @@ class SwsError(Exception):
     """
 
     exit_code = 2
+
+    def __init__(self, *parts: str) -> None:
+        super().__init__(*map(printable, parts))
 
 
 class ArgumentError(SwsError, ValueError):

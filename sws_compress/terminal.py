@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.errors import OutputError
+from sws_compress.errors import OutputError, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -121,9 +121,7 @@ def visible(text: str, encoding: str = "utf-8") -> str:
     >>> print(visible("fc\x1b[31m\u202e.weight"))
     fc\x1b[31m\u202e.weight
     """
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _strict(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 import subprocess
 import sys
 import time
@@ -134,3 +135,11 @@ def test_errors_tell_their_exit_code() -> None:
     assert {cls.__name__: cls.exit_code for cls in classes if cls.exit_code != 2} == {"VerificationError": 1}
     assert all(issubclass(cls, errors.SwsError) for cls in classes)
     assert {cls.__name__ for cls in classes} <= set(sws_compress.__all__)
+
+
+@pytest.mark.parametrize("kind", [*errors.SwsError.__subclasses__()])
+def test_messages_of_errors_hold_nothing_that_a_terminal_obeys(kind):
+    """Names from files are in messages, and whoever catches an error prints it."""
+    error = kind("tensor 'a\x1b[31m\x00\n\u202e\ud800b' must be é, got 1: export again")
+    assert str(error) == r"tensor 'a\x1b[31m\x00\n\u202e\ud800b' must be é, got 1: export again"
+    assert str(kind(str(error))) == str(error) == str(pickle.loads(pickle.dumps(error)))

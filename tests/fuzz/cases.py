@@ -142,6 +142,8 @@ def check_answer(command: list[str], answer: Answer) -> None:
         return  # a verdict
     if answer.code not in (0, 2):
         raise CaseError(f"exit code {answer.code} of {command[0]}: {answer.error}")
+    if "memory must hold" in answer.error:
+        raise CaseError(f"memory of {command[0]} ran out")
     if answer.code == 0 and answer.error:
         raise CaseError(f"stderr at exit code 0: {answer.error[:3000]}")
     lines = answer.error.splitlines()

@@ -476,3 +476,10 @@ def test_outputs_declared_with_another_type(tmp_path, name):
     model = matmul_model(WEIGHTS)
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", 64]))
     assert f"value '{name}' must have one type, got numbers 1 and 7" in refused(saved(model, tmp_path))
+
+
+def test_files_that_no_protobuf_is_as_large_as(tmp_path):
+    """Terabytes of holes are refused before a byte is read."""
+    with open(tmp_path / "net.onnx", "wb") as file:
+        file.truncate(1 << 42)
+    assert f"must have at most {(1 << 31) - 1} bytes in its own file, got {1 << 42}" in refused(tmp_path / "net.onnx")

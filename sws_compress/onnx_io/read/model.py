@@ -24,6 +24,10 @@ OLDEST_OPSET = 13
 """Opset in which decoders are written; older models are converted to it."""
 
 
+LARGEST_FILE_BYTES = (1 << 31) - 1
+"""Bytes of the largest message that protobuf reads: longer files are not even opened."""
+
+
 _INPUTS_APART_IR_VERSION = 4
 """First IR version in which initialisers need not be inputs too."""
 
@@ -105,6 +109,11 @@ def parse(file: Path) -> onnx.ModelProto:
             raise ModelError(f"model {file} must be a file, got a directory: name the .onnx file in it")
         if file.exists() and not file.is_file():
             raise ModelError(f"model {file} must be an ordinary file, got a device or pipe: save it first")
+        if file.stat().st_size > LARGEST_FILE_BYTES:
+            raise ModelError(
+                f"model {file} must have at most {LARGEST_FILE_BYTES} bytes in its own file, got "
+                f"{file.stat().st_size}: no ONNX file is larger; larger weights are external data"
+            )
         data = file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError for names that no file can have
         if isinstance(error, ModelError):
