@@ -152,9 +152,9 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any], limits: Li
 
 
 def _answer(answers: FileIO, limits: Limits) -> dict[str, Any]:
-    """Read an answer, whose arrays are no larger than the memory that the call may take."""
+    """Read an answer, whose arrays are no larger than the call may give."""
     try:
-        answer = receive(answers, most_bytes=limits.memory_bytes)
+        answer = receive(answers, most_bytes=limits.answer_bytes)
         if not isinstance(answer, dict) or not answer.keys() & {"result", "error", "memory"}:
             raise WireError("answer must have a result")
     except WireError as error:

@@ -22,6 +22,11 @@ class Limits:
     seconds: float
     memory_bytes: int
 
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of its answer, of which this process makes some copies: half a gigabyte, and more for larger models."""
+        return max(self.memory_bytes // 4, self.memory_bytes - 3 * BASE_MEMORY_BYTES // 4)
+
 
 BASE_MEMORY_BYTES = 2 << 30
 """Every model may take as much: threads, working space of convolutions, activations of small networks."""

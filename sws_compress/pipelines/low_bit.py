@@ -35,10 +35,10 @@ from sws_compress.ort.compare import (
     outputs_in_runtime,
 )
 from sws_compress.ort.low_bit_readback import executed_columns
-from sws_compress.ort.session import Array, check_runs, runtime_version
+from sws_compress.ort.session import Array, runtime_version
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.job import Job, OnProgress, silent
-from sws_compress.pipelines.publish import refuse_no_gain
+from sws_compress.pipelines.publish import check_written, refuse_no_gain
 from sws_compress.pipelines.source import Source, draw_notes, in_memory, metric_of
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.affine import affine_cluster
@@ -117,6 +117,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     expanded = with_values(source.model, values)
     feeds = source.feeds
     outputs = [] if feeds is None else outputs_in_runtime(to_bytes(expanded), feeds)
+    check_written(packed.data, source.model, source.name)
     largest = verify_low_bit(packed, feeds, outputs)
     varies = feeds is not None and math.isnan(largest)
     job.refuse_uncompared(not varies, "change from run to run")
@@ -227,10 +228,9 @@ def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outpu
     Raises
     ------
     VerificationError
-        If ONNX Runtime does not load the file, if a matrix product uses other weights than `AffinePalette.expand`
+        If a matrix product uses other weights than `AffinePalette.expand`
         gives, or if, in float32 arithmetic, outputs differ by more than FLOAT_TOLERANCE.
     """
-    check_runs(packed.data)
     for name, palette in packed.palettes.items():
         executed = executed_columns(packed.data, name)
         if executed is None:

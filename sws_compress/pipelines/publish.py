@@ -14,6 +14,7 @@ from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
 from sws_compress.onnx_io.external_data import in_memory
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import (
     differences_from_original,
     largest_if_repeated,
@@ -22,6 +23,7 @@ from sws_compress.ort.compare import (
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.session import Array, check_runs
+from sws_compress.ort.user_models import callers_file
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.job import Job
@@ -57,6 +59,8 @@ class Snapped:
         What the original network answers to them; empty if it is not to be compared.
     dense_bytes : int
         Bytes of the original as a plain file.
+    name : str
+        What errors call the original.
     pruning : Pruning
         What was taken out of ``model``.
     """
@@ -67,7 +71,35 @@ class Snapped:
     outputs: Sequence[Array]
     original_outputs: Sequence[Array]
     dense_bytes: int
+    name: str
     pruning: Pruning = NOTHING_PRUNED
+
+
+def check_written(data: bytes, dense: ir.Model, name: str) -> None:
+    """Check a file of ours (`check_runs`); where the network in it does not pass as it is, the fault is the input's.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    dense : ir.Model
+        The same network with dense weights.
+    name : str
+        What errors call the original.
+
+    Raises
+    ------
+    VerificationError
+        If the file does not pass, but the dense network does.
+    ModelError
+        If neither does.
+    """
+    try:
+        check_runs(data)
+    except VerificationError:
+        with callers_file(name, "be sound and load in ONNX Runtime", "export it again"):
+            check_runs(to_bytes(dense))
+        raise
 
 
 def publish(snapped: Snapped, job: Job) -> CompressionResult:
@@ -79,10 +111,10 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         Unless the ONNX checker and ONNX Runtime take the file, every weight decodes to its palette bit for bit,
         and outputs agree within OUTPUT_TOLERANCE. Nothing is written then.
     ModelError
-        If nothing in it gets smaller, as `refuse_no_gain`.
+        If nothing in it gets smaller, as `refuse_no_gain`, or if the network does not pass as it is.
     """
     packed = packed_as(job.file, snapped.model, snapped.palettes)
-    check_runs(packed.data)
+    check_written(packed.data, snapped.model, snapped.name)
     names = {packed.renamed.get(name, name): name for name in snapped.model.graph.initializers}
     decoded = [packed.renamed.get(tensor.name, tensor.name) for tensor in packed.tensors]
     for name, values in decoded_weights(packed.data, decoded, trusted=True).items():
@@ -197,5 +229,6 @@ def publish_module(source: Source, network: nn.Module, job: Job) -> CompressionR
     model = source.model.clone()
     pruning = pruned_as(job.file, model)
     outputs = answers_of(network, source)
-    snapped = Snapped(model, find_palettes(model), source.feeds, outputs, source.outputs, source.dense_bytes, pruning)
+    palettes, known = find_palettes(model), source.outputs
+    snapped = Snapped(model, palettes, source.feeds, outputs, known, source.dense_bytes, source.name, pruning)
     return publish(snapped, job)

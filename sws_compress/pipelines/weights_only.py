@@ -72,7 +72,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     if source.module is not None and all(map(_is_plain, palettes.values())):
         palettes, pruning = {}, pruned_as(job.file, model)  # what is left of each is found by its values
     found = {**find_palettes(model), **palettes}
-    snapped = Snapped(model, found, source.feeds, outputs, source.outputs, source.dense_bytes, pruning)
+    snapped = Snapped(model, found, source.feeds, outputs, source.outputs, source.dense_bytes, source.name, pruning)
     result = publish(snapped, job)
     result = replace(result, mixtures=clustered.mixtures, notes=(*source.notes, *result.notes))
     return result if copy is None else copy.added_to(result, before, job)

@@ -483,3 +483,18 @@ def test_files_that_no_protobuf_is_as_large_as(tmp_path):
     with open(tmp_path / "net.onnx", "wb") as file:
         file.truncate(1 << 42)
     assert f"must have at most {(1 << 31) - 1} bytes in its own file, got {1 << 42}" in refused(tmp_path / "net.onnx")
+
+
+def test_decoders_that_make_a_gigabyte_of_a_kilobyte(tmp_path):
+    """The runtime's process may hold it, but does not hand it over."""
+    model = matmul_model(WEIGHTS)
+    tensors = {"one": np.ones((1, 1), np.float32), "large": np.array([1 << 14, 1 << 14])}
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in tensors.items())
+    model.graph.node.insert(0, helper.make_node("Expand", ["one", "large"], ["grown"]))
+    model.graph.output.append(helper.make_tensor_value_info("grown", TensorProto.FLOAT, [1 << 14, 1 << 14]))
+    model.metadata_props.add(key="sws_compress", value="1:1")
+    path, before = saved(model, tmp_path), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for command in (sws.inspect, sws.clusters, lambda file: sws.expand(file, tmp_path / "plain.onnx")):
+        with pytest.raises(ModelError, match="must decode to weights in ONNX Runtime, got"):
+            command(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 300_000  # KiB
