@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from sws_compress.onnx_io.traversal import nodes
 
 SAME = 1e-3
 """Largest difference of outputs that rounding explains, relative to the largest output."""
+
+RUN_SECONDS = 8
+"""Seconds that a model may run here: what takes longer is not compared."""
 
 
 def check_inspected(values: dict[str, Any]) -> None:
@@ -162,6 +166,12 @@ def outputs(path: Path) -> list[np.ndarray] | None:
             kind = {"float": "f4", "double": "f8", "float16": "f2", "int64": "i8", "bool": "?"}[entry.type[7:-1]]
             drawn = random.standard_normal(shape) if kind[0] == "f" else random.integers(0, 2, shape)
             feeds[entry.name] = np.asarray(drawn).astype(kind)
-        return list(session.run(None, feeds))
+        limits = onnxruntime.RunOptions()
+        timer = threading.Timer(RUN_SECONDS, setattr, (limits, "terminate", True))
+        timer.start()
+        try:
+            return list(session.run(None, feeds, limits))
+        finally:
+            timer.cancel()
     except Exception:  # whatever the runtime makes of it
         return None

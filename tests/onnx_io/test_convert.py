@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import helper
 
+import sws_compress as sws
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted, default_opset
@@ -84,3 +85,14 @@ def test_the_default_domain_goes_by_two_names():
     model.opset_import[0].domain = "ai.onnx"
     model.opset_import.append(helper.make_opsetid("com.microsoft", 99))
     assert default_opset(model) == 12
+
+
+@pytest.mark.parametrize("domains", [("", ""), ("", "ai.onnx")])
+def test_an_opset_that_is_stated_twice(tmp_path, domains):
+    """The converter would change one of the two, and the file would state 13 and 9."""
+    model = matmul_model(WEIGHTS, opset=9)
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, 9) for domain in domains)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    assert read_model(tmp_path / "net.onnx").opset_imports == {"": OLDEST_OPSET}
+    sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx")

@@ -135,7 +135,7 @@ def parse(file: Path) -> onnx.ModelProto:
 
 
 def _check_opset(file: Path, proto: onnx.ModelProto) -> None:
-    """Check the stated versions. The default domain goes by two names: from now on only by "", in place."""
+    """Check the stated versions. In place, the default domain goes by "" alone, and none is stated twice alike."""
     for node in nodes(proto):
         if node.domain == "ai.onnx":
             node.domain = ""
@@ -143,6 +143,11 @@ def _check_opset(file: Path, proto: onnx.ModelProto) -> None:
         for entry in owner.opset_import:
             if entry.domain == "ai.onnx":
                 entry.domain = ""
+    for owner in (proto, *proto.functions):
+        imports = dict.fromkeys((entry.domain, entry.version) for entry in owner.opset_import)
+        if len(imports) < len(owner.opset_import):  # the converter would change one of two that are alike
+            del owner.opset_import[:]
+            owner.opset_import.extend(onnx.helper.make_opsetid(*entry) for entry in imports)
     versions = {entry.version for entry in proto.opset_import if not entry.domain}
     if len(versions) != 1:
         found = " and ".join(map(str, sorted(versions))) or "none"
