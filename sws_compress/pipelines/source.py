@@ -165,8 +165,8 @@ def open_file(path: Path, job: Job) -> Source:
     model = read_model(path)
     refuse_overwriting(path, *job.written_files)
     dense_bytes = bytes_on_disk(path)
-    check_conversion(path, model, named_inputs(job), seed=job.seed)
-    notes = (*drop_dead(model).notes, *correct_shapes(model))
+    converted = check_conversion(path, model, named_inputs(job), seed=job.seed)
+    notes = (*converted, *drop_dead(model).notes, *correct_shapes(model))
     return Source(model, str(path), dense_bytes, {}, path=path, notes=notes)
 
 

@@ -9,8 +9,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.api import compress
 from sws_compress.errors import DataError, ModelError
+from sws_compress.onnx_io.read.convert import CONVERTED_FROM
 from sws_compress.onnx_io.read.model import read_model
-from sws_compress.ort.conversion import check_conversion
+from sws_compress.ort.conversion import check_conversion, is_known
 from sws_compress.pipelines.verify import verify
 from tests.models import gaussian
 from tests.onnx_io.models import matmul_model
@@ -49,8 +50,55 @@ def test_versions_that_do_not_run_cannot_be_compared(tmp_path):
         [numpy_helper.from_array(np.array([7, 48]), "shape"), numpy_helper.from_array(WEIGHTS, "w")],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 12)], ir_version=7), tmp_path / "n.onnx")
-    with pytest.raises(ModelError, match=r"of opset 12 must run on random inputs .*: give inputs \(--inputs\)"):
-        check_conversion(tmp_path / "n.onnx", read_model(tmp_path / "n.onnx"))
+    (note,) = check_conversion(tmp_path / "n.onnx", model := read_model(tmp_path / "n.onnx"))
+    assert "from opset 12 to 13 was not compared" in note
+    assert note in compress(tmp_path / "n.onnx", tmp_path / "small.onnx").notes
+    model.meta[CONVERTED_FROM] = 6
+    with pytest.raises(ModelError, match=r"of opset 6 must run on random inputs .*Reshape.*: give inputs \(--inputs\)"):
+        check_conversion(tmp_path / "n.onnx", model)
+
+
+def test_a_resize_whose_scales_are_computed_must_be_compared(tmp_path):
+    """Opset 10 rounded in another way for each direction, and nobody knows which one it is."""
+    text = """<ir_version: 7, opset_import: ["": 10]> g (float[1, 1, 7, 48] x, float[4] s) => (float[a, b, c, d] y) {
+        f = Conv<kernel_shape = [1, 1]>(x, k)
+        %s
+    }"""
+    for opset, line, known in (
+        (10, 'y = Resize<mode = "nearest">(f, s)', False),
+        (10, 'y = Resize<mode = "nearest">(f, fixed)', True),
+        (11, 'y = Resize<mode = "nearest">(f, s, s)', True),
+    ):
+        model = onnx.parser.parse_model((text % line).replace("10]>", f"{opset}]>"))
+        constants = {
+            "k": gaussian(16, 1, 1, 1),
+            "fixed": np.array([1, 1, 2, 2], np.float32),
+            "r": np.zeros(0, np.float32),
+        }
+        model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+        onnx.save(model, tmp_path / "net.onnx")
+        read = read_model(tmp_path / "net.onnx")
+        assert is_known(read, opset) is known, line
+        assert not is_known(read, 6)
+
+
+def test_functions_are_inlined_before_a_conversion(tmp_path):
+    """The converter of onnx loses them."""
+    text = """<ir_version: 8, opset_import: ["": 12, "own": 1]> g (float[1, 48] x) => (float[1, 40] y) {
+        a = own.flat(x)
+        b = own.flat(a)
+        y = MatMul(b, w)
+    }
+    <opset_import: ["": 12], domain: "own"> flat (a) => (c) {
+        b = Squeeze<axes = [0]>(a)
+        c = Unsqueeze<axes = [0]>(b)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(WEIGHTS, "w"))
+    onnx.save(model, tmp_path / "net.onnx")
+    result = compress(tmp_path / "net.onnx", tmp_path / "small.onnx")
+    assert result.decoded_difference < 1e-5
+    assert result.outputs == verify(tmp_path / "net.onnx", result.output).outputs
 
 
 def test_sizes_that_convolutions_take_are_tried(tmp_path):

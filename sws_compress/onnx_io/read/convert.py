@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import version_converter
+from onnx import inliner, version_converter
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import first_line
@@ -28,7 +28,7 @@ def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto
     file : Path
         The file that the model comes from.
     proto : ModelProto
-        The model, checked. Its external data is loaded, in place.
+        The model, checked. Its external data is loaded, in place. Functions are inlined first.
     opset : int
         The version of the default domain that is wanted.
 
@@ -46,6 +46,8 @@ def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto
     try:
         for tensor in tensors(proto):
             load_external(tensor, file)
+        if proto.functions:  # the converter would lose them
+            proto = inliner.inline_local_functions(proto, convert_version=True)
         new = version_converter.convert_version(proto, opset)
         wrong = corrected(new, stated)
         onnx.checker.check_model(new)

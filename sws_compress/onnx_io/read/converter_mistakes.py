@@ -22,7 +22,10 @@ from onnx import helper, numpy_helper
 from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.traversal import graphs
 
-_CORNERS_BELOW = 11
+KNOWN_FROM = 7
+"""Oldest opset whose operators were all compared before and after conversion."""
+
+CORNERS_BELOW = 11
 """Opset from which Resize has modes of coordinates."""
 
 _ENLARGES_ONLY_BELOW = 10
@@ -51,7 +54,7 @@ def corrected(proto: onnx.ModelProto, stated: int) -> str | None:
     """
     for graph in graphs(proto):
         _flatten_hardmax(graph)
-    if stated >= _CORNERS_BELOW:
+    if stated >= CORNERS_BELOW:
         return None
     scales = _scales(proto)
     for graph in graphs(proto):
