@@ -56,6 +56,16 @@ _WIDER = {
 """Types that ONNX Runtime does not hand to NumPy, each with a wider one that it does."""
 
 
+_WRITTEN = frozenset(
+    f"tensor({name})"
+    for name in (
+        *("float16", "bfloat16", "float", "double", "bool", "int4", "uint4", "int8", "uint8", "int16", "uint16"),
+        *("int32", "uint32", "int64", "uint64"),
+    )
+)
+"""Types that weights of our files have, by the runtime's names. NumPy gets float8 as the bytes that encode it."""
+
+
 NOTHING_DECODED = Decoding(0.0, 0)
 """What a model takes that decodes nothing at load."""
 
@@ -199,6 +209,12 @@ def _computed(
     """
     with session(part.SerializeToString(), optimize=False, trusted=trusted) as runtime:
         types = {entry.name: entry.type for entry in runtime.outputs}
+    for name in names:
+        if types[name] not in _WRITTEN:
+            raise VerificationError(
+                f"{shown(name)} must decode to a type of tensor that is ever compressed, got {types[name]}: "
+                "the file is damaged"
+            )
     wide = {name: f"{name}\0wide" for name in names if types[name] in _WIDER}
     for name, widened in wide.items():
         part.graph.node.append(helper.make_node("Cast", [name], [widened], to=_WIDER[types[name]][1]))

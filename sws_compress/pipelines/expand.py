@@ -18,6 +18,7 @@ from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting,
 from sws_compress.onnx_io.write.external import LARGE_TENSOR_BYTES, DataFile, inline_bytes
 from sws_compress.onnx_io.write.output import data_files, replace_output, write_draft
 from sws_compress.onnx_io.write.plain import make_plain
+from sws_compress.onnx_io.write.unblocked import blocked_left, expand_blocked
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, decoded_parts
 from sws_compress.ort.session import Array, check_loads, check_runs
 from sws_compress.ort.user_models import DECODABLE, callers_file
@@ -33,7 +34,8 @@ def plain_model(
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Turn a compressed model into a plain one whose initialisers hold the decoded weights, bit for bit.
 
-    Nothing stays of the decoders: no nodes, tables, functions, shapes or mark. The result can be compressed again.
+    Weights in few bits become the float32 values that the runtime multiplies by. Nothing stays of the decoders: no
+    nodes, tables, functions, shapes or mark. The result can be compressed again.
 
     Parameters
     ----------
@@ -69,11 +71,12 @@ def plain_model(
             weight = part.pop()
             weights[weight.name] = _stored(weight.name, weight.values, data)
             del weight  # not to be held while the next one is decoded
+    blocked = expand_blocked(proto)
     make_plain(proto, mark, (weights[name] for name in names))
     for tensor in proto.graph.initializer:
         if is_external(tensor) and tensor.name not in weights:
             tensor.CopyFrom(data.add_initializer(tensor.name, tensor.data_type, model.load(tensor), tuple(tensor.dims)))
-    return proto, tuple(names)
+    return proto, (*names, *blocked)
 
 
 def _stored(name: str, values: Array, data: DataFile) -> onnx.TensorProto:
@@ -89,8 +92,8 @@ def _stored(name: str, values: Array, data: DataFile) -> onnx.TensorProto:
 def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
     """Write a compressed file as a plain dense ONNX file.
 
-    Weights become initialisers again, under the same names and bit for bit as the compressed file decodes them. The
-    result can be compressed again.
+    Weights become initialisers again, under the same names and bit for bit as the compressed file decodes them, those
+    in few bits as float32. The result can be compressed again.
 
     Parameters
     ----------
@@ -149,4 +152,6 @@ def expand_model(
         with callers_file(source, "become a sound model without its decoders", "the file is damaged"):
             (check_runs if inline_bytes(plain) <= limits.model_bytes else check_loads)(file.path)
         replace_output(plain, data, file, inline=inline)
-    return ExpansionResult(target, compressed_bytes, bytes_on_disk(target), expanded)
+    left = blocked_left(plain)
+    notes = (f"{left} products in few bits stay (MatMulNBits): they were in the original",) if left else ()
+    return ExpansionResult(target, compressed_bytes, bytes_on_disk(target), expanded, notes)

@@ -144,12 +144,15 @@ class ExpansionResult:
         Size of the plain model, in bytes.
     expanded : tuple of str
         Names of the weights that were decoded.
+    notes : tuple of str
+        What is not plain in it, one line each.
     """
 
     output: Path
     compressed_bytes: int
     file_bytes: int
     expanded: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON."""

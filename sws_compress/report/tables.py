@@ -253,6 +253,7 @@ def expansion_table(result: ExpansionResult) -> RenderableType:
             ("compressed", f"{result.compressed_bytes:,} bytes"),
             (str(result.output), f"{result.file_bytes:,} bytes"),
             ("decoded weights", f"{len(result.expanded):,}"),
+            *(("note", note) for note in result.notes),
         ]
     )
 

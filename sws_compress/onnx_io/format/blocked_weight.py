@@ -55,6 +55,35 @@ class BlockedWeight:
     bits: int
     block_size: int
 
+    @classmethod
+    def of_packed(
+        cls, indices: Bytes, scales: Floats, zeros: Bytes | None, *, columns: int, bits: int
+    ) -> BlockedWeight:
+        """The weight that MatMulNBits' inputs hold.
+
+        Parameters
+        ----------
+        indices, zeros : ndarray, uint8
+            As `packed_indices` and `packed_zeros` lay them out.
+        scales : ndarray, shape (rows, blocks), float32
+            The width of a step.
+        columns : int
+            Weights in a row.
+        bits : int
+            Bits per weight, 4 or 8.
+        """
+        rows, blocks, block_bytes = indices.shape
+        steps = _of_bytes(indices.reshape(rows, -1), bits)[:, :columns]
+        middles = None if zeros is None else _of_bytes(zeros, bits)[:, :blocks]
+        return cls(steps, scales, middles, bits, block_bytes * 8 // bits)
+
+    def expand(self) -> Floats:
+        """The weight in float32, shape (rows, columns), as the runtime multiplies by it."""
+        blocks = np.arange(self.indices.shape[1]) // self.block_size
+        zeros = np.float32(1 << (self.bits - 1)) if self.zeros is None else self.zeros.astype(np.float32)[:, blocks]
+        values: Floats = (self.indices.astype(np.float32) - zeros) * self.scales[:, blocks]
+        return values
+
     @property
     def packed_indices(self) -> Bytes:
         """MatMulNBits' input B, shape (rows, blocks, block_size * bits / 8): low half of a byte first, zero-padded."""
@@ -67,6 +96,14 @@ class BlockedWeight:
     def packed_zeros(self) -> Bytes | None:
         """MatMulNBits' input zero_points, shape (rows, ceil(blocks * bits / 8)), packed like the indices."""
         return None if self.zeros is None else _in_bytes(self.zeros, self.bits)
+
+
+def _of_bytes(packed: Bytes, bits: int) -> Bytes:
+    """Rows of values that `_in_bytes` packed; one more at the end where their number is odd."""
+    if bits == 8:
+        return packed
+    halves: Bytes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
+    return halves
 
 
 def _in_bytes(values: Bytes, bits: int) -> Bytes:
