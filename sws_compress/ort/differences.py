@@ -76,10 +76,9 @@ def difference(name: str, expected: Output, actual: Output) -> OutputDifference:
             "compare the right models"
         )
     for part, values in left.items():
-        if values.shape != right[part].shape or _is_text(values) != _is_text(right[part]):
+        if (found := _stated(right[part])) != (wanted := _stated(values)):
             raise VerificationError(
-                f"output {shown(name + part)} must have shape {values.shape}, got {right[part].shape}: "
-                "compare the right models"
+                f"output {shown(name + part)} must have shape {wanted}, got {found}: compare the right models"
             )
     pairs = [(values, right[part]) for part, values in left.items() if values.size]
     return _difference_of_all(name, pairs)
@@ -109,9 +108,11 @@ def _difference_of_all(name: str, pairs: Sequence[tuple[Array, Array]]) -> Outpu
             largest, scale = max(largest, float((expected != actual).any())), max(scale, 1.0)
             continue
         left, right = expected.astype(np.float64), actual.astype(np.float64)
-        equal = (left == right) | (np.isnan(left) & np.isnan(right))
-        with np.errstate(invalid="ignore"):
+        equal = (expected == actual) | (np.isnan(left) & np.isnan(right))
+        with np.errstate(invalid="ignore", over="ignore"):
             distances = np.where(equal, 0.0, np.abs(left - right))
+        if expected.dtype.kind in "iu" and actual.dtype.kind in "iu":
+            distances = np.where(equal, 0.0, np.maximum(distances, 1.0))  # float64 rounds integers beyond 2^53
         largest = max(largest, float(np.max(np.where(np.isnan(distances), np.inf, distances))))
         scale = max(scale, float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0)))
     elements = sum(expected.size for expected, _ in pairs)
@@ -129,6 +130,11 @@ def _leaves(output: Output, part: str = "") -> Iterator[tuple[str, Array]]:
             yield from _leaves(each, f"{part}[{index}]")
     elif output is not None:
         yield part, np.asarray(output)
+
+
+def _stated(values: Array) -> str:
+    """Shape of an array, and whether it holds text, in words."""
+    return f"{values.shape}{' of text' if _is_text(values) else ''}"
 
 
 def _is_text(values: Array) -> bool:

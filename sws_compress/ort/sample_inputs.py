@@ -96,7 +96,7 @@ def sample_inputs(
         if entry.type == "tensor(string)":
             feeds[entry.name] = _DIGITS[random.integers(0, len(_DIGITS), shape)]
             continue
-        dtype = _DTYPES.get(entry.type)
+        dtype = drawn_type(entry.type)
         if dtype is None:
             raise DataError(f"input {shown(entry.name)} must be a tensor to be drawn, got {entry.type}: give it")
         drawn: Any
@@ -118,6 +118,11 @@ def _bounds(dtype: np.dtype[Any], wanted: range) -> tuple[int, int]:
     least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     stop = min(wanted.stop, most) if wanted else 1
     return max(min(wanted.start, stop - 1), least), stop
+
+
+def drawn_type(kind: str) -> np.dtype[Any] | None:
+    """NumPy's type for the runtime's name of a tensor of numbers; None for all other types."""
+    return _DTYPES.get(kind)
 
 
 def too_many(model: Session, batch: int) -> bool:

@@ -20,7 +20,7 @@ from sws_compress.files import AnyPath
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.comparable import comparable_session
 from sws_compress.ort.differences import tells
-from sws_compress.ort.sample_inputs import FREE_SIZES, sample_inputs, too_many
+from sws_compress.ort.sample_inputs import FREE_SIZES, drawn_type, sample_inputs, too_many
 from sws_compress.ort.session import Session, SessionError, out_of_bounds, reason_of
 
 Array = npt.NDArray[Any]
@@ -243,8 +243,21 @@ def run_model(model: AnyPath, feeds: Feeds) -> dict[str, Array]:
     return dict(zip(names, answers(runtime, model, feeds, given=True), strict=True))
 
 
+def feeds_as(model: Session, feeds: Feeds) -> dict[str, Array]:
+    """Inputs in the types that a model states: one of its weights in float16 may want them in float16, too."""
+    stated = {entry.name: drawn_type(entry.type) for entry in model.inputs}
+    return {
+        name: values if stated[name] is None else _converted(values, stated[name]) for name, values in feeds.items()
+    }
+
+
+def _converted(values: Array, dtype: np.dtype[Any] | None) -> Array:
+    numbers = isinstance(values, np.ndarray) and values.dtype.kind in "iuf"
+    return values.astype(dtype) if numbers and values.dtype != dtype else values
+
+
 def check_same_interface(first: Session, second: Session) -> None:
-    """Check that two models have inputs and outputs of the same names, in the same order.
+    """Check that two models have inputs and outputs of the same names, in any order.
 
     Raises
     ------
@@ -256,7 +269,7 @@ def check_same_interface(first: Session, second: Session) -> None:
         ("outputs", first.outputs, second.outputs),
     ):
         wanted, found = [entry.name for entry in left], [entry.name for entry in right]
-        if wanted != found:
+        if sorted(wanted) != sorted(found):
             raise ModelError(
                 f"{kind} of the second model must be {_listed(wanted)} as in the first, got {_listed(found)}: "
                 "compare a model with its own compressed file"

@@ -12,7 +12,7 @@ from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.ort.differences import same_structure, telling_difference
 from sws_compress.ort.session import Array
-from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_with_answers, open_model
+from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_as, feeds_with_answers, open_model
 from sws_compress.pipelines.job import check_seed
 from sws_compress.report.result import Verification
 
@@ -30,7 +30,8 @@ def verify(
     Parameters
     ----------
     original, compressed : str or path
-        The files; their inputs and outputs have the same names.
+        The files; their inputs and outputs have the same names, in any order. Their types may differ: inputs are
+        converted to those of each file.
     inputs : mapping of str to ndarray, or path of an .npz file of them, optional
         Inputs by name. By default random ones.
     tolerance : float
@@ -77,9 +78,10 @@ def verify(
     reference, candidate = open_model(first), open_model(second)
     check_same_interface(reference, candidate)
     feeds, expected = feeds_with_answers(reference, first, inputs, seed=seed, ranges=index_ranges(model))
-    actual = answers(candidate, second, feeds, given=inputs is not None)
+    answered = answers(candidate, second, feeds_as(candidate, feeds), given=inputs is not None)
+    by_name = dict(zip((output.name for output in candidate.outputs), answered, strict=True))
     names = [output.name for output in reference.outputs]
-    outputs = tuple(map(telling_difference, names, expected, actual))
+    outputs = tuple(telling_difference(name, left, by_name[name]) for name, left in zip(names, expected, strict=True))
     result = Verification(
         first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance, inputs is None
     )
