@@ -340,7 +340,7 @@ BAD_MODELS = {
         ["must be an ONNX file", "cut off or of another format"],
     ),
     "png": (lambda path: path.write_bytes(PNG * 20), ["must be an ONNX file"]),
-    "empty": (lambda path: path.write_bytes(b""), ["must be an ONNX file", "empty or of another format"]),
+    "empty": (lambda path: path.write_bytes(b""), ["must be an ONNX file", "got an empty file"]),
     "missing": (lambda path: None, ["must be readable", "No such file", "check the path"]),
     "directory": (lambda path: path.mkdir(), ["must be a file, got a directory"]),
     "nodeless": (_nodeless, ["must have nodes"]),

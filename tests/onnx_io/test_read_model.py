@@ -36,7 +36,7 @@ def test_missing_file_directory_and_other_formats(tmp_path):
     assert "must be readable" in refused(tmp_path / "none.onnx")
     assert "a directory" in refused(tmp_path)
     (tmp_path / "empty.onnx").write_bytes(b"")
-    assert "without version or graph" in refused(tmp_path / "empty.onnx")
+    assert "got an empty file" in refused(tmp_path / "empty.onnx")
     (tmp_path / "text.onnx").write_bytes(b"this is not a model\n" * 10)
     assert "must be an ONNX file" in refused(tmp_path / "text.onnx")
     np.save(tmp_path / "array.npy", WEIGHTS)

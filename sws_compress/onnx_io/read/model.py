@@ -15,6 +15,7 @@ from sws_compress.onnx_io.map_types import model_from_proto
 from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted, default_opset
 from sws_compress.onnx_io.read.lift import lift_constants
+from sws_compress.onnx_io.read.other_formats import other_format
 from sws_compress.onnx_io.read.sort import sort_nodes
 from sws_compress.onnx_io.read.tensor_data import external_path, load_external
 from sws_compress.onnx_io.read.untrusted import check_untrusted
@@ -124,14 +125,17 @@ def parse(file: Path) -> onnx.ModelProto:
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
-        raise ModelError(
-            f"model {file} must be an ONNX file, got bytes that do not parse: it is cut off or of another format"
-        ) from error
+        raise _no_onnx(file, "bytes that do not parse") from error
     if not proto.ir_version or not proto.HasField("graph"):
-        raise ModelError(
-            f"model {file} must be an ONNX file, got one without version or graph: it is empty or of another format"
-        )
+        raise _no_onnx(file, "one without version or graph")
     return proto
+
+
+def _no_onnx(file: Path, found: str) -> ModelError:
+    """The error for a file that is no ONNX; ``found`` is what is told of an unknown format."""
+    known = other_format(file)
+    what, cure = (found, "it is cut off or of another format") if known is None else known
+    return ModelError(f"model {file} must be an ONNX file, got {what}: {cure}")
 
 
 def _check_opset(file: Path, proto: onnx.ModelProto) -> None:
