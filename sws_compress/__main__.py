@@ -1,8 +1,8 @@
 """The command in a process of its own: ``sws-compress`` and ``python -m sws_compress``.
 
-An interrupt may come at any time. Compiled modules crash if one is raised while they are imported, turn it into other
-errors, or forget it in a callback. Whatever becomes of it, the command ends with one line. Nothing heavy is imported
-here: before `run` begins, an interrupt ends with a traceback.
+An interrupt, or a request to end (SIGTERM), may come at any time. Compiled modules crash if one is raised while they
+are imported, turn it into other errors, or forget it in a callback. Whatever becomes of it, the command ends with one
+line. Nothing heavy is imported here: before `run` begins, an interrupt ends with a traceback.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-INTERRUPTED = 130
-"""Exit code: 128 plus the signal's number, as a shell reports a program that a signal has ended."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What ends the command. Its exit code is 128 plus the signal's number, as a shell reports it."""
 
 _LINE = b"sws-compress: interrupted, nothing was replaced\n"
 
@@ -30,7 +30,8 @@ _AGAIN_SECONDS = 0.01
 
 def run() -> int:
     """Run the command of the process; returns its exit code."""
-    signal.signal(signal.SIGINT, _leave)  # nothing has begun
+    for number in SIGNALS:
+        signal.signal(number, _leave)  # nothing has begun
     from sws_compress.cli import main
 
     interrupts = _Interrupts()
@@ -39,26 +40,28 @@ def run() -> int:
     except BaseException:
         if not interrupts.came:
             raise
-        return _told()
+        return _told(interrupts.came)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # what is left has no traceback to show
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)  # what is left has no traceback to show
 
 
 class _Interrupts:
     """Interrupts from now on: the first is raised, or ends the process during an import; so does the second."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.came = 0
         self._usual_hook = sys.unraisablehook
         sys.unraisablehook = self._hook
         if hasattr(signal, "SIGALRM"):
             signal.signal(signal.SIGALRM, self._raise_again)
-        signal.signal(signal.SIGINT, self._raise)
+        for number in SIGNALS:
+            signal.signal(number, self._raise)
 
-    def _raise(self, _: int, frame: FrameType | None) -> None:
+    def _raise(self, number: int, frame: FrameType | None) -> None:
         if self.came or _is_importing(frame):
-            _leave()
-        self.came = True
+            _leave(number)
+        self.came = number
         raise KeyboardInterrupt
 
     def _raise_again(self, *_: object) -> None:
@@ -80,19 +83,19 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _leave(*_: object) -> None:
+def _leave(number: int, *_: object) -> None:
     """End the process without cleaning up; drafts of files are removed by the next one that writes there."""
     with suppress(OSError):
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR)
-    _told()
-    os._exit(INTERRUPTED)
+    os._exit(_told(number))
 
 
-def _told() -> int:
+def _told(number: int) -> int:
+    """The exit code for a signal, once the line is written."""
     with suppress(OSError):  # a closed standard error
         os.write(2, _LINE)
-    return INTERRUPTED
+    return 128 + number
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted.
+        The exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted, 143 terminated.
     """
     occupy_standard_streams()
     options = _parser().parse_args(arguments)
@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="sws-compress",
         description="Make pretrained networks many times smaller: an ordinary .onnx file out, for stock ONNX Runtime.",
-        epilog="Exit codes: 0 done, 1 verification failed (nothing was replaced), 2 bad input, 130 interrupted.",
+        epilog="Exit codes: 0 done, 1 verification failed (nothing was replaced), 2 bad input, 130 interrupted, "
+        "143 terminated.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

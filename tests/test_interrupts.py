@@ -28,8 +28,8 @@ def start(program: str, *arguments: object) -> subprocess.Popen[str]:
     return process
 
 
-def interrupted(process: subprocess.Popen[str]) -> tuple[int, str]:
-    process.send_signal(signal.SIGINT)
+def interrupted(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     return process.returncode, err
 
@@ -62,9 +62,28 @@ SLOW = "import time; import sws_compress.cli as cli; cli.main = lambda: {}; "
     ],
 )
 def test_in_the_middle_of_work(work: str) -> None:
-    process = start(SLOW.format(work))
-    time.sleep(0.3)
-    assert interrupted(process) == (130, LINE)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = start(SLOW.format(work))
+        time.sleep(0.3)
+        assert interrupted(process, number) == (128 + number, LINE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_drafts_do_not_stay(number: signal.Signals, tmp_path: Path) -> None:
+    work = f"""
+def work():
+    from pathlib import Path
+    from sws_compress.files import draft
+    with draft(Path({str(tmp_path / "out.onnx")!r})):
+        os.write(2, b'd')
+        time.sleep(60)
+cli.main = work
+"""
+    process = start(f"exec({SLOW.format('0') + work!r}); ")
+    assert process.stderr is not None
+    assert process.stderr.read(1) == "d"
+    assert interrupted(process, number) == (128 + number, LINE)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_error_that_an_interrupt_becomes() -> None:
