@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
 from sws_compress.entropy import entropy_bits
 from sws_compress.errors import VerificationError
@@ -23,6 +22,7 @@ from sws_compress.onnx_io.analyse.constant_parts import Part, constant_parts
 from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight, mark_as_weight
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import mark_of
+from sws_compress.onnx_io.read.lift import write_out_functions
 from sws_compress.ort.session import Array, SessionError, out_of_bounds, session
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
@@ -92,11 +92,11 @@ def _write_out_functions(model: ir.Model) -> None:
     before = sum(_hides_a_weight(part, model) for part in constant_parts(model))
     copy = model.clone()
     try:
-        InlinePass()(copy)
+        write_out_functions(copy)
     except Exception:  # a function that cannot be inlined stays a function
         return
     if sum(_hides_a_weight(part, copy) for part in constant_parts(copy)) > before:
-        InlinePass()(model)
+        write_out_functions(model)
 
 
 def _hides_a_weight(part: Part, model: ir.Model) -> bool:

@@ -17,13 +17,14 @@ from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
 from sws_compress.files import write_atomically
 from sws_compress.mixture.sensitivity import Sensitivity
-from sws_compress.onnx_io.analyse.affine_weights import affine_weights, weights_left_dense
+from sws_compress.onnx_io.analyse.affine_weights import affine_weights, in_functions, weights_left_dense
 from sws_compress.onnx_io.analyse.input_moments import input_second_moments
 from sws_compress.onnx_io.analyse.left_dense import dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
 from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
 from sws_compress.onnx_io.format.mark import refuse_compressed, set_mark
+from sws_compress.onnx_io.read.lift import write_out_functions
 from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite_affine
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -56,6 +57,10 @@ embedding that is also the weight of a matrix product has that product's bits.""
 OLDEST_RUNTIME = {4: (1, 18), 8: (1, 23)}
 """First ONNX Runtime that multiplies by so many bits on the CPU. Versions 1.20 and 1.21 refuse 8 bits at load, 1.22 at
 the first run. For 4 bits it is the oldest version that this package supports."""
+
+LEAST_LOW_BIT_SHARE = 0.1
+"""Share of the bytes of all weights that must be able to stay in few bits: with less, the file is hardly smaller. So
+networks of convolutions are refused, whatever the size of their last layer."""
 
 FLOAT_TOLERANCE = 1e-3
 """Largest relative difference of outputs that summing in another order explains."""
@@ -105,11 +110,13 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     ArgumentError
         If the installed ONNX Runtime has no products of so many bits.
     ModelError
-        If no weight can stay in few bits.
+        If less than a tenth of the weights can stay in few bits.
     VerificationError
         If the file does not do what the model with expanded weights does.
     """
     source = in_memory(source, job)
+    if in_functions(source.model, weights_left_dense(source.model)):
+        write_out_functions(source.model)
     refuse_nothing_to_do(source.name, source.model, find_weights(source.model, smallest=SMALLEST_WEIGHT))
     before = metric_of(source.module, job)
     packed = pack_low_bit(source.model, request, on_progress=job.on_progress)
@@ -174,17 +181,20 @@ def pack_low_bit(
     ArgumentError
         If the installed ONNX Runtime, in which the result is checked, has no products of so many bits.
     ModelError
-        If no weight can stay in few bits, or if the model was compressed before.
+        If less than a tenth of the weights can stay in few bits, or if the model was compressed before.
     """
     refuse_compressed(model)
     _refuse_old_runtime(request.bits)
     found = affine_weights(model)
     left_dense = weights_left_dense(model)
-    if not found:
+    chosen = sum(weight.values.nbytes for weight, _ in found)
+    share = chosen / max(1, sum(weight.values.nbytes for weight in find_weights(model)))
+    if share < LEAST_LOW_BIT_SHARE:
         first = f"{left_dense[0].name}: {left_dense[0].reason}" if left_dense else "it has no weights"
+        least = f"{100 * LEAST_LOW_BIT_SHARE:.0f} %"
         raise ModelError(
-            f"model must have a MatMul, Gemm or Gather weight to run in few bits, got none ({first}): "
-            "compress it with WeightsOnly"
+            f"model must have at least {least} of its weights in MatMul, Gemm or Gather to run in few bits, "
+            f"got {100 * share:.1f} % ({first}): compress it with WeightsOnly"
         )
     palettes: dict[str, AffinePalette] = {}
     for i, (weight, axis) in enumerate(found):

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import sws_compress as sws
 from sws_compress.errors import ArgumentError, ModelError, VerificationError
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -142,7 +143,7 @@ def test_convolutions_are_left_alone_and_said_so():
         tensors,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    with pytest.raises(ModelError, match=r"got none \(K: no low-bit kernel for how Conv reads it\)"):
+    with pytest.raises(ModelError, match=r"got 0\.0 % \(K: no low-bit kernel for how Conv reads it\)"):
         pack_low_bit(ir.from_proto(model), LowBit(bits=8))
 
 
@@ -157,3 +158,56 @@ def test_a_runtime_without_products_of_eight_bits_is_named_before_the_work(monke
     with pytest.raises(ArgumentError, match=r"must be 1\.23 or newer for products of 8 bits, got 1\.22\.1"):
         pack_low_bit(ir.from_proto(small_model()), LowBit(bits=8))
     pack_low_bit(ir.from_proto(small_model()), LowBit(bits=4))
+
+
+def convolutions(path, last):
+    """Two convolutions of 37 kB and a last layer of so many outputs."""
+    nodes = [
+        helper.make_node("Conv", ["x", "c"], ["h"]),
+        helper.make_node("GlobalAveragePool", ["h"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "m"], ["y"]),
+    ]
+    random = np.random.default_rng(0)
+    tensors = {"c": random.standard_normal((64, 32, 3, 3)), "m": random.standard_normal((64, last))}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 32, 9, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, last])],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in tensors.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(("last", "share"), [(5, "0.0"), (20, "6.5"), (31, "9.7")])
+def test_networks_of_convolutions_are_refused_whatever_their_last_layer(tmp_path, last, share):
+    """Below 1,024 elements the last layer does not count, and above it is too little: the answer is the same."""
+    source = convolutions(tmp_path / "net.onnx", last)
+    for bits in (4, 8):
+        with pytest.raises(
+            ModelError, match=f"at least 10 % of its weights in MatMul, .*, got {share} % .c: no low-bit"
+        ):
+            sws.compress(source, tmp_path / "small.onnx", LowBit(bits=bits))
+    assert not (tmp_path / "small.onnx").exists()
+    sws.compress(convolutions(tmp_path / "net.onnx", 40), tmp_path / "small.onnx", LowBit(bits=4))
+
+
+def test_weights_of_functions_behind_identities_stay_in_few_bits(tmp_path):
+    body = [helper.make_node("Identity", ["V"], ["w"]), helper.make_node("MatMul", ["x", "w"], ["h"])]
+    function = helper.make_function("local", "Layer", ["x", "V"], ["h"], body, [helper.make_opsetid("", 17)])
+    weight = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Layer", [x, "V"], [y], domain="local") for x, y in (("x", "h"), ("h", "y"))],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 64])],
+        [numpy_helper.from_array(weight, "V")],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=8), tmp_path / "net.onnx")
+    result = sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx", LowBit(bits=8))
+    assert [row.name for row in result.tensors] == ["V"]
+    assert result.ratio > 3
+    assert result.output_difference < 0.05

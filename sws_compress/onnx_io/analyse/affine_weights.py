@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
@@ -38,6 +40,12 @@ def weights_left_dense(model: ir.Model, *, smallest: int = SMALLEST_LOW_BIT_WEIG
         for weight in _float32_weights(model, smallest)
         if weight.name not in taken
     )
+
+
+def in_functions(model: ir.Model, weights: Iterable[Weight | Skipped]) -> bool:
+    """Whether one of ``weights`` is handed to a function, where no product is seen to read it."""
+    values = (model.graph.initializers[weight.name] for weight in weights)
+    return any(node.op_identifier() in model.functions for value in values for node, _ in value.uses())
 
 
 def _float32_weights(model: ir.Model, smallest: int) -> tuple[Weight, ...]:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
 
 from sws_compress.onnx_io.read.equal_tensors import merge_equal
 from sws_compress.thresholds import SMALLEST_BODY_CONSTANT
@@ -39,6 +40,12 @@ def lift_constants(model: ir.Model) -> None:
     _pass_on(bodies, needed, names, initializers)
     _remove_identities(bodies, set(model.graph.initializers.values()))
     merge_equal(model.graph)
+
+
+def write_out_functions(model: ir.Model) -> None:
+    """Put the bodies of all functions in the place of their calls, in place, and leave out what that makes needless."""
+    InlinePass()(model)
+    _remove_identities([model.graph, *model.graph.subgraphs()], set(model.graph.initializers.values()))
 
 
 class _Home(Protocol):
