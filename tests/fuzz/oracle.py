@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from sws_compress.onnx_io.traversal import nodes
+from sws_compress.onnx_io.traversal import nodes, tensors
 
 SAME = 1e-3
 """Largest difference of outputs that rounding explains, relative to the largest output."""
@@ -65,7 +65,7 @@ def check_compressed(original: Path, compressed: Path, command: list[str]) -> No
         if np.isfinite(spread) and spread > 1e-300:
             assert error <= 1.01 * spread, ("wrong weight", name, error, spread)
         original = stored[name].SerializeToString()
-        for tensor in model.graph.initializer:  # equal ones become one
+        for tensor in tensors(model):  # equal ones become one, in Constant nodes too
             kept, tensor.name = tensor.name, name
             if tensor.SerializeToString() == original:
                 tensor.CopyFrom(numpy_helper.from_array(values, name))
