@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sws_compress.errors import ArgumentError, SwsError
-from sws_compress.terminal import occupy_standard_streams, print_error, progress_bar, show, silence_standard_output
+from sws_compress.terminal import (
+    occupy_standard_streams,
+    print_error,
+    progress_bar,
+    show,
+    silence_libraries,
+    silence_standard_output,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted, 143 terminated.
     """
     occupy_standard_streams()
+    silence_libraries()
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)

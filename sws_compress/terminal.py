@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -136,6 +138,12 @@ def _strict(value: Any) -> Any:
 def silence_standard_output() -> None:
     """Send standard output nowhere, so that Python does not complain at exit about what it could not write."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def silence_libraries() -> None:
+    """Keep off standard error what onnx-ir logs and warns of while it reads: what matters of it is an error of ours."""
+    logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module="onnx_ir")
 
 
 def occupy_standard_streams() -> None:

@@ -589,3 +589,23 @@ def test_verify_models_with_other_inputs_or_outputs(
     narrow = write_mlp(tmp_path / "narrow.onnx", second=gaussian(60, 29))
     assert run("verify", model, narrow) == 1
     assert_one_line(capsys.readouterr(), "output 'y' must have shape (2, 30), got (2, 29)")
+
+
+def test_what_libraries_say_of_a_file_stays_off_the_terminal(tmp_path: Path) -> None:
+    """onnx-ir logs attributes that are no UTF-8, and warns of unknown keys of external data."""
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[n, 40] x) => (float[n, 30] y) {y = MatMul(x, w)}'
+    model = onnx.parser.parse_model(text)
+    weight = onnx.numpy_helper.from_array(np.ones((40, 30), np.float32), "w")
+    (tmp_path / "w.bin").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "w.bin"), ("odd", "1")):
+        weight.external_data.add(key=key, value=value)
+    model.graph.initializer.append(weight)
+    model.graph.node.append(onnx.helper.make_node("Foo", ["y"], ["z"], domain="mine", text=b"\xff\xfe"))
+    model.opset_import.append(onnx.helper.make_opsetid("mine", 1))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    command = [sys.executable, "-m", "sws_compress", "inspect", "--json", str(tmp_path / "net.onnx")]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stderr == ""
+    assert json.loads(process.stdout)["tensors"][0]["name"] == "w"
