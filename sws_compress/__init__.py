@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sws_compress.onnx_io.analyse.weights import Skipped
     from sws_compress.ort.decode import Decoding
     from sws_compress.ort.differences import OutputDifference
+    from sws_compress.ort.weight_differences import WeightDifference
     from sws_compress.pipelines.clusters import clusters, picture
     from sws_compress.pipelines.expand import expand
     from sws_compress.pipelines.inspect import inspect
@@ -105,6 +106,7 @@ __all__ = [
     "Vectors",
     "Verification",
     "VerificationError",
+    "WeightDifference",
     "WeightFrames",
     "WeightHistogram",
     "WeightsOnly",
@@ -160,6 +162,7 @@ _HOMES = {
     "TensorRow": "sws_compress.report.inspection",
     "Vectors": "sws_compress.quantize.granularity",
     "Verification": "sws_compress.report.result",
+    "WeightDifference": "sws_compress.ort.weight_differences",
     "WeightFrames": "sws_compress.report.frames",
     "WeightHistogram": "sws_compress.mixture.histogram",
     "WeightsOnly": "sws_compress.requests",

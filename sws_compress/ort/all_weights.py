@@ -115,8 +115,10 @@ class StoredWeights:
         stored = {tensor.name: tensor for tensor in self._model.proto.graph.initializer}
         for name in wanted[len(asked) :]:
             if name in self._plain:
-                yield StoredWeight(name, _tensor(self._plain[name]).numpy())
-                forget(self._plain[name])
+                values = _tensor(self._plain[name]).numpy()
+                forget(self._plain[name])  # the array alone keeps it mapped
+                yield StoredWeight(name, values)
+                del values
             else:
                 yield StoredWeight(name, self._model.values(stored[name]))
 

@@ -228,6 +228,14 @@ def out_of_bounds(error: BaseException) -> bool:
     return isinstance(cause, SessionError) and cause.out_of_bounds
 
 
+def runtime_error(error: BaseException) -> SessionError | None:
+    """The SessionError that an error is, or that caused it, directly or through others; None if there is none."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, SessionError):
+        cause = cause.__cause__
+    return cause
+
+
 def runtime_version() -> str:
     """The version of ONNX Runtime."""
     return str(_called(worker.version, limits=loading(0)))
@@ -241,17 +249,24 @@ def check_runs(model: Model) -> None:
     VerificationError
         If it does not.
     """
-    _check(model)
+    check_sound(model)
     session(model, trusted=True).close()
 
 
 def check_loads(path: Path) -> None:
     """`check_runs`, without computing or optimising anything at load: takes little memory for the model's size."""
-    _check(path)
+    check_sound(path)
     session(path, optimize=False, trusted=True).close()
 
 
-def _check(model: Model) -> None:
+def check_sound(model: Model) -> None:
+    """Check that a model of ours passes the full ONNX check, which does not read external data.
+
+    Raises
+    ------
+    VerificationError
+        If it does not.
+    """
     try:
         onnx.checker.check_model(model if isinstance(model, bytes) else os.fspath(model), full_check=True)
     except Exception as error:  # the checker raises its own errors, type inference those of C++

@@ -20,13 +20,10 @@ from sws_compress.onnx_io.write.output import data_files, replace_output, write_
 from sws_compress.onnx_io.write.plain import make_plain
 from sws_compress.onnx_io.write.unblocked import blocked_left, expand_blocked
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, decoded_parts
-from sws_compress.ort.session import Array, check_loads, check_runs
+from sws_compress.ort.session import Array, check_runs, check_sound
 from sws_compress.ort.user_models import DECODABLE, callers_file
-from sws_compress.pipelines.job import Limits
+from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits
 from sws_compress.report.result import ExpansionResult
-
-DEFAULT_LIMITS = Limits()
-"""Sizes from which a model counts as large, as in compression."""
 
 
 def plain_model(
@@ -77,6 +74,13 @@ def plain_model(
         if is_external(tensor) and tensor.name not in weights:
             tensor.CopyFrom(data.add_initializer(tensor.name, tensor.data_type, model.load(tensor), tuple(tensor.dims)))
     return proto, (*names, *blocked)
+
+
+def _check_graph(plain: onnx.ModelProto, data: DataFile, target: Path) -> None:
+    """Check a large model without its weights: the checker reads a file whole, and ONNX Runtime keeps all weights."""
+    with draft(target) as graph:
+        write_draft(plain, data, graph, inline=False)
+        check_sound(graph.path)
 
 
 def _stored(name: str, values: Array, data: DataFile) -> onnx.TensorProto:
@@ -150,7 +154,10 @@ def expand_model(
         inline = inline_bytes(plain) <= limits.file_bytes
         write_draft(plain, data, file, inline=inline)
         with callers_file(source, "become a sound model without its decoders", "the file is damaged"):
-            (check_runs if inline_bytes(plain) <= limits.model_bytes else check_loads)(file.path)
+            if inline_bytes(plain) <= limits.model_bytes:
+                check_runs(file.path)
+            else:
+                _check_graph(plain, data, target)
         replace_output(plain, data, file, inline=inline)
     left = blocked_left(plain)
     notes = (f"{left} products in few bits stay (MatMulNBits): they were in the original",) if left else ()

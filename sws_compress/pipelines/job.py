@@ -49,6 +49,10 @@ class Limits:
     file_bytes: int = LARGEST_FILE_BYTES
 
 
+DEFAULT_LIMITS = Limits()
+"""The sizes of all calls that cannot choose them."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """One call of ``compress`` or ``export``, without the model and the request.

@@ -1,19 +1,28 @@
-"""Comparison of two model files by their outputs."""
+"""Comparison of two model files by their outputs, and of large ones by their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.errors import ArgumentError, DataError, ModelError, SwsError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
-from sws_compress.onnx_io.read.model import read_model
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk
-from sws_compress.ort.differences import same_structure, telling_difference
-from sws_compress.ort.session import Array
-from sws_compress.ort.user_models import Feeds, answers, check_same_interface, feeds_as, feeds_with_answers, open_model
-from sws_compress.pipelines.job import check_seed
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
+from sws_compress.ort.differences import OutputDifference, same_structure, telling_difference
+from sws_compress.ort.session import Array, runtime_error
+from sws_compress.ort.user_models import (
+    DECODABLE,
+    Feeds,
+    answers,
+    callers_file,
+    check_same_interface,
+    feeds_as,
+    feeds_with_answers,
+    open_model,
+)
+from sws_compress.ort.weight_differences import WeightDifference, weight_differences
+from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits, check_seed
 from sws_compress.report.result import Verification
 
 
@@ -35,7 +44,8 @@ def verify(
     inputs : mapping of str to ndarray, or path of an .npz file of them, optional
         Inputs by name. By default random ones.
     tolerance : float
-        Largest difference that passes, relative to the largest value of each output of the original; >= 0.
+        Largest difference that passes, relative to the largest value of each output of the original; >= 0. Where
+        outputs cannot be compared, largest relative error of a weight.
     seed : int
         Seed of random inputs; >= 0.
 
@@ -43,7 +53,8 @@ def verify(
     -------
     Verification
         The difference of every output; ``passed`` tells whether all are within the tolerance. Outputs that hold no
-        finite number do not pass: any two models would agree on them.
+        finite number do not pass: any two models would agree on them. Of a model of more than 256 MiB the weights are
+        compared too, one after the other, and they decide where ONNX Runtime cannot run both models.
 
     Raises
     ------
@@ -72,24 +83,65 @@ def verify(
     if not tolerance >= 0:
         raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
     check_seed(seed)
-    first, second = Path(original), Path(compressed)
-    model = read_model(first)
-    read_model(second)
-    reference, candidate = open_model(first), open_model(second)
-    check_same_interface(reference, candidate)
-    feeds, expected = feeds_with_answers(reference, first, inputs, seed=seed, ranges=index_ranges(model))
-    answered = answers(candidate, second, feeds_as(candidate, feeds), given=inputs is not None)
+    return compare_models(Path(original), Path(compressed), inputs=inputs, tolerance=tolerance, seed=seed)
+
+
+def compare_models(
+    first: Path,
+    second: Path,
+    *,
+    inputs: AnyPath | Feeds | None,
+    tolerance: float,
+    seed: int,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Verification:
+    """`verify` of checked arguments; above ``limits.model_bytes`` a model is large."""
+    models = stored_model(first), stored_model(second)
+    sizes = bytes_on_disk(first), bytes_on_disk(second)
+    weights: tuple[WeightDifference, ...] = ()
+    if max(sizes) > limits.model_bytes:
+        with callers_file(second, *DECODABLE):
+            weights = tuple(weight_differences(*models))
+    ranges = index_ranges(lifted(models[0]))
+    del models
+    notes: tuple[str, ...] = ()
+    try:
+        outputs = _compared_outputs(first, second, inputs, tolerance, seed=seed, ranges=ranges)
+    except (ModelError, DataError) as error:
+        if not weights or not _is_excused(error, given=inputs is not None):
+            raise
+        outputs, notes = (), (f"outputs were not compared, only weights: {error}",)
+    return Verification(first, second, *sizes, outputs, tolerance, inputs is None, weights, notes)
+
+
+def _is_excused(error: SwsError, *, given: bool) -> bool:
+    """Whether ONNX Runtime did not run a model, for another reason than the inputs that the caller gave."""
+    cause = runtime_error(error)
+    return cause is not None and (cause.out_of_bounds or not given)
+
+
+def _compared_outputs(
+    first: Path,
+    second: Path,
+    inputs: AnyPath | Feeds | None,
+    tolerance: float,
+    *,
+    seed: int,
+    ranges: Mapping[str, range],
+) -> tuple[OutputDifference, ...]:
+    """Run one model after the other, so that only one of them is in memory."""
+    given = inputs is not None
+    with open_model(first) as reference:
+        feeds, expected = feeds_with_answers(reference, first, inputs, seed=seed, ranges=ranges)
+    with open_model(second) as candidate:
+        check_same_interface(reference, candidate)
+        answered = answers(candidate, second, feeds_as(candidate, feeds), given=given)
     by_name = dict(zip((output.name for output in candidate.outputs), answered, strict=True))
     names = [output.name for output in reference.outputs]
     outputs = tuple(telling_difference(name, left, by_name[name]) for name, left in zip(names, expected, strict=True))
-    result = Verification(
-        first, second, bytes_on_disk(first), bytes_on_disk(second), outputs, tolerance, inputs is None
-    )
-    if not result.passed:
-        _refuse_varying(
-            first, names, expected, answers(open_model(first), first, feeds, given=inputs is not None), tolerance
-        )
-    return result
+    if not all(output.largest_relative <= tolerance for output in outputs):
+        _refuse_varying(first, names, expected, answers(open_model(first), first, feeds, given=given), tolerance)
+    return outputs
 
 
 def _refuse_varying(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.differences import OutputDifference
+from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.inspection import ModelParts, TensorRow
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Verification:
-    """Outputs of a compressed model beside those of the original, on the same inputs.
+    """Outputs of a compressed model beside those of the original, on the same inputs, and the weights of large ones.
 
     Parameters
     ----------
@@ -98,11 +99,15 @@ class Verification:
     original_bytes, compressed_bytes : int
         Their sizes, in bytes.
     outputs : tuple of OutputDifference
-        The largest difference of every output.
+        The largest difference of every output; empty if ONNX Runtime could not run both models, which a note tells.
     tolerance : float
         The largest relative difference that passes.
     random_inputs : bool
         Whether the inputs were drawn at random rather than given.
+    weights : tuple of WeightDifference
+        The weights that both files of a large model have.
+    notes : tuple of str
+        What the user should know besides, one line each.
     """
 
     original: Path
@@ -112,10 +117,17 @@ class Verification:
     outputs: tuple[OutputDifference, ...]
     tolerance: float
     random_inputs: bool = False
+    weights: tuple[WeightDifference, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether no output differs by more than `tolerance` or is never finite, and some output is not empty."""
+        """Whether no output differs by more than `tolerance` or is never finite, and some output is not empty.
+
+        Where outputs were not compared, whether no weight differs by more.
+        """
+        if self.weights and not self.outputs:
+            return all(weight.relative_error <= self.tolerance for weight in self.weights)
         within = all(output.largest_relative <= self.tolerance for output in self.outputs)
         return within and any(output.untold is None for output in self.outputs)
 

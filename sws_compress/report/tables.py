@@ -14,6 +14,7 @@ from rich.text import Text
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
 from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.ort.decode import Decoding
+from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.clustered import ClusterReport, Picture, Place, TensorClusters
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification, untold_lines
@@ -239,11 +240,21 @@ def verification_table(verification: Verification) -> RenderableType:
     lines = [
         ("original", f"{original:,} bytes"),
         ("compressed", f"{compressed:,} bytes ({change})"),
-        ("inputs", RANDOM_INPUTS if verification.random_inputs else "given"),
+        *([("inputs", RANDOM_INPUTS if verification.random_inputs else "given")] if verification.outputs else []),
+        *_weights(verification.weights),
         ("verdict", f"{'passed' if verification.passed else 'FAILED'} at tolerance {verification.tolerance:g}"),
         *(("warning", line) for line in untold_lines(verification.outputs)),
+        *(("note", note) for note in verification.notes),
     ]
-    return Group(table, _summary(lines))
+    return Group(*([table] if verification.outputs else []), _summary(lines))
+
+
+def _weights(weights: Sequence[WeightDifference]) -> Iterator[tuple[str, str]]:
+    """A line about the weights of two models."""
+    if weights:
+        worst = max(weights, key=lambda weight: weight.relative_error)
+        error = f"relative error at most {worst.relative_error:.2g}, of {shown(worst.name)}"
+        yield "weights", f"{len(weights):,} compared, {error if worst.relative_error else 'all equal'}"
 
 
 def expansion_table(result: ExpansionResult) -> RenderableType:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
+import io
 import os
 import weakref
 from collections.abc import Callable
@@ -14,9 +16,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from rich.console import Console
 
 import sws_compress as sws
-from sws_compress.errors import OutputError
+from sws_compress.errors import DataError, ModelError, OutputError
 from sws_compress.onnx_io.external_data import StoredModel, in_memory
 from sws_compress.onnx_io.format.decoders import compressed_names
 from sws_compress.onnx_io.format.mark import mark_of_proto
@@ -25,11 +28,16 @@ from sws_compress.onnx_io.write.plain import make_plain
 from sws_compress.ort import decode
 from sws_compress.ort.all_weights import StoredWeights
 from sws_compress.ort.decode import decoded_weights
+from sws_compress.ort.session import SessionError
+from sws_compress.ort.weight_differences import relative_error, weight_differences
 from sws_compress.pipelines import inspect as inspecting
+from sws_compress.pipelines import verify as verifying
 from sws_compress.pipelines.clusters import drawn_tensors, model_clusters
 from sws_compress.pipelines.expand import expand_model
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.job import Limits
+from sws_compress.pipelines.verify import compare_models
+from sws_compress.report.tables import verification_table
 from tests.onnx_io.nested_models import MODELS
 from tests.pipelines.test_streamed import ALWAYS, stream, write_net
 from tests.runtimes.files import EMBEDDINGS, SOURCES, files_of
@@ -73,6 +81,11 @@ def parts_of(path: Path, **options: Any) -> dict[str, Any]:
     parts = dataclasses.asdict(inspect_model(stored_model(path), **options))
     parts["decoding"] = parts["decoding"]["computed_bytes"]
     return parts
+
+
+def plain_twin(model: StoredModel) -> StoredModel:
+    assert model.path is not None
+    return stored_model(model.path.parent / "net.onnx")
 
 
 def whole_plain(path: Path) -> bytes:
@@ -151,8 +164,9 @@ def decoded_names(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         lambda model, folder: inspect_model(model, together_elements=0),
         lambda model, folder: model_clusters(model, together_elements=0),
         lambda model, folder: expand_model(model, folder / "plain.onnx", together_elements=0),
+        lambda model, folder: list(weight_differences(plain_twin(model), model, together_elements=0)),
     ],
-    ids=["inspect", "clusters", "expand"],
+    ids=["inspect", "clusters", "expand", "verify"],
 )
 def test_no_weight_is_held_while_the_next_is_decoded(
     net: Path, tmp_path: Path, decoded_names: list[list[str]], work: Callable[[StoredModel, Path], object]
@@ -160,6 +174,25 @@ def test_no_weight_is_held_while_the_next_is_decoded(
     work(stored_model(net), tmp_path)
     assert {name for names in decoded_names for name in names} == {"ones", "w0", "w1", "w2"}
     assert max(map(len, decoded_names)) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_weights_beside_the_file_are_unmapped_when_they_are_let_go(net: Path) -> None:
+    def is_mapped() -> bool:
+        return "net.onnx.data" in Path("/proc/self/maps").read_text()
+
+    gc.collect()  # what other tests had mapped
+    weights = StoredWeights(stored_model(net.parent / "net.onnx"))
+    for name in weights.names:
+        weight = weights.get(name)
+        assert weight is not None
+        assert is_mapped()
+        del weight
+        assert not is_mapped()
+    for weight in weights.each():
+        assert weight.values.size
+    del weight
+    assert not is_mapped()
 
 
 def test_pictures_decode_what_they_draw(net: Path, decoded_names: list[list[str]]) -> None:
@@ -267,3 +300,88 @@ def test_dense_tensors_of_all_types_are_copied(tmp_path: Path) -> None:
             plain = {t.name: t for t in onnx.load(tmp_path / "plain.onnx").graph.initializer}
             for tensor in extra:
                 assert numpy_helper.to_array(plain[tensor.name]).tobytes() == numpy_helper.to_array(tensor).tobytes()
+
+
+# -- verify -----------------------------------------------------------------------------------------------------------
+
+LARGE = Limits(model_bytes=0)
+
+
+def compared(first: Path, second: Path, tolerance: float = 0.5, **options: Any) -> sws.Verification:
+    arguments = {"inputs": None, "seed": 0, "limits": LARGE, **options}
+    return compare_models(first, second, tolerance=tolerance, **arguments)
+
+
+def test_weights_of_large_models_are_compared_too(small: Path, tmp_path: Path) -> None:
+    original = small.parent / "net.onnx"
+    result = compared(original, small)
+    assert result.outputs == sws.verify(original, small, tolerance=0.5).outputs
+    before = {t.name: numpy_helper.to_array(t).astype(np.float64) for t in onnx.load(original).graph.initializer}
+    after = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(whole_plain(small)).graph.initializer}
+    expected = {name: np.linalg.norm(after[name] - old) / np.linalg.norm(old) for name, old in before.items()}
+    assert {weight.name: weight.relative_error for weight in result.weights} == pytest.approx(expected)
+    assert result.notes == ()
+    sws.expand(small, tmp_path / "plain.onnx")
+    assert {weight.relative_error for weight in compared(tmp_path / "plain.onnx", small, 1e-4).weights} == {0.0}
+    assert sws.verify(original, small).weights == ()
+
+
+@pytest.mark.parametrize("missing", ["net.onnx", "small.onnx"])
+def test_weights_decide_where_the_runtime_cannot_run_a_model(
+    net: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    real = verifying.open_model
+
+    def failing(path: Path) -> Any:
+        if path.name == missing:
+            raise ModelError(f"model {path} must load, got no memory: buy some") from SessionError(
+                "no memory", out_of_bounds=True
+            )
+        return real(path)
+
+    monkeypatch.setattr(verifying, "open_model", failing)
+    original = net.parent / "net.onnx"
+    for options in ({}, {"inputs": {"x": np.zeros((1, 260), np.float32)}}):
+        result = compared(original, net, **options)
+        assert result.passed
+        assert result.outputs == ()
+        assert result.notes == (
+            f"outputs were not compared, only weights: model {net.parent / missing} must load, got no memory: buy some",
+        )
+    assert not compared(original, net, 0.01).passed
+    largest = max(weight.relative_error for weight in result.weights)
+    assert compared(original, net, largest).passed
+    assert not compared(original, net, 0.999 * largest).passed
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(verification_table(result))
+    text = console.export_text()
+    assert f"compared, relative error at most {largest:.2g}" in text
+    assert "outputs were not compared, only weights" in text
+    with pytest.raises(ModelError, match="no memory"):
+        compared(original, net, limits=Limits())
+
+
+def test_inputs_that_do_not_fit_are_refused_for_large_models_too(net: Path) -> None:
+    original = net.parent / "net.onnx"
+    for inputs, message in (
+        ({"x": np.zeros((1, 3), np.float32)}, "must run on the given inputs"),
+        ({"z": np.zeros((1, 260), np.float32)}, "must be arrays named 'x'"),
+    ):
+        with pytest.raises(DataError, match=message):
+            compared(original, net, inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "error"),
+    [
+        ([3.0, 4.0], [3.0, 4.5], 0.1),
+        ([0.0, 0.0], [0.0, -0.0], 0.0),
+        ([0.0, 0.0], [0.0, 1e-30], np.inf),
+        ([np.nan, np.inf, 1.0], [np.nan, np.inf, 1.0], 0.0),
+        ([np.nan, 1.0], [1.0, 1.0], np.inf),
+        ([np.inf, 1.0], [1.0, 1.0], np.inf),
+        ([], [], 0.0),
+    ],
+)
+def test_relative_errors(expected: list[float], actual: list[float], error: float) -> None:
+    assert relative_error(np.array(expected), np.array(actual)) == pytest.approx(error)
