@@ -30,7 +30,7 @@ FLOORS = (
 # Steps inside a room, from the ground up; files and folders of one step do not know each other.
 STEPS = {
     "onnx_io": (
-        {"messages", "element_types", "traversal", "map_types"},
+        {"messages", "element_types", "traversal", "map_types", "native"},
         {"external_data"},
         {"format"},
         {"read", "analyse", "from_torch"},

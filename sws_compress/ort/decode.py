@@ -13,10 +13,12 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from sws_compress.child_process.client import CallError
 from sws_compress.errors import ArgumentError, OutputError, VerificationError
 from sws_compress.onnx_io.external_data import StoredModel, in_memory
 from sws_compress.onnx_io.format.look_ups import all_rows, look_ups
 from sws_compress.onnx_io.messages import shown
+from sws_compress.onnx_io.native import inferred
 from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
 from sws_compress.ort.session import Array, Session, SessionError, reason_of, session
 
@@ -169,10 +171,10 @@ def decoded_shapes(model: StoredModel, names: Iterable[str]) -> dict[str, tuple[
     found = {name: dense[name] for name in wanted if name in dense}
     part = _constant_part(proto, constants, [name for name in wanted if name not in dense], largest_bytes=_SHAPE_BYTES)
     try:
-        inferred = onnx.shape_inference.infer_shapes(part, data_prop=True)
-    except Exception:  # C++ that raises whatever it meets: these shapes are not known
+        shaped = inferred(part, data_prop=True)
+    except CallError:  # these shapes are not known
         return found
-    for entry in inferred.graph.output:
+    for entry in shaped.graph.output:
         sizes = entry.type.tensor_type.shape.dim
         if entry.type.tensor_type.HasField("shape") and all(size.HasField("dim_value") for size in sizes):
             found[entry.name] = tuple(size.dim_value for size in sizes)

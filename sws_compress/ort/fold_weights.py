@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from sws_compress.child_process.client import CallError
 from sws_compress.entropy import entropy_bits
 from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
@@ -22,6 +23,7 @@ from sws_compress.onnx_io.analyse.constant_parts import Part, constant_parts
 from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight, mark_as_weight
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.mark import mark_of
+from sws_compress.onnx_io.native import inferred
 from sws_compress.onnx_io.read.lift import write_out_functions
 from sws_compress.ort.session import Array, SessionError, out_of_bounds, session
 from sws_compress.thresholds import SMALLEST_WEIGHT
@@ -70,7 +72,7 @@ def fold_weights(model: ir.Model) -> tuple[str, ...]:
             continue
         try:
             values = _computed(part, model)
-        except (VerificationError, SessionError):  # it took too much, and so may the next
+        except (VerificationError, SessionError, CallError):  # it took too much, and so may the next
             break
         if values is None or not _is_weight(values):
             continue
@@ -153,7 +155,7 @@ def _computed(part: Part, model: ir.Model) -> Array | None:
     proto = _as_model(part, model)
     largest = LARGEST_GROWTH * sum(value.const_value.size for value in part.constants if value.const_value is not None)
     try:
-        proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        proto = inferred(proto, data_prop=True)
         entries = (*proto.graph.value_info, *proto.graph.output)
         shapes = {entry.name: entry.type.tensor_type.shape.dim for entry in entries}
         for name in (value.name for node in part.nodes for value in node.outputs if value.name):

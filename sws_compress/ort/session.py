@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
-import onnx
 
 from sws_compress.child_process.client import CallError, child_lives, in_child
 from sws_compress.child_process.limits import Limits, loading, own, running
 from sws_compress.errors import ModelError, VerificationError
 from sws_compress.onnx_io.messages import first_line, one_line
+from sws_compress.onnx_io.native import check_fully
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.ort import worker
 
@@ -224,8 +224,8 @@ def reason_of(error: BaseException) -> str:
 
 def out_of_bounds(error: BaseException) -> bool:
     """Whether an error was caused by a model that took too much time or memory, or crashed."""
-    cause = error if isinstance(error, SessionError) else error.__cause__
-    return isinstance(cause, SessionError) and cause.out_of_bounds
+    cause = error if isinstance(error, SessionError | CallError) else error.__cause__
+    return isinstance(cause, SessionError | CallError) and cause.out_of_bounds
 
 
 def runtime_error(error: BaseException) -> SessionError | None:
@@ -268,8 +268,8 @@ def check_sound(model: Model) -> None:
         If it does not.
     """
     try:
-        onnx.checker.check_model(model if isinstance(model, bytes) else os.fspath(model), full_check=True)
-    except Exception as error:  # the checker raises its own errors, type inference those of C++
+        check_fully(model)
+    except CallError as error:
         raise VerificationError(
             f"written model must pass the ONNX checker, got '{first_line(error)}': report this"
         ) from error

@@ -31,7 +31,7 @@ def test_a_sound_conversion_passes_and_new_models_are_not_compared(tmp_path, mon
 def test_a_wrong_conversion_is_refused_and_nothing_is_written(tmp_path, monkeypatch):
     onnx.save(matmul_model(WEIGHTS, opset=12), tmp_path / "net.onnx")
     wrong = matmul_model(WEIGHTS * 2, opset=13)
-    monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: wrong)
+    monkeypatch.setattr("sws_compress.onnx_io.read.convert.converted_to", lambda *_: wrong)
     with pytest.raises(ModelError, match=r"opset of .* got 12 and outputs that differ by"):
         check_conversion(tmp_path / "net.onnx", read_model(tmp_path / "net.onnx"))
     with pytest.raises(ModelError, match="outputs that differ by"):
@@ -133,7 +133,7 @@ def test_a_branch_that_only_the_callers_inputs_reach(tmp_path, monkeypatch):
 
     file = tmp_path / "net.onnx"
     onnx.save(model(12, "Neg"), file)
-    monkeypatch.setattr("onnx.version_converter.convert_version", lambda *_: model(13, "Relu"))
+    monkeypatch.setattr("sws_compress.onnx_io.read.convert.converted_to", lambda *_: model(13, "Relu"))
     dark = {"x": np.random.default_rng(1).standard_normal((4, 48)).astype(np.float32)}
     bright = {"x": dark["x"] + 3}
     check_conversion(file, read_model(file), dark)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import onnx
-from onnx import inliner, version_converter
 
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import first_line
+from sws_compress.onnx_io.native import converted_to
 from sws_compress.onnx_io.read.converter_mistakes import corrected
 from sws_compress.onnx_io.read.tensor_data import load_external
 from sws_compress.onnx_io.traversal import tensors
@@ -46,9 +46,7 @@ def converted(file: Path, proto: onnx.ModelProto, opset: int) -> onnx.ModelProto
     try:
         for tensor in tensors(proto):
             load_external(tensor, file)
-        if proto.functions:  # the converter would lose them
-            proto = inliner.inline_local_functions(proto, convert_version=True)
-        new = version_converter.convert_version(proto, opset)
+        new = converted_to(proto, opset)
         wrong = corrected(new, stated)
         onnx.checker.check_model(new)
     except Exception as error:  # the converter is C++ and raises whatever its steps do

@@ -11,9 +11,11 @@ from typing import TypeAlias
 
 import onnx
 import onnx_ir as ir
-from onnx import shape_inference
 
-from sws_compress.onnx_io.messages import shown
+from sws_compress.child_process.client import CallError
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.onnx_io.native import inferred
 from sws_compress.onnx_io.traversal import graphs
 
 _Sizes: TypeAlias = "tuple[int | str | None, ...]"
@@ -34,19 +36,28 @@ def correct_shapes(model: ir.Model) -> tuple[str, ...]:
     -------
     tuple of str
         A line that says what was corrected; empty if nothing was.
+
+    Raises
+    ------
+    ModelError
+        If inference crashes, or takes too much time or memory.
     """
     declared = _without_values(model)
     try:
-        shape_inference.infer_shapes(declared, check_type=True, strict_mode=True)
+        inferred(declared, strict=True)
         return ()
-    except Exception:  # C++ that raises whatever it meets: what is wrong is looked for below
+    except CallError as error:  # what is wrong is looked for below
+        if error.out_of_bounds:
+            raise ModelError(
+                f"model must have shapes that onnx infers, got '{first_line(error)}': export it again"
+            ) from error
         wrong = dict(_contradictions(declared))
     corrected = []
     for graph in model.graphs():
         for value in (output for node in graph for output in node.outputs):
-            inferred = wrong.get((str(value.name), _sizes_of(value)))
-            if inferred is not None:
-                value.shape = ir.Shape(inferred)
+            sizes = wrong.get((str(value.name), _sizes_of(value)))
+            if sizes is not None:
+                value.shape = ir.Shape(sizes)
                 corrected.append(str(value.name))
     if not corrected:
         return ()
@@ -75,10 +86,10 @@ def _contradictions(declared: onnx.ModelProto) -> Iterator[tuple[tuple[str, _Siz
         for entry in graph.output:
             entry.type.tensor_type.ClearField("shape")
     try:
-        inferred = shape_inference.infer_shapes(bare)
-    except Exception:  # as above
+        shaped = inferred(bare)
+    except CallError:
         return
-    for before, after in zip(graphs(declared), graphs(inferred), strict=True):
+    for before, after in zip(graphs(declared), graphs(shaped), strict=True):
         found = {entry.name: _sizes(entry) for entry in (*after.value_info, *after.output)}
         for entry in (*before.value_info, *before.output):
             stated, true = _sizes(entry), found.get(entry.name)
