@@ -130,35 +130,20 @@ def differences_from_original(
     )
 
 
-def largest_difference(model: Model, feeds: Mapping[str, Array], expected: Sequence[Array]) -> float:
-    """Largest difference between the outputs of a model and known ones.
+def largest_relative(names: Sequence[str], expected: Sequence[Array], actual: Sequence[Array]) -> float:
+    """Largest difference of known outputs, each relative to the largest finite magnitude of its reference.
 
     Parameters
     ----------
-    model : bytes or path-like
-        The model, made by this package.
-    feeds : mapping of str to ndarray
-        Inputs by name.
-    expected : sequence of ndarray
-        The reference, in the order of the model's outputs.
-
-    Returns
-    -------
-    float
-        The largest over all outputs, each relative to the largest finite magnitude of its reference.
+    names : sequence of str
+        Names of the outputs.
+    expected, actual : sequence of ndarray
+        The reference, and what is compared with it.
 
     Raises
     ------
     VerificationError
         If an output has another shape.
     """
-    with comparable_session(model, trusted=True) as runtime:
-        names = [output.name for output in runtime.outputs]
-        actual = runtime.run(feeds)
-    return largest_relative(names, expected, actual)
-
-
-def largest_relative(names: Sequence[str], expected: Sequence[Array], actual: Sequence[Array]) -> float:
-    """`largest_difference` of outputs that are known already, by their names."""
     differences = (difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
     return max((each.largest_relative for each in differences), default=0.0)

@@ -119,6 +119,8 @@ def _decoded(result: CompressionResult) -> str:
     """What the file was compared with: the snapped network, whose weights it stores."""
     if math.isnan(result.decoded_difference):
         return "weights decoded exactly, network not run"
+    if math.isinf(result.decoded_difference):
+        return "weights decoded exactly, outputs not to a bound: other shapes"
     return f"weights decoded exactly, outputs to {result.decoded_difference:.1e}"
 
 

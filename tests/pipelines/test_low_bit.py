@@ -17,6 +17,7 @@ from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs, outputs_in_runtime
 from sws_compress.pipelines.low_bit import LowBitModel, pack_low_bit, verify_low_bit
 from sws_compress.requests import LowBit
+from tests.models import gaussian
 
 
 def small_model(*, convolution=False):
@@ -211,3 +212,22 @@ def test_weights_of_functions_behind_identities_stay_in_few_bits(tmp_path):
     assert [row.name for row in result.tensors] == ["V"]
     assert result.ratio > 3
     assert result.output_difference < 0.05
+
+
+def test_integer_arithmetic_may_change_how_many_things_are_found(tmp_path):
+    """As in a detector: numbers near a threshold are on its other side in 8 bits."""
+    text = """<ir_version: 8, opset_import: ["": 17]> g (float[800, 64] x) => (float[800, 96] y, int64[2, k] places) {
+        y = MatMul(x, w)
+        above = Greater(y, zero)
+        places = NonZero(above)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(gaussian(64, 96, offset=0), "w"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0, np.float32), "zero"))
+    onnx.save(model, tmp_path / "net.onnx")
+    result = sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx", LowBit(bits=8))
+    assert result.outputs[0].largest_relative < 0.3
+    assert result.outputs[1].largest_relative == np.inf
+    assert np.isinf(result.decoded_difference)
+    (warning,) = result.warnings
+    assert warning.startswith("output 'places' differs from the original in shape")
