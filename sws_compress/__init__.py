@@ -7,7 +7,8 @@ Calls
     share a value.
 Training
     ``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with
-    ``save_checkpoint``, ``load_checkpoint`` and ``lost_ranks_told`` beside it. ``WeightFrames`` films it.
+    ``save_checkpoint``, ``load_checkpoint`` and ``lost_ranks_told`` beside it. ``cluster_frozen`` snaps weights that
+    are not trained, and ``WeightFrames`` films a run.
 
 Each name is imported when it is first used (PEP 562), so that ``import sws_compress`` does not wait for torch.
 """
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from sws_compress.requests import FileOptions, LowBit, WeightsOnly
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.distillation import Distillation
+    from sws_compress.train.frozen import cluster_frozen
     from sws_compress.train.prior import SoftWeightSharing
     from sws_compress.train.progress import Progress
     from sws_compress.train.ranks import Ranks, lost_ranks_told
@@ -111,6 +113,7 @@ __all__ = [
     "WeightHistogram",
     "WeightsOnly",
     "__version__",
+    "cluster_frozen",
     "clusters",
     "compress",
     "expand",
@@ -166,6 +169,7 @@ _HOMES = {
     "WeightFrames": "sws_compress.report.frames",
     "WeightHistogram": "sws_compress.mixture.histogram",
     "WeightsOnly": "sws_compress.requests",
+    "cluster_frozen": "sws_compress.train.frozen",
     "clusters": "sws_compress.pipelines.clusters",
     "compress": "sws_compress.api",
     "expand": "sws_compress.pipelines.expand",

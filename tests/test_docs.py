@@ -84,7 +84,7 @@ def test_loops(repository: Path, tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     assert run_blocks(repository / "docs" / "loops.md", names) >= 7
     written = {path.name for path in tmp_path.glob("*.onnx")}
-    assert written == {f"{loop}.onnx" for loop in ("plain", "mixed", "bert", "lightning", "compiled")}
+    assert written == {f"{loop}.onnx" for loop in ("plain", "mixed", "bert", "lightning", "compiled", "frozen")}
     assert names["result"].ratio > 3
 
 

@@ -7,9 +7,11 @@ import itertools
 import logging
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -28,7 +30,20 @@ FOLDED_BYTES = 1 << 31
 """Constants of up to so many bytes are folded: all that a protobuf file can hold."""
 
 
-def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int = EXPORTER_OPSET) -> ir.Model:
+MAX_DISTINCT = 256
+"""Values that a tensor may hold to be packed."""
+
+PACKED_SHARE = 1 / 8
+"""Bytes of a packed weight, at 4 bits for each of its elements, as a share of its float32 bytes."""
+
+
+def from_torch(
+    model: nn.Module,
+    example_inputs: tuple[Any, ...],
+    *,
+    opset: int = EXPORTER_OPSET,
+    snapped: Collection[str] = (),
+) -> ir.Model:
     """Export a module in evaluation mode.
 
     Parameters
@@ -40,6 +55,9 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
         at least two rows.
     opset : int
         Version of the default domain.
+    snapped : collection of str
+        Parameters and buffers that hold few values. What the module computes from them (weight standardisation, for
+        one) is computed here, unless it makes many values of few: then it is left to the file.
 
     Returns
     -------
@@ -82,9 +100,9 @@ def from_torch(model: nn.Module, example_inputs: tuple[Any, ...], *, opset: int 
     for name, value in list(program.model.graph.initializers.items()):
         value.name = name.replace("_orig_mod.", "")  # parts may be wrapped too
     with _quiet():
-        _simplify(program.model)
-    _name_outputs(program.model.graph)
-    return program.model
+        simplified = _simplified(program.model, snapped)
+    _name_outputs(simplified.graph)
+    return simplified
 
 
 @contextlib.contextmanager
@@ -99,16 +117,83 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _simplify(model: ir.Model) -> None:
-    """Torch's default optimisation, in place, without the rewrite rules: one of them merges batch norms."""
+def _simplified(model: ir.Model, snapped: Collection[str]) -> ir.Model:
+    """The model optimised (`_simplify`), with the arithmetic left in it that makes many values of few."""
     from onnxscript import optimizer
-    from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
 
     optimizer.inline(model)
     origins = _origins(model)
+    made_from = {name: made for name in snapped if (made := _computed_from(name, model.graph))}
+    whole = model.clone() if made_from else model
+    _simplify(model)
+    if made_from:
+        folded, parameters = model.graph.initializers, whole.graph.initializers
+        spoiled = [
+            made
+            for name, made in made_from.items()
+            if any(_spoils(folded[each], parameters[name]) for each in made if each in folded)
+        ]
+        if spoiled:
+            model = whole
+            _simplify(model, keep=frozenset().union(*spoiled))
+    _name_after(model, origins)
+    return model
+
+
+def _computed_from(name: str, graph: ir.Graph) -> frozenset[str]:
+    """Names of the values that are computed from constants alone, an initialiser among them."""
+    if name not in graph.initializers:
+        return frozenset()
+    constant = {value for value in graph.initializers.values() if value.const_value is not None}
+    made = {graph.initializers[name]}
+    for node in graph:
+        inputs = [value for value in node.inputs if value is not None]
+        if not constant.issuperset(inputs) or node.op_type.startswith("Random"):
+            continue
+        constant.update(node.outputs)
+        if made.intersection(inputs):
+            made.update(node.outputs)
+    return frozenset(str(value.name) for value in made if value.producer() is not None)
+
+
+def _spoils(result: ir.Value, parameter: ir.Value) -> bool:
+    """Whether a computed constant takes more bytes than the packed ``parameter``, which holds few values.
+
+    Twice as many distinct values cost a bit more for every element.
+    """
+    values, held = result.const_value, parameter.const_value
+    if values is None or held is None or not values.dtype.is_floating_point():
+        return False
+    if values.size < PACKED_SHARE * held.size or (few := _distinct(held.numpy())) is None:
+        return False
+    many = _distinct(values.numpy())
+    return many is None or many > 2 * few
+
+
+def _distinct(values: npt.NDArray[Any]) -> int | None:
+    """Number of distinct values; None above `MAX_DISTINCT`."""
+    flat, count = values.reshape(-1), 0
+    for part in (flat[: 16 * MAX_DISTINCT], flat):  # the beginning tells of most tensors
+        if (count := np.unique(part).size) > MAX_DISTINCT:
+            return None
+    return count
+
+
+def _simplify(model: ir.Model, keep: Collection[str] = ()) -> None:
+    """Torch's default optimisation, in place, without the rewrite rules: one of them merges batch norms.
+
+    The floating-point values named in ``keep`` are not computed.
+    """
+    from onnxscript import optimizer
+    from onnxscript.rewriter.rules.common import materialize_reshape_shape_rule
+
+    def should_fold(node: ir.Node) -> bool | None:
+        kept = any(value.name in keep and not _is_whole(value) for value in node.outputs)
+        return False if kept else _should_fold(node)
+
     # Operators on constants put the gates of recurrent weights in order: they are folded, whatever their size.
     optimizer.fold_constants_ir(
-        model, input_size_limit=FOLDED_BYTES, output_size_limit=FOLDED_BYTES, should_fold=_should_fold
+        model, input_size_limit=FOLDED_BYTES, output_size_limit=FOLDED_BYTES, should_fold=should_fold
     )
     materialize_reshape_shape_rule.apply_to_model(model)  # no shape is computed at inference only to be kept
     _flatten(model.graph)
@@ -123,7 +208,6 @@ def _simplify(model: ir.Model) -> None:
     )(model)
     _copy_returned_inputs(model.graph)
     ir.passes.Sequential(passes.OutputFixPass(), passes.NameFixPass())(model)
-    _name_after(model, origins)
 
 
 def _copy_returned_inputs(graph: ir.Graph) -> None:
@@ -172,6 +256,11 @@ def _flatten(graph: ir.Graph) -> None:
         flat = ir.Node("", "Flatten", [source], num_outputs=1)
         flat.outputs[0].shape, flat.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
         ir.convenience.replace_nodes_and_values(graph, node, [node], [flat], node.outputs, flat.outputs)
+
+
+def _is_whole(value: ir.Value) -> bool:
+    """Whether a value is a tensor of whole numbers, such as a shape."""
+    return value.dtype is not None and not value.dtype.is_floating_point()
 
 
 def _should_fold(node: ir.Node) -> bool | None:

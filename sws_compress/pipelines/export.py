@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.pipelines.fine_tuned import refuse_other_float
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.publish import publish_module
-from sws_compress.pipelines.source import as_module, open_module
+from sws_compress.pipelines.source import as_module, open_module, refuse_other_float
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
 
@@ -34,7 +33,9 @@ def export_snapped(model: nn.Module, palettes: Mapping[str, Palette], job: Job) 
     """
     module = as_module(model)
     _check_palettes(module, palettes)
-    source = replace(open_module(module, job), outputs=())  # the network before it was snapped is not known
+    source = replace(
+        open_module(module, job, snapped=palettes), outputs=()
+    )  # the network before it was snapped is not known
     return replace(publish_module(source, module, job), network=module)
 
 

@@ -6,12 +6,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.errors import ArgumentError, ModelError
+import numpy as np
+
+from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.files import AnyPath, checked_output
+from sws_compress.onnx_io.messages import shown
+from sws_compress.ort.session import Array
+from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.projected import Scale, Template
 from sws_compress.pipelines.publish import publish_module
-from sws_compress.pipelines.source import Source, as_module, copied, measured, metric_of, open_module
+from sws_compress.pipelines.source import (
+    Source,
+    answers_of,
+    as_module,
+    copied,
+    measured,
+    metric_of,
+    open_module,
+    refuse_other_float,
+)
 from sws_compress.pipelines.watch import watching
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import DEFAULT_RATIO, Goal
@@ -19,11 +33,10 @@ from sws_compress.train.request import FineTuned
 from sws_compress.train.targets import SteeringTarget
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from sws_compress.mixture.mixture import Mixture
-    from sws_compress.train.select import ParameterGroup
+    from sws_compress.train.select import ParameterGroup, Selection
 
 EXAMPLE_ROWS = 8
 """Rows of the first training batch that serve as example inputs."""
@@ -60,19 +73,42 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     _check_request(request, job)
     module = as_module(model)
     network = copied(module)
+    request = replace(request, parameters=_selection(request.parameters))
     groups = float32_groups(network, request)
     if job.inputs is None:
         job = replace(job, inputs=first_inputs(module, request))
     source = open_module(module, job)  # early: a module that cannot be exported must not cost a run
-    template = Template(source, job.file)
     before = metric_of(module, job)
+    fixed = fixed_weights(network, source, request)
+    if fixed:
+        request = _taught_by(module, request)
+        snap_fixed(fixed, request.components, job.seed)
+    chosen = [name for group in groups for name in group.names]
+    template = Template(source, job.file, (*chosen, *fixed))
     scale = Scale(network, template, groups, request, job.seed)
     target = _steering_target(request, job.goal, source, scale)
     mixtures = _run(network, groups, scale, request, target, job)
+    _refuse_not_finite(answers_of(network, source), source)
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
     after = metric_of(network, job)
-    notes = (*result.notes, *_missed(target, result.file_bytes, before, after), *_emptied(groups))
+    notes = (*result.notes, *fixed_note(fixed), *_missed(target, result.file_bytes, before, after), *_emptied(groups))
     return replace(result, before=before, after=after, network=network, mixtures=mixtures, notes=notes, trained=True)
+
+
+def _selection(parameters: Selection | None) -> Selection | None:
+    """The selection, names as a tuple: they are read more than once."""
+    several = parameters is not None and not callable(parameters) and not isinstance(parameters, str)
+    return tuple(parameters) if several else parameters  # type: ignore[arg-type]
+
+
+def _taught_by(module: nn.Module, request: FineTuned) -> FineTuned:
+    """The request with the original as its teacher, if it has none: the copy's frozen weights are clustered."""
+    from sws_compress.train.distillation import Distillation
+
+    distillation = request.distillation or (Distillation(weight=1.0) if request.loss is None else None)
+    if distillation is None or distillation.teacher is not None:
+        return request
+    return replace(request, distillation=replace(distillation, teacher=module))
 
 
 def _check_request(request: FineTuned, job: Job) -> None:
@@ -91,7 +127,7 @@ def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scal
     Raises
     ------
     ArgumentError
-        If a size is above that of the plain file, or below that of the graph alone.
+        If a size is above that of the plain file, or below that of the smallest file.
     """
     if request.bit_price is not None:
         return None
@@ -104,19 +140,19 @@ def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scal
                 f"target_bytes must be below the {source.dense_bytes} of the plain file, got {goal.target_bytes}: "
                 "ask for fewer"
             )
-        least_bytes = scale.least_bytes()
-        if goal.target_bytes <= least_bytes:
+        least = scale.least()
+        if goal.target_bytes <= least.file_bytes:
             raise ArgumentError(
-                f"target_bytes must be above the {least_bytes} of its graph alone, got {goal.target_bytes}: "
-                "ask for more"
+                f"target_bytes must be above {least.file_bytes} for this network, got {goal.target_bytes}: a file "
+                f"needs {least.file_bytes} bytes, {least.parts}"
             )
         return SteeringTarget(file_bytes=goal.target_bytes)
     ratio = DEFAULT_RATIO if goal.ratio is None else goal.ratio
-    least_bytes = scale.least_bytes()
-    if not ratio * least_bytes < source.dense_bytes:
+    least = scale.least()
+    if not ratio * least.file_bytes < source.dense_bytes:
         raise ArgumentError(
-            f"ratio must be below {source.dense_bytes / least_bytes:.2f} for this network, got {ratio}: of its "
-            f"{source.dense_bytes} bytes the graph alone takes {least_bytes}"
+            f"ratio must be below {source.dense_bytes / least.file_bytes:.2f} for this network, got {ratio}: "
+            f"of its {source.dense_bytes} bytes a file needs {least.file_bytes}, {least.parts}"
         )
     return SteeringTarget(file_bytes=round(source.dense_bytes / ratio))
 
@@ -149,6 +185,16 @@ def _run(
         )
     scale.settle(network)
     return tuned.mixtures
+
+
+def _refuse_not_finite(outputs: Sequence[Array], source: Source) -> None:
+    """Raise TrainingError if outputs of the trained network are NaN or infinite where the original's are not."""
+    for name, values, wanted in zip(source.output_names, outputs, source.outputs, strict=True):
+        if np.isfinite(wanted).all() and not np.isfinite(values).all():
+            raise TrainingError(
+                f"output {shown(name)} must stay finite, got NaN or infinite values of the trained network: ask for a "
+                "larger file, or leave weights that it divides by out with parameters="
+            )
 
 
 def _missed(target: SteeringTarget | None, file_bytes: int, before: float | None, after: float | None) -> Iterable[str]:
@@ -199,18 +245,16 @@ def float32_groups(network: nn.Module, request: FineTuned) -> tuple[ParameterGro
     ModelError
         If there are none, or if one of them is not float32.
     """
-    from sws_compress.train.select import select_parameters
+    from sws_compress.train.select import frozen_weights, plain_name, select_parameters
 
-    groups = select_parameters(network, request.parameters, sharing=request.sharing)
+    parameters = request.parameters
+    if parameters is not None and not callable(parameters):
+        frozen = {id(parameter) for parameter in frozen_weights(network, parameters).values()}
+        named = network.named_parameters(remove_duplicate=False)
+        left_out = {plain_name(name) for name, parameter in named if id(parameter) in frozen}
+        parameters = [name for name in parameters if plain_name(name) not in left_out]
+    groups = select_parameters(network, parameters, sharing=request.sharing)
     for group in groups:
         for name, parameter in zip(group.names, group.parameters, strict=True):
             refuse_other_float(name, parameter)
     return groups
-
-
-def refuse_other_float(name: str, parameter: torch.Tensor) -> None:
-    """Raise ModelError unless ``parameter`` is float32."""
-    import torch
-
-    if parameter.dtype != torch.float32:
-        raise ModelError(f"{name} must be float32 to be packed, got {parameter.dtype}: call model.float() first")

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from sws_compress.onnx_io.analyse.left_dense import MANY_VALUES, Unchanged, dense_tensors, named
 from sws_compress.onnx_io.from_torch import from_torch
-from sws_compress.packing.pack import find_palettes
+from sws_compress.packing.pack import PackedModel, find_palettes
 from sws_compress.pipelines.publish import packed_as, pruned_as
-from sws_compress.pipelines.source import Source
+from sws_compress.pipelines.source import Source, copied
 from sws_compress.requests import FileOptions
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from sws_compress.train.request import FineTuned
     from sws_compress.train.select import ParameterGroup
+
+
+@dataclass(frozen=True)
+class Least:
+    """The smallest file of a network: with zeros in all weights that are trained.
+
+    Parameters
+    ----------
+    file_bytes : int
+        Its bytes.
+    dense : tuple of Unchanged
+        Its floating-point tensors that are not packed, the largest first.
+    """
+
+    file_bytes: int
+    dense: tuple[Unchanged, ...]
+
+    @property
+    def parts(self) -> str:
+        """What takes the bytes, to be read after their number."""
+        dense_bytes = sum(each.stored_bytes for each in self.dense)
+        if 2 * dense_bytes < self.file_bytes:
+            return "for its graph and what is not trained"
+        cure = "choose them with parameters=" if any(each.reason == MANY_VALUES for each in self.dense) else ""
+        return f"{dense_bytes} of them for tensors left dense ({named(self.dense)})" + (f": {cure}" if cure else "")
 
 
 class Template:
@@ -31,37 +58,66 @@ class Template:
         The module as it was exported.
     options : FileOptions
         How files are packed.
+    snapped : collection of str
+        The parameters and buffers that hold few values in the copies.
     """
 
-    def __init__(self, source: Source, options: FileOptions) -> None:
-        self._source, self._options = source, options
+    def __init__(self, source: Source, options: FileOptions, snapped: Collection[str]) -> None:
+        self._source, self._options, self._snapped = source, options, snapped
+        self._holds_all = source.module is not None and _holds_all(source.model, source.module)
 
     def model_of(self, network: nn.Module) -> ir.Model:
         """The model with the weights of ``network``; exported anew where the exporter has put parameters together."""
-        return self._filled(network) or from_torch(network, self._source.examples)
+        filled = self._filled(network) if self._holds_all else None
+        return filled or from_torch(network, self._source.examples, snapped=self._snapped)
 
-    def packed_bytes(self, network: nn.Module) -> int:
-        """Bytes of the file that ``network`` makes as it is."""
+    def packed(self, network: nn.Module) -> tuple[PackedModel, ir.Model]:
+        """The file that ``network`` makes as it is, and the model that is packed in it."""
         model = self.model_of(network)
         pruned_as(self._options, model)
-        return len(packed_as(self._options, model, find_palettes(model)).data)
+        return packed_as(self._options, model, find_palettes(model)), model
+
+    def least(self, network: nn.Module) -> Least:
+        """The file that ``network`` makes, and what is dense in it."""
+        packed, model = self.packed(network)
+        held = {tensor.name for tensor in packed.tensors}
+        names = [name for name in model.graph.initializers if packed.renamed.get(name, name) in held]
+        return Least(len(packed.data), dense_tensors(model, names))
 
     def _filled(self, network: nn.Module) -> ir.Model | None:
         """The graph with the weights put in; None if one of them has no initialiser of its name and shape."""
-        from sws_compress.train.select import plain_name
-
         model = self._source.model.clone()
         initializers = model.graph.initializers
-        for full_name, parameter in [*network.named_parameters(), *network.named_buffers()]:
-            name = plain_name(full_name)
+        for name, tensor in _float_tensors(network):
             value = initializers.get(name)
-            if value is None or value.const_value is None or list(value.const_value.shape) != list(parameter.shape):
-                if name not in initializers and parameter.numel() <= 1:
-                    continue  # a counter of batches
+            if value is None or value.const_value is None or list(value.const_value.shape) != list(tensor.shape):
                 return None
-            value.const_value = ir.tensor(parameter.detach().cpu().numpy(), name=name)
+            value.const_value = ir.tensor(tensor.detach().cpu().numpy(), name=name)
         passes.DeduplicateInitializersPass()(model)  # as the exporter does: settled norms are alike
         return model
+
+
+def _float_tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers by their plain names, without counters of batches."""
+    from sws_compress.train.select import plain_name
+
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if tensor.is_floating_point() or tensor.numel() > 1:
+            yield plain_name(name), tensor
+
+
+def _holds_all(model: ir.Model, network: nn.Module) -> bool:
+    """Whether every parameter and buffer is an initialiser of the exported model, as it is.
+
+    The exporter puts some together (the gates of recurrent layers), and computes what a module computes from others:
+    an initialiser may have the name of a parameter, but other values.
+    """
+    for name, tensor in _float_tensors(network):
+        value = model.graph.initializers.get(name)
+        held = tensor.detach().cpu().numpy()
+        if value is None or value.const_value is None or value.const_value.numpy().tobytes() != held.tobytes():
+            return False
+    return True
 
 
 class Scale:
@@ -87,8 +143,8 @@ class Scale:
     ) -> None:
         self._network, self._template, self._seed = network, template, seed
         self._bias_components = request.bias_components
-        self._copy = copy.deepcopy(network)
-        self._chosen = frozenset(name for group in groups for name in group.names)
+        self._copy = copied(network)
+        self._trained = frozenset(name for group in groups for name in group.names)
 
     def settle(self, module: nn.Module) -> None:
         """Fold batch norms and cluster the vectors that the loop leaves in float32, in place."""
@@ -96,25 +152,23 @@ class Scale:
 
         if self._bias_components is not None:
             fold_batch_norm_statistics(module)
-            cluster_vectors(module, self._bias_components, besides=self._chosen, seed=self._seed)
+            cluster_vectors(module, self._bias_components, besides=self._trained, seed=self._seed)
 
     def file_bytes(self) -> int:
         """Bytes of the file that the present weights make, settled."""
         self._copy.load_state_dict(self._network.state_dict())
-        return self._bytes_of_copy()
+        self.settle(self._copy)
+        return len(self._template.packed(self._copy)[0].data)
 
-    def least_bytes(self) -> int:
-        """Bytes of the file with zeros in all compressed weights: no file of this network is smaller."""
+    def least(self) -> Least:
+        """The file with zeros in all weights that are trained: no file of this network is smaller."""
         import torch
 
         from sws_compress.train.select import plain_name
 
         with torch.no_grad():
             for name, parameter in self._copy.named_parameters():
-                if plain_name(name) in self._chosen:
+                if plain_name(name) in self._trained:
                     parameter.zero_()
-        return self._bytes_of_copy()
-
-    def _bytes_of_copy(self) -> int:
         self.settle(self._copy)
-        return self._template.packed_bytes(self._copy)
+        return self._template.least(self._copy)

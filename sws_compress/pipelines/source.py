@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
 from sws_compress.onnx_io.from_torch import evaluating, from_torch
-from sws_compress.onnx_io.messages import first_few, shown
+from sws_compress.onnx_io.messages import first_few, first_line, shown
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.read.shapes import correct_shapes
@@ -32,6 +31,7 @@ from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
 from sws_compress.pipelines.job import Job, Metric
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Array = npt.NDArray[Any]
@@ -235,10 +235,17 @@ def as_module(model: object) -> nn.Module:
     return model
 
 
-def open_module(module: nn.Module, job: Job) -> Source:
+def open_module(module: nn.Module, job: Job, snapped: Collection[str] = ()) -> Source:
     """Export ``module``, once.
 
-    ``job.inputs`` are the positional arguments of one call.
+    Parameters
+    ----------
+    module : nn.Module
+        It is not changed.
+    job : Job
+        ``job.inputs`` are the positional arguments of one call.
+    snapped : collection of str
+        Names of its parameters that hold few values.
 
     Raises
     ------
@@ -251,7 +258,7 @@ def open_module(module: nn.Module, job: Job) -> Source:
         raise ArgumentError("example_inputs must be given for a module, got none: pass the arguments of one call")
     _refuse_bfloat16(module)
     examples = positional(job.inputs)
-    model = from_torch(module, examples)
+    model = from_torch(module, examples, snapped=snapped)
     names = [str(value.name) for value in model.graph.inputs]
     feeds = dict(zip(names, _arrays(examples), strict=True))
     plain = plain_bytes(model)
@@ -323,11 +330,27 @@ def measured(module: nn.Module, evaluate: Metric) -> float:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A copy of the module. Raises ModelError if torch cannot copy it."""
+    """A copy of the module; tensors that it keeps besides parameters are copied without their history.
+
+    Raises
+    ------
+    ModelError
+        If torch cannot copy it.
+    """
+    from sws_compress.train.copies import copied_module
+
     try:
-        return copy.deepcopy(module)
-    except RuntimeError as error:  # computed tensors, such as those of the older weight norm, cannot be copied
+        return copied_module(module)
+    except Exception as error:  # whatever its own __deepcopy__ or a lock in it raises
         raise ModelError(
-            f"{type(module).__name__} must be copied before it is compressed, got '{str(error).splitlines()[0]}': "
-            "make computed weights parameters, for example with torch.nn.utils.remove_weight_norm"
+            f"{type(module).__name__} must be copied before it is compressed, got '{first_line(error)}': "
+            "take out of it what cannot be copied, such as open files, locks and hooks"
         ) from error
+
+
+def refuse_other_float(name: str, parameter: torch.Tensor) -> None:
+    """Raise ModelError unless ``parameter`` is float32."""
+    import torch
+
+    if parameter.dtype != torch.float32:
+        raise ModelError(f"{name} must be float32 to be packed, got {parameter.dtype}: call model.float() first")

@@ -59,7 +59,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     if source.module is None and source.weight_bytes > job.limits.model_bytes:
         return stream_weights(source, request, job)
     source = in_memory(source, job)
-    weights = find_weights(source.model, smallest=SMALLEST_WEIGHT)
+    weights = find_weights(source.model, smallest=SMALLEST_WEIGHT, learned=_learned(source))
     if weights or not find_palettes(source.model):
         refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_of(source.module, job)
@@ -93,6 +93,15 @@ def cluster_weights(weights: Sequence[Weight], request: WeightsOnly, job: Job) -
         done += weight.size
     job.on_progress("packing and checking", elements, elements)
     return ClusteredWeights(palettes, mixtures)
+
+
+def _learned(source: Source) -> frozenset[str]:
+    """Parameters of a module that training would choose: they are weights, whatever the graph reads them for."""
+    if source.module is None:
+        return frozenset()
+    from sws_compress.train.select import default_weights
+
+    return default_weights(source.module, SMALLEST_WEIGHT)
 
 
 def _is_plain(palette: Palette) -> bool:

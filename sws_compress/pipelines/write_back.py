@@ -43,9 +43,9 @@ class WrittenBack:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A line for every snapped weight that the copy does not have."""
+        """A line for every snapped weight that no tensor of the copy holds."""
         return tuple(
-            f"{name} is no parameter of the module: it is snapped in the file, but not in the result's network"
+            f"{name} is computed in the module: it is snapped in the file, but not in the result's network"
             for name in self.missing
         )
 
@@ -109,9 +109,7 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _same_bits(held: Array, exported: ir.Value) -> bool:
     tensor = exported.const_value
-    if tensor is None or tuple(tensor.shape.numpy()) != held.shape:
-        return False
-    return tensor.numpy().tobytes() == held.tobytes()
+    return tensor is not None and tensor.nbytes == held.nbytes and tensor.numpy().tobytes() == held.tobytes()
 
 
 def _found(
@@ -153,7 +151,7 @@ def _write(parameter: torch.Tensor, values: Array) -> None:
     import torch
 
     with torch.no_grad():
-        parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)))
+        parameter.copy_(torch.from_numpy(np.ascontiguousarray(values)).view(parameter.shape))
 
 
 def _check_outputs(actual: list[Array], expected: list[Array]) -> None:

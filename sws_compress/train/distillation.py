@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from sws_compress.errors import ArgumentError
+from sws_compress.train.copies import copied_module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Distillation:
 
 def frozen_copy(model: nn.Module, device: torch.device) -> nn.Module:
     """Copy of ``model`` on ``device``, in evaluation mode and without gradients."""
-    teacher = copy.deepcopy(model).to(device).eval()
+    teacher = copied_module(model).to(device).eval()
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
     return teacher

@@ -148,7 +148,8 @@ class _Run:
         self.total_steps = request.total_steps
         distillation = request.distillation
         self.teacher = frozen_copy(distillation.teacher or model, self.device) if distillation else None
-        self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=True)
+        fused = not any(parameter.is_complex() for parameter in self.trainable)
+        self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=fused)
         groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
         elements = sum(group.elements for group in groups)
         self.steering = Steering(target, model, elements, request.schedule, measures)

@@ -52,8 +52,9 @@ class FineTuned:
     schedule : Schedule, optional
         How the run tightens.
     parameters : callable or iterable of str, optional
-        Parameters to compress: a predicate on ``(name, parameter)``, or names. Default: the weights of linear,
-        convolution, embedding, recurrent and attention modules.
+        Parameters to compress: a predicate on ``(name, parameter)``, or names. Default: the weights of layers,
+        and all other matrices that take more than 1 % of the bytes (`default_weights`). Weights that are frozen, and
+        buffers that are read as weights, are clustered before training.
     sharing : Sharing, default Sharing.TENSOR
         Which of these parameters share one mixture.
     bias_components : int or None, default 254

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.thresholds import SMALLEST_WEIGHT
-from sws_compress.train.computed import originals, refuse_computed
+from sws_compress.train.computed import refuse_computed
 from sws_compress.train.ranks import ALONE, Ranks, local, refuse_flattened
 from sws_compress.train.sharing import Sharing
 
@@ -36,6 +36,9 @@ ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj
 
 NORMS: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.RMSNorm)
 """Modules whose ``weight`` may have several dimensions and yet is no matrix."""
+
+NEGLIGIBLE_SHARE = 0.01
+"""Share of the parameters' bytes up to which matrices of unknown use are left alone."""
 
 Selection = Callable[[str, nn.Parameter], bool] | Iterable[str]
 """Parameters to compress: a predicate on (name, parameter), or names."""
@@ -118,11 +121,14 @@ class ParameterGroup:
 
 
 def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
-    """Names of the weights that are compressed by default.
+    """Names of the weights that are compressed by default, frozen ones among them.
 
-    These are the weights of linear, convolution, embedding, recurrent and attention modules. A parameter called
-    ``weight`` of two dimensions or more counts as one whatever its module, unless that is a norm: transformers.GPT2
-    has linear layers of a type of its own.
+    These are the weights of linear, convolution, embedding, recurrent and attention modules, and every parameter
+    called ``weight`` of two dimensions or more: transformers.GPT2 has linear layers of a type of its own. Other
+    parameters with two dimensions longer than 1, such as the weights of experts, of functional layers and behind a
+    parametrisation, are weights as well. The smallest of them are left alone, up to `NEGLIGIBLE_SHARE` of all bytes:
+    learned positions and tokens are no matrices, an error in them is not averaged over a sum, and they cost next to
+    nothing. Parameters of norms are no weights.
 
     Parameters
     ----------
@@ -134,21 +140,42 @@ def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
     Returns
     -------
     frozenset of str
-        Qualified names; for a parametrised weight, the names of its originals.
+        Qualified names.
     """
     chosen: set[str] = set()
+    others: dict[str, int] = {}
+    seen: set[int] = set()
     for prefix, module in model.named_modules():
-        held = [(name, (name,), parameter) for name, parameter in module.named_parameters(recurse=False)]
-        for name, names, tensor in held + originals(module):
-            if tensor.numel() >= smallest and _is_weight(module, name, tensor):
-                chosen.update(f"{prefix}.{each}" if prefix else each for each in names)
+        if isinstance(module, NORMS):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            full_name = f"{prefix}.{name}" if prefix else name
+            if parameter.numel() < smallest or not parameter.is_floating_point():
+                continue
+            if _is_known_weight(module, name, parameter):
+                chosen.add(full_name)
+            elif _is_matrix(parameter) and id(parameter) not in seen:
+                others[full_name] = parameter.nbytes
+                seen.add(id(parameter))
+    negligible = NEGLIGIBLE_SHARE * sum(parameter.nbytes for parameter in model.parameters())
+    for name in sorted(others, key=others.__getitem__):
+        negligible -= others[name]
+        if negligible < 0:
+            chosen.add(name)
     return frozenset(map(plain_name, chosen))
 
 
-def _is_weight(module: nn.Module, name: str, tensor: torch.Tensor) -> bool:
+def _is_known_weight(module: nn.Module, name: str, parameter: nn.Parameter) -> bool:
     if isinstance(module, WEIGHT_MODULES):
-        return name.startswith(("weight", *ATTENTION_WEIGHTS))
-    return name == "weight" and tensor.dim() >= 2 and not isinstance(module, NORMS)
+        # The older weight norm has a direction, weight_v, and a length for each row, weight_g.
+        is_length = name.endswith("_g") and f"{name[:-1]}v" in module._parameters
+        return name.startswith(("weight", *ATTENTION_WEIGHTS)) and not is_length
+    return name == "weight" and _is_matrix(parameter)
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Whether two dimensions or more are longer than 1: scales of channels have shapes such as (1, n, 1, 1)."""
+    return sum(length > 1 for length in parameter.shape) >= 2
 
 
 def plain_name(name: str) -> str:
@@ -194,10 +221,10 @@ def select_parameters(
     Raises
     ------
     ArgumentError
-        If a name is unknown or not trainable, a device or layout cannot be trained, or the ranks chose differently.
+        If a name is unknown or frozen, a device or layout cannot be trained, or the ranks chose differently.
     ModelError
-        If nothing is left to compress, a tensor holds NaN or infinite values, or a weight is computed from a chosen
-        parameter (`refuse_computed`).
+        If nothing is left to compress, a tensor holds NaN or infinite values, or a chosen parameter is behind
+        weight norm or an orthogonal weight (`refuse_computed`).
 
     Examples
     --------
@@ -209,6 +236,8 @@ def select_parameters(
     # named_parameters() yields a tied parameter once, under its first name
     named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
     chosen = _chosen_names(model, named, parameters, smallest)
+    if parameters is not None and not callable(parameters):
+        _refuse_frozen(sorted(name for name in chosen if not named[name].requires_grad))
     refuse_computed(model, [p for name, p in named.items() if name in chosen and p.requires_grad])
     members: dict[str, list[str]] = {}
     for name, parameter in named.items():
@@ -220,12 +249,24 @@ def select_parameters(
     device = next((parameter.device for parameter in named.values()), torch.device("cpu"))
     ranks.check_agreed([(group.label, group.shapes) for group in groups], device)
     if not groups:
+        frozen = sum(not parameter.requires_grad for parameter in named.values())
         raise ModelError(
-            f"a model must have a trainable weight of at least {smallest} elements to compress, "
-            f"got none among {len(named)} parameters: name some with parameters="
+            f"a model must have a trainable weight of at least {smallest} elements to compress, got none among "
+            f"{len(named)} parameters ({frozen} of them frozen): name some with parameters="
         )
     _check_values({name: named[name] for group in groups for name in group.names}, ranks)
     return groups
+
+
+def frozen_weights(
+    model: nn.Module, parameters: Selection | None = None, *, smallest: int = SMALLEST_WEIGHT
+) -> dict[str, nn.Parameter]:
+    """The parameters that `select_parameters` would choose if they were trainable, by name; errors as there."""
+    named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
+    chosen = _chosen_names(model, named, parameters, smallest)
+    found = {name: p for name, p in named.items() if name in chosen and not p.requires_grad and p.numel()}
+    _check_values(found, ALONE)
+    return found
 
 
 def _chosen_names(
@@ -250,9 +291,15 @@ def _checked_names(parameters: Iterable[str], known: dict[str, nn.Parameter]) ->
                 f"parameters must be names of model.named_parameters(), got {name!r}: "
                 f"known names start with {', '.join(list(known)[:4])}"
             )
-        if not known[name].requires_grad:
-            raise ArgumentError(f"parameters must be trainable, got {name!r}: leave it out or set its requires_grad")
     return names
+
+
+def _refuse_frozen(names: Sequence[str]) -> None:
+    if names:
+        raise ArgumentError(
+            f"parameters must be trainable, got {names[0]!r}: leave it out and call cluster_frozen before the loop, or "
+            "set its requires_grad"
+        )
 
 
 def _label(name: str, sharing: Sharing) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError
-from sws_compress.train.select import select_parameters
+from sws_compress.train.select import default_weights, frozen_weights, select_parameters
 from sws_compress.train.sharing import Sharing
 
 
@@ -41,6 +41,39 @@ def test_defaults_take_weights_and_leave_norms_biases_and_small_ones() -> None:
     assert "small.weight" in names(Mixed(), smallest=48)
 
 
+class Custom(nn.Module):
+    """Matrices that are in no layer of torch's own, and vectors in the shape of matrices."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.experts = nn.Parameter(torch.rand(4, size, size))
+        self.again = self.experts
+        self.scale = nn.Parameter(torch.ones(1, 300, 1, 1))
+        self.spectrum = nn.Parameter(torch.rand(20, 20, dtype=torch.complex64))
+        self.positions = nn.Parameter(torch.rand(1, 30, 10))
+        self.norm = nn.LayerNorm((20, 20))
+        self.head = nn.Linear(size, size)
+
+
+def test_matrices_of_any_module_are_weights_unless_they_cost_next_to_nothing() -> None:
+    assert names(Custom(20)) == ["experts", "positions", "head.weight"]
+    assert names(Custom(100)) == ["experts", "head.weight"]  # positions are 0.6 % of the bytes
+
+
+def test_many_small_matrices_are_together_what_counts() -> None:
+    """Each is less than 1 % of the bytes; all but the last 1 % of them are weights."""
+    model = nn.Module()
+    model.layers = nn.ParameterList([nn.Parameter(torch.rand(16, 16 + i // 150)) for i in range(300)])
+    assert len(names(model)) == 297
+    assert names(model)[0] == "layers.3"
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_lengths_of_the_older_weight_norm_are_no_weights() -> None:
+    model = nn.utils.weight_norm(nn.Linear(16, 300))
+    assert default_weights(model, 256) == {"weight_v"}
+
+
 def test_attention_with_projections_apart() -> None:
     chosen = names(nn.MultiheadAttention(16, 2, kdim=20, vdim=24))
     assert chosen == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj.weight"]
@@ -71,6 +104,8 @@ def test_frozen_weights_are_left_out_and_predicates_choose() -> None:
     model = Mixed()
     model.conv.weight.requires_grad_(False)
     assert "conv.weight" not in names(model)
+    assert list(frozen_weights(model)) == ["conv.weight"]
+    assert list(frozen_weights(model, ["head.weight"])) == []
     assert names(model, parameters=lambda name, p: p.dim() == 1 and p.numel() == 500) == ["scale"]
 
 
@@ -91,7 +126,7 @@ def test_sharing() -> None:
     [
         (["conv.weight", "fc9.weight"], "got 'fc9.weight': known names start with scale, embed.weight"),
         ("conv.weight", "got the string 'conv.weight': put it in a list"),
-        (["norm.weight"], "must be trainable, got 'norm.weight'"),
+        (["norm.weight"], "must be trainable, got 'norm.weight': leave it out and call cluster_frozen"),
     ],
 )
 def test_refuses_names(parameters: object, message: str) -> None:

@@ -100,7 +100,11 @@ class Skipped:
 
 
 def find_weights(
-    model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
+    model: ir.Model,
+    *,
+    smallest: int = SMALLEST_WEIGHT,
+    types: Collection[ir.DataType] = FLOAT_TYPES,
+    learned: Collection[str] = (),
 ) -> tuple[Weight, ...]:
     """The weights of a model, each once, in the order of the graph.
 
@@ -112,6 +116,8 @@ def find_weights(
         Elements that a weight must have.
     types : collection of ir.DataType
         Types that a weight may have.
+    learned : collection of str
+        Initialisers that are weights whatever reads them, unless they are tables: parameters of a torch module.
 
     Returns
     -------
@@ -122,16 +128,20 @@ def find_weights(
     ModelError
         If a weight holds NaN or infinity, or if the model is compressed already.
     """
-    return tuple(each_weight(model, smallest=smallest, types=types))
+    return tuple(each_weight(model, smallest=smallest, types=types, learned=learned))
 
 
 def each_weight(
-    model: ir.Model, *, smallest: int = SMALLEST_WEIGHT, types: Collection[ir.DataType] = FLOAT_TYPES
+    model: ir.Model,
+    *,
+    smallest: int = SMALLEST_WEIGHT,
+    types: Collection[ir.DataType] = FLOAT_TYPES,
+    learned: Collection[str] = (),
 ) -> Iterator[Weight]:
     """The weights of `find_weights`, one after the other: an external weight is unmapped before the next is read."""
     refuse_compressed(model)
     for name, value in model.graph.initializers.items():
-        if _reason_to_skip(value, model, smallest, types) is None:
+        if _reason_to_skip(value, model, smallest, types, learned) is None:
             yield Weight(name, _shape(value), _operators(value, model), finite_values(value), _channel_axis(value))
         forget(value)
 
@@ -241,7 +251,13 @@ def _onward(node: ir.Node, number: int, model: ir.Model) -> Iterator[ir.Value]:
         yield from node.outputs
 
 
-def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Collection[ir.DataType]) -> str | None:
+def _reason_to_skip(
+    value: ir.Value,
+    model: ir.Model,
+    smallest: int,
+    types: Collection[ir.DataType],
+    learned: Collection[str] = (),
+) -> str | None:
     """Why an initialiser is no weight, to be read after its name; None if it is one."""
     tensor = value.const_value
     if tensor is None:
@@ -253,7 +269,8 @@ def _reason_to_skip(value: ir.Value, model: ir.Model, smallest: int, types: Coll
     operators = _operators(value, model)
     if not operators:
         return "is read by no operator"
-    if not value.meta.get(_BEHIND_CONSTANTS) and not is_read_as_weight(value, model):
+    known = value.name in learned or value.meta.get(_BEHIND_CONSTANTS)
+    if not known and not is_read_as_weight(value, model):
         return f"is not read as a weight by {', '.join(operators)}"
     if tensor.size < max(smallest, 1):
         return f"has {tensor.size} elements, fewer than {smallest}"
