@@ -67,9 +67,9 @@ def compress(
     file : FileOptions
         What the file is like: load budget, names, embeddings, pruning.
     example_inputs : optional
-        Torch modules: positional arguments of one call. A lone tensor needs no tuple; two rows or more leave the batch
-        dimension free. By default the first rows of the training data. ONNX files: arrays by input name, or the path of
-        an .npz file of them, for the check; by default random.
+        Torch modules: the arguments of one call, as a tuple, as a dict by name, or a lone tensor; two rows or more
+        leave the batch dimension free. By default the first rows of the training data. ONNX files: arrays by input
+        name, or the path of an .npz file of them, for the check; by default random.
     strict : bool
         Refuse a network whose outputs cannot be compared with the original's. By default its weights are compared bit
         for bit, and a note says what was not compared.
@@ -162,7 +162,8 @@ def export(
     output : str or path
         Where the file goes.
     example_inputs
-        Positional arguments of one call. A lone tensor needs no tuple; two rows or more leave the batch dimension free.
+        The arguments of one call, as a tuple, as a dict by name, or a lone tensor; two rows or more leave the batch
+        dimension free.
     file : FileOptions
         What the file is like.
 

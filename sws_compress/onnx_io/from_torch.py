@@ -84,7 +84,7 @@ def from_torch(
         with evaluating(model), _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 model,
-                example_inputs,
+                (*example_inputs, {}),  # no keywords: the exporter would take a dict at the end for them
                 dynamo=True,
                 optimize=False,
                 opset_version=opset,

@@ -285,9 +285,14 @@ def _load_feeds(path: AnyPath) -> dict[str, Array]:
     except OSError as error:
         raise DataError(f"inputs {path} must be readable, got '{error.strerror or error}': check the path") from error
     except Exception as error:  # whatever a broken archive makes of NumPy and zipfile
+        found = type(error).__name__
+        if isinstance(error, TypeError):
+            found = "a single array"  # of an .npy file, which is no context manager
+        elif "Object arrays" in str(error):
+            found = "arrays of Python objects, which lists of unequal lengths and None become"
         raise DataError(
-            f"inputs {path} must be an .npz of arrays named like the model's inputs, got {type(error).__name__}: "
-            "write it with numpy.savez"
+            f"inputs {path} must be an .npz of arrays of numbers named like the model's inputs, got {found}: "
+            "write it with numpy.savez(path, name=array, ...)"
         ) from error
 
 

@@ -12,6 +12,7 @@ from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.files import AnyPath, checked_output
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.session import Array
+from sws_compress.pipelines.calls import tried
 from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.projected import Scale, Template
@@ -75,8 +76,10 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     network = copied(module)
     request = replace(request, parameters=_selection(request.parameters))
     groups = float32_groups(network, request)
+    first = first_inputs(module, request)
+    tried(module, first, "inputs of train", "yield tensors, several as a tuple, before the targets")
     if job.inputs is None:
-        job = replace(job, inputs=first_inputs(module, request))
+        job = replace(job, inputs=first)
     source = open_module(module, job)  # early: a module that cannot be exported must not cost a run
     before = metric_of(module, job)
     fixed = fixed_weights(network, source, request)
@@ -143,8 +146,8 @@ def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scal
         least = scale.least()
         if goal.target_bytes <= least.file_bytes:
             raise ArgumentError(
-                f"target_bytes must be above {least.file_bytes} for this network, got {goal.target_bytes}: a file "
-                f"needs {least.file_bytes} bytes, {least.parts}"
+                f"target_bytes must be above {least.file_bytes} for this network, got {goal.target_bytes}: its "
+                f"smallest file takes so many, {least.parts}"
             )
         return SteeringTarget(file_bytes=goal.target_bytes)
     ratio = DEFAULT_RATIO if goal.ratio is None else goal.ratio
@@ -152,7 +155,7 @@ def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scal
     if not ratio * least.file_bytes < source.dense_bytes:
         raise ArgumentError(
             f"ratio must be below {source.dense_bytes / least.file_bytes:.2f} for this network, got {ratio}: "
-            f"of its {source.dense_bytes} bytes a file needs {least.file_bytes}, {least.parts}"
+            f"of its {source.dense_bytes} bytes the smallest file takes {least.file_bytes}, {least.parts}"
         )
     return SteeringTarget(file_bytes=round(source.dense_bytes / ratio))
 
@@ -224,17 +227,26 @@ def _emptied(groups: Iterable[ParameterGroup]) -> Iterable[str]:
 
 def first_inputs(module: nn.Module, request: FineTuned) -> tuple[Any, ...]:
     """A few rows of the first batch as positional arguments of the module, on its device."""
-    from torch import Tensor
+    import torch
 
     from sws_compress.train.batches import inputs_and_targets, moved
     from sws_compress.train.request import no_batches
 
     device = next(module.parameters()).device
-    for batch in request.train:
-        inputs = inputs_and_targets(batch, labelled=False)[0]
-        rows = [value[:EXAMPLE_ROWS] if isinstance(value, Tensor) and value.dim() else value for value in inputs]
-        return tuple(moved(value, device) for value in rows)
+    with torch.random.fork_rng([]):  # a loader that shuffles draws
+        for batch in request.train:
+            inputs = inputs_and_targets(batch, labelled=request.loss is not None)[0]
+            return tuple(moved(_first_rows(value), device) for value in inputs)
     raise no_batches()
+
+
+def _first_rows(value: Any) -> Any:
+    """The first rows of a tensor, or of those in a dict; anything else as it is."""
+    import torch
+
+    if isinstance(value, dict):
+        return {name: _first_rows(each) for name, each in value.items()}
+    return value[:EXAMPLE_ROWS] if isinstance(value, torch.Tensor) and value.dim() else value
 
 
 def float32_groups(network: nn.Module, request: FineTuned) -> tuple[ParameterGroup, ...]:

@@ -28,6 +28,7 @@ from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.fold_weights import fold_weights
 from sws_compress.ort.session import out_of_bounds, reason_of
 from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
+from sws_compress.pipelines.calls import arrays, outputs_of, positional, tried
 from sws_compress.pipelines.job import Job, Metric
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ Array = npt.NDArray[Any]
 SINGLE_BYTES = 4
 """Bytes of a float32."""
 
+
+CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors")
+"""Endings of files that hold weights without a network."""
 
 NOT_COMPARED = (
     "outputs were not compared, only weights: the model runs on no random inputs ({}); give inputs that fit (--inputs)"
@@ -139,11 +143,21 @@ def open_source(model: nn.Module | AnyPath, job: Job) -> Source:
         If the output would overwrite the model.
     """
     if isinstance(model, str | os.PathLike):
+        _refuse_checkpoint(model)
         return open_file(Path(model), job)
     return open_module(as_module(model), job)
 
 
 # -- ONNX files -------------------------------------------------------------------------------------------------------
+
+
+def _refuse_checkpoint(path: AnyPath) -> None:
+    """Raise ModelError if a file is one that torch or a hub keeps weights in, to judge by its name."""
+    if Path(path).suffix.lower() in CHECKPOINT_ENDINGS and os.path.isfile(path):
+        raise ModelError(
+            f"model {os.fspath(path)} must be an ONNX file, got a checkpoint: build the module, load the weights into "
+            "it, and pass the module"
+        )
 
 
 def open_file(path: Path, job: Job) -> Source:
@@ -214,25 +228,16 @@ def in_memory(source: Source, job: Job) -> Source:
 
 
 def as_module(model: object) -> nn.Module:
-    """``model``, if it is a torch module.
-
-    Raises
-    ------
-    ArgumentError
-        If it is anything else.
-    """
-    from torch import nn
+    """The torch module, without wrappers of parallel training; errors as `checked_module`, and for paths."""
+    from sws_compress.train.readiness import checked_module
 
     if isinstance(model, str | os.PathLike):
+        _refuse_checkpoint(model)
         raise ArgumentError(
             f"model must be a torch module to be trained, got the file {os.fspath(model)}: "
             "compress it with WeightsOnly, or pass the module it came from"
         )
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(
-            f"model must be a torch module or the path of an ONNX file, got {type(model).__name__}: pass one of them"
-        )
-    return model
+    return checked_module(model)
 
 
 def open_module(module: nn.Module, job: Job, snapped: Collection[str] = ()) -> Source:
@@ -243,7 +248,7 @@ def open_module(module: nn.Module, job: Job, snapped: Collection[str] = ()) -> S
     module : nn.Module
         It is not changed.
     job : Job
-        ``job.inputs`` are the positional arguments of one call.
+        ``job.inputs`` are the arguments of one call (`positional`).
     snapped : collection of str
         Names of its parameters that hold few values.
 
@@ -251,18 +256,22 @@ def open_module(module: nn.Module, job: Job, snapped: Collection[str] = ()) -> S
     ------
     ArgumentError
         If there are no example inputs.
+    DataError
+        If the module does not take the example inputs.
     ModelError
-        If torch cannot export the module, or if it holds bfloat16 tensors.
+        If torch cannot export the module, if it holds bfloat16 tensors, or if it does not return tensors.
     """
     if job.inputs is None:
         raise ArgumentError("example_inputs must be given for a module, got none: pass the arguments of one call")
     _refuse_bfloat16(module)
-    examples = positional(job.inputs)
+    examples = positional(module, job.inputs)
+    outputs = tried(module, examples)
     model = from_torch(module, examples, snapped=snapped)
     names = [str(value.name) for value in model.graph.inputs]
-    feeds = dict(zip(names, _arrays(examples), strict=True))
+    feeds = dict(zip(names, arrays(examples), strict=True))
     plain = plain_bytes(model)
-    outputs = outputs_in_runtime(plain, feeds) if draws(model) else outputs_of(module, examples)
+    if draws(model):
+        outputs = outputs_in_runtime(plain, feeds)
     return Source(model, type(module).__name__, len(plain), feeds, outputs, module=module, examples=examples)
 
 
@@ -275,22 +284,9 @@ def _refuse_bfloat16(module: nn.Module) -> None:
             raise ModelError(f"{name} must not be bfloat16, got it: call model.float() or model.half() first")
 
 
-def positional(example_inputs: Any) -> tuple[Any, ...]:
-    """Positional arguments of one call; a lone tensor needs no tuple."""
-    return example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-
-
 def dense_onnx(module: nn.Module, example_inputs: Any) -> bytes:
     """The module as a plain ONNX file without the exporter's traces; compressed sizes are compared with it."""
-    return plain_bytes(from_torch(module, positional(example_inputs)))
-
-
-def outputs_of(module: nn.Module, examples: tuple[Any, ...]) -> list[Array]:
-    """Outputs of one call in evaluation mode, flattened in the order of the exported graph."""
-    import torch
-
-    with evaluating(module), torch.no_grad():
-        return _arrays(module(*examples))
+    return plain_bytes(from_torch(module, positional(module, example_inputs)))
 
 
 def answers_of(network: nn.Module, source: Source) -> list[Array]:
@@ -308,14 +304,6 @@ def draw_notes(model: ir.Model, *, answers_vary: bool) -> tuple[str, ...]:
     if answers_vary:
         return (ANSWERS_VARY,)
     return (SAME_DRAWS,) if draws(model) else ()
-
-
-def _arrays(tree: Any) -> list[Array]:
-    """The tensors in nested tuples, lists and dicts."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    return [leaf.detach().cpu().numpy() for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def metric_of(module: nn.Module | None, job: Job) -> float | None:

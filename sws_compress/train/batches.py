@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,10 +38,16 @@ def inputs_and_targets(batch: Any, *, labelled: bool) -> tuple[tuple[Any, ...], 
     elif isinstance(batch, list | tuple) and len(batch) == 2:
         inputs, targets = batch
     else:
-        raise DataError(
-            f"train must yield (inputs, targets) pairs, got {type(batch).__name__}: leave loss out for unlabelled data"
-        )
+        raise DataError(f"train must yield (inputs, targets) pairs, got {_cure(batch)}")
     return (tuple(inputs) if isinstance(inputs, list | tuple) else (inputs,)), targets
+
+
+def _cure(batch: Any) -> str:
+    """What a loader yields instead of a pair, and what to do."""
+    if isinstance(batch, Mapping):
+        names = ", ".join(map(str, batch))
+        return f"a dict of {names}: yield (batch[inputs], batch[targets]), inputs as a tuple if several"
+    return f"{type(batch).__name__}: leave loss out for unlabelled data"
 
 
 def moved(value: Any, device: torch.device) -> Any:

@@ -16,6 +16,7 @@ from sws_compress.train.alternation import Alternation
 from sws_compress.train.identity import refuse_other, settings_by_name
 from sws_compress.train.optimizers import StepWatch, check_in_optimizer, check_optimizer, unwrapped
 from sws_compress.train.ranks import Ranks, forget_gathered, is_sharded, undistributed
+from sws_compress.train.readiness import checked_module
 from sws_compress.train.readings import held_palettes, latent_histograms
 from sws_compress.train.request import check_bit_price
 from sws_compress.train.schedule import Schedule, Stage
@@ -133,7 +134,9 @@ class SoftWeightSharing:
         # Python's own numbers: a state that holds NumPy's cannot be read again.
         self._ratio, self._bit_price = float(ratio), None if bit_price is None else float(bit_price)
         if groups is None:
-            groups = select_parameters(undistributed(model), parameters, sharing=sharing, ranks=self.ranks)
+            groups = select_parameters(
+                undistributed(checked_module(model)), parameters, sharing=sharing, ranks=self.ranks
+            )
         self.groups = groups
         for group in groups:
             check_in_optimizer(self.optimizer, zip(group.names, group.parameters, strict=True))
