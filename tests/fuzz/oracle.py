@@ -15,6 +15,9 @@ from sws_compress.onnx_io.traversal import nodes, tensors
 SAME = 1e-3
 """Largest difference of outputs that rounding explains, relative to the largest output."""
 
+ROUNDED = 0.05
+"""The same where products in few bits round what they multiply by: half a percent in every layer."""
+
 RUN_SECONDS = 8
 """Seconds that a model may run here: what takes longer is not compared."""
 
@@ -38,7 +41,8 @@ def check_expanded(compressed: Path, expanded: Path) -> None:
     onnx.checker.check_model(model)
     assert not any(entry.key == "sws_compress" for entry in model.metadata_props), "wrong expansion: marked"
     assert not any(function.domain == "sws" for function in model.functions), "wrong expansion: functions"
-    assert_same_outputs(compressed, expanded, "wrong expansion")
+    rounds = any(node.op_type == "MatMulNBits" for node in nodes(onnx.load(compressed)))
+    assert_same_outputs(compressed, expanded, "wrong expansion", ROUNDED if rounds else SAME)
 
 
 def check_compressed(original: Path, compressed: Path, command: list[str]) -> None:
@@ -125,7 +129,7 @@ def decoded_by_reference(model: onnx.ModelProto, names: list[str]) -> dict[str, 
     return dict(zip(names, evaluator.run(names, {}), strict=True))
 
 
-def assert_same_outputs(first: Path, second: Path, what: str) -> None:
+def assert_same_outputs(first: Path, second: Path, what: str, tolerance: float = SAME) -> None:
     """Two files answer the same to the same inputs, or neither runs."""
     left, right = outputs(first), outputs(second)
     if left is None:
@@ -144,7 +148,7 @@ def assert_same_outputs(first: Path, second: Path, what: str) -> None:
             assert np.array_equal(one[~finite], other[~finite], equal_nan=True), (what, "NaN or infinite")
             largest = np.abs(one[finite]).max(initial=0)
             apart = np.abs(one[finite] - other[finite]).max(initial=0)
-        assert apart <= SAME * largest or not apart, (what, apart, largest)
+        assert apart <= tolerance * largest or not apart, (what, apart, largest)
 
 
 def outputs(path: Path) -> list[np.ndarray] | None:

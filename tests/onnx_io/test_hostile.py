@@ -463,6 +463,13 @@ def test_attributes_without_the_value_that_they_state(tmp_path, kind):
     assert "attribute 'body' of 'MatMul' must hold a" in refused(saved(model, tmp_path))
 
 
+def test_attributes_without_a_type(tmp_path):
+    """The ONNX checker does not look at those in functions."""
+    model = in_functions()
+    model.functions[0].node[-1].attribute.add(name="to", i=1)
+    assert "attribute 'to' of 'Add' must have a type" in refused(saved(model, tmp_path))
+
+
 def test_references_to_attributes_of_no_function(tmp_path):
     """ONNX Runtime takes the value beside the reference; whoever writes the file anew has only the reference."""
     model = matmul_model(WEIGHTS)

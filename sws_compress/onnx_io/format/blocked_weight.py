@@ -81,7 +81,8 @@ class BlockedWeight:
         """The weight in float32, shape (rows, columns), as the runtime multiplies by it."""
         blocks = np.arange(self.indices.shape[1]) // self.block_size
         zeros = np.float32(1 << (self.bits - 1)) if self.zeros is None else self.zeros.astype(np.float32)[:, blocks]
-        values: Floats = (self.indices.astype(np.float32) - zeros) * self.scales[:, blocks]
+        with np.errstate(invalid="ignore", over="ignore"):  # scales of a damaged file
+            values: Floats = (self.indices.astype(np.float32) - zeros) * self.scales[:, blocks]
         return values
 
     @property

@@ -110,8 +110,12 @@ def _check_declarations(graph: onnx.GraphProto) -> None:
 
 
 def _check_attributes(node: onnx.NodeProto) -> None:
-    """Check that attributes that say they hold a message do."""
+    """Check that attributes have a type, and that those that say they hold a message do."""
     for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.UNDEFINED:
+            raise ModelError(
+                f"attribute {shown(attribute.name)} of {shown(node.op_type)} must have a type, got none: export again"
+            )
         field = _MESSAGES.get(attribute.type)
         if field is not None and not attribute.ref_attr_name and not attribute.HasField(field):
             raise ModelError(
