@@ -505,3 +505,20 @@ def test_decoders_that_make_a_gigabyte_of_a_kilobyte(tmp_path):
         with pytest.raises(ModelError, match="must decode to weights in ONNX Runtime, got"):
             command(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 300_000  # KiB
+
+
+@pytest.mark.parametrize("size", [1 << 30, 1 << 40, 1 << 62])
+def test_shapes_that_inference_allocates(tmp_path, size):
+    """Shape inference with values makes as many numbers as the target of a Reshape says: in another process."""
+    model = as_ir(matmul_model(few_values((64, 64), np.arange(16), np.ones(16))))
+    broken = onnx.load_from_string(pack(model, find_palettes(model)).data)
+    made = {node.output[0]: node for node in broken.graph.node}
+    table = made["W"]
+    broken.graph.initializer.append(numpy_helper.from_array(np.array([size]), "huge"))
+    broken.graph.node.insert(-1, helper.make_node("Reshape", [table.input[0], "huge"], ["flat"]))
+    table.input[0] = "flat"
+    path, before = saved(broken, tmp_path), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for command in (sws.inspect, sws.clusters):
+        with pytest.raises(ModelError):
+            command(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 300_000  # KiB
