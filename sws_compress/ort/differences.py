@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,10 @@ import numpy as np
 from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.session import Array
+
+LEVEL_BYTES = 1
+"""Integers of so few bytes are pixels or quantised values, of which one more is little. Wider ones are numbers of
+things: next to class 11 lies another class."""
 
 Output = Any
 """What the runtime returns for an output: an array, a list or dict of outputs, a number, text, or None."""
@@ -31,12 +36,24 @@ class OutputDifference:
         The same, divided by the largest finite magnitude in the first model's output.
     elements : int
         Elements of the first model's output. There is nothing to compare in an empty one.
+    differing_share : float, optional
+        Share of the entries that differ, 0..1, in outputs of names: texts, booleans, and integers of more than
+        `LEVEL_BYTES`. None in outputs of quantities.
     """
 
     name: str
     largest_absolute: float
     largest_relative: float
     elements: int
+    differing_share: float | None = None
+
+    @property
+    def deviation(self) -> float:
+        """What tells how far the models are apart: the share of names that differ, or else the relative difference.
+
+        Where shapes differ, or numbers are infinitely far apart, it is inf.
+        """
+        return self.largest_relative if self.differing_share is None else self.differing_share
 
     @property
     def untold(self) -> str | None:
@@ -117,7 +134,15 @@ def _difference_of_all(name: str, pairs: Sequence[tuple[Array, Array]]) -> Outpu
         scale = max(scale, float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0)))
     elements = sum(expected.size for expected, _ in pairs)
     relative = largest / scale if scale else (0.0 if largest == 0 else np.inf)
-    return OutputDifference(name, largest, relative, elements)
+    return OutputDifference(name, largest, relative, elements, _differing_share(pairs))
+
+
+def _differing_share(pairs: Sequence[tuple[Array, Array]]) -> float | None:
+    """Share of entries that differ; None if there are none, or if some are quantities."""
+    if not pairs or not all(map(_holds_names, itertools.chain(*pairs))):
+        return None
+    differing = sum(np.count_nonzero(expected != actual) for expected, actual in pairs)
+    return differing / sum(expected.size for expected, _ in pairs)
 
 
 def _leaves(output: Output, part: str = "") -> Iterator[tuple[str, Array]]:
@@ -135,6 +160,11 @@ def _leaves(output: Output, part: str = "") -> Iterator[tuple[str, Array]]:
 def _stated(values: Array) -> str:
     """Shape of an array, and whether it holds text, in words."""
     return f"{values.shape}{' of text' if _is_text(values) else ''}"
+
+
+def _holds_names(values: Array) -> bool:
+    """Whether values say which, and not how much."""
+    return _is_text(values) or values.dtype.kind == "b" or (values.dtype.kind in "iu" and values.itemsize > LEVEL_BYTES)
 
 
 def _is_text(values: Array) -> bool:

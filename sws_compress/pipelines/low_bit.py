@@ -262,7 +262,7 @@ def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outpu
         )
     places = [str(place) for place in range(len(outputs))]
     differences = differences_from_original(places, outputs, outputs_in_runtime(packed.data, feeds))
-    return max((each.largest_relative for each in differences if each.untold is None), default=0.0)
+    return max((each.deviation for each in differences if each.untold is None), default=0.0)
 
 
 def low_bit_rows(packed: LowBitModel) -> tuple[TensorRow, ...]:

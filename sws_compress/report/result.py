@@ -27,20 +27,25 @@ MAX_BITS_PER_WEIGHT = 64
 
 
 LARGE_DIFFERENCE = 0.1
-"""Relative difference of an output from the original's above which a result warns."""
+"""`OutputDifference.deviation` of an output from the original's above which a result warns."""
 
 
-def difference_text(relative: float) -> str:
-    """What a relative difference means, in words.
+def difference_text(output: OutputDifference) -> str:
+    """How far an output is from the original's, in words.
 
     Examples
     --------
-    >>> difference_text(0.034)
+    >>> difference_text(OutputDifference("y", 0.5, 0.034, elements=40))
     'differs from the original by 3.4 %'
+    >>> difference_text(OutputDifference("ids", 1, 0.0001, elements=40, differing_share=0.25))
+    'differs from the original in 25 % of its entries'
     """
-    if math.isinf(relative):
+    if math.isinf(output.deviation):
         return "differs from the original in shape, or where values are 0, NaN or infinite"
-    return f"differs from the original by {100 * relative:.2g} %"
+    percent = f"{100 * output.deviation:.2g} %"
+    if output.differing_share is None:
+        return f"differs from the original by {percent}"
+    return f"differs from the original in {percent} of its entries"
 
 
 def untold_lines(outputs: Sequence[OutputDifference]) -> tuple[str, ...]:
@@ -101,7 +106,7 @@ class Verification:
     outputs : tuple of OutputDifference
         The largest difference of every output; empty if ONNX Runtime could not run both models, which a note tells.
     tolerance : float
-        The largest relative difference that passes.
+        The largest `OutputDifference.deviation` that passes.
     random_inputs : bool
         Whether the inputs were drawn at random rather than given.
     weights : tuple of WeightDifference
@@ -122,13 +127,13 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether no output differs by more than `tolerance` or is never finite, and some output is not empty.
+        """Whether no output deviates by more than `tolerance` or is never finite, and some output is not empty.
 
         Where outputs were not compared, whether no weight differs by more.
         """
         if self.weights and not self.outputs:
             return all(weight.relative_error <= self.tolerance for weight in self.weights)
-        within = all(output.largest_relative <= self.tolerance for output in self.outputs)
+        within = all(output.deviation <= self.tolerance for output in self.outputs)
         return within and any(output.untold is None for output in self.outputs)
 
     def to_json(self) -> dict[str, Any]:
@@ -227,8 +232,8 @@ class CompressionResult:
 
     @property
     def output_difference(self) -> float:
-        """Largest relative difference of an output from the original's; NaN where none was compared."""
-        return max((output.largest_relative for output in self._compared), default=math.nan)
+        """Largest `OutputDifference.deviation` of an output from the original's; NaN where none was compared."""
+        return max((output.deviation for output in self._compared), default=math.nan)
 
     @property
     def _compared(self) -> tuple[OutputDifference, ...]:
@@ -243,10 +248,10 @@ class CompressionResult:
         """The output that differs most, with the cure."""
         if self.trained or not self.output_difference > LARGE_DIFFERENCE:
             return ()
-        worst = max(self._compared, key=lambda output: output.largest_relative)
+        worst = max(self._compared, key=lambda output: output.deviation)
         cure = "raise --components, or take --granularity auto or more bits"
         inputs = "; judge by real inputs (--inputs)" if self.random_inputs else ""
-        return (f"output {shown(worst.name)} {difference_text(worst.largest_relative)}: {cure}{inputs}",)
+        return (f"output {shown(worst.name)} {difference_text(worst)}: {cure}{inputs}",)
 
     @property
     def ratio(self) -> float:

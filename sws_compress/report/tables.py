@@ -14,6 +14,7 @@ from rich.text import Text
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
 from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.ort.decode import Decoding
+from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.clustered import ClusterReport, Picture, Place, TensorClusters
 from sws_compress.report.inspection import TensorRow
@@ -131,15 +132,19 @@ def _outputs(result: CompressionResult) -> str:
         return "not compared with the original"
     original = "the network before training" if result.trained else "the original"
     inputs = "random" if result.random_inputs else "given"
-    by = f"by {_percent(largest)}" if math.isfinite(largest) else "without bound"
     compared = [output for output in result.outputs if output.untold is None]
-    each = [f"{shown(output.name)} {_percent(output.largest_relative)}" for output in compared]
+    worst = max(compared, key=lambda output: output.deviation)
+    in_or_by = "" if math.isinf(largest) else "by " if worst.differing_share is None else "in "
+    by = f"{in_or_by}{_deviation(worst)}"
+    each = [f"{shown(output.name)} {_deviation(output)}" for output in compared]
     named = f": {first_few(each, ', ')}" if len(each) > 1 else ""
     return f"differ from {original} {by} (on {inputs} inputs{named})"
 
 
-def _percent(relative: float) -> str:
-    return f"{100 * relative:.2g} %" if math.isfinite(relative) else "without bound"
+def _deviation(output: OutputDifference) -> str:
+    if not math.isfinite(output.deviation):
+        return "without bound"
+    return f"{100 * output.deviation:.2g} %{'' if output.differing_share is None else ' of entries'}"
 
 
 def inspection_table(inspection: Inspection) -> RenderableType:
@@ -234,8 +239,13 @@ def verification_table(verification: Verification) -> RenderableType:
     table.add_column("output", overflow="fold")
     table.add_column("largest difference", justify="right")
     table.add_column("relative", justify="right")
+    shares = any(output.differing_share is not None for output in verification.outputs)
+    if shares:
+        table.add_column("entries that differ", justify="right")
     for output in verification.outputs:
-        table.add_row(Text(output.name), f"{output.largest_absolute:.3g}", f"{output.largest_relative:.3g}")
+        share = "" if output.differing_share is None else f"{100 * output.differing_share:.3g} %"
+        figures = f"{output.largest_absolute:.3g}", f"{output.largest_relative:.3g}"
+        table.add_row(Text(output.name), *figures, *([share] if shares else []))
     original, compressed = verification.original_bytes, verification.compressed_bytes
     smaller = original >= compressed
     change = f"{original / compressed:.1f}x smaller" if smaller else f"{compressed / original:.1f}x larger"

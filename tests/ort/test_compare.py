@@ -41,6 +41,26 @@ def test_integers_do_not_wrap_around():
     assert (found.largest_absolute, found.largest_relative) == (5, 0.02)
 
 
+@pytest.mark.parametrize(
+    ("expected", "actual", "share"),
+    [
+        (np.array([30_000, 7, 9, 2], np.int64), np.array([30_001, 7, 9, 2], np.int64), 0.25),
+        (np.array([2**53, 2**53 + 1]), np.array([2**53, 2**53 + 2]), 0.5),  # equal in float64
+        (np.array([True, False]), np.array([False, True]), 1.0),
+        (np.array(["a", "b"], object), np.array(["a", "c"], object), 0.5),
+        ([np.array([3, 4]), np.array(["a"], object)], [np.array([3, 5]), np.array(["a"], object)], 1 / 3),
+        (np.array([200, 250], np.uint8), np.array([201, 250], np.uint8), None),  # a pixel, not a class
+        (np.array([1.0, 2.0]), np.array([1.0, 3.0]), None),
+        ([np.array([3]), np.array([1.0])], [np.array([4]), np.array([1.0])], None),
+    ],
+)
+def test_names_differ_or_not(expected, actual, share):
+    """Class 11 for class 10 is as wrong as class 500: what counts is how many differ, not by how much."""
+    found = difference("y", expected, actual)
+    assert found.differing_share == share
+    assert found.deviation == (found.largest_relative if share is None else share)
+
+
 def test_outputs_of_other_shapes_are_not_compared():
     with pytest.raises(VerificationError, match=r"output 'y' must have shape \(2, 3\), got \(3, 2\)"):
         difference("y", np.zeros((2, 3)), np.zeros((3, 2)))

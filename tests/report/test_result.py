@@ -50,6 +50,14 @@ def test_outputs_far_from_the_original_are_warned_of() -> None:
     assert differing(0.53, trained=True).warnings == ()
 
 
+def test_other_classes_are_warned_of_by_their_share() -> None:
+    few, many = (OutputDifference("ids", 1, 1e-4, 40, share) for share in (0.05, 0.25))
+    assert result(outputs=(few,)).warnings == ()
+    (warning,) = result(outputs=(few, many)).warnings
+    assert warning.startswith("output 'ids' differs from the original in 25 % of its entries: raise")
+    assert result(outputs=(few, many)).output_difference == 0.25
+
+
 def test_totals_are_of_compressed_tensors_and_the_whole_file() -> None:
     assert result().ratio == 47.5
     assert result().weights == 235_200
@@ -70,7 +78,9 @@ def test_json_says_the_same() -> None:
     values = json.loads(json.dumps(result(before=0.98, after=0.97).to_json()))
     assert (values["ratio"], values["file_bytes"], values["before"], values["after"]) == (47.5, 20_000, 0.98, 0.97)
     values = json.loads(json.dumps(differing(0.25, random_inputs=True).to_json()))
-    assert values["outputs"] == [{"name": "a", "largest_absolute": 0.5, "largest_relative": 0.25, "elements": 6}]
+    assert values["outputs"] == [
+        {"name": "a", "largest_absolute": 0.5, "largest_relative": 0.25, "elements": 6, "differing_share": None}
+    ]
     assert (values["output_difference"], values["inputs"], len(values["warnings"])) == (0.25, "random", 1)
     assert values["tensors"][0]["shape"] == [300, 784]
     assert values["tensors"][0]["elements"] == 235_200

@@ -61,6 +61,19 @@ def test_summary_of_a_compression() -> None:
     assert "bits per weight" not in other_things
 
 
+def test_shares_of_entries_are_told() -> None:
+    outputs = (OutputDifference("y", 1.0, 0.02, 6), OutputDifference("ids", 1.0, 1e-4, 40, 0.25))
+    text = "\n".join(shown(compression_table(result(outputs=outputs)), 160))
+    assert "differ from the original in 25 % of entries (on given inputs: 'y' 2 %, 'ids' 25 % of entries)" in text
+    verification = Verification(Path("a"), Path("b"), 1000, 100, outputs, 0.1)
+    assert not verification.passed
+    text = "\n".join(shown(verification_table(verification), 120))
+    assert "entries that differ" in text
+    assert "25 %" in text
+    plain = Verification(Path("a"), Path("b"), 1000, 100, outputs[:1], 0.1)
+    assert "entries that differ" not in "\n".join(shown(verification_table(plain), 120))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
