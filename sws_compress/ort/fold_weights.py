@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeGuard
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from sws_compress.onnx_io.analyse.computed_tables import table_kind
 from sws_compress.onnx_io.analyse.constant_parts import Part, constant_parts
 from sws_compress.onnx_io.analyse.weights import MOVES, is_read_as_weight, mark_as_weight
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
+from sws_compress.onnx_io.external_data import forget
 from sws_compress.onnx_io.format.mark import mark_of
 from sws_compress.onnx_io.native import inferred
 from sws_compress.onnx_io.read.lift import write_out_functions
@@ -35,7 +37,15 @@ LARGEST_GROWTH = 4
 """Elements of an intermediate result, relative to those of all constants it is computed from: more is not computed."""
 
 
-def fold_weights(model: ir.Model) -> tuple[str, ...]:
+Keep = Callable[[Array, str], ir.TensorProtocol]
+"""Makes a tensor of an array and a name."""
+
+
+def _in_memory(values: Array, name: str) -> ir.TensorProtocol:
+    return ir.tensor(values, name=name)
+
+
+def fold_weights(model: ir.Model, keep: Keep = _in_memory) -> tuple[str, ...]:
     """Compute the weights that constants are arithmetic of, in place; the model computes the same.
 
     A constant part whose result is a weight, and whose largest initialiser is floating-point, goes one of three ways:
@@ -52,10 +62,15 @@ def fold_weights(model: ir.Model) -> tuple[str, ...]:
     factors of a matrix of low rank. Functions are written out where they are called, if a weight is behind constants
     in one of them.
 
+    One part is computed after the other, in some copies of its constants and results. External constants are unmapped
+    before the next one.
+
     Parameters
     ----------
     model : ir.Model
-        Its constants are initialisers of the main graph, in memory.
+        Its constants are initialisers of the main graph, in memory or external.
+    keep : callable
+        Makes the tensor of a new initialiser. By default it stays in memory.
 
     Returns
     -------
@@ -71,16 +86,28 @@ def fold_weights(model: ir.Model) -> tuple[str, ...]:
         if not _hides_a_weight(part, model):
             continue
         try:
-            values = _computed(part, model)
+            name = _fold(part, model, names, keep)
         except (VerificationError, SessionError, CallError):  # it took too much, and so may the next
             break
-        if values is None or not _is_weight(values):
-            continue
-        if _is_better(values, part):
-            folded.append(_replace(part, values, model.graph, names))
-        elif _largest(part).size >= SMALLEST_WEIGHT and len(_largest(part).shape) > 1:
-            mark_as_weight(max(part.constants, key=_bytes))
+        if name is not None:
+            folded.append(name)
     return tuple(folded)
+
+
+def _fold(part: Part, model: ir.Model, names: set[str | None], keep: Keep) -> str | None:
+    """Compute a part, and replace it or mark its largest initialiser; the name of what replaces it, if anything."""
+    try:
+        values = _computed(part, model)
+        if values is None or not _is_weight(values):
+            return None
+        if _is_better(values, part):
+            return _replace(part, values, model.graph, names, keep)
+        if _largest(part).size >= SMALLEST_WEIGHT and len(_largest(part).shape) > 1:
+            mark_as_weight(max(part.constants, key=_bytes))
+        return None
+    finally:
+        for constant in part.constants:
+            forget(constant)
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -152,7 +179,8 @@ def _bytes(value: ir.Value) -> int:
 
 def _computed(part: Part, model: ir.Model) -> Array | None:
     """The result of a part; None if ONNX Runtime does not compute it, or if a result is of unknown or large size."""
-    proto = _as_model(part, model)
+    fed = {str(value.name): value.const_value.numpy() for value in part.constants if _is_fed(value.const_value)}
+    proto = _as_model(part, model, fed)
     largest = LARGEST_GROWTH * sum(value.const_value.size for value in part.constants if value.const_value is not None)
     try:
         proto = inferred(proto, data_prop=True)
@@ -164,8 +192,8 @@ def _computed(part: Part, model: ir.Model) -> Array | None:
                 return None
             if math.prod(dim.dim_value for dim in dims) > largest:
                 return None
-        with session(proto.SerializeToString()) as runtime:
-            values = runtime.run({}, given=False)[0]
+        with session(proto.SerializeToString(), optimize=not fed) as runtime:
+            values = runtime.run(fed, given=bool(fed))[0]
     except Exception as error:  # a part that fails is left for the runtime that loads the model
         if out_of_bounds(error):
             raise
@@ -173,21 +201,37 @@ def _computed(part: Part, model: ir.Model) -> Array | None:
     return values if ir.DataType.from_numpy(values.dtype) in FLOAT_TYPES else None
 
 
-def _as_model(part: Part, model: ir.Model) -> onnx.ModelProto:
-    """A model of the part alone."""
+def _is_fed(tensor: ir.TensorProtocol | None) -> TypeGuard[ir.ExternalTensor]:
+    """Whether a constant is an input of the part's model: those of a few gigabytes fit in no model."""
+    return isinstance(tensor, ir.ExternalTensor) and tensor.dtype in FLOAT_TYPES and tensor.size >= SMALLEST_WEIGHT
+
+
+def _as_model(part: Part, model: ir.Model, fed: Mapping[str, Array]) -> onnx.ModelProto:
+    """A model of the part alone; those of its constants that are ``fed`` are its inputs."""
     tensors = []
     for value in part.constants:
         assert value.const_value is not None
-        tensor = ir.to_proto(value.const_value)
+        if value.name in fed:
+            continue
+        tensor = ir.to_proto(_loaded(value.const_value))
         tensor.name = str(value.name)
         tensors.append(tensor)
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in fed.items()
+    ]
     output = onnx.ValueInfoProto(name=str(part.result.name))  # inference finds its type
-    graph = onnx.helper.make_graph([ir.to_proto(node) for node in part.nodes], "part", [], [output], tensors)
+    graph = onnx.helper.make_graph([ir.to_proto(node) for node in part.nodes], "part", inputs, [output], tensors)
     opset = onnx.helper.make_opsetid("", model.opset_imports[""])
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=model.ir_version)
 
 
-def _replace(part: Part, values: Array, graph: ir.Graph, names: set[str | None]) -> str:
+def _loaded(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """A tensor in memory."""
+    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
+
+
+def _replace(part: Part, values: Array, graph: ir.Graph, names: set[str | None], keep: Keep) -> str:
     """Put the result of a part in its place; returns the name of the new initialiser, which is added to ``names``."""
     largest = max(part.own_constants, key=_bytes)
     same = largest.const_value is not None and tuple(largest.const_value.shape.numpy()) == values.shape
@@ -195,7 +239,7 @@ def _replace(part: Part, values: Array, graph: ir.Graph, names: set[str | None])
     if part.result.producer() not in graph and not (same and name in graph.initializers):
         name = next(free for free in itertools.chain([name], _numbered(name)) if free not in names)  # of a body
     names.add(name)
-    tensor = ir.tensor(values, name=name)
+    tensor = keep(values, name)
     value = ir.Value(name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     part.result.replace_all_uses_with(value)
     for node in reversed(part.own_nodes):

@@ -218,10 +218,16 @@ def in_memory(source: Source, job: Job) -> Source:
             raise
         note = (NOT_FINISHED if out_of_bounds(error) else NOT_COMPARED).format(reason_of(error))
         feeds, outputs, notes = None, [], (note,)
-    if names := fold_weights(model):
-        named = first_few([shown(name) for name in names], ", ")
-        notes = (f"weights behind operators of constants alone are computed first: {named}", *notes)
+    notes = (*computed_notes(fold_weights(model)), *notes)
     return replace(source, model=model, feeds=feeds, outputs=outputs, notes=(*source.notes, *notes))
+
+
+def computed_notes(names: Sequence[str]) -> tuple[str, ...]:
+    """The note on the weights that `fold_weights` has computed, if there are any."""
+    if not names:
+        return ()
+    named = first_few([shown(name) for name in names], ", ")
+    return (f"weights behind operators of constants alone are computed first: {named}",)
 
 
 # -- torch modules ----------------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Files too large to hold in memory: weights are clustered, coded, written and checked one after the other.
 
 A weight of at least `Limits.alone_elements` becomes a radix code as soon as it is clustered and goes to a file beside
-the output. Smaller weights are packed as in any other model. The result is checked as far as memory allows: by the ONNX
-checker, by loading it in ONNX Runtime (which decodes nothing then), and by decoding every weight alone in ONNX Runtime,
-from the bytes that were written. The network as a whole is not run.
+the output. Smaller weights are packed as in any other model. Weights that constants are arithmetic of are computed
+before, one after the other, and lie in a temporary file until the end. The result is checked as far as memory allows:
+by the ONNX checker, by loading it in ONNX Runtime (which decodes nothing then), and by decoding every weight alone in
+ONNX Runtime, from the bytes that were written. The network as a whole is not run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -36,12 +38,13 @@ from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.onnx_io.write.external import DataFile, inline_bytes, with_external_data
 from sws_compress.onnx_io.write.output import replace_output, write_draft
 from sws_compress.ort.decode import decoded
+from sws_compress.ort.fold_weights import fold_weights
 from sws_compress.ort.session import check_loads
 from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palettes, packed_model
 from sws_compress.pipelines.coded_weights import CodedWeights, Fingerprint
 from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.publish import refuse_no_gain
-from sws_compress.pipelines.source import SINGLE_BYTES, Source
+from sws_compress.pipelines.source import SINGLE_BYTES, Source, computed_notes
 from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.palette import palette_of
 from sws_compress.report.inspection import TensorRow
@@ -82,7 +85,9 @@ def stream_weights(source: Source, request: WeightsOnly, job: Job) -> Compressio
         If a check fails. What was at the output before stays as it is.
     """
     _refuse_options(job)
-    with draft(job.output) as file:
+    with draft(job.output) as computed, draft(job.output) as file:
+        names = fold_weights(source.model, DataFile(computed).add_external)
+        source = replace(source, notes=(*source.notes, *computed_notes(names)))
         coded = CodedWeights(
             DataFile(file), job.limits, find_embeddings(source.model) if job.file.packed_embeddings else None
         )

@@ -82,6 +82,11 @@ class DataFile:
             tensor.external_data.add(key=key, value=str(value))
         return tensor
 
+    def add_external(self, array: Array, name: str) -> ir.ExternalTensor:
+        """Write an array, and return it as a tensor that lies in the file and is mapped when it is read."""
+        dtype = ir.DataType.from_numpy(array.dtype)
+        return _external(self.path, self._write(array), array.nbytes, dtype, array.shape, name)
+
     def add_tensor(self, tensor: ir.TensorProtocol) -> int:
         """Write a tensor, and return its offset in bytes; arrays that `add` returned are not written again."""
         raw = tensor.raw if isinstance(tensor, ir.Tensor) else None
@@ -127,16 +132,16 @@ def with_external_data(model: ir.Model, data: DataFile) -> onnx.ModelProto:
             continue
         offset = data.add_tensor(tensor)
         forget(value)
-        value.const_value = ir.ExternalTensor(
-            data.path.name,
-            offset,
-            tensor.nbytes,
-            tensor.dtype,
-            shape=ir.Shape(tensor.shape.numpy()),
-            name=name,
-            base_dir="",
-        )
+        shape = tuple(tensor.shape.numpy())
+        value.const_value = _external(Path(data.path.name), offset, tensor.nbytes, tensor.dtype, shape, name)
     return to_proto(model)
+
+
+def _external(
+    path: Path, offset: int, length: int, dtype: ir.DataType, shape: tuple[int, ...], name: str
+) -> ir.ExternalTensor:
+    """A tensor whose bytes are in a file."""
+    return ir.ExternalTensor(path.name, offset, length, dtype, shape=ir.Shape(shape), name=name, base_dir=path.parent)
 
 
 def _load_small(model: ir.Model) -> None:
