@@ -322,6 +322,12 @@ def _nodeless(path: Path) -> None:
     onnx.save(helper.make_model(helper.make_graph([], "g", [value], [value])), path)
 
 
+def _outputless(path: Path) -> None:
+    model = onnx.load(write_mlp(path))
+    del model.graph.output[:]
+    onnx.save(model, path)
+
+
 def _unknown_operator(path: Path) -> None:
     model = onnx.load(write_mlp(path))
     model.graph.node[1].op_type = "Rectify"
@@ -344,6 +350,7 @@ BAD_MODELS = {
     "missing": (lambda path: None, ["must be readable", "No such file", "check the path"]),
     "directory": (lambda path: path.mkdir(), ["must be a file, got a directory"]),
     "nodeless": (_nodeless, ["must have nodes"]),
+    "outputless": (_outputless, ["must have outputs, got none"]),
     "unknown operator": (_unknown_operator, ["must pass the ONNX checker", "Rectify"]),
     "external data missing": (_external_elsewhere, ["external data of 'w1' must exist", "weights.bin"]),
     "nan": (_nan, ["'w2' must be finite", "got 2 NaN or infinite of 1800"]),

@@ -81,6 +81,8 @@ def checked_proto(file: Path) -> onnx.ModelProto:
     proto = parse(file)
     if not proto.graph.node:
         raise ModelError(f"model {file} must have nodes, got an empty graph: export the network itself")
+    if not proto.graph.output:
+        raise ModelError(f"model {file} must have outputs, got none: nothing could read what it computes; export again")
     sort_nodes(proto)
     check_untrusted(file, proto)
     _check_opset(file, proto)
