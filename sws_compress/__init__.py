@@ -1,10 +1,10 @@
 """Small ONNX files by soft weight sharing: a pretrained network in, an ordinary ``.onnx`` many times smaller out.
 
 Calls
-    ``compress`` does everything in one call, with a request (``WeightsOnly``, ``LowBit``, ``FineTuned``) that says how
-    and ``FileOptions`` that say what the file is like. ``export`` writes a network that a loop of your own has
-    snapped. ``verify``, ``inspect`` and ``expand`` work on the files; ``clusters`` and ``picture`` show which weights
-    share a value.
+    ``compress`` does everything in one call, with a request (``WeightsOnly``, ``Calibrated``, ``LowBit``,
+    ``FineTuned``) that says how and ``FileOptions`` that say what the file is like. ``export`` writes a network that a
+    loop of your own has snapped. ``verify``, ``inspect`` and ``expand`` work on the files; ``clusters`` and ``picture``
+    show which weights share a value.
 Training
     ``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with
     ``save_checkpoint``, ``load_checkpoint`` and ``lost_ranks_told`` beside it. ``cluster_frozen`` snaps weights that
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from sws_compress.report.frames import Snapshot, WeightFrames
     from sws_compress.report.inspection import ModelParts, TensorRow
     from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
-    from sws_compress.requests import FileOptions, LowBit, WeightsOnly
+    from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.distillation import Distillation
     from sws_compress.train.frozen import cluster_frozen
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentError",
     "Best",
+    "Calibrated",
     "ChannelScales",
     "Cluster",
     "ClusterReport",
@@ -128,6 +129,7 @@ __all__ = [
 
 _HOMES = {
     "Best": "sws_compress.quantize.granularity",
+    "Calibrated": "sws_compress.requests",
     "ChannelScales": "sws_compress.quantize.weight_scales",
     "Cluster": "sws_compress.report.clustered",
     "ClusterReport": "sws_compress.report.clustered",

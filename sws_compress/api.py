@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sws_compress.files import AnyPath
+from sws_compress.pipelines.calibrated import compress_calibrated
 from sws_compress.pipelines.export import export_snapped
 from sws_compress.pipelines.fine_tuned import fine_tune_module
 from sws_compress.pipelines.job import Job, OnProgress, silent
@@ -15,7 +16,7 @@ from sws_compress.pipelines.source import open_source
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
-from sws_compress.requests import FileOptions, Goal, LowBit, Request, WeightsOnly, refuse_unknown
+from sws_compress.requests import Calibrated, FileOptions, Goal, LowBit, Request, WeightsOnly, refuse_unknown
 from sws_compress.train.request import FineTuned
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ def compress(
     if isinstance(request, FineTuned):
         return fine_tune_module(model, request, job)
     source = open_source(model, job)
+    if isinstance(request, Calibrated):
+        return compress_calibrated(source, request, job)
     if isinstance(request, LowBit):
         return compress_to_low_bits(source, request, job)
     return compress_weights(source, request, job)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sws_compress.quantize.granularity import Granularity
-    from sws_compress.requests import FileOptions, LowBit, WeightsOnly
+    from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
 
     Commands = argparse._SubParsersAction["_Parser"]
 
@@ -118,6 +118,7 @@ def _add_compress(commands: Commands) -> None:
     command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model (opsets below 13 are converted)")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
     weights_only = _add_weights_only(command)
+    _add_calibrated(command)
     _add_low_bit(command)
     file_options = _add_file_options(command)
     _add_check(command)
@@ -142,6 +143,24 @@ def _add_weights_only(command: argparse.ArgumentParser) -> tuple[argparse.Action
             "consecutive weights (vectors:2, vectors:4, vectors:8)",
         ),
     )
+
+
+def _add_calibrated(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("calibrated", "closer outputs for the same bytes, from inputs without labels")
+    group.add_argument(
+        "--calibration",
+        metavar="INPUTS",
+        help="some hundred inputs: an .npz file of arrays named like the model's inputs, a folder of such files, or "
+        "package.module:function, which returns them",
+    )
+    group.add_argument(
+        "--quality",
+        type=float,
+        metavar="DB",
+        help="energy of the outputs over that of their error, in decibels (default 20: outputs change by a tenth)",
+    )
+    group.add_argument("--ratio", type=float, metavar="R", help="how many times smaller the file becomes")
+    group.add_argument("--target-bytes", type=int, metavar="N", help="bytes of the file")
 
 
 def _add_low_bit(command: argparse.ArgumentParser) -> None:
@@ -200,6 +219,8 @@ def _compress(options: argparse.Namespace) -> int:
             options.model,
             options.output,
             request,
+            ratio=options.ratio,
+            target_bytes=options.target_bytes,
             file=file,
             example_inputs=options.inputs,
             strict=options.strict,
@@ -209,9 +230,20 @@ def _compress(options: argparse.Namespace) -> int:
     return _show(options, result.to_json(), lambda: compression_table(result))
 
 
-def _request(options: argparse.Namespace) -> WeightsOnly | LowBit:
+def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
     """The request that the options make. Options of another mode are refused."""
-    from sws_compress.requests import LowBit, WeightsOnly
+    from sws_compress.requests import Calibrated, LowBit, WeightsOnly
+
+    if options.calibration is not None:
+        for name in ("components", "granularity", "low_bit"):
+            if getattr(options, name) is not None:
+                raise ArgumentError(
+                    f"--{name.replace('_', '-')} must be left out with --calibration, got both: choose one of them"
+                )
+        quality = {} if options.quality is None else {"quality": options.quality}
+        return Calibrated(inputs=_calibration(options.calibration), **quality)
+    if options.quality is not None:
+        raise ArgumentError("--quality must come with --calibration, got it alone: give inputs, or use --components")
 
     if options.low_bit is not None:
         for action in options.of_decoded_weights:
@@ -224,6 +256,23 @@ def _request(options: argparse.Namespace) -> WeightsOnly | LowBit:
     if options.granularity is not None:
         given["granularity"] = _granularity(options.granularity)
     return WeightsOnly(**given)
+
+
+def _calibration(given: str) -> Any:
+    """The path of inputs, or what a function returns that is named as package.module:function."""
+    if ":" not in given or Path(given).exists():
+        return given
+    import pkgutil
+    import sys
+
+    sys.path.insert(0, "")  # the current folder, as python -m does
+    try:
+        return pkgutil.resolve_name(given)()
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise ArgumentError(
+            f"--calibration must name inputs or a function without arguments, got {given}, {error}: "
+            "for example inputs.npz or package.module:function"
+        ) from error
 
 
 def _granularity(name: str) -> Granularity:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.errors import ArgumentError
@@ -58,6 +58,46 @@ class WeightsOnly:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """Assign the weights by what their errors do to the outputs, seen on a few inputs without labels.
+
+    The inputs of every layer are collected. Each weight is assigned to an even grid at a price per bit, the same for
+    all layers, and the weights after it make up for its error. Takes ONNX files and torch modules.
+
+    Parameters
+    ----------
+    inputs
+        Some hundred inputs, which no test uses: arrays by input name with many rows; the path of an .npz file of them,
+        or of a folder of such files; or an iterable of arrays by name or of arguments, such as a DataLoader.
+    quality : float
+        Where no size is given: energy of the outputs over that of their error on these inputs, in decibels; > 0. At 20,
+        the outputs change by a tenth of their norm.
+
+    Raises
+    ------
+    ArgumentError
+        If ``quality`` is out of range.
+
+    Examples
+    --------
+    >>> import sws_compress as sws
+    >>> sws.Calibrated(inputs="inputs.npz", quality=25)
+    Calibrated(inputs='inputs.npz', quality=25)
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset(
+        ("ratio", "target_bytes", "evaluate", "load_budget", "weight_names", "packed_embeddings", "prune_units")
+    )
+
+    inputs: Any
+    quality: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quality < math.inf:
+            raise ArgumentError(f"quality must be > 0, got {self.quality}: it is the ratio of output to error in dB")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LowBit:
     """Keep matrices in 4 or 8 bits while the model runs: less memory and faster products, but a larger file.
 
@@ -100,10 +140,10 @@ class LowBit:
             raise ArgumentError(f"block_size must be one of {BLOCK_SIZES}, got {self.block_size}: choose one of them")
 
 
-Request: TypeAlias = WeightsOnly | LowBit | FineTuned
+Request: TypeAlias = WeightsOnly | Calibrated | LowBit | FineTuned
 """What ``compress`` can be asked for."""
 
-MODES = (WeightsOnly, LowBit, FineTuned)
+MODES = (WeightsOnly, Calibrated, LowBit, FineTuned)
 """The classes of requests; each says in ``takes`` which arguments of ``compress`` its mode knows."""
 
 

@@ -512,7 +512,11 @@ FILE = sws.FileOptions(load_budget=sws.LoadCost(seconds=1, peak_bytes=1e6))
 @pytest.mark.parametrize(
     ("request_", "options", "message"),
     [
-        (sws.WeightsOnly(), {"ratio": 20}, "ratio must be left out with WeightsOnly, got 20: FineTuned takes it"),
+        (
+            sws.WeightsOnly(),
+            {"ratio": 20},
+            "ratio must be left out with WeightsOnly, got 20: Calibrated and FineTuned take it",
+        ),
         (
             sws.WeightsOnly(),
             {"max_drop": 0.0},
@@ -525,7 +529,7 @@ FILE = sws.FileOptions(load_budget=sws.LoadCost(seconds=1, peak_bytes=1e6))
         ),
         (sws.WeightsOnly(), {"evaluate": len}, "evaluate must be left out for an ONNX file"),
         (sws.FineTuned(train=batches()), {}, "model must be a torch module to be trained, got the file"),
-        (sws.LowBit, {}, "request must be WeightsOnly or LowBit or FineTuned, got <class"),
+        (sws.LowBit, {}, "request must be WeightsOnly or Calibrated or LowBit or FineTuned, got <class"),
     ],
 )
 def test_what_a_mode_does_not_know_is_refused(

@@ -18,7 +18,7 @@ FLOORS = (
     {"errors"},
     {"child_process", "entropy", "files", "terminal", "thresholds", "threads"},
     {"mixture", "codec", "onnx_io"},
-    {"quantize", "ort"},
+    {"quantize", "calibrate", "ort"},
     {"packing", "train", "report"},
     {"integrations", "requests"},
     {"pipelines"},
@@ -40,7 +40,7 @@ STEPS = {
 # Rooms that are lower and still forbidden: training leaves snapped weights in a module and knows no file format.
 FORBIDDEN = {("train", "codec"), ("train", "onnx_io"), ("train", "ort")}
 # Rooms that take and return arrays.
-ARRAY_ROOMS = ("mixture", "quantize", "codec")
+ARRAY_ROOMS = ("mixture", "quantize", "calibrate", "codec")
 FOREIGN_TO_ARRAYS = {"torch", "onnx", "onnx_ir", "onnxruntime", "onnxscript"}
 
 

@@ -112,20 +112,25 @@ def _file_types_task(folder: Path) -> Task:
     config = json.loads((folder / "packages/magika/models/standard_v3_3/config.min.json").read_text())
     names: list[str] = config["target_labels_space"]
     rows, labels = [], []
-    for kind, path in _files_of_known_type():
-        data = path.read_bytes()
-        size, block = config["beg_size"], config["block_size"]
-        first, last = data[:block].lstrip()[:size], data[-block:].rstrip()[-size:]
-        row = np.full(2 * size, config["padding_token"], np.int32)
-        row[: len(first)] = np.frombuffer(first, np.uint8)
-        row[2 * size - len(last) :] = np.frombuffer(last, np.uint8)
-        rows.append(row)
+    for kind, path in files_of_known_type():
+        rows.append(magika_row(path, config))
         labels.append(names.index(kind))
     metric = f"type of {len(rows)} files of {len(set(labels))} kinds"
     return Task(metric, _batches("bytes", np.stack(rows)), _accuracy(np.array(labels)))
 
 
-def _files_of_known_type() -> Iterator[tuple[str, Path]]:
+def magika_row(path: Path, config: dict[str, Any]) -> Array:
+    """The first and last bytes of a file, as magika takes them."""
+    data = path.read_bytes()
+    size, block = config["beg_size"], config["block_size"]
+    first, last = data[:block].lstrip()[:size], data[-block:].rstrip()[-size:]
+    row = np.full(2 * size, config["padding_token"], np.int32)
+    row[: len(first)] = np.frombuffer(first, np.uint8)
+    row[2 * size - len(last) :] = np.frombuffer(last, np.uint8)
+    return row
+
+
+def files_of_known_type() -> Iterator[tuple[str, Path]]:
     left = dict.fromkeys(FILE_TYPES, FILES_PER_TYPE)
     for root in (Path(sysconfig.get_paths()["stdlib"]), Path(sysconfig.get_paths()["purelib"]), Path("/usr/share")):
         for path in sorted(root.rglob("*")):
@@ -149,14 +154,23 @@ MODULES = (
 
 
 def docstrings() -> list[tuple[str, str]]:
-    """First line and body of the longer docstrings in the standard library."""
+    """First line and body of the longer docstrings in the standard library: the first `PAIRS`."""
+    return _all_docstrings()[:PAIRS]
+
+
+def further_docstrings() -> list[tuple[str, str]]:
+    """Those that `docstrings` leaves out."""
+    return _all_docstrings()[PAIRS:]
+
+
+def _all_docstrings() -> list[tuple[str, str]]:
     found = {}
     for name in MODULES:
         for _, value in sorted(_documented(importlib.import_module(name)), key=lambda item: item[0]):
             head, _, body = (inspect.getdoc(value) or "").partition("\n\n")
             if 20 < len(head) < 200 and len(body) > 120:
                 found[" ".join(head.split())] = " ".join(body.split())[:400]
-    return list(found.items())[:PAIRS]
+    return list(found.items())
 
 
 def _documented(module: Any) -> Iterator[tuple[str, Any]]:
@@ -240,16 +254,16 @@ def _ocr_task(model: str, folder: Path) -> Task:
             wrong = sum(_edits(text, guess) for text, guess in zip(texts, read, strict=True))
             return 100 * (1 - wrong / sum(map(len, texts)))
 
-        return Task("characters right", tuple({"x": _line(text, 320)} for text in texts), characters_right)
+        return Task("characters right", tuple({"x": line_image(text, 320)} for text in texts), characters_right)
     if model == "ocr_direction":
-        upright = np.concatenate([_line(text, 192) for text in texts])
+        upright = np.concatenate([line_image(text, 192) for text in texts])
         images = np.concatenate([upright, upright[:, :, ::-1, ::-1]])
         return Task("upright or turned", _batches("x", images), _accuracy(np.repeat([0, 1], len(texts))))
-    pages = [np.concatenate([_line(text, 320) for text in texts[i : i + 6]], axis=2) for i in range(0, LINES, 6)]
+    pages = [np.concatenate([line_image(text, 320) for text in texts[i : i + 6]], axis=2) for i in range(0, LINES, 6)]
     return Task("text pixels kept", tuple({"x": page} for page in pages))
 
 
-def _line(text: str, width: int) -> Array:
+def line_image(text: str, width: int) -> Array:
     """Image (1, 3, 48, width), -1..1, of one line of black text."""
     from PIL import Image, ImageDraw, ImageFont
 

@@ -94,7 +94,7 @@ def feeds_for(model: Session, inputs: AnyPath | Feeds | None, *, seed: int) -> d
     """
     if inputs is None:
         return sample_inputs(model, seed=seed, batch=FREE_SIZES[0])
-    given = _load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else inputs
+    given = load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else inputs
     feeds = {name: _exchanged(values) for name, values in given.items()}
     names = [entry.name for entry in model.inputs]
     if set(feeds) != set(names):
@@ -276,7 +276,14 @@ def check_same_interface(first: Session, second: Session) -> None:
             )
 
 
-def _load_feeds(path: AnyPath) -> dict[str, Array]:
+def load_feeds(path: AnyPath) -> dict[str, Array]:
+    """The arrays of an .npz file.
+
+    Raises
+    ------
+    DataError
+        If it is none, or if it cannot be read.
+    """
     if os.path.exists(path) and not os.path.isfile(path):
         raise DataError(f"inputs {path} must be an ordinary file, got a directory, device or pipe: save them first")
     try:

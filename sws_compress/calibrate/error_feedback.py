@@ -1,0 +1,83 @@
+"""Assignment of a layer's weights, column by column, with the error of each column made up by the columns to come.
+
+The cost of a row is (w - w') H (w - w')^T plus a price per bit. With H^-1 = U^T U, U upper triangular, the best that
+the columns after j can do leaves (w_j - w'_j)^2 / U_jj^2 of an error in column j; they do it by moving by
+-(w_j - w'_j) U_ji / U_jj. So column j is assigned by
+
+    argmin_k (w_j - mu_k)^2 / U_jj^2 - bit_price log2 pi_k
+
+References
+----------
+Frantar, Ashkboos, Hoefler & Alistarh, GPTQ, arXiv 2210.17323; with a rate term, CERWU, arXiv 2505.18758.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cholesky, solve_triangular
+
+from sws_compress.calibrate.moments import Array
+from sws_compress.threads import over_pieces
+
+PIECE_ROWS = 16
+"""Rows of a piece of work: they stay in the second-level cache while the matrix of the feedback passes by once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Feedback:
+    """What the columns of a layer do for each other.
+
+    Parameters
+    ----------
+    curvatures : ndarray, shape (d,), float64
+        1 / U_jj^2: what a unit of squared error costs in each column once the later ones have made up for it. Their
+        product is det H.
+    spread : ndarray, shape (d, d), float64
+        What a unit of error in column j adds to column i > j: -U_ji / U_jj. Zero on and below the diagonal.
+    """
+
+    curvatures: Array
+    spread: Array
+
+    @classmethod
+    def of(cls, moment: Array) -> Feedback:
+        """The feedback for H, positive definite, shape (d, d)."""
+        factor = cholesky(moment[::-1, ::-1], lower=False)[::-1, ::-1]  # lower triangular, H = factor^T factor
+        upper = solve_triangular(factor, np.eye(len(factor)), lower=True).T
+        spread = np.ascontiguousarray(np.triu(-upper / np.diag(upper)[:, None], 1))
+        return cls(np.square(np.diag(factor)), spread)
+
+    def assign(self, rows: Array, codebook: Array, shares: Array, bit_price: float) -> npt.NDArray[np.uint8]:
+        """Assign weights to the entries of a codebook so that the layer's outputs and its bits cost least.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (n, d), float64
+            Weights by output.
+        codebook : ndarray, shape (k,), float64
+            Ascending, k <= 256.
+        shares : ndarray, shape (k,), float64
+            How often each entry is used, > 0: its symbol takes -log2 of it in bits.
+        bit_price : float
+            What a bit is worth, in units of w H w^T.
+
+        Returns
+        -------
+        ndarray, shape (n, d), uint8
+            Entries of the codebook.
+        """
+        from sws_compress.calibrate.feedback_kernels import assign_rows
+
+        costs = -bit_price * np.log2(shares)
+        chosen = np.empty(rows.shape, np.uint8)
+
+        def piece(part: slice) -> None:
+            own = np.array(rows[part], np.float64, order="C")
+            assign_rows(own, self.spread, self.curvatures, codebook, costs, costs.min(), chosen[part])
+
+        for _ in over_pieces(piece, len(rows), PIECE_ROWS):
+            pass
+        return chosen

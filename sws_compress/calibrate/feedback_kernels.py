@@ -1,0 +1,60 @@
+"""The compiled loop (numba) of `error_feedback`; `mixture.kernels` says how these loops are run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sws_compress.mixture.kernels import compiled
+
+
+@compiled
+def _cheapest(x: Any, h: Any, codebook: Any, costs: Any, least_cost: Any) -> Any:
+    """Entry k of least h (x - codebook[k])^2 + costs[k]; the search goes outward until the error alone costs more."""
+    last = len(codebook) - 1
+    nearest = min(np.searchsorted(codebook, x), last)
+    best, least = nearest, np.inf
+    for k in range(nearest, -1, -1):
+        error = h * (x - codebook[k]) * (x - codebook[k])
+        if k < nearest and error + least_cost >= least:  # codebook[nearest] is above x, perhaps far
+            break
+        if error + costs[k] < least:
+            best, least = k, error + costs[k]
+    for k in range(nearest + 1, last + 1):
+        error = h * (x - codebook[k]) * (x - codebook[k])
+        if error + least_cost >= least:
+            break
+        if error + costs[k] < least:
+            best, least = k, error + costs[k]
+    return best
+
+
+@compiled
+def assign_rows(
+    rows: Any, spread: Any, curvatures: Any, codebook: Any, costs: Any, least_cost: Any, chosen: Any
+) -> None:
+    """Assign the columns of all rows in turn, and spread the error of each over the columns to come.
+
+    Rows do not depend on each other. They take turns at each column, so that a line of ``spread`` is read once.
+
+    Parameters
+    ----------
+    rows : (n, d) float64, overwritten
+    spread : (d, d) float64, upper triangular: what a unit of error in column j adds to column i > j
+    curvatures : (d,) float64, what a unit of squared error costs in each column
+    codebook : (k,) float64, ascending
+    costs : (k,) float64, price of each entry's symbol
+    least_cost : float, the least of them
+    chosen : (n, d) uint8, written
+    """
+    columns = rows.shape[1]
+    for j in range(columns):
+        line = spread[j]
+        for r in range(len(rows)):
+            w = rows[r]
+            best = _cheapest(w[j], curvatures[j], codebook, costs, least_cost)
+            chosen[r, j] = best
+            change = w[j] - codebook[best]
+            for i in range(j + 1, columns):
+                w[i] += change * line[i]

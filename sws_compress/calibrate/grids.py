@@ -1,0 +1,77 @@
+"""Evenly spaced codebooks for entropy-coded weights.
+
+At a price of lambda per bit, uniform cells of step s are all but optimal: their error s^2 / 12 falls by 2 ln 2 s^2 / 12
+per bit, which is worth lambda if s^2 = 6 lambda / (h ln 2) at sensitivity h (Gish & Pierce 1968).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.calibrate.moments import Array
+
+LARGEST_CODEBOOK = 256
+"""Entries of a codebook at most: indices are uint8."""
+
+MOST_MULTIPLES = 1 << 20
+"""Multiples of a step that are told apart on either side of 0."""
+
+COARSENING = 1.05
+"""Growth of a step at a time while a codebook has too many entries."""
+
+PRIOR_COUNT = 0.05
+"""Weights that every entry is taken to have besides its own, so that an unused one costs many bits, not infinitely
+many."""
+
+
+def step_of(bit_price: float, sensitivity: npt.ArrayLike) -> Array:
+    """The step at which a bit is worth ``bit_price`` for weights of a sensitivity, in units of the weights."""
+    return np.sqrt(6 * bit_price / (math.log(2) * np.asarray(sensitivity, np.float64)))
+
+
+def price_of(step: float, sensitivity: float) -> float:
+    """The price per bit for which `step_of` gives ``step``."""
+    return math.log(2) * sensitivity * step**2 / 6
+
+
+def even_codebook(values: Array, step: float) -> Array:
+    """The multiples of a step that are nearest to some value, and 0.
+
+    Parameters
+    ----------
+    values : ndarray, any shape, float64
+        The weights.
+    step : float, > 0
+        Distance of neighbours; it is made larger until 256 entries are enough.
+
+    Returns
+    -------
+    ndarray, shape (k,), float64
+        Ascending, k <= 256.
+    """
+    reach = max(values.max(initial=0.0), -values.min(initial=0.0))
+    step = max(step, reach / MOST_MULTIPLES)
+    lowest = round(float(values.min(initial=0.0)) / step)
+    counts = np.bincount(np.round(values.reshape(-1) / step).astype(np.int64) - lowest, minlength=1 - lowest)
+    occupied = np.flatnonzero(counts) + lowest
+    coarser = 1.0
+    while len(entries := np.union1d(np.round(occupied / coarser), 0.0)) > LARGEST_CODEBOOK:
+        coarser *= COARSENING
+    found: Array = step * coarser * entries
+    return found
+
+
+def nearest(values: Array, codebook: Array) -> npt.NDArray[np.uint8]:
+    """Nearest entry of an ascending codebook for each value, of the shape of ``values``."""
+    middles = (codebook[1:] + codebook[:-1]) / 2
+    return np.searchsorted(middles, values).astype(np.uint8)
+
+
+def shares_of(indices: npt.NDArray[np.uint8], size: int) -> Array:
+    """How often each of ``size`` entries is used, > 0, with `PRIOR_COUNT` for each."""
+    counts = np.bincount(indices.reshape(-1), minlength=size) + PRIOR_COUNT
+    shares: Array = counts / counts.sum()
+    return shares

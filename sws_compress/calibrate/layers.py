@@ -1,0 +1,154 @@
+"""One layer: its weights by output, the moment of its inputs, and what an error in each of its outputs costs.
+
+Errors are counted relative to what a layer's output usually is. Output o of energy e_o = w_o H w_o^T costs
+g_o = e_o^(-1/2) per unit of error energy. That lies between equal absolute errors, which starve the channels that
+folded norms have made small, and equal relative ones, which spend bits on channels that hardly matter. Dividing each
+row by f_o = (g_o c)^(-1/2), c the geometric mean curvature of its group, makes one step right for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.calibrate.error_feedback import Feedback
+from sws_compress.calibrate.grids import even_codebook, nearest, shares_of, step_of
+from sws_compress.calibrate.moments import Array, output_energy
+
+LEAST_ENERGY = 1e-6
+"""Energy that an output is taken to have at least, relative to the mean: dead outputs need no bits."""
+
+RELATIVE = 0.5
+"""Exponent of an output's energy in what its error costs: 0 counts absolute errors, 1 relative ones."""
+
+TRIAL_NOISE = 0.01
+"""Energy of the trial error of a layer relative to its outputs, 20 dB below: about what coding will do to it. An
+infinitesimal error would tell nothing of a classifier that is certain."""
+
+SWEEPS = 2
+"""Assignments, each at the prices of the shares that the one before it has left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coded:
+    """Weights that were assigned to a codebook.
+
+    Parameters
+    ----------
+    indices : ndarray, shape (groups, n, d), uint8
+    codebook : ndarray, shape (k,), float64
+        Ascending; every entry is used.
+    factors : ndarray, shape (groups, n), float32
+        A weight is entry times factor; all 1 without scales.
+    """
+
+    indices: npt.NDArray[np.uint8]
+    codebook: Array
+    factors: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A weight as the matrices that multiply its inputs.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (groups, n, d), float64
+        Weights by output.
+    moment : ndarray, shape (groups, d, d), float64
+        H of the inputs, positive definite.
+    scaled : bool
+        Whether every output may have a factor of its own.
+    level : float
+        What the network's outputs suffer per unit of the layer's weighted error energy.
+    """
+
+    rows: Array
+    moment: Array
+    scaled: bool
+    level: float = 1.0
+
+    @cached_property
+    def feedback(self) -> tuple[Feedback, ...]:
+        """The feedback of each group."""
+        return tuple(map(Feedback.of, self.moment))
+
+    @cached_property
+    def costs(self) -> Array:
+        """G of each output, shape (groups, n), with a geometric mean of 1; all 1 without scales."""
+        energy = output_energy(self.rows, self.moment)
+        if not self.scaled or not energy.any():
+            return np.ones(energy.shape)
+        costs = np.maximum(energy, LEAST_ENERGY * energy.mean()) ** -RELATIVE
+        even: Array = costs / np.exp(np.log(costs).mean())
+        return even
+
+    @cached_property
+    def row_curvatures(self) -> Array:
+        """Geometric mean of the curvatures of each group, shape (groups,)."""
+        return np.array([np.exp(np.log(feedback.curvatures).mean()) for feedback in self.feedback])
+
+    @cached_property
+    def factors(self) -> npt.NDArray[np.float32]:
+        """Factor of each output, shape (groups, n), exact in float16."""
+        if not self.scaled:
+            return np.ones(self.rows.shape[:2], np.float32)
+        factors = (self.costs * self.row_curvatures[:, None] / self._curvature) ** -0.5
+        return factors.astype(np.float16).astype(np.float32)
+
+    @property
+    def _curvature(self) -> float:
+        """Geometric mean of the curvatures of all groups."""
+        return float(np.exp(np.log(self.row_curvatures).mean()))
+
+    @property
+    def sensitivity(self) -> float:
+        """What a unit of squared error of a weight divided by its factor costs, in units of ``level``."""
+        return self.level * self._curvature
+
+    @property
+    def divided(self) -> Array:
+        """Rows divided by their factors."""
+        return self.rows / self.factors[..., None]
+
+    @property
+    def energy(self) -> float:
+        """Weighted energy of the outputs, sum of g_o w_o H w_o^T."""
+        return float((self.costs * output_energy(self.rows, self.moment)).sum())
+
+    def error(self, changes: Array) -> float:
+        """Weighted energy of changes of the rows, of the same shape."""
+        return float((self.costs * output_energy(changes, self.moment)).sum())
+
+    def trial(self, seed: int) -> Array:
+        """Random changes of the rows of weighted energy `TRIAL_NOISE`, as rounding with `factors` makes them."""
+        noise = np.random.default_rng(seed).uniform(-0.5, 0.5, self.rows.shape) * self.factors[..., None]
+        found = self.error(noise)
+        changes: Array = noise * np.sqrt(TRIAL_NOISE * self.energy / found) if found > 0 else noise * 0
+        return changes
+
+    def at_level(self, level: float) -> Layer:
+        """The layer with another ``level``."""
+        return replace(self, level=level)
+
+    def coded(self, bit_price: float) -> Coded:
+        """Assign all weights at a price per bit, in units of the network's output error."""
+        divided = self.divided
+        codebook = even_codebook(divided, float(step_of(bit_price, self.sensitivity)))
+        indices = nearest(divided, codebook)
+        by_group = self.row_curvatures / self._curvature  # what the factors of a group have taken out of its curvatures
+        for _ in range(SWEEPS):
+            shares = shares_of(indices, len(codebook))
+            indices = np.stack(
+                [
+                    feedback.assign(rows, codebook, shares, bit_price * curvature / self.level)
+                    for rows, feedback, curvature in zip(
+                        divided, self.feedback, by_group if self.scaled else np.ones(len(by_group)), strict=True
+                    )
+                ]
+            )
+        used, packed = np.unique(indices, return_inverse=True)
+        return Coded(packed.reshape(indices.shape).astype(np.uint8), codebook[used], self.factors)

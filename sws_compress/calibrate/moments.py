@@ -1,0 +1,108 @@
+"""Second moments of the inputs that weights multiply, and how far to trust them.
+
+A layer y = W x whose weights change by dW changes its outputs by E|dW x|^2 = tr(dW H dW^T) with H = E[x x^T].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.errors import ArgumentError
+
+Array = npt.NDArray[np.float64]
+
+LEAST_SHRINKAGE = 0.01
+"""Share of the identity in every moment. Inputs that never occurred are rare, not impossible, and the inverse stays
+well conditioned."""
+
+
+@dataclass(frozen=True, eq=False)
+class InputMoment:
+    """Sums of x x^T over samples of the inputs of a layer.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (groups, d, d), float64
+        One matrix per group of a grouped convolution; other layers have one group.
+    samples : int
+        Number of x that were added up.
+    """
+
+    sums: Array
+    samples: int
+
+    @classmethod
+    def of(cls, inputs: npt.NDArray[np.floating]) -> InputMoment:
+        """The moment of samples of shape (n, groups, d).
+
+        Raises
+        ------
+        ArgumentError
+            If the samples have another number of axes.
+        """
+        if inputs.ndim != 3:
+            raise ArgumentError(f"inputs must have shape (n, groups, d), got {inputs.shape}: reshape them")
+        by_group = np.moveaxis(inputs, 1, 0).astype(np.float64)
+        return cls(np.swapaxes(by_group, 1, 2) @ by_group, len(inputs))
+
+    @classmethod
+    def unknown(cls, groups: int, size: int) -> InputMoment:
+        """The moment of white inputs, which treats all weights alike."""
+        return cls(np.repeat(np.eye(size)[None], groups, axis=0), 1)
+
+    def __add__(self, other: InputMoment) -> InputMoment:
+        return InputMoment(self.sums + other.sums, self.samples + other.samples)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the matrices."""
+        return self.sums.nbytes
+
+    def shrunk(self) -> Array:
+        """Positive definite estimates of H: each group's mean, drawn towards a multiple of the identity.
+
+        With fewer samples than inputs the mean is singular, and weights would follow directions that only happened not
+        to occur. The share of the identity is that of the oracle-approximating shrinkage, and at least
+        ``LEAST_SHRINKAGE``.
+
+        Returns
+        -------
+        ndarray, shape (groups, d, d), float64
+            The identity for a group whose inputs were all 0.
+
+        References
+        ----------
+        Chen, Wiesel, Eldar & Hero, Shrinkage algorithms for MMSE covariance estimation, 2010, equation 23.
+        """
+        mean = self.sums / self.samples
+        size = mean.shape[-1]
+        trace = np.trace(mean, axis1=1, axis2=2)
+        squared_trace, trace_of_square = np.square(trace), np.square(mean).sum(axis=(1, 2))
+        spread = trace_of_square - squared_trace / size
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = ((1 - 2 / size) * trace_of_square + squared_trace) / ((self.samples + 1 - 2 / size) * spread)
+        share = np.clip(np.where(spread > 0, share, 1.0), LEAST_SHRINKAGE, 1.0)
+        level = np.where(trace > 0, trace / size, 1.0)
+        identity: Array = (share * level)[:, None, None] * np.eye(size)
+        return (1 - share)[:, None, None] * mean + identity
+
+
+def output_energy(rows: Array, moment: Array) -> Array:
+    """E|y|^2 of each output: w H w^T for every row.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (groups, n, d), float64
+        Weights, or changes of them, by output.
+    moment : ndarray, shape (groups, d, d), float64
+        H of each group.
+
+    Returns
+    -------
+    ndarray, shape (groups, n), float64
+    """
+    energy: Array = np.einsum("gnd,gnd->gn", rows @ moment, rows)
+    return energy

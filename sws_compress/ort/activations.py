@@ -1,0 +1,63 @@
+"""What flows through a network: activations on inputs, and what replaced weights do to the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from sws_compress.onnx_io.write.probed import score_names, showing
+from sws_compress.ort.session import Array, Session, session
+
+Feeds = Mapping[str, Array]
+
+
+def activations(model: ir.Model, names: Sequence[str], feeds: Sequence[Feeds]) -> Iterator[dict[str, Array]]:
+    """The values of these names, for each set of inputs in turn; inputs of the model are among them where named."""
+    own = {str(value.name) for value in model.graph.inputs}
+    inner = [name for name in names if name not in own]
+    runtime = session(showing(model, inner), trusted=True) if inner else None
+    for given in feeds:
+        outputs = [] if runtime is None else runtime.run(given)
+        found = dict(zip(inner, outputs, strict=True))
+        yield {name: found[name] if name in found else np.asarray(given[name]) for name in names}
+    if runtime is not None:
+        runtime.close()
+
+
+class Trials:
+    """A model whose weights may be replaced for a run, and the squared relative error that this makes.
+
+    Parameters
+    ----------
+    model : ir.Model
+        The model.
+    weights : sequence of str
+        Initialisers that may be replaced.
+    feeds : sequence of mapping of str to ndarray
+        Inputs that it is run on.
+    """
+
+    def __init__(self, model: ir.Model, weights: Sequence[str], feeds: Sequence[Feeds]) -> None:
+        self._feeds = feeds
+        self._runtime: Session = session(showing(model, score_names(model), replaceable=weights), trusted=True)
+        self._expected = [self._runtime.run(given) for given in feeds]
+
+    def error(self, weights: Mapping[str, Array]) -> float:
+        """Mean over the outputs of |change|^2 / |output|^2; 1 for outputs of other shapes or without finite values."""
+        changes = np.zeros(len(self._runtime.outputs))
+        energies = np.zeros(len(changes))
+        for given, expected in zip(self._feeds, self._expected, strict=True):
+            for i, (wanted, found) in enumerate(zip(expected, self._runtime.run({**given, **weights}), strict=True)):
+                energy = _energy(wanted)
+                energies[i] += energy
+                changes[i] += min(_energy(found - wanted), energy) if found.shape == wanted.shape else energy
+        told = energies > 0
+        return float((changes[told] / energies[told]).mean()) if told.any() else 0.0
+
+
+def _energy(values: Array) -> float:
+    """Sum of squares; infinite if a value is not finite."""
+    total = float(np.square(values, dtype=np.float64).sum())
+    return total if np.isfinite(total) else np.inf

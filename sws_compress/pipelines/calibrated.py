@@ -1,0 +1,321 @@
+"""The mode that needs a few inputs and no labels: weights are assigned by what their errors do to the outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
+from sws_compress.calibrate.grids import step_of
+from sws_compress.calibrate.layers import Coded, Layer
+from sws_compress.calibrate.moments import InputMoment
+from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
+from sws_compress.onnx_io.analyse.products import Layout, products_of
+from sws_compress.onnx_io.analyse.weights import Weight
+from sws_compress.onnx_io.messages import first_few, shown
+from sws_compress.onnx_io.write.replaced import with_values
+from sws_compress.onnx_io.write.serialise import plain_bytes
+from sws_compress.ort.activations import Feeds, Trials, activations
+from sws_compress.ort.session import Array
+from sws_compress.packing.pack import find_palettes
+from sws_compress.pipelines.calibration_inputs import calibration_feeds
+from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.publish import packed_as
+from sws_compress.pipelines.source import Source, in_memory, metric_of
+from sws_compress.pipelines.untrained import publish_untrained, weights_of
+from sws_compress.quantize.palette import FLOATS, Palette, in_half
+from sws_compress.quantize.weight_scales import ChannelScales
+from sws_compress.report.result import CompressionResult
+from sws_compress.requests import Calibrated
+
+MOMENT_BYTES = 1 << 30
+"""Second moments that are held at a time; more are collected in several passes over the inputs."""
+
+SAMPLES_PER_FEED = 400
+"""Inputs of a layer that are taken from each set of inputs of the network: neighbours in an image or a text tell
+little more than one of them."""
+
+TRIAL_FEEDS = 16
+"""Sets of inputs that every layer is tried on."""
+
+MOST_ROUNDS = 6
+"""Times that all weights are assigned, to meet a goal."""
+
+SIZE_TOLERANCE = 0.01
+"""A size is met if the file is so much smaller or larger."""
+
+FARTHEST = 3.0
+"""Most that the logarithm of the price changes at a time."""
+
+LEAST_ERROR = 1e-15
+"""Squared relative errors count as at least this: it is that of float32."""
+
+QUALITY_TOLERANCE = 0.5
+"""A quality is met within so many decibels."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Slices:
+    """The layout of a weight whose inputs are not known: its slices along an axis, which are all alike."""
+
+    axis: int
+
+    def rows(self, values: Array) -> Array:
+        return np.moveaxis(values, self.axis, 0).reshape(1, values.shape[self.axis], -1)
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        others = [size for axis, size in enumerate(shape) if axis != self.axis]
+        return np.moveaxis(rows.reshape(shape[self.axis], *others), 0, self.axis)
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        raise NotImplementedError
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A weight, how it lies, and the values it multiplies; none if they are not known."""
+
+    weight: Weight
+    layout: Layout
+    values: tuple[str, ...]
+
+    @property
+    def moment_bytes(self) -> int:
+        """Bytes of its second moment."""
+        if not self.values:
+            return 0
+        groups, _, size = self.layout.rows(self.weight.values).shape
+        return 8 * int(groups) * int(size) * int(size)
+
+    def layer(self, moment: InputMoment | None) -> Layer:
+        rows = self.layout.rows(self.weight.values).astype(np.float64)
+        groups, _, size = rows.shape
+        if moment is None:
+            return Layer(rows, np.broadcast_to(np.eye(size), (groups, size, size)), scaled=False)
+        shrunk = moment.shrunk()
+        if len(shrunk) < groups:
+            shrunk = np.broadcast_to(shrunk, (groups, size, size))
+        return Layer(rows, shrunk, scaled=self.layout.output_axis(self.weight.shape) is not None)
+
+    def changed(self, changes: Array) -> Array:
+        """The weight with changes of its rows added."""
+        added = self.layout.weight(changes, self.weight.shape)
+        return (self.weight.values.astype(np.float64) + added).astype(self.weight.values.dtype)
+
+    def palette(self, coded: Coded, squared_error: float) -> Palette:
+        """The palette of its coded rows."""
+        shape, dtype = self.weight.shape, self.weight.values.dtype
+        indices = np.ascontiguousarray(self.layout.weight(coded.indices, shape)).reshape(-1)
+        axis = self.layout.output_axis(shape)
+        scales = None if axis is None else ChannelScales(coded.factors.reshape(-1), axis)
+        stored = dtype if dtype.name in FLOATS else np.dtype(np.float32)
+        codebook = coded.codebook.astype(np.float32).astype(stored)
+        return in_half(Palette(codebook, indices, shape, scales), squared_error)
+
+
+def compress_calibrated(source: Source, request: Calibrated, job: Job) -> CompressionResult:
+    """Assign every weight of a model with the inputs that it meets, verify the result and write it.
+
+    Parameters
+    ----------
+    source : Source
+        A file or an exported module; it is not changed.
+    request : Calibrated
+        The inputs and the quality.
+    job : Job
+        Everything else; its goal is a size, or None.
+
+    Raises
+    ------
+    ModelError
+        If there is nothing to compress, or if a weight is NaN or infinite.
+    DataError
+        If the model does not run on the inputs.
+    VerificationError
+        If the file does not do what the snapped network does.
+    """
+    feeds = calibration_feeds(request.inputs, source)
+    if source.module is None and job.inputs is None:
+        job = replace(job, inputs=feeds[0])
+    source = in_memory(source, job)
+    weights = weights_of(source)
+    refuse_nothing_to_do(source.name, source.model, weights)
+    before = metric_of(source.module, job)
+    places = {weight.name: _place(source.model, weight) for weight in weights}
+    search = _Search(source, places, feeds, request, job)
+    palettes = search.palettes()
+    result = publish_untrained(source, palettes, before, job)
+    return replace(result, notes=(*result.notes, *_unreached(places), *search.notes))
+
+
+def _place(model: ir.Model, weight: Weight) -> _Place:
+    products = products_of(model, weight.name)
+    if not products:
+        return _Place(weight, _Slices(weight.channel_axis), ())
+    return _Place(weight, products[0].layout, tuple(product.value for product in products))
+
+
+def _unreached(places: Mapping[str, _Place]) -> tuple[str, ...]:
+    """A note of the weights whose inputs are not known."""
+    names = [shown(name) for name, place in places.items() if not place.values]
+    if not names:
+        return ()
+    share = sum(place.weight.size for place in places.values() if not place.values) / sum(
+        place.weight.size for place in places.values()
+    )
+    return (
+        f"{share:.0%} of the weights are read where their inputs cannot be seen ({first_few(names, ', ')}): "
+        "they were assigned by their values and by one trial each",
+    )
+
+
+class _Search:
+    """Prices per bit, until the goal is met."""
+
+    def __init__(
+        self, source: Source, places: Mapping[str, _Place], feeds: Sequence[Feeds], request: Calibrated, job: Job
+    ) -> None:
+        self._source, self._places, self._feeds, self._request, self._job = source, places, feeds, request, job
+        self._trials = Trials(source.model, tuple(places), feeds[:: max(1, len(feeds) // TRIAL_FEEDS)][:TRIAL_FEEDS])
+        self._batches = tuple(_batches(places))
+        self._held: tuple[tuple[str, Layer], ...] | None = None
+        self.notes: tuple[str, ...] = ()
+
+    def palettes(self) -> dict[str, Palette]:
+        """The palettes that meet the goal."""
+        samples = {name: self._sample(name, layer, i) for i, (name, layer) in enumerate(self._layers("measuring"))}
+        own = dict(zip(samples, levels(tuple(samples.values())), strict=True))
+        goal = self._job.goal
+        if goal is None:
+            return self._by_quality(samples, own)
+        wanted = goal.target_bytes or self._source.dense_bytes / (goal.ratio or 1)
+        return self._by_size(samples, own, wanted)
+
+    def _sample(self, name: str, layer: Layer, seed: int) -> Sample:
+        changes = layer.trial(seed)
+        found, energy = self._trials.error({name: self._places[name].changed(changes)}), layer.error(changes)
+        return Sample.of(layer, found / energy if energy > 0 else 0.0, seed)
+
+    def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> dict[str, Palette]:
+        """Correct the price by the bytes that the file turns out to have."""
+        weight_bytes = sum(place.weight.values.nbytes for place in self._places.values())
+        rest_bytes = len(plain_bytes(self._source.model)) - weight_bytes
+        price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
+        halving = (
+            sum(sample.count for sample in samples.values()) / 16
+        )  # bytes that a quarter of the price adds, at most
+        tried: list[tuple[float, float]] = []
+        best: tuple[float, dict[str, Palette]] | None = None
+        for _ in range(MOST_ROUNDS):
+            palettes = self._assigned(own, price)
+            size = self._file_bytes(palettes)
+            miss = abs(math.log(size / wanted))
+            if best is None or miss < best[0]:
+                best = miss, palettes
+            if miss <= SIZE_TOLERANCE:
+                break
+            tried.append((math.log(price), size - wanted))
+            price = math.exp(_root(tried, -halving / math.log(4)))
+        assert best is not None
+        if best[0] > 2 * SIZE_TOLERANCE:
+            self.notes = (f"size of {wanted:.0f} bytes was missed by {math.expm1(best[0]):.0%}",)
+        return best[1]
+
+    def _file_bytes(self, palettes: Mapping[str, Palette]) -> int:
+        model = with_values(self._source.model, {name: palette.expand() for name, palette in palettes.items()})
+        return len(packed_as(self._job.file, model, {**find_palettes(model), **palettes}).data)
+
+    def _by_quality(self, samples: Mapping[str, Sample], own: Mapping[str, float]) -> dict[str, Palette]:
+        """Correct the price by the error that it turns out to make, which grows about in proportion."""
+        total = sum(sample.count for sample in samples.values())
+        price = 10 ** (-self._request.quality / 10) / total  # every weight costs about its share of the error
+        tried: list[tuple[float, float]] = []
+        best: tuple[float, dict[str, Palette]] | None = None
+        for _ in range(MOST_ROUNDS):
+            palettes = self._assigned(own, price)
+            error = self._trials.error({name: palette.expand() for name, palette in palettes.items()})
+            quality = -10 * math.log10(max(error, LEAST_ERROR))
+            miss = abs(quality - self._request.quality)
+            if best is None or miss < best[0]:
+                best = miss, palettes
+            if miss <= QUALITY_TOLERANCE:
+                break
+            tried.append((math.log(price), quality - self._request.quality))
+            price = math.exp(_root(tried, -10 / math.log(10)))
+        assert best is not None
+        return best[1]
+
+    def _assigned(self, own: Mapping[str, float], price: float) -> dict[str, Palette]:
+        found = {}
+        for name, layer in self._layers("assigning"):
+            placed = layer.at_level(own[name])
+            step = float(step_of(price, placed.sensitivity))
+            found[name] = self._places[name].palette(placed.coded(price), layer.rows.size * step**2 / 12)
+        return found
+
+    def _layers(self, doing: str) -> Iterator[tuple[str, Layer]]:
+        """All layers; they are kept if one pass over the inputs has collected all moments."""
+        if self._held is None and len(self._batches) == 1:
+            self._held = tuple(self._collected(self._batches[0]))
+        done, total = 0, sum(place.weight.size for place in self._places.values())
+        batches = (self._collected(batch) for batch in self._batches)
+        for name, layer in self._held if self._held is not None else (pair for batch in batches for pair in batch):
+            self._job.on_progress(f"{doing} {name}", done, total)
+            yield name, layer
+            done += layer.rows.size
+
+    def _collected(self, names: Sequence[str]) -> Iterator[tuple[str, Layer]]:
+        """The layers of some weights, with the moments of their inputs."""
+        random = np.random.default_rng(self._job.seed)
+        moments: dict[str, InputMoment] = {}
+        values = sorted({value for name in names for value in self._places[name].values})
+        for found in activations(self._source.model, values, self._feeds) if values else ():
+            for name in names:
+                place = self._places[name]
+                for value in place.values:
+                    inputs = place.layout.inputs(found[value], SAMPLES_PER_FEED, random)
+                    moment = InputMoment.of(inputs)
+                    moments[name] = moments[name] + moment if name in moments else moment
+        for name in names:
+            yield name, self._places[name].layer(moments.pop(name, None))
+
+
+def _root(tried: Sequence[tuple[float, float]], slope: float) -> float:
+    """The next place to try for the zero of a falling function.
+
+    Parameters
+    ----------
+    tried : sequence of (x, y)
+        Values of the function, the latest last.
+    slope : float
+        What its slope is taken to be as long as all values have the same sign and no two differ.
+    """
+    x, y = tried[-1]
+    above = [point for point in tried if point[1] > 0]
+    below = [point for point in tried if point[1] <= 0]
+    if above and below:
+        (left, high), (right, low) = max(above), min(below)
+        return left + (right - left) * high / (high - low)
+    if len(tried) > 1 and (x - tried[-2][0]) * (y - tried[-2][1]) < 0:
+        slope = (y - tried[-2][1]) / (x - tried[-2][0])
+    return x - min(max(y / slope, -FARTHEST), FARTHEST)
+
+
+def _batches(places: Mapping[str, _Place]) -> Iterator[list[str]]:
+    """Names of weights whose moments are collected in one pass over the inputs."""
+    batch: list[str] = []
+    held = 0
+    for name, place in places.items():
+        if batch and held + place.moment_bytes > MOMENT_BYTES:
+            yield batch
+            batch, held = [], 0
+        batch.append(name)
+        held += place.moment_bytes
+    yield batch

@@ -1,0 +1,108 @@
+"""Calibration inputs as sets of arrays by input name, from whatever a caller has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from sws_compress.errors import ArgumentError, DataError
+from sws_compress.onnx_io.messages import shown
+from sws_compress.ort.activations import Feeds
+from sws_compress.ort.user_models import load_feeds
+from sws_compress.pipelines.source import Source
+
+ROWS_PER_FEED = 8
+"""Rows that a network with a free batch dimension gets at a time: activations are held for all of them."""
+
+
+def calibration_feeds(inputs: Any, source: Source) -> tuple[Feeds, ...]:
+    """Sets of inputs to run a model on.
+
+    Parameters
+    ----------
+    inputs
+        Arrays by input name with many rows each; the path of an .npz file of them, or of a folder of such files; or an
+        iterable of arrays by name, of arguments in the order of the model's inputs, or of lone arguments. Arrays may be
+        torch tensors.
+    source : Source
+        The model.
+
+    Raises
+    ------
+    ArgumentError
+        If ``inputs`` is nothing of the kind.
+    DataError
+        If there are none, or if their names are not those of the model's inputs.
+    """
+    found = tuple(feed for given in _given(inputs) for feed in _split(_named(given, source.model), source.model))
+    if not found:
+        raise DataError("calibration inputs must not be empty, got none: give some hundred rows")
+    return found
+
+
+def _given(inputs: Any) -> Iterable[Any]:
+    if isinstance(inputs, str | os.PathLike):
+        path = Path(inputs)
+        files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+        if not files:
+            raise DataError(f"calibration folder {path} must hold .npz files, got none: write them with numpy.savez")
+        return (load_feeds(file) for file in files)
+    if isinstance(inputs, Mapping):
+        return (inputs,)
+    if isinstance(inputs, Iterable) and not isinstance(inputs, bytes | np.ndarray):
+        return inputs
+    raise ArgumentError(
+        f"calibration inputs must be arrays by name, a path, or an iterable of them, got {type(inputs).__name__}: "
+        "for example a dict of arrays with some hundred rows"
+    )
+
+
+def _named(given: Any, model: ir.Model) -> dict[str, Any]:
+    """One set of inputs by name."""
+    names = [str(value.name) for value in model.graph.inputs]
+    if isinstance(given, Mapping):
+        arrays = dict(given)
+    else:
+        arguments: Sequence[Any] = given if isinstance(given, list | tuple) else (given,)
+        arrays = dict(zip(names, arguments, strict=False))  # labels that come after the inputs are left out
+    if set(arrays) != set(names):
+        raise DataError(
+            f"calibration inputs must be named {', '.join(map(shown, names))}, got "
+            f"{', '.join(shown(str(name)) for name in sorted(arrays)) or 'none'}: name them like the model's inputs"
+        )
+    return {name: _array(values) for name, values in arrays.items()}
+
+
+def _array(values: Any) -> Any:
+    """An argument as an array; torch tensors are copied from their device."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _split(arrays: Mapping[str, Any], model: ir.Model) -> Iterable[dict[str, Any]]:
+    """Arrays with many rows as sets of as many rows as the model takes; those without rows go into every set."""
+    sizes = {str(value.name): _rows(value) for value in model.graph.inputs}
+    batched = {name for name, values in arrays.items() if values.ndim and sizes[name] is not None}
+    counts = {len(arrays[name]) for name in batched}
+    at_once = min((sizes[name] or ROWS_PER_FEED for name in batched), default=0)
+    if len(counts) != 1 or not at_once or max(counts) <= at_once:
+        return [dict(arrays)]
+    (count,) = counts
+    return [
+        {name: values[start : start + at_once] if name in batched else values for name, values in arrays.items()}
+        for start in range(0, count - count % at_once if any(sizes[name] for name in batched) else count, at_once)
+    ]
+
+
+def _rows(value: ir.Value) -> int | None:
+    """Rows of an input: 0 if they are free, None if it has no axis."""
+    if value.shape is None:
+        return 0
+    if not len(value.shape):
+        return None
+    rows = value.shape[0]
+    return max(rows, 0) if isinstance(rows, int) else 0

@@ -1,0 +1,105 @@
+"""Assignment with error feedback: the algebra, exactness of each choice, and less error of the outputs."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sws_compress.calibrate.error_feedback import Feedback
+from sws_compress.calibrate.grids import even_codebook, nearest, price_of, shares_of
+from sws_compress.calibrate.moments import InputMoment, output_energy
+
+
+def moment_of(size: int, seed: int = 0) -> Any:
+    random = np.random.default_rng(seed)
+    inputs = random.standard_normal((200, size)) @ random.standard_normal((size, size))
+    return InputMoment.of(inputs[:, None]).shrunk()[0]
+
+
+def test_feedback_is_the_cholesky_factor_of_the_inverse() -> None:
+    moment = moment_of(7)
+    upper = np.linalg.cholesky(np.linalg.inv(moment)).T
+    feedback = Feedback.of(moment)
+    np.testing.assert_allclose(feedback.curvatures, 1 / np.diag(upper) ** 2, rtol=1e-9)
+    np.testing.assert_allclose(feedback.spread, np.triu(-upper / np.diag(upper)[:, None], 1), atol=1e-12)
+    assert np.prod(feedback.curvatures) == pytest.approx(np.linalg.det(moment))
+
+
+def test_later_columns_make_up_for_an_error_as_well_as_they_can() -> None:
+    """Moving the later columns by ``spread`` leaves curvature * error^2, the minimum over all their moves."""
+    moment = moment_of(6)
+    feedback = Feedback.of(moment)
+    for j in range(6):
+        change = np.zeros(6)
+        change[j] = 1.0
+        later = slice(j + 1, 6)
+        best = -np.linalg.solve(moment[later, later], moment[later, j]) if j < 5 else np.zeros(0)
+        change[later] = best
+        assert change @ moment @ change == pytest.approx(feedback.curvatures[j])
+        np.testing.assert_allclose(-feedback.spread[j, later], best, atol=1e-9)
+
+
+def slow_assignment(rows: Any, feedback: Feedback, codebook: Any, shares: Any, bit_price: float) -> Any:
+    """Each choice by trying all entries."""
+    chosen = np.zeros(rows.shape, int)
+    for r, row in enumerate(rows):
+        w = row.copy()
+        for j in range(len(w)):
+            costs = feedback.curvatures[j] * (w[j] - codebook) ** 2 - bit_price * np.log2(shares)
+            chosen[r, j] = int(costs.argmin())
+            w += (w[j] - codebook[chosen[r, j]]) * feedback.spread[j]
+    return chosen
+
+
+@pytest.mark.parametrize("bit_price", [0.0, 0.05, 5.0])
+def test_every_choice_is_the_cheapest(bit_price: float) -> None:
+    random = np.random.default_rng(1)
+    rows = random.standard_t(3, (37, 9))
+    feedback = Feedback.of(moment_of(9))
+    codebook = np.sort(random.standard_t(2, 40))
+    shares = random.dirichlet(np.full(40, 0.3)) + 1e-9
+    found = feedback.assign(rows, codebook, shares, bit_price)
+    np.testing.assert_array_equal(found, slow_assignment(rows, feedback, codebook, shares, bit_price))
+
+
+def test_rows_are_not_changed_and_do_not_depend_on_each_other() -> None:
+    rows = np.random.default_rng(2).standard_normal((40, 8))
+    before = rows.copy()
+    feedback, codebook = Feedback.of(moment_of(8)), np.linspace(-2, 2, 9)
+    together = feedback.assign(rows, codebook, np.full(9, 1 / 9), 0.1)
+    np.testing.assert_array_equal(rows, before)
+    alone = [feedback.assign(row[None], codebook, np.full(9, 1 / 9), 0.1)[0] for row in rows]
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_feedback_is_near_the_best_of_all_assignments() -> None:
+    random = np.random.default_rng(3)
+    moment, codebook = moment_of(4, seed=4), np.linspace(-2, 2, 9)
+    rows = random.uniform(-1, 1, (60, 4))
+    every = codebook[np.array(list(product(range(9), repeat=4)))]
+    best = np.array([output_energy((row - every)[None], moment[None]).min() for row in rows])
+    found = Feedback.of(moment).assign(rows, codebook, np.full(9, 1 / 9), 0.0)
+    own = output_energy((rows - codebook[found])[None], moment[None])[0]
+    rounded = output_energy((rows - codebook[nearest(rows, codebook)])[None], moment[None])[0]
+    assert (own >= best - 1e-12).all()
+    assert own.mean() - best.mean() < 0.5 * (rounded.mean() - best.mean())
+
+
+def test_a_price_buys_bits_with_error() -> None:
+    random = np.random.default_rng(5)
+    moment, rows = moment_of(16), random.standard_normal((400, 16))
+    feedback = Feedback.of(moment)
+    curvature = float(np.exp(np.log(feedback.curvatures).mean()))
+    codebook = even_codebook(rows, 0.5)
+    shares = shares_of(nearest(rows, codebook), len(codebook))
+    bits, errors = [], []
+    for factor in (0.0, 1.0, 10.0):
+        chosen = feedback.assign(rows, codebook, shares, factor * price_of(0.5, curvature))
+        found = np.bincount(chosen.reshape(-1), minlength=len(codebook)) / chosen.size
+        bits.append(-(found[found > 0] * np.log2(found[found > 0])).sum())
+        errors.append(float(output_energy((rows - codebook[chosen])[None], moment[None]).mean()))
+    assert bits[0] > bits[1] > bits[2]
+    assert errors[0] < errors[1] < errors[2]

@@ -1,0 +1,190 @@
+"""Calibrated compression: goals are met, outputs are closer than without inputs, and what is not reached is said."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+import sws_compress as sws
+from sws_compress.ort.user_models import run_model
+from sws_compress.pipelines import calibrated
+
+Array = npt.NDArray[Any]
+
+FEATURES, HIDDEN, CLASSES = 96, 160, 10
+
+
+def digits(count: int, seed: int) -> Array:
+    """Inputs of a few degrees of freedom and very different sizes, as spectra and images are."""
+    random = np.random.default_rng(seed)
+    mixing = np.random.default_rng(7).standard_normal((12, FEATURES)) * np.geomspace(0.01, 3, FEATURES)
+    return (np.abs(random.standard_normal((count, 12)) @ mixing)).astype(np.float32)
+
+
+def perceptron(path: Path, dtype: Any = np.float32) -> Path:
+    """Three layers without biases."""
+    random = np.random.default_rng(0)
+    sizes = (FEATURES, HIDDEN, HIDDEN, CLASSES)
+    tensors, nodes, name = [], [], "x"
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
+        weight = random.standard_normal((inputs, outputs)) * random.uniform(0.1, 1, outputs) / np.sqrt(inputs)
+        tensors.append(numpy_helper.from_array(weight.astype(dtype), f"w{i}"))
+        nodes.append(helper.make_node("MatMul", [name, f"w{i}"], [f"h{i}"]))
+        name = f"h{i}"
+        if i < 2:
+            nodes.append(helper.make_node("Relu", [name], [f"r{i}"]))
+            name = f"r{i}"
+    nodes.append(helper.make_node("Softmax", [name], ["y"]))
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", kind, ["n", FEATURES])],
+        [helper.make_tensor_value_info("y", kind, ["n", CLASSES])],
+        tensors,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return perceptron(tmp_path_factory.mktemp("model") / "model.onnx")
+
+
+def logits_error(model: Path, other: Path) -> float:
+    """Relative error of log probabilities on inputs that calibration has not seen."""
+    feeds = {"x": digits(400, seed=99)}
+    first, second = (np.log(run_model(path, feeds)["y"].astype(np.float64) + 1e-12) for path in (model, other))
+    first, second = (each - each.mean(axis=1, keepdims=True) for each in (first, second))
+    return float(np.linalg.norm(second - first) / np.linalg.norm(first))
+
+
+@pytest.mark.parametrize("ratio", [6.0, 12.0])
+def test_sizes_are_met_within_two_percent(model: Path, tmp_path: Path, ratio: float) -> None:
+    request = sws.Calibrated(inputs={"x": digits(256, seed=1)})
+    result = sws.compress(model, tmp_path / "small.onnx", request, ratio=ratio)
+    assert result.file_bytes == pytest.approx(result.dense_bytes / ratio, rel=0.02)
+    assert result.file_bytes == (tmp_path / "small.onnx").stat().st_size
+
+
+def test_outputs_are_closer_than_without_inputs(model: Path, tmp_path: Path) -> None:
+    plain = sws.compress(model, tmp_path / "plain.onnx", sws.WeightsOnly(components=16))
+    request = sws.Calibrated(inputs={"x": digits(256, seed=1)})
+    sws.compress(model, tmp_path / "calibrated.onnx", request, target_bytes=plain.file_bytes)
+    without, found = (logits_error(model, tmp_path / f"{name}.onnx") for name in ("plain", "calibrated"))
+    assert found < without / 1.8
+
+
+@pytest.mark.parametrize("quality", [15.0, 30.0])
+def test_quality_is_that_of_the_outputs(model: Path, tmp_path: Path, quality: float) -> None:
+    request = sws.Calibrated(inputs={"x": digits(256, seed=1)}, quality=quality)
+    sws.compress(model, tmp_path / "small.onnx", request)
+    assert -20 * np.log10(logits_error(model, tmp_path / "small.onnx")) == pytest.approx(quality, abs=3)
+
+
+def test_the_same_seed_makes_the_same_file(model: Path, tmp_path: Path) -> None:
+    files = []
+    for name in ("a.onnx", "b.onnx"):
+        request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
+        sws.compress(model, tmp_path / name, request, ratio=8)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
+
+
+def test_passes_over_the_inputs_make_the_same_file(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inputs that are few enough to be taken whole: how many moments are held at a time changes nothing."""
+    files = []
+    for name, held in (("a.onnx", 1 << 30), ("b.onnx", 1)):
+        monkeypatch.setattr(calibrated, "MOMENT_BYTES", held)
+        request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
+        sws.compress(model, tmp_path / name, request, ratio=8)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    path = perceptron(tmp_path / "half.onnx", np.float16)
+    request = sws.Calibrated(inputs={"x": digits(128, seed=1).astype(np.float16)}, quality=25)
+    result = sws.compress(path, tmp_path / "small.onnx", request)
+    assert result.ratio > 2
+    assert run_model(tmp_path / "small.onnx", {"x": digits(3, seed=2).astype(np.float16)})["y"].dtype == np.float16
+
+
+class Digits(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 16, 3, stride=2)
+        self.depthwise = nn.Conv2d(16, 16, 3, groups=16)
+        self.linear = nn.Linear(16 * 16, CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.relu(self.depthwise(torch.relu(self.conv(images))))
+        return self.linear(features.flatten(1))
+
+
+def test_modules_take_the_batches_of_a_loader(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    images, labels = torch.rand(32, 1, 13, 13), torch.zeros(32)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=16)
+    network = Digits().eval()
+    result = sws.compress(
+        network, tmp_path / "small.onnx", sws.Calibrated(inputs=loader, quality=20), example_inputs=images[:2]
+    )
+    assert result.network is not None
+    with torch.no_grad():
+        expected, found = network(images), result.network(images)
+    assert 0 < float((expected - found).norm() / expected.norm()) < 0.2
+    assert not torch.equal(result.network.linear.weight, network.linear.weight)
+
+
+def in_a_branch(path: Path) -> Path:
+    """A model with a weight in the main graph and one that only a branch reads."""
+    random = np.random.default_rng(0)
+    tensors = [
+        numpy_helper.from_array(random.standard_normal((FEATURES, FEATURES)).astype(np.float32), name) for name in "ab"
+    ]
+    value = helper.make_tensor_value_info("t", TensorProto.FLOAT, ["m", FEATURES])
+    branches = {
+        "then_branch": helper.make_graph([helper.make_node("MatMul", ["h", "b"], ["t"])], "then", [], [value]),
+        "else_branch": helper.make_graph([helper.make_node("Identity", ["h"], ["t"])], "else", [], [value]),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("If", ["c"], ["y"], **branches),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", FEATURES]),
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["k", FEATURES])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_weights_that_are_not_reached_are_told(tmp_path: Path) -> None:
+    path = in_a_branch(tmp_path / "model.onnx")
+    request = sws.Calibrated(inputs={"x": digits(64, seed=1), "c": np.array(True)})
+    result = sws.compress(path, tmp_path / "small.onnx", request)
+    assert result.ratio > 4
+    (note,) = (note for note in result.notes if "inputs cannot be seen" in note)
+    assert note.startswith("50% of the weights are read where their inputs cannot be seen ('b')")
+
+
+def test_a_size_out_of_reach_is_told(model: Path, tmp_path: Path) -> None:
+    request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
+    result = sws.compress(model, tmp_path / "small.onnx", request, target_bytes=100)
+    assert any(note.startswith("size of 100 bytes was missed by") for note in result.notes)

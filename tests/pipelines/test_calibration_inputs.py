@@ -1,0 +1,76 @@
+"""Calibration inputs in all the forms that callers have them in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from sws_compress.errors import ArgumentError, DataError
+from sws_compress.pipelines.calibration_inputs import ROWS_PER_FEED, calibration_feeds
+from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.source import Source, open_source
+
+
+def source_of(folder: Path, rows: str = "n") -> Source:
+    text = (
+        f'<ir_version: 8, opset_import: ["": 17]> g (float[{rows},4] x, int64 k) => (float[m,4] y) {{ y = Mul(x, x) }}'
+    )
+    onnx.save(onnx.parser.parse_model(text), folder / "model.onnx")
+    return open_source(folder / "model.onnx", Job(output=folder / "small.onnx"))
+
+
+X = np.arange(80, dtype=np.float32).reshape(20, 4)
+K = np.array(3)
+
+
+def joined(feeds: Any) -> list[list[float]]:
+    return [row for feed in feeds for row in feed["x"].tolist()]
+
+
+def test_many_rows_are_split_and_all_are_used(tmp_path: Path) -> None:
+    feeds = calibration_feeds({"x": X, "k": K}, source_of(tmp_path))
+    assert [len(feed["x"]) for feed in feeds] == [ROWS_PER_FEED, ROWS_PER_FEED, 4]
+    assert all(feed["k"] == 3 for feed in feeds)
+    assert joined(feeds) == X.tolist()
+
+
+def test_a_fixed_number_of_rows_is_kept(tmp_path: Path) -> None:
+    feeds = calibration_feeds({"x": X, "k": K}, source_of(tmp_path, rows="3"))
+    assert [len(feed["x"]) for feed in feeds] == [3] * 6
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_files_and_folders(tmp_path: Path, as_folder: bool) -> None:
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    np.savez(folder / "a.npz", x=X[:10], k=K)
+    np.savez(folder / "b.npz", x=X[10:], k=K)
+    feeds = calibration_feeds(folder if as_folder else str(folder / "a.npz"), source_of(tmp_path))
+    assert joined(feeds) == (X if as_folder else X[:10]).tolist()
+
+
+def test_iterables_of_arrays_tensors_and_arguments(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    for given in (
+        [{"x": X[:2], "k": K}, {"x": X[2:4], "k": K}],
+        ({"x": torch.from_numpy(part), "k": torch.tensor(3)} for part in (X[:2], X[2:4])),
+        [(X[:2], K), (X[2:4], K, "label")],
+    ):
+        assert joined(calibration_feeds(given, source)) == X[:4].tolist()
+
+
+def test_bad_inputs_are_told(tmp_path: Path) -> None:
+    source = source_of(tmp_path)
+    with pytest.raises(DataError, match="must be named 'x', 'k', got 'x': name them like"):
+        calibration_feeds({"x": X}, source)
+    with pytest.raises(DataError, match="must not be empty"):
+        calibration_feeds([], source)
+    with pytest.raises(DataError, match=r"must hold \.npz files, got none"):
+        calibration_feeds(tmp_path, source)
+    with pytest.raises(ArgumentError, match="got int"):
+        calibration_feeds(3, source)
