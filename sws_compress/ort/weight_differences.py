@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 
+from sws_compress.onnx_io.analyse.weights import is_read_as_weight
 from sws_compress.onnx_io.external_data import StoredModel
+from sws_compress.onnx_io.read.on_disk import lifted
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeights
 from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import DECODABLE, callers_file
@@ -35,7 +38,11 @@ class WeightDifference:
 
 
 def weight_differences(
-    original: StoredModel, compressed: StoredModel, *, together_elements: int = TOGETHER_ELEMENTS
+    original: StoredModel,
+    compressed: StoredModel,
+    *,
+    besides: Collection[str] = (),
+    together_elements: int = TOGETHER_ELEMENTS,
 ) -> Iterator[WeightDifference]:
     """Compare the weights that have the same name and shape in two models, compressed or not.
 
@@ -43,6 +50,8 @@ def weight_differences(
     ----------
     original, compressed : StoredModel
         The models; the first one is the reference.
+    besides : collection of str
+        Names of weights that are not compared.
     together_elements : int
         Weights of the second model that are decoded together (`all_weights.decoded_parts`).
 
@@ -52,12 +61,46 @@ def weight_differences(
         In the order in which the second model is decoded.
     """
     references = StoredWeights(original, together_elements=0)
-    for weight in StoredWeights(compressed, together_elements=together_elements).each():
+    weights = StoredWeights(compressed, together_elements=together_elements)
+    for weight in weights.each(set(weights.names).difference(besides)):
         with callers_file(original.path or Path(), *DECODABLE):
             reference = references.get(weight.name)
         if reference is not None and reference.values.shape == weight.values.shape:
             yield WeightDifference(weight.name, relative_error(reference.values, weight.values))
         del weight, reference  # not to be held while the next one is decoded
+
+
+def computed_in_one(original: StoredModel, compressed: StoredModel) -> tuple[str, ...]:
+    """Names that weights of one model share with what the other computes its weights from.
+
+    A weight that `fold_weights` has computed has the name of the initialiser under it.
+
+    Parameters
+    ----------
+    original, compressed : StoredModel
+        The models.
+
+    Returns
+    -------
+    tuple of str
+        Weights of both models that products read in only one of them, behind nothing but moves.
+    """
+    first, second = lifted(original), lifted(compressed)
+    left, right = _values(first), _values(second)
+    others = set(StoredWeights(compressed).names)
+    found = []
+    for name in StoredWeights(original).names:
+        if name in others and name in left and name in right:
+            left[name].shape = right[name].shape = left[name].shape or right[name].shape
+            if is_read_as_weight(left[name], first) != is_read_as_weight(right[name], second):
+                found.append(name)
+    return tuple(found)
+
+
+def _values(model: ir.Model) -> dict[str, ir.Value]:
+    """The initialisers of the main graph, and what its nodes compute, by name."""
+    computed = (value for node in model.graph for value in node.outputs)
+    return {str(value.name): value for value in (*model.graph.initializers.values(), *computed)}
 
 
 def relative_error(expected: Array, actual: Array) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from sws_compress.errors import ArgumentError, DataError, ModelError, SwsError
 from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
+from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
 from sws_compress.ort.differences import OutputDifference, same_structure, telling_difference
 from sws_compress.ort.session import Array, runtime_error
@@ -21,9 +22,15 @@ from sws_compress.ort.user_models import (
     feeds_with_answers,
     open_model,
 )
-from sws_compress.ort.weight_differences import WeightDifference, weight_differences
+from sws_compress.ort.weight_differences import WeightDifference, computed_in_one, weight_differences
 from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits, check_seed
 from sws_compress.report.result import Verification
+
+COMPUTED = (
+    "weights that only one of the models computes from constants were not compared with those constants: {}; "
+    "outputs tell (--inputs)"
+)
+"""The note on weights that stand behind operators of constants in one model, by name."""
 
 
 def verify(
@@ -100,18 +107,20 @@ def compare_models(
     models = stored_model(first), stored_model(second)
     sizes = bytes_on_disk(first), bytes_on_disk(second)
     weights: tuple[WeightDifference, ...] = ()
+    computed: tuple[str, ...] = ()
     if max(sizes) > limits.model_bytes:
         with callers_file(second, *DECODABLE):
-            weights = tuple(weight_differences(*models))
+            computed = computed_in_one(*models)
+            weights = tuple(weight_differences(*models, besides=computed))
     ranges = index_ranges(lifted(models[0]))
     del models
-    notes: tuple[str, ...] = ()
+    notes = (COMPUTED.format(first_few([shown(name) for name in computed], ", ")),) if computed else ()
     try:
         outputs = _compared_outputs(first, second, inputs, tolerance, seed=seed, ranges=ranges)
     except (ModelError, DataError) as error:
         if not weights or not _is_excused(error, given=inputs is not None):
             raise
-        outputs, notes = (), (f"outputs were not compared, only weights: {error}",)
+        outputs, notes = (), (*notes, f"outputs were not compared, only weights: {error}")
     return Verification(first, second, *sizes, outputs, tolerance, inputs is None, weights, notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.fold_weights import fold_weights
 from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.verify import compare_models
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.report.result import CompressionResult
 
@@ -158,3 +160,24 @@ def test_memory_does_not_grow_with_the_number_of_parts(tmp_path: Path) -> None:
     one = 4 * width * width
     assert peaks[1] < peaks[0] + one
     assert peaks[1] < 4 * one
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_verify_compares_weights_with_weights(tmp_path: Path, name: str) -> None:
+    """A computed weight is not compared with the initialiser under it, whose name it has; a note tells."""
+    nodes, tensors, folded = PARTS[name]
+    source = write_net(tmp_path / "net.onnx", nodes, tensors)
+    compressed(source, tmp_path / "small.onnx", STREAMED)
+    options: dict[str, Any] = {"inputs": None, "tolerance": 0.5, "seed": 0, "limits": Limits(model_bytes=0)}
+    result = compare_models(source, tmp_path / "small.onnx", **options)
+    assert result.passed
+    assert result.outputs
+    computed = folded == "V"
+    assert ("V" in {weight.name for weight in result.weights}) == (not folded)
+    assert all(weight.relative_error < 0.5 for weight in result.weights)
+    assert [note.split(": ")[1].split(";")[0] for note in result.notes] == (["'V'"] if computed else [])
+    assert compare_models(tmp_path / "small.onnx", source, **options).notes == result.notes
+    same = compare_models(source, source, **options)
+    assert same.notes == ()
+    assert {weight.relative_error for weight in same.weights} == {0.0}
+    assert {weight.name for weight in same.weights} == {k for k, v in tensors.items() if v.dtype.kind == "f"}
