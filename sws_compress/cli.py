@@ -157,7 +157,7 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         "--quality",
         type=float,
         metavar="DB",
-        help="energy of the outputs over that of their error, in decibels (default 20: outputs change by a tenth)",
+        help="energy of the outputs over that of their error, in decibels (default 25: outputs change by 6 %%)",
     )
     group.add_argument("--ratio", type=float, metavar="R", help="how many times smaller the file becomes")
     group.add_argument("--target-bytes", type=int, metavar="N", help="bytes of the file")

@@ -51,7 +51,7 @@ def main() -> None:
             (f"K = {components}", sws.WeightsOnly(components=components), None) for components in arguments.components
         ]
         inputs = calibration_of(name, arguments.data, arguments.folder)
-        requests.append(("quality 20 dB", sws.Calibrated(inputs=inputs), None))
+        requests.append(("quality 25 dB", sws.Calibrated(inputs=inputs), None))
         requests += [(f"ratio {ratio:g}", sws.Calibrated(inputs=inputs), ratio) for ratio in arguments.ratios]
         for way, request, ratio in requests:
             small = arguments.folder / "small" / f"{name}_{way.replace(' ', '')}.onnx"

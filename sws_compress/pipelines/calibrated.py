@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,10 +40,16 @@ SAMPLES_PER_FEED = 400
 little more than one of them."""
 
 TRIAL_FEEDS = 16
-"""Sets of inputs that every layer is tried on."""
+"""Sets of inputs that layers are tried on and the quality is measured on, at most."""
+
+HELD_OUT = 5
+"""One of so many sets of inputs is kept for these trials: moments are not made of it."""
 
 MOST_ROUNDS = 6
 """Times that all weights are assigned, to meet a goal."""
+
+BYTES_PER_LOG_PRICE = 1 / (16 * math.log(2))
+"""Bytes that a weight loses at high rate when the price grows by a factor of e: half a bit per factor of 2."""
 
 SIZE_TOLERANCE = 0.01
 """A size is met if the file is so much smaller or larger."""
@@ -182,8 +188,9 @@ class _Search:
     def __init__(
         self, source: Source, places: Mapping[str, _Place], feeds: Sequence[Feeds], request: Calibrated, job: Job
     ) -> None:
-        self._source, self._places, self._feeds, self._request, self._job = source, places, feeds, request, job
-        self._trials = Trials(source.model, tuple(places), feeds[:: max(1, len(feeds) // TRIAL_FEEDS)][:TRIAL_FEEDS])
+        self._source, self._places, self._request, self._job = source, places, request, job
+        self._feeds, held_out = _divided(feeds)
+        self._trials = Trials(source.model, tuple(places), held_out)
         self._batches = tuple(_batches(places))
         self._held: tuple[tuple[str, Layer], ...] | None = None
         self.notes: tuple[str, ...] = ()
@@ -208,25 +215,16 @@ class _Search:
         weight_bytes = sum(place.weight.values.nbytes for place in self._places.values())
         rest_bytes = len(plain_bytes(self._source.model)) - weight_bytes
         price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
-        halving = (
-            sum(sample.count for sample in samples.values()) / 16
-        )  # bytes that a quarter of the price adds, at most
-        tried: list[tuple[float, float]] = []
-        best: tuple[float, dict[str, Palette]] | None = None
-        for _ in range(MOST_ROUNDS):
-            palettes = self._assigned(own, price)
-            size = self._file_bytes(palettes)
-            miss = abs(math.log(size / wanted))
-            if best is None or miss < best[0]:
-                best = miss, palettes
-            if miss <= SIZE_TOLERANCE:
-                break
-            tried.append((math.log(price), size - wanted))
-            price = math.exp(_root(tried, -halving / math.log(4)))
-        assert best is not None
-        if best[0] > 2 * SIZE_TOLERANCE:
-            self.notes = (f"size of {wanted:.0f} bytes was missed by {math.expm1(best[0]):.0%}",)
-        return best[1]
+        slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
+
+        def excess(palettes: Mapping[str, Palette]) -> float:
+            return math.log(self._file_bytes(palettes) / wanted)
+
+        missed, palettes = self._met(own, price, excess, SIZE_TOLERANCE, slope)
+        if abs(missed) > 2 * SIZE_TOLERANCE:
+            word = "larger" if missed > 0 else "smaller"
+            self.notes = (f"file is {abs(math.expm1(missed)):.0%} {word} than the {wanted:.0f} bytes asked for",)
+        return palettes
 
     def _file_bytes(self, palettes: Mapping[str, Palette]) -> int:
         model = with_values(self._source.model, {name: palette.expand() for name, palette in palettes.items()})
@@ -236,21 +234,38 @@ class _Search:
         """Correct the price by the error that it turns out to make, which grows about in proportion."""
         total = sum(sample.count for sample in samples.values())
         price = 10 ** (-self._request.quality / 10) / total  # every weight costs about its share of the error
+
+        def excess(palettes: Mapping[str, Palette]) -> float:
+            error = self._trials.error({name: palette.expand() for name, palette in palettes.items()})
+            return -10 * math.log10(max(error, LEAST_ERROR)) - self._request.quality
+
+        missed, palettes = self._met(own, price, excess, QUALITY_TOLERANCE, -10 / math.log(10))
+        if abs(missed) > 2 * QUALITY_TOLERANCE:
+            self.notes = (f"quality is {self._request.quality + missed:.1f} dB, asked for {self._request.quality:g}",)
+        return palettes
+
+    def _met(
+        self,
+        own: Mapping[str, float],
+        price: float,
+        excess: Callable[[Mapping[str, Palette]], float],
+        tolerance: float,
+        slope: float,
+    ) -> tuple[float, dict[str, Palette]]:
+        """Palettes whose excess over the goal, which falls with the price, is least in size; and that excess."""
         tried: list[tuple[float, float]] = []
         best: tuple[float, dict[str, Palette]] | None = None
         for _ in range(MOST_ROUNDS):
             palettes = self._assigned(own, price)
-            error = self._trials.error({name: palette.expand() for name, palette in palettes.items()})
-            quality = -10 * math.log10(max(error, LEAST_ERROR))
-            miss = abs(quality - self._request.quality)
-            if best is None or miss < best[0]:
-                best = miss, palettes
-            if miss <= QUALITY_TOLERANCE:
+            missed = excess(palettes)
+            if best is None or abs(missed) < abs(best[0]):
+                best = missed, palettes
+            if abs(missed) <= tolerance:
                 break
-            tried.append((math.log(price), quality - self._request.quality))
-            price = math.exp(_root(tried, -10 / math.log(10)))
+            tried.append((math.log(price), missed))
+            price = math.exp(_root(tried, slope))
         assert best is not None
-        return best[1]
+        return best
 
     def _assigned(self, own: Mapping[str, float], price: float) -> dict[str, Palette]:
         found = {}
@@ -285,6 +300,14 @@ class _Search:
                     moments[name] = moments[name] + moment if name in moments else moment
         for name in names:
             yield name, self._places[name].layer(moments.pop(name, None))
+
+
+def _divided(feeds: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
+    """Sets of inputs for moments, and others for trials; all for both if there are few."""
+    if len(feeds) < HELD_OUT:
+        return feeds, feeds
+    apart = max(HELD_OUT, -(-len(feeds) // TRIAL_FEEDS))
+    return [each for number, each in enumerate(feeds) if number % apart], feeds[::apart]
 
 
 def _root(tried: Sequence[tuple[float, float]], slope: float) -> float:
