@@ -20,7 +20,7 @@ from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
 from sws_compress.onnx_io.format.sizes import initializer_bytes
-from sws_compress.onnx_io.map_types import model_from_proto
+from sws_compress.onnx_io.read.model import model_in_ir
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeight, decoded_parts
 from sws_compress.ort.decode import NOTHING_DECODED
@@ -132,7 +132,7 @@ def _inspect_compressed(model: StoredModel, mark: Mark, written: bool, together_
     own = {name: initializer_bytes(tensor) for name, tensor in dense.items()}
     own |= own_bytes(proto, decoders, {name: math.prod(known[name].shape) for name in decoders})
     encodings = {name: _encoding(part) for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
-    kinds = tensor_kinds(model_from_proto(proto), {name: known[name].type for name in encodings})
+    kinds = tensor_kinds(model_in_ir(model.path or Path(), proto), {name: known[name].type for name in encodings})
     rows = tuple(
         _row(name, known[name], encoding, own[name], total, kinds[name]) for name, encoding in encodings.items()
     )

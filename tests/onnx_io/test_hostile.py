@@ -292,6 +292,12 @@ def test_functions_that_read_what_nobody_makes(tmp_path):
     assert "must define what its nodes read, got 'x'" in refused(saved(model, tmp_path))
 
 
+def test_functions_that_do_not_make_their_outputs(tmp_path):
+    model = in_functions()
+    model.functions[0].output[0] = "elsewhere"
+    assert "must make its outputs, got none named 'elsewhere'" in refused(saved(model, tmp_path))
+
+
 def test_names_that_are_no_text(tmp_path):
     data = matmul_model(WEIGHTS).SerializeToString()
     assert "must be text" in refused(saved(data.replace(b"the matmul", b"the \xff\xfe\xfdmul"), tmp_path))
@@ -483,6 +489,15 @@ def test_outputs_declared_with_another_type(tmp_path, name):
     model = matmul_model(WEIGHTS)
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", 64]))
     assert f"value '{name}' must have one type, got numbers 1 and 7" in refused(saved(model, tmp_path))
+
+
+def test_outputs_of_compressed_files_declared_with_an_unknown_type(tmp_path):
+    """The ONNX checker lets them through."""
+    model = as_ir(matmul_model(few_values((64, 64), np.arange(16), np.ones(16))))
+    broken = onnx.load_from_string(pack(model, find_palettes(model)).data)
+    broken.graph.output[0].type.tensor_type.elem_type = 99
+    with pytest.raises(ModelError, match="must pass the ONNX checker"):
+        sws.inspect(saved(broken, tmp_path))
 
 
 def test_files_that_no_protobuf_is_as_large_as(tmp_path):

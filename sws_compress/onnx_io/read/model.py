@@ -94,7 +94,7 @@ def checked_proto(file: Path) -> onnx.ModelProto:
 
 def lifted_model(file: Path, proto: onnx.ModelProto) -> ir.Model:
     """A checked model in onnx-ir's form, its weights made initialisers of the main graph (`lift.lift_constants`)."""
-    model = _model(file, proto)
+    model = model_in_ir(file, proto)
     lift_constants(model)
     return model
 
@@ -186,7 +186,7 @@ def _check(file: Path, proto: onnx.ModelProto) -> None:
         raise _unsound(file, error) from error
 
 
-def _model(file: Path, proto: onnx.ModelProto) -> ir.Model:
+def model_in_ir(file: Path, proto: onnx.ModelProto) -> ir.Model:
     """The model in onnx-ir's form; external initialisers know the file that holds them."""
     if proto.ir_version < _INPUTS_APART_IR_VERSION:
         stored = {tensor.name for tensor in proto.graph.initializer}

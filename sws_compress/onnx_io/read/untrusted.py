@@ -125,9 +125,15 @@ def _check_attributes(node: onnx.NodeProto) -> None:
 
 
 def _check_functions(functions: Sequence[onnx.FunctionProto]) -> tuple[_Key, ...]:
-    """Check what functions read, and that none calls itself, directly or through others; all of them, callees first."""
+    """Check what functions read and make, and that none calls itself, directly or through others; callees first."""
     for function in functions:
-        _check_scope(function.node, set(function.input), function.name)
+        known = set(function.input)
+        _check_scope(function.node, known, function.name)
+        missing = next((name for name in function.output if name not in known), None)
+        if missing is not None:
+            raise ModelError(
+                f"function {shown(function.name)} must make its outputs, got none named {shown(missing)}: export again"
+            )
     calls = {
         _key(function.domain, function.name): {_key(node.domain, node.op_type) for node in nodes_of(function.node)}
         for function in functions
@@ -172,7 +178,7 @@ def _check_calls(proto: onnx.ModelProto) -> None:
 
 
 def _check_scope(body: Iterable[onnx.NodeProto], known: set[str], function: str) -> None:
-    """Check that nodes of a function read its inputs and what nodes before them make; the ONNX checker does not."""
+    """Check that nodes of a function read ``known`` and what nodes before them make, and add what they make to it."""
     for node in body:
         for name in node.input:
             if name and name not in known:
