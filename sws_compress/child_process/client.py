@@ -14,7 +14,7 @@ from io import FileIO
 from typing import Any
 
 from sws_compress.child_process.limits import Limits
-from sws_compress.child_process.wire import WireError, receive, send
+from sws_compress.child_process.wire import BEGUN, WireError, receive, send
 
 _START = "import sys; sys.path[:] = sys.argv[1:]; from sws_compress.child_process.server import main; main()"
 """The child's program. It finds modules where its parent does, and nothing in the folder of a script."""
@@ -40,6 +40,10 @@ class CallError(Exception):
     def __init__(self, reason: str, *, out_of_bounds: bool) -> None:
         super().__init__(reason)
         self.reason, self.out_of_bounds = reason, out_of_bounds
+
+
+class _NotBegunError(CallError):
+    """The process ended before it began with the call: nothing of it is done."""
 
 
 def in_child(function: Callable[..., Any], *arguments: object, limits: Limits) -> Any:
@@ -89,9 +93,9 @@ class _Child:
             "memory_bytes": limits.memory_bytes,
         }
         with self._turn:
-            process = self._running()
+            used = self.lives()
             try:
-                answer = _asked(process, request, limits)
+                answer = self._answer(request, limits, again=used)
             except WireError as error:  # nothing is sent yet
                 raise CallError(str(error), out_of_bounds=False) from error
             except BaseException:  # an interrupt leaves half a message in a pipe
@@ -102,6 +106,15 @@ class _Child:
         if "error" in answer:
             raise CallError(str(answer["error"]), out_of_bounds=False)
         return answer["result"]
+
+    def _answer(self, request: dict[str, Any], limits: Limits, *, again: bool) -> dict[str, Any]:
+        """Ask; once more if the process was killed since the last call, as the system does that lacks memory."""
+        try:
+            return _asked(self._running(), request, limits)
+        except _NotBegunError:
+            if not again:
+                raise
+            return _asked(self._running(), request, limits)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -140,13 +153,17 @@ def _asked(process: subprocess.Popen[bytes], request: dict[str, Any], limits: Li
     timer = threading.Timer(min(limits.seconds, threading.TIMEOUT_MAX), stop)
     timer.daemon = True
     timer.start()
+    begun = False
     try:
         send(_file(process.stdin), request)
+        begun = _file(process.stdout).read(len(BEGUN)) == BEGUN
         return _answer(_file(process.stdout), limits)
     except (EOFError, OSError) as error:  # OSError: a pipe without another end
         process.wait()
-        reason = f"no end within {limits.seconds:.0f} s" if late.is_set() else _end_in_words(process.returncode)
-        raise CallError(reason, out_of_bounds=True) from error
+        if late.is_set():
+            raise CallError(f"no end within {limits.seconds:.0f} s", out_of_bounds=True) from error
+        kind = CallError if begun else _NotBegunError
+        raise kind(_end_in_words(process.returncode), out_of_bounds=True) from error
     finally:
         timer.cancel()
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from io import FileIO
 from typing import Any
 
-from sws_compress.child_process.wire import WireError, receive, send
+from sws_compress.child_process.wire import BEGUN, WireError, receive, send
 
 try:
     import resource
@@ -37,9 +37,10 @@ def main() -> None:
     threading.Thread(target=_read_all, args=(requests, pending), daemon=True).start()
     while True:
         request = pending.get()
-        answer = _answer(request)
-        del request
         try:
+            answers.write(BEGUN)
+            answer = _answer(request)
+            del request
             send(answers, answer)
         except WireError as error:
             send(answers, _error(error))

@@ -19,6 +19,9 @@ import numpy.typing as npt
 NUMBERS = "biufc"
 """Kinds of arrays that are sent as their bytes."""
 
+BEGUN = b"\x06"
+"""What the child writes before it calls a function, and the answer after it. ASCII's acknowledgement."""
+
 MOST_HEADER_BYTES = 1 << 28
 """Longest header: text is in it, and arrays of numbers are not."""
 

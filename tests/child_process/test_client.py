@@ -112,6 +112,27 @@ def test_the_end_of_the_process_is_an_error() -> None:
     assert call(calls.echo, 5) == 5
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no such signal here")
+@pytest.mark.parametrize("size", [1, 4 << 20])
+def test_a_call_that_had_not_begun_is_sent_again(size: int) -> None:
+    """The child is killed while the call is in the pipe, or, with more than a pipe holds, while it is written."""
+    child = call(calls.process)
+    os.kill(child, signal.SIGSTOP)
+    timer = threading.Timer(0.3, os.kill, [child, signal.SIGKILL])
+    timer.start()
+    values = np.arange(size)
+    assert np.array_equal(call(calls.echo, values), values)
+    timer.join()
+    assert call(calls.process) != child
+
+
+def test_a_call_that_had_begun_is_not_sent_again(tmp_path: Path) -> None:
+    call(calls.process)
+    with pytest.raises(CallError, match="SIGKILL"):
+        call(calls.note_and_die, str(tmp_path / "calls"))
+    assert (tmp_path / "calls").read_text() == "called\n"
+
+
 def test_a_call_that_takes_too_long_is_ended() -> None:
     began = time.monotonic()
     with pytest.raises(CallError, match="no end within 0 s") as caught:
