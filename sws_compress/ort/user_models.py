@@ -20,6 +20,7 @@ from sws_compress.files import AnyPath
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.comparable import comparable_session
 from sws_compress.ort.differences import tells
+from sws_compress.ort.given_inputs import as_input
 from sws_compress.ort.sample_inputs import FREE_SIZES, drawn_type, sample_inputs, too_many
 from sws_compress.ort.session import Session, SessionError, out_of_bounds, reason_of
 
@@ -95,25 +96,15 @@ def feeds_for(model: Session, inputs: AnyPath | Feeds | None, *, seed: int) -> d
     if inputs is None:
         return sample_inputs(model, seed=seed, batch=FREE_SIZES[0])
     given = load_feeds(inputs) if isinstance(inputs, str | os.PathLike) else inputs
-    feeds = {name: _exchanged(values) for name, values in given.items()}
-    names = [entry.name for entry in model.inputs]
-    if set(feeds) != set(names):
+    stated = {entry.name: entry.type for entry in model.inputs}
+    if set(given) != set(stated):
         raise DataError(
-            f"inputs must be arrays named {_listed(names)}, got {_listed(sorted(feeds))}: "
+            f"inputs must be arrays named {_listed(list(stated))}, got {_listed(sorted(map(str, given)))}: "
             "name them like the model's inputs"
         )
+    feeds = {name: as_input(name, values, stated[name]) for name, values in given.items()}
     _refuse_telling_nothing(feeds)
     return feeds
-
-
-def _exchanged(values: Array) -> Array:
-    """Types that NumPy itself lacks, such as bfloat16, as float32, which `comparable_session` takes for them."""
-    own = (
-        isinstance(values, np.ndarray)
-        and values.dtype.kind == "V"
-        and values.dtype.name != f"void{8 * values.itemsize}"
-    )
-    return values.astype(np.float32) if own else values
 
 
 def _refuse_telling_nothing(feeds: Feeds) -> None:

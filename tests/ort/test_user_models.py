@@ -8,6 +8,7 @@ import pytest
 
 from sws_compress.api import compress
 from sws_compress.errors import DataError, ModelError
+from sws_compress.ort.given_inputs import as_input
 from sws_compress.ort.user_models import answers, check_same_interface, feeds_for, open_model, run_model
 from sws_compress.pipelines.verify import verify
 from tests.models import gaussian, write_mlp
@@ -48,6 +49,42 @@ def test_feeds_are_drawn_given_or_read(model, tmp_path):
 def test_inputs_that_tell_nothing(model, feeds, message):
     with pytest.raises(DataError, match=message):
         feeds_for(open_model(model), feeds, seed=0)
+
+
+def test_tensors_and_lists_are_inputs(model):
+    torch = pytest.importorskip("torch")
+    runtime, x = open_model(model), gaussian(5, 40, seed=3)
+    tensor = torch.from_numpy(x).requires_grad_()
+    for given in (tensor, tensor.T.contiguous().T, x.tolist(), tuple(map(list, x))):
+        found = feeds_for(runtime, {"x": given}, seed=0)["x"]
+        assert (found.dtype, found.tolist()) == (np.float32, x.tolist())
+    rounded = feeds_for(runtime, {"x": tensor.bfloat16()}, seed=0)["x"]
+    assert (rounded.dtype, rounded.tolist()) == (np.float32, tensor.bfloat16().float().tolist())
+    assert compress(model, model.with_name("small.onnx"), example_inputs={"x": tensor}).outputs
+    with pytest.raises(DataError, match="input 'x' must be an array, got lists of unequal lengths"):
+        feeds_for(runtime, {"x": [[1.0], [1.0, 2.0]]}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("given", "stated", "expected"),
+    [
+        ([1, 2], "tensor(float)", np.array([1, 2], np.float32)),
+        ([1, 2], "tensor(int32)", np.array([1, 2], np.int32)),
+        ([1, 300], "tensor(uint8)", np.array([1, 300])),  # not made to fit: the runtime refuses it
+        ([1.5], "tensor(int64)", np.array([1.5])),
+        (7, "tensor(int64)", np.array(7)),
+        ([True], "tensor(bool)", np.array([True])),
+        (["a", "b"], "tensor(string)", np.array(["a", "b"])),
+    ],
+)
+def test_lists_get_the_type_of_their_input(given, stated, expected):
+    found = as_input("x", given, stated)
+    assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+
+
+def test_sequences_are_taken_element_by_element():
+    first, second = as_input("x", [[1, 2], np.ones(3, np.float32)], "seq(tensor(float))")
+    assert (first.dtype, first.tolist(), second.shape) == (np.float32, [1.0, 2.0], (3,))
 
 
 @pytest.mark.parametrize("batch", [1 << 20, 3_000_000, 1 << 62])
