@@ -7,7 +7,7 @@ smaller, but its weights are float32 again once it is loaded.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -189,7 +189,7 @@ def pack_low_bit(
     chosen = sum(weight.values.nbytes for weight, _ in found)
     share = chosen / max(1, sum(weight.values.nbytes for weight in find_weights(model)))
     if share < LEAST_LOW_BIT_SHARE:
-        first = f"{left_dense[0].name}: {left_dense[0].reason}" if left_dense else "it has no weights"
+        first = next((f"{each.name}: {each.reason}" for each in (*left_dense, *_of_other_types(model))), "no weights")
         least = f"{100 * LEAST_LOW_BIT_SHARE:.0f} %"
         raise ModelError(
             f"model must have at least {least} of its weights in MatMul, Gemm or Gather to run in few bits, "
@@ -284,6 +284,14 @@ def low_bit_rows(packed: LowBitModel) -> tuple[TensorRow, ...]:
             )
         )
     return tuple(rows)
+
+
+def _of_other_types(model: ir.Model) -> Iterator[Skipped]:
+    """Weights that are left out for their type."""
+    for weight in find_weights(model, smallest=SMALLEST_LOW_BIT_WEIGHT):
+        if weight.values.dtype != np.float32:
+            reason = f"it is {weight.values.dtype}, and products in few bits are of float32: convert the model to it"
+            yield Skipped(weight.name, weight.shape, reason)
 
 
 def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivity | None:

@@ -195,6 +195,18 @@ def test_networks_of_convolutions_are_refused_whatever_their_last_layer(tmp_path
     sws.compress(convolutions(tmp_path / "net.onnx", 40), tmp_path / "small.onnx", LowBit(bits=4))
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_weights_of_other_types_are_refused_by_their_type(tmp_path, dtype):
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    x, y = (helper.make_tensor_value_info(name, kind, ["n", 64]) for name in "xy")
+    weight = numpy_helper.from_array(gaussian(64, 64).astype(dtype), "w")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match=f"w: it is {np.dtype(dtype)}, and products in few bits are of float32"):
+        sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx", LowBit(bits=4))
+
+
 def test_weights_of_functions_behind_identities_stay_in_few_bits(tmp_path):
     body = [helper.make_node("Identity", ["V"], ["w"]), helper.make_node("MatMul", ["x", "w"], ["h"])]
     function = helper.make_function("local", "Layer", ["x", "V"], ["h"], body, [helper.make_opsetid("", 17)])
