@@ -288,7 +288,9 @@ def measure(subject: Subject, forms: list[Form], folder: Path) -> list[dict[str,
         seconds = time.perf_counter() - started
         values = {name: palette.expand() for name, palette in packed.palettes.items()}
         expanded = to_bytes(with_values(ir.from_proto(model), values))
-        verify_low_bit(packed, subject.latency_feed, outputs_in_runtime(expanded, subject.latency_feed))
+        verify_low_bit(
+            packed, subject.latency_feed, outputs_in_runtime(expanded, subject.latency_feed), ir.from_proto(model)
+        )
         quantised = theirs(model, form)
         our_error, their_error = weight_errors(model, form, quantised)
         for way, data, error in (("ours", packed.data, our_error), ("ort", quantised.SerializeToString(), their_error)):

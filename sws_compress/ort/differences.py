@@ -142,7 +142,7 @@ def _differing_share(pairs: Sequence[tuple[Array, Array]]) -> float | None:
     if not pairs or not all(map(_holds_names, itertools.chain(*pairs))):
         return None
     differing = sum(np.count_nonzero(expected != actual) for expected, actual in pairs)
-    return differing / sum(expected.size for expected, _ in pairs)
+    return float(differing / sum(expected.size for expected, _ in pairs))
 
 
 def _leaves(output: Output, part: str = "") -> Iterator[tuple[str, Array]]:

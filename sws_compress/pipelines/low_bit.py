@@ -38,6 +38,7 @@ from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import Array, runtime_version
 from sws_compress.packing.pack import PackedTensor
 from sws_compress.pipelines.job import Job, OnProgress, silent
+from sws_compress.pipelines.moved_choices import moved_choices
 from sws_compress.pipelines.publish import check_written, refuse_no_gain
 from sws_compress.pipelines.source import Source, draw_notes, in_memory, metric_of
 from sws_compress.pipelines.write_back import written_back
@@ -87,6 +88,24 @@ class LowBitModel:
     left_dense: tuple[Skipped, ...]
 
 
+@dataclass(frozen=True)
+class LowBitCheck:
+    """What a low-bit file does, beside the model with its weights expanded to float32.
+
+    Parameters
+    ----------
+    largest : float
+        Largest difference of its outputs, relative to the largest of each output; inf where integer arithmetic changes
+        how many things a network finds, or rounding what it chooses. NaN without inputs, or if the model answers
+        differently every time.
+    notes : tuple of str
+        What rounding changed.
+    """
+
+    largest: float
+    notes: tuple[str, ...] = ()
+
+
 def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> CompressionResult:
     """Put matrices and embeddings of a model on grids that ONNX Runtime multiplies as they are.
 
@@ -124,8 +143,8 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     feeds = source.feeds
     outputs = [] if feeds is None else outputs_in_runtime(to_bytes(expanded), feeds)
     check_written(packed.data, source.model, source.name)
-    largest = verify_low_bit(packed, feeds, outputs)
-    varies = feeds is not None and math.isnan(largest)
+    checked = verify_low_bit(packed, feeds, outputs, source.model)
+    varies = feeds is not None and math.isnan(checked.largest)
     job.refuse_uncompared(not varies, "change from run to run")
     draw_lines = () if feeds is None else draw_notes(source.model, answers_vary=varies)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)
@@ -144,9 +163,9 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         dense_bytes=source.dense_bytes,
         file_bytes=len(packed.data),
         tensors=low_bit_rows(packed),
-        decoded_difference=largest,
+        decoded_difference=checked.largest,
         seconds=job.seconds,
-        notes=(*source.notes, *draw_lines, *notes),
+        notes=(*source.notes, *draw_lines, *checked.notes, *notes),
         outputs=()
         if feeds is None or varies
         else differences_from_original(source.output_names, source.outputs, outputs_in_runtime(packed.data, feeds)),
@@ -207,16 +226,23 @@ def pack_low_bit(
             sensitivity=_input_sensitivity(model, weight, axis),
         )
     blocked = {name: _blocked(palette) for name, palette in palettes.items()}
-    rewritten = model.clone()
     integers = request.bits == 8 if integer_arithmetic is None else integer_arithmetic
-    rewrite_affine(rewritten, blocked, integer_arithmetic=integers)
     tensors = tuple(_describe(name, palettes[name], weight) for name, weight in blocked.items())
+    return LowBitModel(_written(model, blocked, integers), tensors, palettes, left_dense)
+
+
+def _written(model: ir.Model, blocked: Mapping[str, BlockedWeight], integer_arithmetic: bool) -> bytes:
+    """The file of a model with these weights; the model itself is not changed."""
+    rewritten = model.clone()
+    rewrite_affine(rewritten, blocked, integer_arithmetic=integer_arithmetic)
     strip(rewritten)
     set_mark(rewritten, decode_nodes=0)
-    return LowBitModel(to_bytes(rewritten), tensors, palettes, left_dense)
+    return to_bytes(rewritten)
 
 
-def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outputs: Sequence[Array]) -> float:
+def verify_low_bit(
+    packed: LowBitModel, feeds: Mapping[str, Array] | None, outputs: Sequence[Array], model: ir.Model
+) -> LowBitCheck:
     """Check that a packed model does what the same model with expanded weights does.
 
     Parameters
@@ -227,19 +253,19 @@ def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outpu
         Inputs by name; None compares no outputs.
     outputs : sequence of ndarray
         What the model with its weights expanded to float32 answers to them.
+    model : ir.Model
+        The dense model.
 
     Returns
     -------
-    float
-        Largest difference of the outputs of ``packed``, relative to the largest of each output; inf where integer
-        arithmetic changes how many things a network finds. NaN without inputs, or if the model answers differently
-        every time.
+    LowBitCheck
 
     Raises
     ------
     VerificationError
         If a matrix product uses other weights than `AffinePalette.expand`
-        gives, or if, in float32 arithmetic, outputs differ by more than FLOAT_TOLERANCE.
+        gives, or if, in float32 arithmetic, outputs differ by more than FLOAT_TOLERANCE, and no `moved_choices` explain
+        it.
     """
     for name, palette in packed.palettes.items():
         executed = executed_columns(packed.data, name)
@@ -249,20 +275,40 @@ def verify_low_bit(packed: LowBitModel, feeds: Mapping[str, Array] | None, outpu
         if not np.array_equal(values, np.moveaxis(palette.expand(), palette.axis, 0)[columns]):
             raise VerificationError(f"{name} must be multiplied as it was fitted, got other weights: report this")
     if feeds is None:
-        return math.nan
+        return LowBitCheck(math.nan)
     in_floats = in_float_arithmetic(packed.data)
     actual = outputs_in_runtime(in_floats, feeds)
-    largest = largest_if_repeated(in_floats, feeds, outputs, actual, FLOAT_TOLERANCE)
+    try:
+        largest = largest_if_repeated(in_floats, feeds, outputs, actual, FLOAT_TOLERANCE)
+        if largest > FLOAT_TOLERANCE:
+            raise VerificationError(
+                f"outputs must equal those of expanded weights within {FLOAT_TOLERANCE:g} of the largest, "
+                f"got {largest:.3g}: report this"
+            )
+    except VerificationError:
+        note = _moved_choices(model, packed.palettes, feeds, (outputs, actual))
+        if note is None:
+            raise
+        return LowBitCheck(math.inf, (note,))
     if math.isnan(largest):
-        return math.nan
-    if not largest <= FLOAT_TOLERANCE:
-        raise VerificationError(
-            f"outputs must equal those of expanded weights within {FLOAT_TOLERANCE:g} of the largest, "
-            f"got {largest:.3g}: report this"
-        )
+        return LowBitCheck(math.nan)
     places = [str(place) for place in range(len(outputs))]
     differences = differences_from_original(places, outputs, outputs_in_runtime(packed.data, feeds))
-    return max((each.deviation for each in differences if each.untold is None), default=0.0)
+    return LowBitCheck(max((each.deviation for each in differences if each.untold is None), default=0.0))
+
+
+def _moved_choices(
+    model: ir.Model,
+    palettes: Mapping[str, AffinePalette],
+    feeds: Mapping[str, Array],
+    outputs: tuple[Sequence[Array], Sequence[Array]],
+) -> str | None:
+    """`moved_choices` of the same weights in float arithmetic."""
+    blocked = {name: _blocked(palette) for name, palette in palettes.items()}
+    values = {name: palette.expand() for name, palette in palettes.items()}
+    return moved_choices(
+        model, values, lambda probe: _written(probe, blocked, False), feeds, outputs, tolerance=FLOAT_TOLERANCE
+    )
 
 
 def low_bit_rows(packed: LowBitModel) -> tuple[TensorRow, ...]:

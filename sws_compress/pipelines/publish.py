@@ -27,6 +27,7 @@ from sws_compress.ort.user_models import callers_file
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.moved_choices import moved_choices
 from sws_compress.pipelines.source import Source, answers_of, draw_notes
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
@@ -109,7 +110,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     ------
     VerificationError
         Unless the ONNX checker and ONNX Runtime take the file, every weight decodes to its palette bit for bit,
-        and outputs agree within OUTPUT_TOLERANCE. Nothing is written then.
+        and outputs agree within OUTPUT_TOLERANCE but for `moved_choices`. Nothing is written then.
     ModelError
         If nothing in it gets smaller, as `refuse_no_gain`, or if the network does not pass as it is.
     """
@@ -164,19 +165,33 @@ def _compared(packed: PackedModel, snapped: Snapped, job: Job) -> _Compared:
         return _Compared(math.nan)
     names = [str(output.name) for output in snapped.model.graph.outputs]
     actual = outputs_in_runtime(packed.data, snapped.feeds)
-    largest = largest_if_repeated(packed.data, snapped.feeds, snapped.outputs, actual, OUTPUT_TOLERANCE)
+    notes: tuple[str, ...] = ()
+    try:
+        largest = largest_if_repeated(packed.data, snapped.feeds, snapped.outputs, actual, OUTPUT_TOLERANCE)
+        if largest > OUTPUT_TOLERANCE:
+            raise VerificationError(
+                f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, "
+                f"got {largest:.3g}: report this"
+            )
+    except VerificationError:
+        note = moved_choices(
+            snapped.model,
+            {},
+            lambda probe: packed_as(job.file, probe, snapped.palettes).data,
+            snapped.feeds,
+            (snapped.outputs, actual),
+            tolerance=OUTPUT_TOLERANCE,
+        )
+        if note is None:
+            raise
+        largest, notes = math.inf, (note,)
     if math.isnan(largest):
         job.refuse_uncompared(False, "change from run to run")
         return _Compared(math.nan, notes=draw_notes(snapped.model, answers_vary=True))
-    if not largest <= OUTPUT_TOLERANCE:
-        raise VerificationError(
-            f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, got {largest:.3g}: "
-            "report this"
-        )
     known = bool(snapped.original_outputs)
     differences = differences_from_original(names, snapped.original_outputs, actual) if known else ()
     job.refuse_uncompared(not known or any(each.untold is None for each in differences), "hold no finite number")
-    return _Compared(largest, differences, draw_notes(snapped.model, answers_vary=False))
+    return _Compared(largest, differences, (*draw_notes(snapped.model, answers_vary=False), *notes))
 
 
 def packed_as(options: FileOptions, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:

@@ -121,7 +121,7 @@ def _decoded(result: CompressionResult) -> str:
     if math.isnan(result.decoded_difference):
         return "weights decoded exactly, network not run"
     if math.isinf(result.decoded_difference):
-        return "weights decoded exactly, outputs not to a bound: other shapes"
+        return "weights decoded exactly, outputs not to a bound: rounding moves choices"
     return f"weights decoded exactly, outputs to {result.decoded_difference:.1e}"
 
 

@@ -55,7 +55,7 @@ FEEDS = {"tokens": np.arange(100)}
 def largest_difference(model, packed):
     """What ``verify_low_bit`` finds between a packed model and the same with its weights expanded."""
     expanded = with_values(model, {name: palette.expand() for name, palette in packed.palettes.items()})
-    return verify_low_bit(packed, FEEDS, outputs_in_runtime(to_bytes(expanded), FEEDS))
+    return verify_low_bit(packed, FEEDS, outputs_in_runtime(to_bytes(expanded), FEEDS), model).largest
 
 
 def error(model, data):
