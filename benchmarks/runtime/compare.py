@@ -41,7 +41,8 @@ from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.ort.sample_inputs import sample_inputs
-from sws_compress.pipelines.low_bit import pack_low_bit, verify_low_bit
+from sws_compress.pipelines.low_bit import verify_low_bit
+from sws_compress.pipelines.low_bit_model import pack_low_bit
 from sws_compress.quantize.affine import affine_cluster
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.requests import LowBit

@@ -7,85 +7,44 @@ smaller, but its weights are float32 again once it is loaded.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from sws_compress.entropy import entropy_bits
-from sws_compress.errors import ArgumentError, ModelError, VerificationError
+from sws_compress.errors import VerificationError
 from sws_compress.files import write_atomically
-from sws_compress.mixture.sensitivity import Sensitivity
-from sws_compress.onnx_io.analyse.affine_weights import affine_weights, in_functions, weights_left_dense
-from sws_compress.onnx_io.analyse.input_moments import input_second_moments
+from sws_compress.onnx_io.analyse.affine_weights import in_functions, weights_left_dense
 from sws_compress.onnx_io.analyse.left_dense import dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
-from sws_compress.onnx_io.analyse.weights import Skipped, Weight, find_weights
-from sws_compress.onnx_io.format.blocked_weight import BlockedWeight
-from sws_compress.onnx_io.format.mark import refuse_compressed, set_mark
+from sws_compress.onnx_io.analyse.weights import find_weights
 from sws_compress.onnx_io.read.lift import write_out_functions
-from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic, rewrite_affine
+from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
-from sws_compress.onnx_io.write.strip import strip
 from sws_compress.ort.compare import (
     differences_from_original,
     largest_if_repeated,
     outputs_in_runtime,
 )
 from sws_compress.ort.low_bit_readback import executed_columns
-from sws_compress.ort.session import Array, runtime_version
-from sws_compress.packing.pack import PackedTensor
-from sws_compress.pipelines.job import Job, OnProgress, silent
+from sws_compress.ort.session import Array
+from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.low_bit_model import LowBitModel, blocked_weight, pack_low_bit, written
 from sws_compress.pipelines.moved_choices import moved_choices
 from sws_compress.pipelines.publish import check_written, refuse_no_gain
 from sws_compress.pipelines.source import Source, draw_notes, in_memory, metric_of
 from sws_compress.pipelines.write_back import written_back
-from sws_compress.quantize.affine import affine_cluster
 from sws_compress.quantize.affine_palette import AffinePalette
-from sws_compress.quantize.granularity import PerBlock
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import LowBit
 from sws_compress.thresholds import SMALLEST_LOW_BIT_WEIGHT, SMALLEST_WEIGHT
 
-EMBEDDING_BITS = 8
-"""A look-up reads few rows, whatever their bits: the memory is what counts, and a quarter of it costs no accuracy. An
-embedding that is also the weight of a matrix product has that product's bits."""
-
-OLDEST_RUNTIME = {4: (1, 18), 8: (1, 23)}
-"""First ONNX Runtime that multiplies by so many bits on the CPU. Versions 1.20 and 1.21 refuse 8 bits at load, 1.22 at
-the first run. For 4 bits it is the oldest version that this package supports."""
-
-LEAST_LOW_BIT_SHARE = 0.1
-"""Share of the bytes of all weights that must be able to stay in few bits: with less, the file is hardly smaller. So
-networks of convolutions are refused, whatever the size of their last layer."""
-
 FLOAT_TOLERANCE = 1e-3
 """Largest relative difference of outputs that summing in another order explains."""
-
-
-@dataclass(frozen=True, eq=False)
-class LowBitModel:
-    """A model whose weights stay in few bits.
-
-    Parameters
-    ----------
-    data : bytes
-        The file.
-    tensors : tuple of PackedTensor
-        The tensors that were replaced in it.
-    palettes : mapping of str to AffinePalette
-        Their grids and indices, by name.
-    left_dense : tuple of Skipped
-        Weights that were not replaced, and why.
-    """
-
-    data: bytes
-    tensors: tuple[PackedTensor, ...]
-    palettes: Mapping[str, AffinePalette]
-    left_dense: tuple[Skipped, ...]
 
 
 @dataclass(frozen=True)
@@ -174,72 +133,6 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     return result if copy is None else copy.added_to(result, before, job)
 
 
-def pack_low_bit(
-    model: ir.Model, request: LowBit, *, integer_arithmetic: bool | None = None, on_progress: OnProgress = silent
-) -> LowBitModel:
-    """Put every matrix of a model on the grids of ``request``, and every embedding on grids of 8 bits.
-
-    A weight that multiplies the output of a layer normalisation is fitted with the second moment of that input as
-    sensitivity.
-
-    Parameters
-    ----------
-    model : ir.Model
-        It is not changed.
-    request : LowBit
-        The grids.
-    integer_arithmetic : bool, optional
-        Multiply activations rounded to 8 bits per block. By default with 8 bits: in float32, ONNX Runtime 1.32 is 6
-        to 16 times slower than a dense product of one row; with 4 bits it is fast either way.
-    on_progress : callable
-        Called as ``on_progress(description, done, total)``.
-
-    Raises
-    ------
-    ArgumentError
-        If the installed ONNX Runtime, in which the result is checked, has no products of so many bits.
-    ModelError
-        If less than a tenth of the weights can stay in few bits, or if the model was compressed before.
-    """
-    refuse_compressed(model)
-    _refuse_old_runtime(request.bits)
-    found = affine_weights(model)
-    left_dense = weights_left_dense(model)
-    chosen = sum(weight.values.nbytes for weight, _ in found)
-    share = chosen / max(1, sum(weight.values.nbytes for weight in find_weights(model)))
-    if share < LEAST_LOW_BIT_SHARE:
-        first = next((f"{each.name}: {each.reason}" for each in (*left_dense, *_of_other_types(model))), "no weights")
-        least = f"{100 * LEAST_LOW_BIT_SHARE:.0f} %"
-        raise ModelError(
-            f"model must have at least {least} of its weights in MatMul, Gemm or Gather to run in few bits, "
-            f"got {100 * share:.1f} % ({first}): compress it with WeightsOnly"
-        )
-    palettes: dict[str, AffinePalette] = {}
-    for i, (weight, axis) in enumerate(found):
-        on_progress(f"fitting {weight.name}", i, len(found))
-        palettes[weight.name] = affine_cluster(
-            weight.values,
-            bits=EMBEDDING_BITS if weight.operators == ("Gather",) else request.bits,
-            granularity=PerBlock(request.block_size),
-            axis=axis,
-            symmetric=request.symmetric,
-            sensitivity=_input_sensitivity(model, weight, axis),
-        )
-    blocked = {name: _blocked(palette) for name, palette in palettes.items()}
-    integers = request.bits == 8 if integer_arithmetic is None else integer_arithmetic
-    tensors = tuple(_describe(name, palettes[name], weight) for name, weight in blocked.items())
-    return LowBitModel(_written(model, blocked, integers), tensors, palettes, left_dense)
-
-
-def _written(model: ir.Model, blocked: Mapping[str, BlockedWeight], integer_arithmetic: bool) -> bytes:
-    """The file of a model with these weights; the model itself is not changed."""
-    rewritten = model.clone()
-    rewrite_affine(rewritten, blocked, integer_arithmetic=integer_arithmetic)
-    strip(rewritten)
-    set_mark(rewritten, decode_nodes=0)
-    return to_bytes(rewritten)
-
-
 def verify_low_bit(
     packed: LowBitModel, feeds: Mapping[str, Array] | None, outputs: Sequence[Array], model: ir.Model
 ) -> LowBitCheck:
@@ -303,11 +196,11 @@ def _moved_choices(
     feeds: Mapping[str, Array],
     outputs: tuple[Sequence[Array], Sequence[Array]],
 ) -> str | None:
-    """`moved_choices` of the same weights in float arithmetic."""
-    blocked = {name: _blocked(palette) for name, palette in palettes.items()}
+    """`moved_choices` of networks with the same weights, in float arithmetic."""
+    blocked = {name: blocked_weight(palette) for name, palette in palettes.items()}
     values = {name: palette.expand() for name, palette in palettes.items()}
     return moved_choices(
-        model, values, lambda probe: _written(probe, blocked, False), feeds, outputs, tolerance=FLOAT_TOLERANCE
+        model, values, lambda probe: written(probe, blocked, False), feeds, outputs, tolerance=FLOAT_TOLERANCE
     )
 
 
@@ -330,39 +223,3 @@ def low_bit_rows(packed: LowBitModel) -> tuple[TensorRow, ...]:
             )
         )
     return tuple(rows)
-
-
-def _of_other_types(model: ir.Model) -> Iterator[Skipped]:
-    """Weights that are left out for their type."""
-    for weight in find_weights(model, smallest=SMALLEST_LOW_BIT_WEIGHT):
-        if weight.values.dtype != np.float32:
-            reason = f"it is {weight.values.dtype}, and products in few bits are of float32: convert the model to it"
-            yield Skipped(weight.name, weight.shape, reason)
-
-
-def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivity | None:
-    """Second moments of the inputs, one per slice along ``axis``; None where they are unknown or all 0."""
-    moments = input_second_moments(model, weight.name)
-    if moments is None or not moments.any():
-        return None
-    return Sensitivity.along(moments, axis=axis, ndim=weight.values.ndim)
-
-
-def _refuse_old_runtime(bits: int) -> None:
-    version = runtime_version()
-    if tuple(map(int, version.split(".")[:2])) < OLDEST_RUNTIME[bits]:
-        needed = ".".join(map(str, OLDEST_RUNTIME[bits]))
-        raise ArgumentError(
-            f"ONNX Runtime must be {needed} or newer for products of {bits} bits, got {version}: update it, or take 4"
-        )
-
-
-def _blocked(palette: AffinePalette) -> BlockedWeight:
-    zeros = None if palette.symmetric else palette.zeros
-    return BlockedWeight(palette.indices, palette.scales.values, zeros, palette.bits, palette.scales.granularity.size)
-
-
-def _describe(name: str, palette: AffinePalette, weight: BlockedWeight) -> PackedTensor:
-    stored = (weight.packed_indices, weight.scales, weight.packed_zeros)
-    payload = sum(array.nbytes for array in stored if array is not None)
-    return PackedTensor(name, palette.shape, f"int{palette.bits}", (name,), payload)

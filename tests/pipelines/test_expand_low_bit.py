@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import sws_compress as sws
 from sws_compress.onnx_io.write.unblocked import expand_blocked
-from sws_compress.pipelines.low_bit import pack_low_bit
+from sws_compress.pipelines.low_bit_model import pack_low_bit
 from tests.models import gaussian
 from tests.pipelines.test_low_bit import FEEDS, small_model
 

@@ -15,7 +15,8 @@ from sws_compress.errors import ArgumentError, ModelError, VerificationError
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import compare_outputs, outputs_in_runtime
-from sws_compress.pipelines.low_bit import LowBitModel, pack_low_bit, verify_low_bit
+from sws_compress.pipelines.low_bit import verify_low_bit
+from sws_compress.pipelines.low_bit_model import LowBitModel, pack_low_bit
 from sws_compress.requests import LowBit
 from tests.models import gaussian
 
@@ -155,7 +156,7 @@ def test_compressed_models_are_refused():
 
 
 def test_a_runtime_without_products_of_eight_bits_is_named_before_the_work(monkeypatch):
-    monkeypatch.setattr("sws_compress.pipelines.low_bit.runtime_version", lambda: "1.22.1")
+    monkeypatch.setattr("sws_compress.pipelines.low_bit_model.runtime_version", lambda: "1.22.1")
     with pytest.raises(ArgumentError, match=r"must be 1\.23 or newer for products of 8 bits, got 1\.22\.1"):
         pack_low_bit(ir.from_proto(small_model()), LowBit(bits=8))
     pack_low_bit(ir.from_proto(small_model()), LowBit(bits=4))

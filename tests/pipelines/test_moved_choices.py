@@ -17,7 +17,7 @@ from sws_compress.onnx_io.analyse.choices import first_choices
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import outputs_in_runtime
-from sws_compress.pipelines.low_bit import pack_low_bit
+from sws_compress.pipelines.low_bit_model import pack_low_bit
 from sws_compress.pipelines.moved_choices import moved_choices
 from sws_compress.quantize.palette import palette_of
 from tests.models import gaussian
