@@ -227,7 +227,7 @@ def computed_notes(names: Sequence[str]) -> tuple[str, ...]:
     if not names:
         return ()
     named = first_few([shown(name) for name in names], ", ")
-    return (f"weights behind operators of constants alone are computed first: {named}",)
+    return (f"weights that the graph makes of constants are computed first: {named}",)
 
 
 # -- torch modules ----------------------------------------------------------------------------------------------------

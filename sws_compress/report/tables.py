@@ -30,6 +30,9 @@ KIND_NAMES = {FLOAT: "floats", QUANTISED: "quantised weights", INTEGERS: "other 
 RANDOM_INPUTS = "random: real ones may take other branches and larger values; judge by them (--inputs)"
 """How much a verification on random inputs tells."""
 
+SMALL_RATIO = 2
+"""Ratios below it have two decimals: 1.04x is not 1.0x."""
+
 MAX_CLUSTER_LINES = 16
 """Lines for the clusters of one tensor."""
 
@@ -102,7 +105,7 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
     lines = [
         ("original", f"{result.dense_bytes:,} bytes"),
         (str(result.output), f"{result.file_bytes:,} bytes"),
-        ("ratio", f"{result.ratio:.1f}x"),
+        ("ratio", f"{result.ratio:.{1 if result.ratio >= SMALL_RATIO else 2}f}x"),
         *metric,
         *more,
         ("zeros", f"{100 * result.zeros:.1f} %"),
@@ -132,6 +135,8 @@ def _outputs(result: CompressionResult) -> str:
         return "not compared with the original"
     original = "the network before training" if result.trained else "the original"
     inputs = "random" if result.random_inputs else "given"
+    if largest == 0:
+        return f"equal those of {original} (on {inputs} inputs)"
     compared = [output for output in result.outputs if output.untold is None]
     worst = max(compared, key=lambda output: output.deviation)
     in_or_by = "" if math.isinf(largest) else "by " if worst.differing_share is None else "in "

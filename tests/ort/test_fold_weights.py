@@ -261,6 +261,6 @@ def test_such_models_are_compressed(tmp_path: Path, name: str, request_: sws.Wei
     onnx.save(FOLDED[name], tmp_path / "net.onnx")
     result = sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx", request_)
     assert result.ratio > 4
-    assert "weights behind operators of constants alone are computed first: 'V'" in result.notes
+    assert "weights that the graph makes of constants are computed first: 'V'" in result.notes
     (difference,) = compare_outputs(tmp_path / "net.onnx", tmp_path / "small.onnx")
     assert 0 < difference.largest_relative < 0.3

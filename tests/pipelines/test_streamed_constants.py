@@ -87,7 +87,7 @@ def test_the_same_weights_are_computed_as_in_other_files(tmp_path: Path, name: s
     source = write_net(tmp_path / "net.onnx", nodes, tensors)
     ordinary = compressed(source, tmp_path / "ordinary.onnx", WHOLE)
     streamed = compressed(source, tmp_path / "small.onnx", limits)
-    note = f"weights behind operators of constants alone are computed first: '{folded}'"
+    note = f"weights that the graph makes of constants are computed first: '{folded}'"
     assert (note in ordinary.notes) == (note in streamed.notes) == bool(folded)
     (row,) = [row for row in streamed.tensors if row.name == (folded or "V")]
     assert row.encoding == "radix"

@@ -61,6 +61,11 @@ def test_summary_of_a_compression() -> None:
     assert "bits per weight" not in other_things
 
 
+@pytest.mark.parametrize(("file_bytes", "ratio"), [(20_000, "47.5x"), (475_000, "2.0x"), (930_000, "1.02x")])
+def test_small_ratios_have_two_decimals(file_bytes: int, ratio: str) -> None:
+    assert ratio in "\n".join(shown(compression_table(result(file_bytes=file_bytes)), 80)).split()
+
+
 def test_shares_of_entries_are_told() -> None:
     outputs = (OutputDifference("y", 1.0, 0.02, 6), OutputDifference("ids", 1.0, 1e-4, 40, 0.25))
     text = "\n".join(shown(compression_table(result(outputs=outputs)), 160))
@@ -80,6 +85,7 @@ def test_shares_of_entries_are_told() -> None:
         ({"random_inputs": True}, "differ from the original by 25 % (on random inputs)"),
         ({"trained": True}, "differ from the network before training by 25 % (on given inputs)"),
         ({"outputs": ()}, "not compared with the original"),
+        ({"outputs": (OutputDifference("y", 0.0, 0.0, 6),)}, "equal those of the original (on given inputs)"),
         ({"outputs": (OutputDifference("y", 1.0, float("inf"), 6),)}, "differ from the original without bound"),
     ],
 )
