@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from sws_compress.child_process.client import CallError
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.onnx_io.messages import first_few, first_line, shown
 from sws_compress.onnx_io.native import inferred
 from sws_compress.onnx_io.traversal import graphs
 
@@ -61,8 +61,8 @@ def correct_shapes(model: ir.Model) -> tuple[str, ...]:
                 corrected.append(str(value.name))
     if not corrected:
         return ()
-    first = shown(corrected[0])
-    return (f"declared shapes that contradict the operators are corrected: {len(corrected)}, {first} first",)
+    named = first_few([shown(name) for name in corrected], ", ")
+    return (f"declared shapes that contradict the operators are corrected: {named}",)
 
 
 def _without_values(model: ir.Model) -> onnx.ModelProto:
