@@ -97,6 +97,6 @@ def test_every_way_drops_and_says_so(way, tmp_path):
         else:
             result = sws.compress(path, output, sws.LowBit() if way == "low_bit" else sws.WeightsOnly())
         sizes[name] = output.stat().st_size
-        note = "tensors that no output depends on are left out: 1, of 16,384 bytes"
+        note = "left out, because no output depends on it: 1 tensor of 16,384 bytes"
         assert (note in result.notes) == (name == "dead")
     assert sizes["dead"] == sizes["clean"]

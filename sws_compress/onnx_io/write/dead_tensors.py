@@ -30,7 +30,8 @@ class Dropped:
         """A line for whoever asked for the file; none if nothing was dropped."""
         if not self.tensors:
             return ()
-        return (f"tensors that no output depends on are left out: {self.tensors}, of {self.tensor_bytes:,} bytes",)
+        noun = "tensor" if self.tensors == 1 else "tensors"
+        return (f"left out, because no output depends on it: {self.tensors:,} {noun} of {self.tensor_bytes:,} bytes",)
 
 
 def drop_dead(model: ir.Model) -> Dropped:
