@@ -32,7 +32,7 @@ def run() -> int:
     """Run the command of the process; returns its exit code."""
     for number in SIGNALS:
         signal.signal(number, _leave)  # nothing has begun
-    from sws_compress.cli import main
+    from sws_compress.cli.main import main
 
     interrupts = _Interrupts()
     try:

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import sws_compress
-from sws_compress import cli
+from sws_compress.cli import main as cli
 from tests.models import gaussian, write_mlp
 from tests.test_package import HEAVY, START_SECONDS, fastest_start_seconds
 
@@ -175,7 +175,7 @@ def test_module_and_version() -> None:
 def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
     assert fastest_start_seconds("-m", "sws_compress", "--help") < START_SECONDS
     program = (
-        "import sys\nfrom sws_compress.cli import main\n"
+        "import sys\nfrom sws_compress.cli.main import main\n"
         "try: main(['compress', '--help'])\nexcept SystemExit: pass\n"
         f"print(sorted(set({(*HEAVY, 'rich', 'numpy')!r}) & set(sys.modules)), file=sys.stderr)"
     )

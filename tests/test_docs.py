@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import sws_compress
-from sws_compress.cli import main
+from sws_compress.cli.main import main
 from tests.test_architecture import FLOORS
 
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

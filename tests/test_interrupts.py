@@ -50,7 +50,7 @@ def test_at_any_time(seed: int, tmp_path: Path) -> None:
         }
 
 
-SLOW = "import time; import sws_compress.cli as cli; cli.main = lambda: {}; "
+SLOW = "import time; import sws_compress.cli.main as cli; cli.main = lambda: {}; "
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def tell():
     peaks = held_bytes("VmHWM"), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(json.dumps(peaks), file=sys.stderr)
 atexit.register(tell)  # called last: the process of ONNX Runtime has ended by then
-from sws_compress.cli import main
+from sws_compress.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

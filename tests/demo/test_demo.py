@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sws_compress import cli
+from sws_compress.cli import main as cli
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist, shift_randomly
 from sws_compress.demo.run import error_percent, run_demo
 

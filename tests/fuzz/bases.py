@@ -258,7 +258,7 @@ def base(kind: str) -> Files:
 
 
 def _compressed(kind: str) -> Files:
-    from sws_compress.cli import main
+    from sws_compress.cli.main import main
 
     plain, options = OPTIONS[kind]
     with tempfile.TemporaryDirectory() as folder:

@@ -173,7 +173,7 @@ def check_result(command: list[str], answer: Answer, folder: Path) -> None:
 
 def call(command: list[str], folder: Path) -> Answer:
     """Run one command in this process, in ``folder``; everything that it prints is caught, also by libraries."""
-    from sws_compress.cli import main
+    from sws_compress.cli.main import main
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
         sys.stdout.flush()

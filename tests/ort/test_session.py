@@ -18,7 +18,7 @@ from onnx import numpy_helper, parser
 import sws_compress as sws
 from sws_compress.child_process.client import CallError, child_lives, in_child
 from sws_compress.child_process.limits import own
-from sws_compress.cli import main
+from sws_compress.cli.main import main
 from sws_compress.errors import SwsError, VerificationError
 from sws_compress.ort.session import Session, SessionError, reason_of, session
 from sws_compress.ort.user_models import open_model, run_model

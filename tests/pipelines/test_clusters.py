@@ -12,7 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 import sws_compress as sws
-from sws_compress import cli
+from sws_compress.cli import main as cli
 from sws_compress.ort.decode import decoded_weights
 from tests.models import write_mlp
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import sws_compress as sws
-from sws_compress.cli import main
+from sws_compress.cli.main import main
 from sws_compress.errors import ArgumentError
 from sws_compress.ort.compare import compare_outputs
 from sws_compress.ort.decode import decoded_weights

@@ -1,0 +1,52 @@
+"""What all commands have in common: parsers that report in one line, ``--json``, and results that are shown."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sws_compress.terminal import print_error, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    Commands = argparse._SubParsersAction["Parser"]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports unreadable arguments in one line, as all other bad input is reported."""
+
+    def error(self, message: str) -> NoReturn:
+        print_error(f"{message}: see {self.prog} --help")
+        self.exit(2)
+
+
+def add_command(commands: Commands, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+    """Add a command that can print JSON.
+
+    Parameters
+    ----------
+    commands : argparse action
+        The commands of the program.
+    name : str
+        What the user types.
+    summary : str
+        Its line in the list of commands.
+    description : str
+        The beginning of its own help.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        The parser of its arguments, which takes ``--json`` so far.
+    """
+    command = commands.add_parser(name, help=summary, description=description)
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return command
+
+
+def show_result(options: argparse.Namespace, values: dict[str, Any], table: Callable[[], RenderableType]) -> int:
+    """Print a result as JSON or as a table, as the user asks; returns exit code 0."""
+    show(values, table, as_json=options.json)
+    return 0

@@ -1,0 +1,210 @@
+"""``compress``: its options in one group for each mode, and the request that they make."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sws_compress.cli.command_parser import add_command, show_result
+from sws_compress.errors import ArgumentError
+from sws_compress.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from sws_compress.cli.command_parser import Commands
+    from sws_compress.quantize.granularity import Granularity
+    from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
+
+GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
+"""Names of the granularities on the command line."""
+
+
+def add_compress(commands: Commands) -> None:
+    """Add ``compress`` and its groups of options."""
+    command = add_command(
+        commands,
+        "compress",
+        "make an ONNX model smaller, without data",
+        "Cluster each weight tensor to few distinct values, pack the cluster indices, check the result in ONNX Runtime "
+        "weight by weight, and only then write it. Training a torch module gives much smaller files: see "
+        "sws_compress.FineTuned in Python.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model (opsets below 13 are converted)")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
+    weights_only = _add_weights_only(command)
+    _add_calibrated(command)
+    _add_low_bit(command)
+    file_options = _add_file_options(command)
+    _add_check(command)
+    command.set_defaults(run=_compress, of_decoded_weights=(*weights_only, *file_options))
+
+
+def _add_weights_only(command: argparse.ArgumentParser) -> tuple[argparse.Action, ...]:
+    group = command.add_argument_group("weights only (default)", "the smallest file; weights are decoded at load")
+    return (
+        group.add_argument(
+            "--components",
+            type=int,
+            metavar="K",
+            help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default 16)",
+        ),
+        group.add_argument(
+            "--granularity",
+            choices=GRANULARITIES,
+            metavar="G",
+            help="what shares a value: the weights of a tensor (tensor, the default); the same, with a scale for every "
+            "output channel (channel); whichever of the two takes fewer bytes at equal error (auto); or vectors of "
+            "consecutive weights (vectors:2, vectors:4, vectors:8)",
+        ),
+    )
+
+
+def _add_calibrated(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("calibrated", "closer outputs for the same bytes, from inputs without labels")
+    group.add_argument(
+        "--calibration",
+        metavar="INPUTS",
+        help="some hundred inputs: an .npz file of arrays named like the model's inputs, a folder of such files, or "
+        "package.module:function, which returns them",
+    )
+    group.add_argument(
+        "--quality",
+        type=float,
+        metavar="DB",
+        help="energy of the outputs over that of their error, in decibels (default 25: outputs change by 6 %%)",
+    )
+    group.add_argument("--ratio", type=float, metavar="R", help="how many times smaller the file becomes")
+    group.add_argument("--target-bytes", type=int, metavar="N", help="bytes of the file")
+
+
+def _add_low_bit(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("low bits", "less memory and faster products while it runs; a larger file")
+    group.add_argument(
+        "--low-bit",
+        type=int,
+        choices=(4, 8),
+        metavar="BITS",
+        help="keep matrices in 4 or 8 bits, and multiply by them as they are",
+    )
+
+
+def _add_file_options(command: argparse.ArgumentParser) -> tuple[argparse.Action, ...]:
+    group = command.add_argument_group("file")
+    return (
+        group.add_argument(
+            "--load-budget",
+            metavar="B",
+            help="what loading may cost: seconds, megabytes or both, like 2s,300MB. Less makes larger files that load "
+            "faster; none, the smallest (default: 0.5 s and 64 MB, plus 0.17 s and 47 MB per million weights)",
+        ),
+        group.add_argument(
+            "--packed-embeddings",
+            action="store_true",
+            help="keep embedding tables packed in memory; every look-up decodes its rows (default: decode at load)",
+        ),
+        group.add_argument(
+            "--drop-names",
+            action="store_true",
+            help="leave the names of weights out: some percent of a very small or very deep model",
+        ),
+    )
+
+
+def _add_check(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("check")
+    group.add_argument(
+        "--inputs", type=Path, metavar="NPZ", help="arrays named like the model's inputs (default: random)"
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse a model whose outputs cannot be compared (default: a note says so)",
+    )
+    group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
+
+
+def _compress(options: argparse.Namespace) -> int:
+    from sws_compress.api import compress
+    from sws_compress.report.tables import compression_table
+
+    request, file = _request(options), _file_options(options)
+    with progress_bar() as on_progress:
+        result = compress(
+            options.model,
+            options.output,
+            request,
+            ratio=options.ratio,
+            target_bytes=options.target_bytes,
+            file=file,
+            example_inputs=options.inputs,
+            strict=options.strict,
+            seed=options.seed,
+            on_progress=on_progress,
+        )
+    return show_result(options, result.to_json(), lambda: compression_table(result))
+
+
+def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
+    """The request that the options make. Options of another mode are refused."""
+    from sws_compress.requests import Calibrated, LowBit, WeightsOnly
+
+    if options.calibration is not None:
+        for name in ("components", "granularity", "low_bit"):
+            if getattr(options, name) is not None:
+                raise ArgumentError(
+                    f"--{name.replace('_', '-')} must be left out with --calibration, got both: choose one of them"
+                )
+        quality = {} if options.quality is None else {"quality": options.quality}
+        return Calibrated(inputs=_calibration(options.calibration), **quality)
+    if options.quality is not None:
+        raise ArgumentError("--quality must come with --calibration, got it alone: give inputs, or use --components")
+
+    if options.low_bit is not None:
+        for action in options.of_decoded_weights:
+            if getattr(options, action.dest) != action.default:
+                raise ArgumentError(
+                    f"{action.option_strings[-1]} must be left out with --low-bit, got both: nothing is decoded at load"
+                )
+        return LowBit(bits=options.low_bit)
+    given: dict[str, Any] = {} if options.components is None else {"components": options.components}
+    if options.granularity is not None:
+        given["granularity"] = _granularity(options.granularity)
+    return WeightsOnly(**given)
+
+
+def _calibration(given: str) -> Any:
+    """The path of inputs, or what a function returns that is named as package.module:function."""
+    if ":" not in given or Path(given).exists():
+        return given
+    import pkgutil
+    import sys
+
+    sys.path.insert(0, "")  # the current folder, as python -m does
+    try:
+        return pkgutil.resolve_name(given)()
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        raise ArgumentError(
+            f"--calibration must name inputs or a function without arguments, got {given}, {error}: "
+            "for example inputs.npz or package.module:function"
+        ) from error
+
+
+def _granularity(name: str) -> Granularity:
+    from sws_compress.quantize.granularity import Best, PerChannel, PerTensor, Vectors
+
+    kind, _, length = name.partition(":")
+    if kind == "vectors":
+        return Vectors(length=int(length))
+    named: dict[str, Granularity] = {"tensor": PerTensor(), "channel": PerChannel(), "auto": Best()}
+    return named[kind]
+
+
+def _file_options(options: argparse.Namespace) -> FileOptions:
+    from sws_compress.codec.load_cost import load_budget
+    from sws_compress.requests import FileOptions
+
+    return FileOptions(
+        load_budget=None if options.load_budget is None else load_budget(options.load_budget),
+        weight_names=not options.drop_names,
+        packed_embeddings=options.packed_embeddings,
+    )

@@ -1,0 +1,73 @@
+"""The program: reads the arguments, runs one command, and returns its exit code."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from sws_compress.cli.command_parser import Parser
+from sws_compress.cli.compress_command import add_compress
+from sws_compress.cli.demo_command import add_demo
+from sws_compress.cli.reading_commands import add_expand, add_inspect, add_picture, add_verify
+from sws_compress.errors import SwsError
+from sws_compress.terminal import occupy_standard_streams, print_error, silence_libraries, silence_standard_output
+
+BROKEN_PIPE = 141
+"""Exit code: 128 plus the signal's number, as a shell reports a program that a signal has ended."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments of the command line; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted, 143 terminated.
+    """
+    occupy_standard_streams()
+    silence_libraries()
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+        return code
+    except SwsError as error:
+        print_error(str(error))
+        return error.exit_code
+    except MemoryError:
+        print_error(
+            "memory must hold the model and some copies of its largest tensor, got too little: "
+            "end other programs, or take a machine with more"
+        )
+        return SwsError.exit_code
+    except BrokenPipeError:
+        silence_standard_output()
+        return BROKEN_PIPE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="sws-compress",
+        description="Make pretrained networks many times smaller: an ordinary .onnx file out, for stock ONNX Runtime.",
+        epilog="Exit codes: 0 done, 1 verification failed (nothing was replaced), 2 bad input, 130 interrupted, "
+        "143 terminated.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (add_compress, add_inspect, add_picture, add_verify, add_expand, add_demo):
+        add(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the version; it is looked up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from importlib.metadata import version
+
+        print(f"sws-compress {version('sws-compress')}")
+        parser.exit()

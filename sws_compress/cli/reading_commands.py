@@ -1,0 +1,149 @@
+"""Commands that read models: ``inspect``, ``picture``, ``verify`` and ``expand``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sws_compress.cli.command_parser import add_command, show_result
+from sws_compress.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from sws_compress.cli.command_parser import Commands
+
+
+def add_inspect(commands: Commands) -> None:
+    """Add ``inspect``."""
+    command = add_command(
+        commands,
+        "inspect",
+        "show per tensor what a model file is made of",
+        "List every weight tensor with its shape, distinct values, encoding, entropy, bits per weight, bytes and share "
+        "of the file. Works on compressed and on ordinary models.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model")
+    command.add_argument(
+        "--clusters",
+        action="store_true",
+        help="show the clusters of every tensor instead: value, number and share of the weights that have it, and the "
+        "rows, columns or channels where most of them are",
+    )
+    command.add_argument(
+        "--original",
+        type=Path,
+        metavar="ORIGINAL",
+        help="with --clusters: the model that was compressed, to show how widely the weights of a cluster were spread",
+    )
+    command.set_defaults(run=_inspect)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from sws_compress.pipelines.inspect import inspect
+    from sws_compress.report.tables import inspection_table
+
+    if options.clusters:
+        return _clusters(options)
+    if options.original is not None:
+        raise ArgumentError("--original must come with --clusters, got it alone: add --clusters, or use verify")
+    inspection = inspect(options.model)
+    return show_result(options, inspection.to_json(), lambda: inspection_table(inspection))
+
+
+def _clusters(options: argparse.Namespace) -> int:
+    from sws_compress.pipelines.clusters import clusters
+    from sws_compress.report.tables import clusters_table
+
+    report = clusters(options.model, original=options.original)
+    return show_result(options, report.to_json(), lambda: clusters_table(report))
+
+
+def add_picture(commands: Commands) -> None:
+    """Add ``picture``."""
+    command = add_command(
+        commands,
+        "picture",
+        "draw the weights of a compressed model, coloured by cluster",
+        "Draw every weight matrix and kernel in the colours of its clusters: blue below zero, red above, white for "
+        "zero. Beside it are the share of each cluster and the places of the weights that are not zero. Needs "
+        "matplotlib.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="a compressed model")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="PNG", help="where the picture goes")
+    command.add_argument(
+        "--tensor",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="draw this tensor; may be repeated (default: the 8 with the most weights)",
+    )
+    command.set_defaults(run=_picture)
+
+
+def _picture(options: argparse.Namespace) -> int:
+    from sws_compress.pipelines.clusters import picture
+    from sws_compress.report.tables import picture_table
+
+    result = picture(options.model, options.output, tensors=options.tensor)
+    return show_result(options, result.to_json(), lambda: picture_table(result))
+
+
+def add_verify(commands: Commands) -> None:
+    """Add ``verify``."""
+    command = add_command(
+        commands,
+        "verify",
+        "compare the outputs of two models on the same inputs",
+        "Run both models in ONNX Runtime on random or given inputs and compare every output. The exit code is 1 if an "
+        "output differs by more than the tolerance, relative to the largest value of that output.",
+    )
+    command.add_argument("original", type=Path, metavar="ORIGINAL", help="the model that was compressed")
+    command.add_argument("compressed", type=Path, metavar="COMPRESSED", help="the file to check")
+    command.add_argument("--inputs", type=Path, metavar="NPZ", help="arrays named like the inputs (default: random)")
+    command.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.1,
+        metavar="T",
+        help="largest relative difference that passes (default %(default)s: compression changes outputs; "
+        "use 1e-4 for a lossless copy)",
+    )
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
+    command.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from sws_compress.pipelines.verify import verify
+    from sws_compress.report.tables import verification_table
+
+    verification = verify(
+        options.original,
+        options.compressed,
+        inputs=options.inputs,
+        tolerance=options.tolerance,
+        seed=options.seed,
+    )
+    show_result(options, verification.to_json(), lambda: verification_table(verification))
+    return 0 if verification.passed else 1
+
+
+def add_expand(commands: Commands) -> None:
+    """Add ``expand``."""
+    command = add_command(
+        commands,
+        "expand",
+        "turn a compressed model into a plain one again",
+        "Write the weights as they decode, bit for bit, into an ordinary dense ONNX file, which may be compressed "
+        "again.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="a compressed model")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the plain model goes")
+    command.set_defaults(run=_expand)
+
+
+def _expand(options: argparse.Namespace) -> int:
+    from sws_compress.pipelines.expand import expand
+    from sws_compress.report.tables import expansion_table
+
+    result = expand(options.model, options.output)
+    return show_result(options, result.to_json(), lambda: expansion_table(result))
