@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from tests.models import write_mlp
+from tests.models import gaussian, write_mlp
 from tests.test_cli import assert_one_line, run
 
 
@@ -108,3 +109,131 @@ def test_scales_and_vectors_from_start_to_finish(
 def test_granularities_that_do_not_exist(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("compress", model, "-o", tmp_path / "small.onnx", "--granularity", "vectors:3") == 2
     assert_one_line(capsys.readouterr(), "--granularity: invalid choice: 'vectors:3'")
+
+
+# -- calibrated -------------------------------------------------------------------------------------------------------
+
+FUNCTIONS = """
+import sys
+import numpy as np
+
+ROWS = {"x": np.random.default_rng(0).standard_normal((32, 40)).astype(np.float32)}
+NUMBER = 3
+
+def returns(): return ROWS
+def yields(): yield ROWS
+def breaks_off():
+    yield ROWS
+    raise RuntimeError("second\\nbatch")
+def raises(): return {}["train"]
+def leaves(): sys.exit(3)
+def wants(rows): return rows
+def forgets(): pass
+"""
+
+
+@pytest.fixture
+def here(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: a model, inputs, an empty folder, and modules of the user's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    np.savez("inputs.npz", x=gaussian(32, 40))
+    Path("empty").mkdir()
+    Path("calibration_functions.py").write_text(FUNCTIONS)
+    Path("calibration_crash.py").write_text("raise RuntimeError('no data today')")
+    Path("calibration_syntax.py").write_text("def f(:")
+    return tmp_path
+
+
+INPUTS, FUNCTION = ("--calibration", "inputs.npz"), "calibration_functions"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--ratio", "8"), "--ratio must come with --calibration, got it alone: give some hundred inputs with"),
+        (("--target-bytes", "9"), "--target-bytes must come with --calibration, got it alone: give some hundred"),
+        (("--quality", "20"), "--quality must come with --calibration, got it alone: give some hundred inputs with"),
+        (("--components", "8", "--ratio", "8"), "--ratio must come with --calibration, got it alone"),
+        (("--low-bit", "4", "--ratio", "8"), "--ratio must be left out with --low-bit, got both: the bits alone"),
+        (
+            (*INPUTS, "--components", "8"),
+            "--components must be left out with --calibration, got both: ask for the size",
+        ),
+        (
+            (*INPUTS, "--components", "0"),
+            "--components must be left out with --calibration, got both: ask for the size",
+        ),
+        ((*INPUTS, "--granularity", "auto"), "--granularity must be left out with --calibration, got both: ask for"),
+        (
+            (*INPUTS, "--low-bit", "4"),
+            "--low-bit must be left out with --calibration, got both: low bits need no inputs",
+        ),
+        ((*INPUTS, "--ratio", "8", "--quality", "20"), "--ratio must be left out with --quality, got both: choose one"),
+        ((*INPUTS, "--ratio", "8", "--target-bytes", "9"), "--target-bytes must be left out with --ratio, got both"),
+        ((*INPUTS, "--ratio", "1"), "ratio must be > 1, got 1.0: it is how many times smaller"),
+        ((*INPUTS, "--quality", "nan"), "quality must be > 0, got nan: it is"),
+    ],
+)
+def test_options_of_calibration(
+    arguments: tuple[str, ...], line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compress", "model.onnx", "-o", "small.onnx", *arguments) == 2
+    assert_one_line(capsys.readouterr(), line)
+    assert not (here / "small.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("missing.npz", "got 'missing.npz', which does not exist: check the path"),
+        ("missing/in.npz:x", "got 'missing/in.npz:x', which does not exist: check the path"),
+        (FUNCTION, f"or package.module:function, got '{FUNCTION}', which does not exist: check the path"),
+        (f"{FUNCTION}:", "or package.module:function, got"),
+        ("", "or package.module:function, got '', which does not exist: check the path"),
+        ("empty", "calibration folder empty must hold .npz files, got none: write them with numpy.savez"),
+        (f"{FUNCTION}.py", "must be an .npz of arrays of numbers named like the model's inputs, got a file of another"),
+        (
+            "calibration_none:f",
+            "must name a function that can be imported, got calibration_none:f, ModuleNotFound",
+        ),
+        ("calibration_crash:f", "got calibration_crash:f, RuntimeError: no data today: check its name"),
+        ("calibration_syntax:f", "got calibration_syntax:f, SyntaxError: invalid syntax"),
+        (f"{FUNCTION}:absent", f"module '{FUNCTION}' has no attribute 'absent': check its name"),
+        (f"{FUNCTION}:NUMBER", f"must name a function, got {FUNCTION}:NUMBER, which is of type int: name a function"),
+        (
+            f"{FUNCTION}:raises",
+            f"{FUNCTION}:raises must return inputs when it is called without arguments, got KeyError",
+        ),
+        (f"{FUNCTION}:leaves", "got SystemExit: 3: correct the function, or save the inputs with numpy.savez"),
+        (f"{FUNCTION}:wants", "missing 1 required positional argument: 'rows': correct the function"),
+        (f"{FUNCTION}:breaks_off", r"got RuntimeError: second\nbatch: correct the function"),
+        (f"{FUNCTION}:forgets", "must be arrays by name, a path, or an iterable of them, got NoneType: for example"),
+    ],
+)
+def test_calibration_inputs_that_cannot_be_had(
+    given: str, line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compress", "model.onnx", "-o", "small.onnx", "--calibration", given) == 2
+    assert_one_line(capsys.readouterr(), line)
+    assert not (here / "small.onnx").exists()
+
+
+@pytest.mark.parametrize("name", ["returns", "yields"])
+def test_calibration_inputs_from_a_function(name: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", "model.onnx", "-o", "small.onnx", "--calibration", f"{FUNCTION}:{name}", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["file_bytes"] == os.path.getsize(here / "small.onnx")
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_help_names_the_ways_and_what_they_need(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert run("compress", "--help") == 0
+    text = capsys.readouterr().out
+    groups = [
+        text.index(f"\n{title}:") for title in ("weights only (default)", "calibrated", "low bits", "file", "check")
+    ]
+    assert groups == sorted(groups)
+    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 3

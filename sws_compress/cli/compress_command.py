@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sws_compress.cli.calibration_argument import calibration_inputs
 from sws_compress.cli.command_parser import add_command, show_result
 from sws_compress.errors import ArgumentError
 from sws_compress.terminal import progress_bar
@@ -18,49 +20,59 @@ if TYPE_CHECKING:
 GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
 """Names of the granularities on the command line."""
 
+OF_WEIGHTS_ONLY = ("components", "granularity")
+"""Options of the default mode."""
+
+GOALS = ("quality", "ratio", "target_bytes")
+"""Options of the calibrated mode, of which one may be given."""
+
+OF_FILE = ("load_budget", "packed_embeddings", "drop_names")
+"""Options of files whose weights are decoded."""
+
 
 def add_compress(commands: Commands) -> None:
     """Add ``compress`` and its groups of options."""
     command = add_command(
         commands,
         "compress",
-        "make an ONNX model smaller, without data",
-        "Cluster each weight tensor to few distinct values, pack the cluster indices, check the result in ONNX Runtime "
-        "weight by weight, and only then write it. Training a torch module gives much smaller files: see "
-        "sws_compress.FineTuned in Python.",
+        "make an ONNX model smaller",
+        "Make an ONNX model smaller in one of three ways: weights only (default), calibrated (--calibration) or low "
+        "bits (--low-bit). The result is checked in ONNX Runtime, weight by weight, and only then written. Training a "
+        "torch module gives much smaller files: see sws_compress.FineTuned in Python.",
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model (opsets below 13 are converted)")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
-    weights_only = _add_weights_only(command)
-    _add_calibrated(command)
-    _add_low_bit(command)
-    file_options = _add_file_options(command)
-    _add_check(command)
-    command.set_defaults(run=_compress, of_decoded_weights=(*weights_only, *file_options))
+    for add in (_add_weights_only, _add_calibrated, _add_low_bit, _add_file_options, _add_check):
+        add(command)
+    command.set_defaults(run=_compress)
 
 
-def _add_weights_only(command: argparse.ArgumentParser) -> tuple[argparse.Action, ...]:
-    group = command.add_argument_group("weights only (default)", "the smallest file; weights are decoded at load")
-    return (
-        group.add_argument(
-            "--components",
-            type=int,
-            metavar="K",
-            help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default 16)",
-        ),
-        group.add_argument(
-            "--granularity",
-            choices=GRANULARITIES,
-            metavar="G",
-            help="what shares a value: the weights of a tensor (tensor, the default); the same, with a scale for every "
-            "output channel (channel); whichever of the two takes fewer bytes at equal error (auto); or vectors of "
-            "consecutive weights (vectors:2, vectors:4, vectors:8)",
-        ),
+def _add_weights_only(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "weights only (default)", "needs no data; weights become few distinct values, which are decoded at load"
+    )
+    group.add_argument(
+        "--components",
+        type=int,
+        metavar="K",
+        help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default 16)",
+    )
+    group.add_argument(
+        "--granularity",
+        choices=GRANULARITIES,
+        metavar="G",
+        help="what shares a value: the weights of a tensor (tensor, the default); the same, with a scale for every "
+        "output channel (channel); whichever of the two takes fewer bytes at equal error (auto); or vectors of "
+        "consecutive weights (vectors:2, vectors:4, vectors:8)",
     )
 
 
 def _add_calibrated(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("calibrated", "closer outputs for the same bytes, from inputs without labels")
+    group = command.add_argument_group(
+        "calibrated",
+        "closer outputs for the same bytes, from inputs without labels; give --calibration and at most one goal: "
+        "--quality, --ratio or --target-bytes",
+    )
     group.add_argument(
         "--calibration",
         metavar="INPUTS",
@@ -71,14 +83,20 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         "--quality",
         type=float,
         metavar="DB",
-        help="energy of the outputs over that of their error, in decibels (default 25: outputs change by 6 %%)",
+        help="energy of the outputs over that of their error, in decibels; needs --calibration (default 25: outputs "
+        "change by 6 %%)",
     )
-    group.add_argument("--ratio", type=float, metavar="R", help="how many times smaller the file becomes")
-    group.add_argument("--target-bytes", type=int, metavar="N", help="bytes of the file")
+    group.add_argument(
+        "--ratio", type=float, metavar="R", help="how many times smaller the file becomes; needs --calibration"
+    )
+    group.add_argument("--target-bytes", type=int, metavar="N", help="bytes of the file; needs --calibration")
 
 
 def _add_low_bit(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("low bits", "less memory and faster products while it runs; a larger file")
+    group = command.add_argument_group(
+        "low bits",
+        "less memory and faster products while it runs, but a larger file; goes with the options of check only",
+    )
     group.add_argument(
         "--low-bit",
         type=int,
@@ -88,32 +106,34 @@ def _add_low_bit(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_file_options(command: argparse.ArgumentParser) -> tuple[argparse.Action, ...]:
-    group = command.add_argument_group("file")
-    return (
-        group.add_argument(
-            "--load-budget",
-            metavar="B",
-            help="what loading may cost: seconds, megabytes or both, like 2s,300MB. Less makes larger files that load "
-            "faster; none, the smallest (default: 0.5 s and 64 MB, plus 0.17 s and 47 MB per million weights)",
-        ),
-        group.add_argument(
-            "--packed-embeddings",
-            action="store_true",
-            help="keep embedding tables packed in memory; every look-up decodes its rows (default: decode at load)",
-        ),
-        group.add_argument(
-            "--drop-names",
-            action="store_true",
-            help="leave the names of weights out: some percent of a very small or very deep model",
-        ),
+def _add_file_options(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("file", "what the file is like; for weights only and calibrated")
+    group.add_argument(
+        "--load-budget",
+        metavar="B",
+        help="what loading may cost: seconds, megabytes or both, like 2s,300MB. Less makes larger files that load "
+        "faster; the word none makes the smallest (default: 0.5 s and 64 MB, plus 0.17 s and 47 MB per million "
+        "weights)",
+    )
+    group.add_argument(
+        "--packed-embeddings",
+        action="store_true",
+        help="keep embedding tables packed in memory; every look-up decodes its rows (default: decode at load)",
+    )
+    group.add_argument(
+        "--drop-names",
+        action="store_true",
+        help="leave the names of weights out, which saves some percent of a very small or very deep model",
     )
 
 
 def _add_check(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("check")
+    group = command.add_argument_group("check", "how the outputs are compared before the file is written; for all ways")
     group.add_argument(
-        "--inputs", type=Path, metavar="NPZ", help="arrays named like the model's inputs (default: random)"
+        "--inputs",
+        type=Path,
+        metavar="NPZ",
+        help="arrays named like the model's inputs, to run it on (default: the first of --calibration, else random)",
     )
     group.add_argument(
         "--strict",
@@ -149,44 +169,37 @@ def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
     from sws_compress.requests import Calibrated, LowBit, WeightsOnly
 
     if options.calibration is not None:
-        for name in ("components", "granularity", "low_bit"):
-            if getattr(options, name) is not None:
-                raise ArgumentError(
-                    f"--{name.replace('_', '-')} must be left out with --calibration, got both: choose one of them"
-                )
+        _refuse(options, ("low_bit",), "be left out with --calibration, got both", "low bits need no inputs")
+        cure = "ask for the size with --ratio or --target-bytes"
+        _refuse(options, OF_WEIGHTS_ONLY, "be left out with --calibration, got both", cure)
+        for goal in _given(options, GOALS)[1:]:
+            first = _given(options, GOALS)[0]
+            raise ArgumentError(f"{goal} must be left out with {first}, got both: choose one goal")
         quality = {} if options.quality is None else {"quality": options.quality}
-        return Calibrated(inputs=_calibration(options.calibration), **quality)
-    if options.quality is not None:
-        raise ArgumentError("--quality must come with --calibration, got it alone: give inputs, or use --components")
-
+        return Calibrated(inputs=calibration_inputs(options.calibration), **quality)
     if options.low_bit is not None:
-        for action in options.of_decoded_weights:
-            if getattr(options, action.dest) != action.default:
-                raise ArgumentError(
-                    f"{action.option_strings[-1]} must be left out with --low-bit, got both: nothing is decoded at load"
-                )
+        cure = "the bits alone decide the size"
+        _refuse(options, (*OF_WEIGHTS_ONLY, *GOALS), "be left out with --low-bit, got both", cure)
+        cure = "nothing is decoded at load"
+        _refuse(options, OF_FILE, "be left out with --low-bit, got both", cure)
         return LowBit(bits=options.low_bit)
+    cure = "give some hundred inputs with --calibration, or choose the size with --components"
+    _refuse(options, GOALS, "come with --calibration, got it alone", cure)
     given: dict[str, Any] = {} if options.components is None else {"components": options.components}
     if options.granularity is not None:
         given["granularity"] = _granularity(options.granularity)
     return WeightsOnly(**given)
 
 
-def _calibration(given: str) -> Any:
-    """The path of inputs, or what a function returns that is named as package.module:function."""
-    if ":" not in given or Path(given).exists():
-        return given
-    import pkgutil
-    import sys
+def _refuse(options: argparse.Namespace, names: Sequence[str], rule: str, cure: str) -> None:
+    for option in _given(options, names):
+        raise ArgumentError(f"{option} must {rule}: {cure}")
 
-    sys.path.insert(0, "")  # the current folder, as python -m does
-    try:
-        return pkgutil.resolve_name(given)()
-    except (ValueError, ImportError, AttributeError, TypeError) as error:
-        raise ArgumentError(
-            f"--calibration must name inputs or a function without arguments, got {given}, {error}: "
-            "for example inputs.npz or package.module:function"
-        ) from error
+
+def _given(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Those of some options that the user gave, as they are typed."""
+    values = ((name, getattr(options, name)) for name in names)
+    return [f"--{name.replace('_', '-')}" for name, value in values if value is not None and value is not False]
 
 
 def _granularity(name: str) -> Granularity:

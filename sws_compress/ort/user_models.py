@@ -288,6 +288,8 @@ def load_feeds(path: AnyPath) -> dict[str, Array]:
             found = "a single array"  # of an .npy file, which is no context manager
         elif "Object arrays" in str(error):
             found = "arrays of Python objects, which lists of unequal lengths and None become"
+        elif "pickle" in str(error):  # what NumPy takes all unknown bytes for
+            found = "a file of another format"
         raise DataError(
             f"inputs {path} must be an .npz of arrays of numbers named like the model's inputs, got {found}: "
             "write it with numpy.savez(path, name=array, ...)"
