@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import gc
 import io
-import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -243,19 +241,12 @@ def test_what_is_too_large_for_one_file_is_two(small: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("fails_at", [0, 1])
 def test_a_disk_that_fails_at_the_end_leaves_the_old_model(
-    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
+    net: Path, tmp_path: Path, disk_fails_at: Callable[[int], None], fails_at: int
 ) -> None:
     output = tmp_path / "plain.onnx"
     expand_model(stored_model(net), output, limits=TWO_FILES)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    fsync, count = os.fsync, iter(range(9))
-
-    def failing(handle: int) -> None:
-        if next(count) == fails_at:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", failing)
+    disk_fails_at(fails_at)
     with pytest.raises(OutputError, match="Input/output error"):
         expand_model(stored_model(net), output, limits=TWO_FILES)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -223,19 +224,12 @@ def test_a_full_disk_leaves_the_old_output(
 
 @pytest.mark.parametrize(("limits", "fails_at"), [(ALWAYS, 0), (TWO_FILES, 0), (TWO_FILES, 1)])
 def test_a_disk_that_fails_at_the_very_end_leaves_the_old_output(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits, fails_at: int
+    tmp_path: Path, disk_fails_at: Callable[[int], None], limits: Limits, fails_at: int
 ) -> None:
     source = write_net(tmp_path / "net.onnx")
     stream(source, tmp_path / "small.onnx", limits)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    fsync, count = os.fsync, itertools.count()
-
-    def failing(handle: int) -> None:
-        if next(count) == fails_at:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        fsync(handle)
-
-    monkeypatch.setattr(os, "fsync", failing)
+    disk_fails_at(fails_at)
     with pytest.raises(OutputError, match="Input/output error"):
         stream(source, tmp_path / "small.onnx", limits)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
