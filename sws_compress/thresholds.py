@@ -1,4 +1,4 @@
-"""Sizes of tensors, in elements, at which something begins to pay; each with its reason."""
+"""Sizes of tensors, in elements, at which something begins to pay, and of codebooks; each with its reason."""
 
 from __future__ import annotations
 
@@ -25,3 +25,6 @@ SMALLEST_PACKED_TABLE = 1 << 16
 
 SMALLEST_LISTED_TENSOR = 2
 """Single numbers belong to the graph; an inspection lists only what is larger."""
+
+MAX_CODEBOOK = 256
+"""Entries of a codebook at most: indices are uint8."""

@@ -12,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.calibrate.moments import Array
-
-LARGEST_CODEBOOK = 256
-"""Entries of a codebook at most: indices are uint8."""
+from sws_compress.thresholds import MAX_CODEBOOK
 
 MOST_MULTIPLES = 1 << 20
 """Multiples of a step that are told apart on either side of 0."""
@@ -58,7 +56,7 @@ def even_codebook(values: Array, step: float) -> Array:
     counts = np.bincount(np.round(values.reshape(-1) / step).astype(np.int64) - lowest, minlength=1 - lowest)
     occupied = np.flatnonzero(counts) + lowest
     coarser = 1.0
-    while len(entries := np.union1d(np.round(occupied / coarser), 0.0)) > LARGEST_CODEBOOK:
+    while len(entries := np.union1d(np.round(occupied / coarser), 0.0)) > MAX_CODEBOOK:
         coarser *= COARSENING
     found: Array = step * coarser * entries
     return found

@@ -43,11 +43,14 @@ class Coded:
         Ascending; every entry is used.
     factors : ndarray, shape (groups, n), float32
         A weight is entry times factor; all 1 without scales.
+    step : float
+        Distance of neighbouring entries that the price asked for.
     """
 
     indices: npt.NDArray[np.uint8]
     codebook: Array
     factors: npt.NDArray[np.float32]
+    step: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +140,8 @@ class Layer:
     def coded(self, bit_price: float) -> Coded:
         """Assign all weights at a price per bit, in units of the network's output error."""
         divided = self.divided
-        codebook = even_codebook(divided, float(step_of(bit_price, self.sensitivity)))
+        step = float(step_of(bit_price, self.sensitivity))
+        codebook = even_codebook(divided, step)
         indices = nearest(divided, codebook)
         by_group = self.row_curvatures / self._curvature  # what the factors of a group have taken out of its curvatures
         for _ in range(SWEEPS):
@@ -151,4 +155,4 @@ class Layer:
                 ]
             )
         used, packed = np.unique(indices, return_inverse=True)
-        return Coded(packed.reshape(indices.shape).astype(np.uint8), codebook[used], self.factors)
+        return Coded(packed.reshape(indices.shape).astype(np.uint8), codebook[used], self.factors, step)

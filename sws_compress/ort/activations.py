@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.onnx_io.write.probed import score_names, showing
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.session import Array, Session, session
 
 Feeds = Mapping[str, Array]
@@ -17,7 +18,7 @@ def activations(model: ir.Model, names: Sequence[str], feeds: Sequence[Feeds]) -
     """The values of these names, for each set of inputs in turn; inputs of the model are among them where named."""
     own = {str(value.name) for value in model.graph.inputs}
     inner = [name for name in names if name not in own]
-    runtime = session(showing(model, inner), trusted=True) if inner else None
+    runtime = session(to_bytes(showing(model, inner)), trusted=True) if inner else None
     for given in feeds:
         outputs = [] if runtime is None else runtime.run(given)
         found = dict(zip(inner, outputs, strict=True))
@@ -41,7 +42,8 @@ class Trials:
 
     def __init__(self, model: ir.Model, weights: Sequence[str], feeds: Sequence[Feeds]) -> None:
         self._feeds = feeds
-        self._runtime: Session = session(showing(model, score_names(model), replaceable=weights), trusted=True)
+        shown = showing(model, score_names(model), replaceable=weights)
+        self._runtime: Session = session(to_bytes(shown), trusted=True)
         self._expected = [self._runtime.run(given) for given in feeds]
 
     def error(self, weights: Mapping[str, Array]) -> float:

@@ -45,6 +45,11 @@ def as_input(name: str, values: Any, stated: str) -> Any:
             raise DataError(
                 f"input {shown(name)} must be an array, got lists of unequal lengths: fill them up to one length"
             ) from error
+    return as_array(values)
+
+
+def as_array(values: Any) -> Any:
+    """A tensor of another library as an array in the types of NumPy; anything else as it is."""
     if all(hasattr(values, method) for method in ("detach", "cpu", "numpy")):  # torch is not imported for it
         held = values.detach().cpu()
         return (held.float() if str(held.dtype) in _TORCH_ONLY else held).numpy()

@@ -19,7 +19,8 @@ from sws_compress.codec.candidates import affordable
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import tensor_candidates
-from sws_compress.quantize.palette import MAX_CODEBOOK, Palette, bit_patterns
+from sws_compress.quantize.palette import Palette, bit_patterns
+from sws_compress.thresholds import MAX_CODEBOOK
 
 MAX_COMPANION_ELEMENTS = 4096
 """Larger tensors do not join the stream of the weight they stand beside: alone, their own tables pay."""

@@ -10,11 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
-from sws_compress.calibrate.grids import step_of
 from sws_compress.calibrate.layers import Coded, Layer
 from sws_compress.calibrate.moments import InputMoment
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
-from sws_compress.onnx_io.analyse.products import Layout, products_of
+from sws_compress.onnx_io.analyse.products import Arrangement, Product, products_of
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.write.replaced import with_values
@@ -77,25 +76,22 @@ class _Slices:
         others = [size for axis, size in enumerate(shape) if axis != self.axis]
         return np.moveaxis(rows.reshape(shape[self.axis], *others), 0, self.axis)
 
-    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
-        raise NotImplementedError
-
     def output_axis(self, shape: tuple[int, ...]) -> int | None:
         return None
 
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """A weight, how it lies, and the values it multiplies; none if they are not known."""
+    """A weight, how it lies, and its products; none if they are not known."""
 
     weight: Weight
-    layout: Layout
-    values: tuple[str, ...]
+    layout: Arrangement
+    products: tuple[Product, ...]
 
     @property
     def moment_bytes(self) -> int:
         """Bytes of its second moment."""
-        if not self.values:
+        if not self.products:
             return 0
         groups, _, size = self.layout.rows(self.weight.values).shape
         return 8 * int(groups) * int(size) * int(size)
@@ -115,7 +111,7 @@ class _Place:
         added = self.layout.weight(changes, self.weight.shape)
         return (self.weight.values.astype(np.float64) + added).astype(self.weight.values.dtype)
 
-    def palette(self, coded: Coded, squared_error: float) -> Palette:
+    def palette(self, coded: Coded) -> Palette:
         """The palette of its coded rows."""
         shape, dtype = self.weight.shape, self.weight.values.dtype
         indices = np.ascontiguousarray(self.layout.weight(coded.indices, shape)).reshape(-1)
@@ -123,7 +119,7 @@ class _Place:
         scales = None if axis is None else ChannelScales(coded.factors.reshape(-1), axis)
         stored = dtype if dtype.name in FLOATS else np.dtype(np.float32)
         codebook = coded.codebook.astype(np.float32).astype(stored)
-        return in_half(Palette(codebook, indices, shape, scales), squared_error)
+        return in_half(Palette(codebook, indices, shape, scales), indices.size * coded.step**2 / 12)
 
 
 def compress_calibrated(source: Source, request: Calibrated, job: Job) -> CompressionResult:
@@ -165,15 +161,15 @@ def _place(model: ir.Model, weight: Weight) -> _Place:
     products = products_of(model, weight.name)
     if not products:
         return _Place(weight, _Slices(weight.channel_axis), ())
-    return _Place(weight, products[0].layout, tuple(product.value for product in products))
+    return _Place(weight, products[0].layout, products)
 
 
 def _unreached(places: Mapping[str, _Place]) -> tuple[str, ...]:
     """A note of the weights whose inputs are not known."""
-    names = [shown(name) for name, place in places.items() if not place.values]
+    names = [shown(name) for name, place in places.items() if not place.products]
     if not names:
         return ()
-    share = sum(place.weight.size for place in places.values() if not place.values) / sum(
+    share = sum(place.weight.size for place in places.values() if not place.products) / sum(
         place.weight.size for place in places.values()
     )
     return (
@@ -270,9 +266,7 @@ class _Search:
     def _assigned(self, own: Mapping[str, float], price: float) -> dict[str, Palette]:
         found = {}
         for name, layer in self._layers("assigning"):
-            placed = layer.at_level(own[name])
-            step = float(step_of(price, placed.sensitivity))
-            found[name] = self._places[name].palette(placed.coded(price), layer.rows.size * step**2 / 12)
+            found[name] = self._places[name].palette(layer.at_level(own[name]).coded(price))
         return found
 
     def _layers(self, doing: str) -> Iterator[tuple[str, Layer]]:
@@ -290,12 +284,11 @@ class _Search:
         """The layers of some weights, with the moments of their inputs."""
         random = np.random.default_rng(self._job.seed)
         moments: dict[str, InputMoment] = {}
-        values = sorted({value for name in names for value in self._places[name].values})
+        values = sorted({product.value for name in names for product in self._places[name].products})
         for found in activations(self._source.model, values, self._feeds) if values else ():
             for name in names:
-                place = self._places[name]
-                for value in place.values:
-                    inputs = place.layout.inputs(found[value], SAMPLES_PER_FEED, random)
+                for product in self._places[name].products:
+                    inputs = product.layout.inputs(found[product.value], SAMPLES_PER_FEED, random)
                     moment = InputMoment.of(inputs)
                     moments[name] = moments[name] + moment if name in moments else moment
         for name in names:

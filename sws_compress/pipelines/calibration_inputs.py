@@ -13,6 +13,7 @@ import onnx_ir as ir
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.activations import Feeds
+from sws_compress.ort.given_inputs import as_array
 from sws_compress.ort.user_models import load_feeds
 from sws_compress.pipelines.source import Source
 
@@ -75,12 +76,7 @@ def _named(given: Any, model: ir.Model) -> dict[str, Any]:
             f"calibration inputs must be named {', '.join(map(shown, names))}, got "
             f"{', '.join(shown(str(name)) for name in sorted(arrays)) or 'none'}: name them like the model's inputs"
         )
-    return {name: _array(values) for name, values in arrays.items()}
-
-
-def _array(values: Any) -> Any:
-    """An argument as an array; torch tensors are copied from their device."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    return {name: np.asarray(as_array(values)) for name, values in arrays.items()}
 
 
 def _split(arrays: Mapping[str, Any], model: ir.Model) -> Iterable[dict[str, Any]]:

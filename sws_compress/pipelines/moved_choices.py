@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from sws_compress.errors import VerificationError
-from sws_compress.onnx_io.analyse.choices import first_choices, with_outputs
+from sws_compress.onnx_io.analyse.choices import first_choices
 from sws_compress.onnx_io.messages import first_few, shown
+from sws_compress.onnx_io.write.probed import showing
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import differences_from_original, outputs_in_runtime
@@ -53,7 +54,7 @@ def moved_choices(
     far = {each.name for each in differences_from_original(names, *outputs) if each.largest_relative > tolerance}
     if not choices.chosen_by or not far <= choices.dependent:
         return None
-    probe = with_outputs(model, choices.chosen_by)
+    probe = showing(model, (*names, *choices.chosen_by))
     try:
         reference, candidate = (
             outputs_in_runtime(data, feeds)[len(names) :]

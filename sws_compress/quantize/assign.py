@@ -19,8 +19,9 @@ from sws_compress.errors import ArgumentError
 from sws_compress.mixture.histogram import PIECE_WEIGHTS, as_float32
 from sws_compress.mixture.mixture import AnyArray, Array, Mixture
 from sws_compress.mixture.sensitivity import Sensitivity
-from sws_compress.quantize.palette import CHUNK_ELEMENTS, FLOATS, MAX_CODEBOOK, Palette, check_finite
+from sws_compress.quantize.palette import CHUNK_ELEMENTS, FLOATS, Palette, check_finite
 from sws_compress.threads import over_pieces
+from sws_compress.thresholds import MAX_CODEBOOK
 
 LOOK_UP_STEPS = 1 << 12
 """Steps of the grid in which the cells of scalars are looked up; it stays in the first-level cache."""

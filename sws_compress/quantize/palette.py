@@ -13,6 +13,7 @@ from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import AnyArray, Mixture
 from sws_compress.quantize.weight_scales import ChannelScales
+from sws_compress.thresholds import MAX_CODEBOOK
 
 MAX_HALF_ERROR_SHARE = 1e-2
 """Squared error that a codebook of float16 may add, as a share of the error of clustering. The halves pay: in a tensor
@@ -59,10 +60,6 @@ def check_components(components: int) -> None:
         raise ArgumentError(f"components must be >= 2, got {components}: one is reserved for zero")
     if components > MAX_CODEBOOK:
         raise ArgumentError(f"components must be <= {MAX_CODEBOOK}, got {components}: indices are uint8")
-
-
-MAX_CODEBOOK = 256
-"""Entries of a codebook at most: indices are uint8."""
 
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.files import AnyPath
-from sws_compress.quantize.palette import MAX_CODEBOOK, check_components
+from sws_compress.quantize.palette import check_components
+from sws_compress.thresholds import MAX_CODEBOOK
 from sws_compress.train.progress import Progress
 from sws_compress.train.schedule import Schedule
 from sws_compress.train.sharing import Sharing

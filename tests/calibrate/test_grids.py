@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sws_compress.calibrate.grids import LARGEST_CODEBOOK, even_codebook, nearest, price_of, shares_of, step_of
+from sws_compress.calibrate.grids import even_codebook, nearest, price_of, shares_of, step_of
+from sws_compress.thresholds import MAX_CODEBOOK
 
 
 def test_step_and_price_are_inverse() -> None:
@@ -44,7 +45,7 @@ def test_codebooks_are_near_all_values_and_hold_zero(shift: float) -> None:
 def test_steps_grow_until_the_codebook_is_small_enough(shift: float, step: float) -> None:
     values = np.random.default_rng(2).standard_t(1.5, 100_000) + shift
     codebook = even_codebook(values, step)
-    assert LARGEST_CODEBOOK / 2 < len(codebook) <= LARGEST_CODEBOOK
+    assert MAX_CODEBOOK / 2 < len(codebook) <= MAX_CODEBOOK
     assert 0.0 in codebook
     finest = np.diff(codebook).min()
     multiples = codebook / finest

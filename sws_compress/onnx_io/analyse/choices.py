@@ -65,14 +65,6 @@ def first_choices(model: ir.Model) -> Choices:
     return Choices(tuple(chosen_by), tuple(operators), frozenset(str(value.name) for value in dependent))
 
 
-def with_outputs(model: ir.Model, names: tuple[str, ...]) -> ir.Model:
-    """A copy of the model with these values of its main graph as outputs, behind its own."""
-    changed = model.clone()
-    values = {value.name: value for node in changed.graph for value in node.outputs}
-    changed.graph.outputs.extend(values[name] for name in names)
-    return changed
-
-
 def _read(node: ir.Node) -> Iterator[ir.Value]:
     """The values that a node and the nodes of its bodies read."""
     for each in (node, *_inner(node)):

@@ -17,8 +17,8 @@ import onnx_ir as ir
 Array = npt.NDArray[Any]
 
 
-class Layout(Protocol):
-    """How a weight lies in its initialiser, and its inputs in an activation."""
+class Arrangement(Protocol):
+    """How a weight lies in its initialiser."""
 
     def rows(self, values: Array) -> Array:
         """The weight as (groups, outputs, d)."""
@@ -28,12 +28,16 @@ class Layout(Protocol):
         """The inverse of `rows`, for a weight of this shape."""
         ...
 
-    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
-        """Some of the x in an activation, at most ``most``: (n, groups, d), or one group where all have the same x."""
-        ...
-
     def output_axis(self, shape: tuple[int, ...]) -> int | None:
         """The axis of a weight of this shape along which all its outputs lie; None if they lie along several."""
+        ...
+
+
+class Layout(Arrangement, Protocol):
+    """How a weight lies, and its inputs in an activation."""
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        """Some of the x in an activation, at most ``most``: (n, groups, d), or one group where all have the same x."""
         ...
 
 

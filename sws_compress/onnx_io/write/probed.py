@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import onnx
 import onnx_ir as ir
-
-from sws_compress.onnx_io.write.serialise import to_proto
 
 READOUTS = frozenset({
     "ArgMax", "Cast", "Flatten", "Hardmax", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze",
@@ -43,8 +40,8 @@ def _is_float(value: ir.Value) -> bool:
     return value.dtype is not None and value.dtype.is_floating_point()
 
 
-def showing(model: ir.Model, values: Iterable[str], *, replaceable: Iterable[str] = ()) -> bytes:
-    """The bytes of a model whose outputs are others.
+def showing(model: ir.Model, values: Iterable[str], *, replaceable: Iterable[str] = ()) -> ir.Model:
+    """A copy of a model with other outputs.
 
     Parameters
     ----------
@@ -55,14 +52,9 @@ def showing(model: ir.Model, values: Iterable[str], *, replaceable: Iterable[str
     replaceable : iterable of str
         Initialisers that become inputs as well: a run may give other values for them.
     """
-    proto = to_proto(model)
-    del proto.graph.output[:]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
-    known = {entry.name for entry in proto.graph.input}
-    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for name in replaceable:
-        if name not in known:
-            tensor = tensors[name]
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
-    data: bytes = proto.SerializeToString()
-    return data
+    changed = model.clone()
+    graph = changed.graph
+    known = {value.name: value for value in (*graph.inputs, *(each for node in graph for each in node.outputs))}
+    graph.outputs[:] = [known[name] for name in values]
+    graph.inputs.extend(graph.initializers[name] for name in replaceable if name not in known)
+    return changed
