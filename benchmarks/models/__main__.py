@@ -71,9 +71,8 @@ def scored(task: Task, answers: list[Array], reference: list[Array]) -> dict[str
     flat, dense = (
         np.concatenate([part.ravel() for part in parts]).astype(np.float64) for parts in (answers, reference)
     )
-    kept = 100 * float(((flat > 0.5) == (dense > 0.5)).mean())
     return {
-        "score_percent": task.score(answers) if task.score else kept,
+        "score_percent": task.percent(answers, reference),
         "error_percent": 100 * float(np.linalg.norm(flat - dense) / np.linalg.norm(dense)),
     }
 

