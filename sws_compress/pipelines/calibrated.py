@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import onnx_ir as ir
 
 from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
-from sws_compress.calibrate.layers import Coded, Layer
+from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.moments import InputMoment
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
-from sws_compress.onnx_io.analyse.products import Arrangement, Product, products_of
-from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.ort.activations import Feeds, Trials, activations
-from sws_compress.ort.session import Array
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.places import Place, place_of
 from sws_compress.pipelines.publish import packed_as
 from sws_compress.pipelines.source import Source, in_memory, metric_of
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
-from sws_compress.quantize.palette import FLOATS, Palette, in_half
-from sws_compress.quantize.weight_scales import ChannelScales
+from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import Calibrated
 
@@ -63,65 +59,6 @@ QUALITY_TOLERANCE = 0.5
 """A quality is met within so many decibels."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Slices:
-    """The layout of a weight whose inputs are not known: its slices along an axis, which are all alike."""
-
-    axis: int
-
-    def rows(self, values: Array) -> Array:
-        return np.moveaxis(values, self.axis, 0).reshape(1, values.shape[self.axis], -1)
-
-    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
-        others = [size for axis, size in enumerate(shape) if axis != self.axis]
-        return np.moveaxis(rows.reshape(shape[self.axis], *others), 0, self.axis)
-
-    def output_axis(self, shape: tuple[int, ...]) -> int | None:
-        return None
-
-
-@dataclass(frozen=True, eq=False)
-class _Place:
-    """A weight, how it lies, and its products; none if they are not known."""
-
-    weight: Weight
-    layout: Arrangement
-    products: tuple[Product, ...]
-
-    @property
-    def moment_bytes(self) -> int:
-        """Bytes of its second moment."""
-        if not self.products:
-            return 0
-        groups, _, size = self.layout.rows(self.weight.values).shape
-        return 8 * int(groups) * int(size) * int(size)
-
-    def layer(self, moment: InputMoment | None) -> Layer:
-        rows = self.layout.rows(self.weight.values).astype(np.float64)
-        groups, _, size = rows.shape
-        if moment is None:
-            return Layer(rows, np.broadcast_to(np.eye(size), (groups, size, size)), scaled=False)
-        shrunk = moment.shrunk()
-        if len(shrunk) < groups:
-            shrunk = np.broadcast_to(shrunk, (groups, size, size))
-        return Layer(rows, shrunk, scaled=self.layout.output_axis(self.weight.shape) is not None)
-
-    def changed(self, changes: Array) -> Array:
-        """The weight with changes of its rows added."""
-        added = self.layout.weight(changes, self.weight.shape)
-        return (self.weight.values.astype(np.float64) + added).astype(self.weight.values.dtype)
-
-    def palette(self, coded: Coded) -> Palette:
-        """The palette of its coded rows."""
-        shape, dtype = self.weight.shape, self.weight.values.dtype
-        indices = np.ascontiguousarray(self.layout.weight(coded.indices, shape)).reshape(-1)
-        axis = self.layout.output_axis(shape)
-        scales = None if axis is None else ChannelScales(coded.factors.reshape(-1), axis)
-        stored = dtype if dtype.name in FLOATS else np.dtype(np.float32)
-        codebook = coded.codebook.astype(np.float32).astype(stored)
-        return in_half(Palette(codebook, indices, shape, scales), indices.size * coded.step**2 / 12)
-
-
 def compress_calibrated(source: Source, request: Calibrated, job: Job) -> CompressionResult:
     """Assign every weight of a model with the inputs that it meets, verify the result and write it.
 
@@ -150,21 +87,14 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     weights = weights_of(source)
     refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_of(source.module, job)
-    places = {weight.name: _place(source.model, weight) for weight in weights}
+    places = {weight.name: place_of(source.model, weight) for weight in weights}
     search = _Search(source, places, feeds, request, job)
     palettes = search.palettes()
     result = publish_untrained(source, palettes, before, job)
     return replace(result, notes=(*result.notes, *_unreached(places), *search.notes))
 
 
-def _place(model: ir.Model, weight: Weight) -> _Place:
-    products = products_of(model, weight.name)
-    if not products:
-        return _Place(weight, _Slices(weight.channel_axis), ())
-    return _Place(weight, products[0].layout, products)
-
-
-def _unreached(places: Mapping[str, _Place]) -> tuple[str, ...]:
+def _unreached(places: Mapping[str, Place]) -> tuple[str, ...]:
     """A note of the weights whose inputs are not known."""
     names = [shown(name) for name, place in places.items() if not place.products]
     if not names:
@@ -182,7 +112,7 @@ class _Search:
     """Prices per bit, until the goal is met."""
 
     def __init__(
-        self, source: Source, places: Mapping[str, _Place], feeds: Sequence[Feeds], request: Calibrated, job: Job
+        self, source: Source, places: Mapping[str, Place], feeds: Sequence[Feeds], request: Calibrated, job: Job
     ) -> None:
         self._source, self._places, self._request, self._job = source, places, request, job
         self._feeds, held_out = _divided(feeds)
@@ -324,7 +254,7 @@ def _root(tried: Sequence[tuple[float, float]], slope: float) -> float:
     return x - min(max(y / slope, -FARTHEST), FARTHEST)
 
 
-def _batches(places: Mapping[str, _Place]) -> Iterator[list[str]]:
+def _batches(places: Mapping[str, Place]) -> Iterator[list[str]]:
     """Names of weights whose moments are collected in one pass over the inputs."""
     batch: list[str] = []
     held = 0

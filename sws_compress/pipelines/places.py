@@ -1,0 +1,84 @@
+"""Weights where they lie in a network: as the rows that multiply inputs, and back as palettes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from sws_compress.calibrate.layers import Coded, Layer
+from sws_compress.calibrate.moments import InputMoment
+from sws_compress.onnx_io.analyse.products import Arrangement, Product, products_of
+from sws_compress.onnx_io.analyse.weights import Weight
+from sws_compress.ort.session import Array
+from sws_compress.quantize.palette import FLOATS, Palette, in_half
+from sws_compress.quantize.weight_scales import ChannelScales
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """The layout of a weight whose inputs are not known: its slices along an axis, which are all alike."""
+
+    axis: int
+
+    def rows(self, values: Array) -> Array:
+        return np.moveaxis(values, self.axis, 0).reshape(1, values.shape[self.axis], -1)
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        others = [size for axis, size in enumerate(shape) if axis != self.axis]
+        return np.moveaxis(rows.reshape(shape[self.axis], *others), 0, self.axis)
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A weight, how it lies, and its products; none if they are not known."""
+
+    weight: Weight
+    layout: Arrangement
+    products: tuple[Product, ...]
+
+    @property
+    def moment_bytes(self) -> int:
+        """Bytes of its second moment."""
+        if not self.products:
+            return 0
+        groups, _, size = self.layout.rows(self.weight.values).shape
+        return 8 * int(groups) * int(size) * int(size)
+
+    def layer(self, moment: InputMoment | None) -> Layer:
+        """Its rows with the moment of their inputs; all inputs are alike where that is None."""
+        rows = self.layout.rows(self.weight.values).astype(np.float64)
+        groups, _, size = rows.shape
+        if moment is None:
+            return Layer(rows, np.broadcast_to(np.eye(size), (groups, size, size)), scaled=False)
+        shrunk = moment.shrunk()
+        if len(shrunk) < groups:
+            shrunk = np.broadcast_to(shrunk, (groups, size, size))
+        return Layer(rows, shrunk, scaled=self.layout.output_axis(self.weight.shape) is not None)
+
+    def changed(self, changes: Array) -> Array:
+        """The weight with changes of its rows added."""
+        added = self.layout.weight(changes, self.weight.shape)
+        return (self.weight.values.astype(np.float64) + added).astype(self.weight.values.dtype)
+
+    def palette(self, coded: Coded) -> Palette:
+        """The palette of its coded rows."""
+        shape, dtype = self.weight.shape, self.weight.values.dtype
+        indices = np.ascontiguousarray(self.layout.weight(coded.indices, shape)).reshape(-1)
+        axis = self.layout.output_axis(shape)
+        scales = None if axis is None else ChannelScales(coded.factors.reshape(-1), axis)
+        stored = dtype if dtype.name in FLOATS else np.dtype(np.float32)
+        codebook = coded.codebook.astype(np.float32).astype(stored)
+        return in_half(Palette(codebook, indices, shape, scales), indices.size * coded.step**2 / 12)
+
+
+def place_of(model: ir.Model, weight: Weight) -> Place:
+    """A weight of a model with what is known of how it lies and what it multiplies."""
+    products = products_of(model, weight.name)
+    if not products:
+        return Place(weight, Slices(weight.channel_axis), ())
+    return Place(weight, products[0].layout, products)
