@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from sws_compress.calibrate.layers import Coded, Layer
 from sws_compress.calibrate.moments import InputMoment
-from sws_compress.onnx_io.analyse.products import Arrangement, Product, products_of
+from sws_compress.onnx_io.analyse.layouts import Arrangement
+from sws_compress.onnx_io.analyse.products import Product, products_of
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.ort.session import Array
 from sws_compress.quantize.palette import FLOATS, Palette, in_half

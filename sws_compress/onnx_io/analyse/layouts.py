@@ -1,0 +1,188 @@
+"""How weights lie in their initialisers, and where activations hold the inputs that they multiply.
+
+Every layer here computes y = W x for many x. A layout gives a weight as the rows of W, (groups, outputs, d), and
+gathers the x that an activation holds, (n, groups, d).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Arrangement(Protocol):
+    """How a weight lies in its initialiser."""
+
+    def rows(self, values: Array) -> Array:
+        """The weight as (groups, outputs, d)."""
+        ...
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        """The inverse of `rows`, for a weight of this shape."""
+        ...
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        """The axis of a weight of this shape along which all its outputs lie; None if they lie along several."""
+        ...
+
+
+class Layout(Arrangement, Protocol):
+    """How a weight lies, and its inputs in an activation."""
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        """Some of the x in an activation, at most ``most``: (n, groups, d), or one group where all have the same x."""
+        ...
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix product.
+
+    Parameters
+    ----------
+    by_output : bool
+        Whether the weight lies as (outputs, inputs) rather than (inputs, outputs).
+    inputs_first : bool
+        Whether an activation lies as (inputs, n) rather than (n, inputs).
+    """
+
+    by_output: bool
+    inputs_first: bool = False
+
+    def rows(self, values: Array) -> Array:
+        rows: Array = (values if self.by_output else values.T)[None]
+        return rows
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        weight: Array = rows[0] if self.by_output else rows[0].T
+        return weight
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        lying = np.swapaxes(activation, -1, -2) if self.inputs_first else activation
+        return _some(lying.reshape(-1, 1, lying.shape[-1]), most, random)
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return 0 if self.by_output else 1
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """The weights of an LSTM, GRU or RNN, (directions, gates, inputs).
+
+    Parameters
+    ----------
+    of_states : bool
+        Whether they multiply the states, which the activation holds as (length, directions, batch, states), rather than
+        the inputs, (length, batch, inputs).
+    """
+
+    of_states: bool
+
+    def rows(self, values: Array) -> Array:
+        return values
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        return rows
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        if self.of_states:
+            states = np.moveaxis(activation, 1, 2)
+            return _some(states.reshape(-1, *states.shape[2:]), most, random)
+        return _some(activation.reshape(-1, 1, activation.shape[-1]), most, random)
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return 1 if shape[0] == 1 else None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A convolution in one or more dimensions.
+
+    Parameters
+    ----------
+    kernel, strides, dilations : tuple of int
+        One number per dimension.
+    pads : tuple of int or None
+        Zeros before the first dimension, the second and so on, then after them. None for as many as make the output
+        as large as the input, divided by the strides.
+    groups : int
+        Groups of channels.
+    odd_zero_first : bool
+        Where ``pads`` is None and their number is odd: whether one more comes before than after.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...] | None
+    groups: int
+    odd_zero_first: bool = False
+
+    def rows(self, values: Array) -> Array:
+        return values.reshape(self.groups, len(values) // self.groups, -1)
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        return rows.reshape(shape)
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        rank = len(self.kernel)
+        reach = [(size - 1) * apart + 1 for size, apart in zip(self.kernel, self.dilations, strict=True)]
+        padded = np.pad(activation, [(0, 0), (0, 0), *self._padding(activation.shape[2:], reach)])
+        counts = [
+            (size - own) // stride + 1 for size, own, stride in zip(padded.shape[2:], reach, self.strides, strict=True)
+        ]
+        places = math.prod((len(padded), *counts))
+        chosen = np.arange(places) if places <= most else random.choice(places, most, replace=False)
+        image, *corner = np.unravel_index(chosen, (len(padded), *counts))
+        offsets = np.indices(self.kernel).reshape(rank, -1)
+        index: list[Any] = [
+            first[:, None] * stride + offset * apart
+            for first, stride, offset, apart in zip(corner, self.strides, offsets, self.dilations, strict=True)
+        ]
+        patches = padded[(image[:, None], slice(None), *index)]  # (n, kernel, channels)
+        return np.swapaxes(patches, 1, 2).reshape(len(chosen), self.groups, -1)
+
+    def _padding(self, sizes: tuple[int, ...], reach: list[int]) -> list[tuple[int, int]]:
+        """Zeros before and after each dimension of an image."""
+        if self.pads is not None:
+            return list(zip(self.pads[: len(sizes)], self.pads[len(sizes) :], strict=True))
+        found = []
+        for size, own, stride in zip(sizes, reach, self.strides, strict=True):
+            total = max((-(-size // stride) - 1) * stride + own - size, 0)
+            less, more = total // 2, total - total // 2
+            found.append((more, less) if self.odd_zero_first else (less, more))
+        return found
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return 0
+
+
+@dataclass(frozen=True)
+class Upsampling:
+    """A transposed convolution without groups, (inputs, outputs, kernel): all weights of an input scatter it."""
+
+    def rows(self, values: Array) -> Array:
+        rows: Array = values.reshape(len(values), -1).T[None]
+        return rows
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        weight: Array = rows[0].T.reshape(shape)
+        return weight
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        channels = np.moveaxis(activation, 1, -1)
+        return _some(channels.reshape(-1, 1, channels.shape[-1]), most, random)
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return None
+
+
+def _some(samples: Array, most: int, random: np.random.Generator) -> Array:
+    """Some of the samples along the first axis, at most ``most``."""
+    return samples if len(samples) <= most else samples[random.choice(len(samples), most, replace=False)]
