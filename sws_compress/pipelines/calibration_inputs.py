@@ -40,7 +40,7 @@ def calibration_feeds(inputs: Any, source: Source) -> tuple[Feeds, ...]:
     DataError
         If there are none, or if their names are not those of the model's inputs.
     """
-    found = tuple(feed for given in _given(inputs) for feed in _split(_named(given, source.model), source.model))
+    found = tuple(feed for given in _given(inputs) for feed in _split(_named(given, source), source.model))
     if not found:
         raise DataError("calibration inputs must not be empty, got none: give some hundred rows")
     return found
@@ -63,11 +63,12 @@ def _given(inputs: Any) -> Iterable[Any]:
     )
 
 
-def _named(given: Any, model: ir.Model) -> dict[str, Any]:
-    """One set of inputs by name."""
-    names = [str(value.name) for value in model.graph.inputs]
+def _named(given: Any, source: Source) -> dict[str, Any]:
+    """One set of inputs by name; what a module's loader yields besides, such as labels, is left out."""
+    names = [str(value.name) for value in source.model.graph.inputs]
     if isinstance(given, Mapping):
-        arrays = dict(given)
+        labelled = source.module is not None and set(given) > set(names)
+        arrays = {name: given[name] for name in names} if labelled else dict(given)
     else:
         arguments: Sequence[Any] = given if isinstance(given, list | tuple) else (given,)
         arrays = dict(zip(names, arguments, strict=False))  # labels that come after the inputs are left out
@@ -80,7 +81,10 @@ def _named(given: Any, model: ir.Model) -> dict[str, Any]:
 
 
 def _split(arrays: Mapping[str, Any], model: ir.Model) -> Iterable[dict[str, Any]]:
-    """Arrays with many rows as sets of as many rows as the model takes; those without rows go into every set."""
+    """Arrays with many rows as sets of as many rows as the model takes; those without rows go into every set.
+
+    Where the model takes a fixed number, the last set is filled with rows of the one before, so that none is left out.
+    """
     sizes = {str(value.name): _rows(value) for value in model.graph.inputs}
     batched = {name for name, values in arrays.items() if values.ndim and sizes[name] is not None}
     counts = {len(arrays[name]) for name in batched}
@@ -88,9 +92,10 @@ def _split(arrays: Mapping[str, Any], model: ir.Model) -> Iterable[dict[str, Any
     if len(counts) != 1 or not at_once or max(counts) <= at_once:
         return [dict(arrays)]
     (count,) = counts
+    last = count - at_once if any(sizes[name] for name in batched) else count  # a full set that overlaps the one before
     return [
         {name: values[start : start + at_once] if name in batched else values for name, values in arrays.items()}
-        for start in range(0, count - count % at_once if any(sizes[name] for name in batched) else count, at_once)
+        for start in (min(start, last) for start in range(0, count, at_once))
     ]
 
 

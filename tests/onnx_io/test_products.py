@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from sws_compress.onnx_io.analyse.layouts import Matrix
 from sws_compress.onnx_io.analyse.products import products_of
 
 Array = npt.NDArray[Any]
@@ -80,6 +81,21 @@ def test_gemm_with_weights_on_the_left(flipped: int, turned: int) -> None:
     weight, x = floats(6, 4) if turned else floats(4, 6), floats(3, 6) if flipped else floats(6, 3)
     output, found = computed(model_of("Gemm", ["w", "x"], {"w": weight}, transA=turned, transB=flipped), {"x": x})
     close(found[:, 0], output.T)
+
+
+@pytest.mark.parametrize("operator", ["FusedMatMul", "FusedGemm", "TransposeMatMul", "GemmFastGelu"])
+def test_fused_products_lie_like_plain_ones(operator: str) -> None:
+    model = model_of(operator, ["x", "w"], {"w": floats(4, 6)}, transB=1)
+    model.graph.node[0].domain = "com.microsoft"
+    (product,) = products_of(ir.from_proto(model), "w")
+    assert product.layout == Matrix(by_output=True)
+    model.graph.node[0].attribute.append(helper.make_attribute("transBatchA", 1))
+    assert products_of(ir.from_proto(model), "w") == ()
+
+
+def test_a_lone_vector_is_one_input() -> None:
+    output, found = computed(model_of("MatMul", ["w", "x"], {"w": floats(4, 6)}), {"x": floats(6)})
+    close(found[0, 0], output)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,11 @@ K = np.array(3)
 
 
 def joined(feeds: Any) -> list[list[float]]:
-    return [row for feed in feeds for row in feed["x"].tolist()]
+    return joined_as("x", feeds)
+
+
+def joined_as(name: str, feeds: Any) -> list[list[float]]:
+    return [row for feed in feeds for row in feed[name].tolist()]
 
 
 def test_many_rows_are_split_and_all_are_used(tmp_path: Path) -> None:
@@ -41,7 +45,9 @@ def test_many_rows_are_split_and_all_are_used(tmp_path: Path) -> None:
 
 def test_a_fixed_number_of_rows_is_kept(tmp_path: Path) -> None:
     feeds = calibration_feeds({"x": X, "k": K}, source_of(tmp_path, rows="3"))
-    assert [len(feed["x"]) for feed in feeds] == [3] * 6
+    assert [len(feed["x"]) for feed in feeds] == [3] * 7
+    np.testing.assert_array_equal(feeds[-1]["x"], X[-3:])
+    assert {tuple(row) for row in joined(feeds)} == {tuple(row) for row in X.tolist()}
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
@@ -62,6 +68,14 @@ def test_iterables_of_arrays_tensors_and_arguments(tmp_path: Path) -> None:
         [(X[:2], K), (X[2:4], K, "label")],
     ):
         assert joined(calibration_feeds(given, source)) == X[:4].tolist()
+
+
+def test_modules_take_loaders_of_mappings_with_labels(tmp_path: Path) -> None:
+    network = torch.nn.Linear(4, 3)
+    source = open_source(network, Job(output=tmp_path / "small.onnx", inputs=torch.from_numpy(X[:2])))
+    (name,) = (str(value.name) for value in source.model.graph.inputs)
+    rows = [{name: row, "labels": 1} for row in X]
+    assert joined_as(name, calibration_feeds(torch.utils.data.DataLoader(rows, batch_size=5), source)) == X.tolist()
 
 
 def test_bad_inputs_are_told(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Matrix:
         return weight
 
     def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
-        lying = np.swapaxes(activation, -1, -2) if self.inputs_first else activation
+        lying = np.swapaxes(activation, -1, -2) if self.inputs_first and activation.ndim > 1 else activation
         return _some(lying.reshape(-1, 1, lying.shape[-1]), most, random)
 
     def output_axis(self, shape: tuple[int, ...]) -> int | None:

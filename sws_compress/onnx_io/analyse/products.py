@@ -11,6 +11,17 @@ import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.layouts import Layout, Matrix, Recurrent, Upsampling, Window
 
+MATRIX_PRODUCTS = (
+    "FusedGemm",
+    "FusedMatMul",
+    "FusedMatMulActivation",
+    "Gemm",
+    "GemmFastGelu",
+    "MatMul",
+    "TransposeMatMul",
+)
+"""Operators whose first two inputs are multiplied, transposed as their attributes say."""
+
 
 @dataclass(frozen=True, eq=False)
 class Product:
@@ -64,7 +75,7 @@ def _product(node: ir.Node, number: int) -> Product | None:
     assert weight is not None
     assert weight.name is not None
     layout, value = _layout(node, number, len(weight.shape or ())), node.inputs[0]
-    if node.op_type in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm") and number == 0:
+    if node.op_type in MATRIX_PRODUCTS and number == 0:
         value = node.inputs[1]
     if isinstance(layout, Recurrent) and layout.of_states:
         value = node.outputs[0]
@@ -74,7 +85,9 @@ def _product(node: ir.Node, number: int) -> Product | None:
 
 
 def _layout(node: ir.Node, number: int, rank: int) -> Layout | None:
-    if node.op_type in ("MatMul", "Gemm") and rank == 2 and number in (0, 1):
+    if node.op_type in MATRIX_PRODUCTS and rank == 2 and number in (0, 1):
+        if _number(node, "transBatchA", 0) or _number(node, "transBatchB", 0):
+            return None
         flipped = [bool(_number(node, name, 0)) for name in ("transA", "transB")]
         return Matrix(
             by_output=flipped[number] == bool(number), inputs_first=bool(flipped[0]) if number else not flipped[1]
