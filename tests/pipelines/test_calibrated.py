@@ -16,7 +16,7 @@ from torch import nn
 
 import sws_compress as sws
 from sws_compress.ort.user_models import run_model
-from sws_compress.pipelines import calibrated
+from sws_compress.pipelines import calibration_layers
 
 Array = npt.NDArray[Any]
 
@@ -107,7 +107,7 @@ def test_passes_over_the_inputs_make_the_same_file(
     """Inputs that are few enough to be taken whole: how many moments are held at a time changes nothing."""
     files = []
     for name, held in (("a.onnx", 1 << 30), ("b.onnx", 1)):
-        monkeypatch.setattr(calibrated, "MOMENT_BYTES", held)
+        monkeypatch.setattr(calibration_layers, "MOMENT_BYTES", held)
         request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
         sws.compress(model, tmp_path / name, request, ratio=8)
         files.append((tmp_path / name).read_bytes())

@@ -1,0 +1,179 @@
+"""The search for the price per bit that meets the goal of a calibrated file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
+from sws_compress.calibrate.layers import Layer
+from sws_compress.onnx_io.write.replaced import with_values
+from sws_compress.onnx_io.write.serialise import plain_bytes
+from sws_compress.ort.activations import Feeds, Trials
+from sws_compress.packing.pack import find_palettes
+from sws_compress.pipelines.calibration_layers import Collector
+from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.places import Place
+from sws_compress.pipelines.publish import packed_as
+from sws_compress.pipelines.source import Source
+from sws_compress.quantize.palette import Palette
+
+TRIAL_FEEDS = 16
+"""Sets of inputs that layers are tried on and the quality is measured on, at most."""
+
+HELD_OUT = 5
+"""One of so many sets of inputs is kept for these trials: moments are not made of it."""
+
+MOST_ROUNDS = 6
+"""Times that all weights are assigned, to meet a goal."""
+
+BYTES_PER_LOG_PRICE = 1 / (16 * math.log(2))
+"""Bytes that a weight loses at high rate when the price grows by a factor of e: half a bit per factor of 2."""
+
+SIZE_TOLERANCE = 0.01
+"""A size is met if the file is so much smaller or larger."""
+
+FARTHEST = 3.0
+"""Most that the logarithm of the price changes at a time."""
+
+LEAST_ERROR = 1e-15
+"""Squared relative errors count as at least this: it is that of float32."""
+
+QUALITY_TOLERANCE = 0.5
+"""A quality is met within so many decibels."""
+
+
+class PriceSearch:
+    """Prices per bit, until the goal is met.
+
+    Parameters
+    ----------
+    source : Source
+        The model, in memory.
+    places : mapping of str to Place
+        Its weights, by name.
+    feeds : sequence of mapping of str to ndarray
+        The calibration inputs.
+    quality : float
+        The goal, in decibels, unless ``job`` has a size.
+    job : Job
+        Everything else.
+    """
+
+    def __init__(
+        self, source: Source, places: Mapping[str, Place], feeds: Sequence[Feeds], quality: float, job: Job
+    ) -> None:
+        self._source, self._places, self._quality, self._job = source, places, quality, job
+        kept, held_out = _divided(feeds)
+        self._collector = Collector(source.model, places, kept, seed=job.seed, on_progress=job.on_progress)
+        self._trials = Trials(source.model, tuple(places), held_out)
+        self.notes: tuple[str, ...] = ()
+
+    def palettes(self) -> dict[str, Palette]:
+        """The palettes that meet the goal."""
+        samples = {
+            name: self._sample(name, layer, i) for i, (name, layer) in enumerate(self._collector.layers("measuring"))
+        }
+        own = dict(zip(samples, levels(tuple(samples.values())), strict=True))
+        goal = self._job.goal
+        if goal is None:
+            return self._by_quality(samples, own)
+        wanted = goal.target_bytes or self._source.dense_bytes / (goal.ratio or 1)
+        return self._by_size(samples, own, wanted)
+
+    def _sample(self, name: str, layer: Layer, seed: int) -> Sample:
+        changes = layer.trial(seed)
+        found, energy = self._trials.error({name: self._places[name].changed(changes)}), layer.error(changes)
+        return Sample.of(layer, found / energy if energy > 0 else 0.0, seed)
+
+    def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> dict[str, Palette]:
+        """Correct the price by the bytes that the file turns out to have."""
+        weight_bytes = sum(place.weight.values.nbytes for place in self._places.values())
+        rest_bytes = len(plain_bytes(self._source.model)) - weight_bytes
+        price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
+        slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
+
+        def excess(palettes: Mapping[str, Palette]) -> float:
+            return math.log(self._file_bytes(palettes) / wanted)
+
+        missed, palettes = self._met(own, price, excess, SIZE_TOLERANCE, slope)
+        if abs(missed) > 2 * SIZE_TOLERANCE:
+            word = "larger" if missed > 0 else "smaller"
+            self.notes = (f"file is {abs(math.expm1(missed)):.0%} {word} than the {wanted:.0f} bytes asked for",)
+        return palettes
+
+    def _file_bytes(self, palettes: Mapping[str, Palette]) -> int:
+        model = with_values(self._source.model, {name: palette.expand() for name, palette in palettes.items()})
+        return len(packed_as(self._job.file, model, {**find_palettes(model), **palettes}).data)
+
+    def _by_quality(self, samples: Mapping[str, Sample], own: Mapping[str, float]) -> dict[str, Palette]:
+        """Correct the price by the error that it turns out to make, which grows about in proportion."""
+        total = sum(sample.count for sample in samples.values())
+        price = 10 ** (-self._quality / 10) / total  # every weight costs about its share of the error
+
+        def excess(palettes: Mapping[str, Palette]) -> float:
+            error = self._trials.error({name: palette.expand() for name, palette in palettes.items()})
+            return -10 * math.log10(max(error, LEAST_ERROR)) - self._quality
+
+        missed, palettes = self._met(own, price, excess, QUALITY_TOLERANCE, -10 / math.log(10))
+        if abs(missed) > 2 * QUALITY_TOLERANCE:
+            self.notes = (f"quality is {self._quality + missed:.1f} dB, asked for {self._quality:g}",)
+        return palettes
+
+    def _met(
+        self,
+        own: Mapping[str, float],
+        price: float,
+        excess: Callable[[Mapping[str, Palette]], float],
+        tolerance: float,
+        slope: float,
+    ) -> tuple[float, dict[str, Palette]]:
+        """Palettes whose excess over the goal, which falls with the price, is least in size; and that excess."""
+        tried: list[tuple[float, float]] = []
+        best: tuple[float, dict[str, Palette]] | None = None
+        for _ in range(MOST_ROUNDS):
+            palettes = self._assigned(own, price)
+            missed = excess(palettes)
+            if best is None or abs(missed) < abs(best[0]):
+                best = missed, palettes
+            if abs(missed) <= tolerance:
+                break
+            tried.append((math.log(price), missed))
+            price = math.exp(_root(tried, slope))
+        assert best is not None
+        return best
+
+    def _assigned(self, own: Mapping[str, float], price: float) -> dict[str, Palette]:
+        found = {}
+        for name, layer in self._collector.layers("assigning"):
+            found[name] = self._places[name].palette(layer.at_level(own[name]).coded(price))
+        return found
+
+
+def _divided(feeds: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
+    """Sets of inputs for moments, and others for trials; all for both if there are few."""
+    if len(feeds) < HELD_OUT:
+        return feeds, feeds
+    apart = max(HELD_OUT, -(-len(feeds) // TRIAL_FEEDS))
+    return [each for number, each in enumerate(feeds) if number % apart], feeds[::apart]
+
+
+def _root(tried: Sequence[tuple[float, float]], slope: float) -> float:
+    """The next place to try for the zero of a falling function.
+
+    Parameters
+    ----------
+    tried : sequence of (x, y)
+        Values of the function, the latest last.
+    slope : float
+        What its slope is taken to be as long as all values have the same sign and no two differ.
+    """
+    x, y = tried[-1]
+    above = [point for point in tried if point[1] > 0]
+    below = [point for point in tried if point[1] <= 0]
+    if above and below:
+        (left, high), (right, low) = max(above), min(below)
+        return left + (right - left) * high / (high - low)
+    if len(tried) > 1 and (x - tried[-2][0]) * (y - tried[-2][1]) < 0:
+        slope = (y - tried[-2][1]) / (x - tried[-2][0])
+    return x - min(max(y / slope, -FARTHEST), FARTHEST)
