@@ -71,10 +71,16 @@ class Place:
         shape, dtype = self.weight.shape, self.weight.values.dtype
         indices = np.ascontiguousarray(self.layout.weight(coded.indices, shape)).reshape(-1)
         axis = self.layout.output_axis(shape)
-        scales = None if axis is None else ChannelScales(coded.factors.reshape(-1), axis)
+        scales = None if axis is None else ChannelScales(self._along(axis, coded), axis)
         stored = dtype if dtype.name in FLOATS else np.dtype(np.float32)
         codebook = coded.codebook.astype(np.float32).astype(stored)
         return in_half(Palette(codebook, indices, shape, scales), indices.size * coded.step**2 / 12)
+
+    def _along(self, axis: int, coded: Coded) -> Array:
+        """The factors in the order of an axis of the weight, along which all outputs lie."""
+        spread = np.broadcast_to(coded.factors[..., None], coded.indices.shape)
+        lines = np.moveaxis(self.layout.weight(spread, self.weight.shape), axis, 0)
+        return lines.reshape(len(lines), -1)[:, 0]
 
 
 def place_of(model: ir.Model, weight: Weight) -> Place:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -148,15 +149,107 @@ def test_few_samples_are_some_of_all() -> None:
     assert {row.tobytes() for row in some} < every
 
 
-@pytest.mark.parametrize(
-    ("operator", "shape", "attributes"),
-    [
-        ("ConvTranspose", (4, 3, 2, 2), {"group": 2}),
-        ("MatMul", (2, 6, 4), {}),  # a matrix per batch
-    ],
-)
-def test_what_is_not_known_has_no_products(operator: str, shape: tuple[int, ...], attributes: dict[str, Any]) -> None:
-    model = model_of(operator, ["x", "w"], {"w": floats(*shape)}, **attributes)
+def test_transposed_convolutions_with_groups() -> None:
+    """Without overlap, each input makes its own outputs, in its own group."""
+    weight, x = floats(4, 3, 2, 2), floats(2, 4, 3, 3)
+    model = model_of("ConvTranspose", ["x", "w"], {"w": weight}, strides=[2, 2], group=2)
+    (product,) = products_of(ir.from_proto(model), "w")
+    rows = product.layout.rows(weight)
+    np.testing.assert_array_equal(product.layout.weight(rows, weight.shape), weight)
+    found = np.einsum("god,ngd->ngo", rows, product.layout.inputs(x, ALL, RANDOM))
+    tensors = (torch.from_numpy(each) for each in (x, weight))
+    output = torch.nn.functional.conv_transpose2d(*tensors, stride=2, groups=2).numpy()
+    blocks = output.reshape(2, 2, 3, 3, 2, 3, 2).transpose(0, 3, 5, 1, 2, 4, 6)
+    close(found.reshape(blocks.shape), blocks)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 6), (2, 3, 2, 5, 6), (5, 6)])
+def test_stacks_of_matrices(shape: tuple[int, ...]) -> None:
+    output, found = computed(model_of("MatMul", ["x", "w"], {"w": floats(3, 2, 6, 4)}), {"x": floats(3, 2, 5, 6)})
+    close(found, output.transpose(2, 0, 1, 3).reshape(5, 6, 4))
+    output, found = computed(model_of("MatMul", ["x", "w"], {"w": floats(2, 6, 4)}), {"x": floats(*shape)})
+    close(found.reshape(-1, 5, 2, 4), np.swapaxes(output, -2, -3).reshape(-1, 5, 2, 4))
+
+
+def test_a_stack_of_one_matrix_has_an_output_axis() -> None:
+    model = model_of("MatMul", ["x", "w"], {"w": floats(1, 6, 4)})
+    output, found = computed(model, {"x": floats(2, 5, 6)})
+    close(found[:, 0], output.reshape(10, 4))
+    (product,) = products_of(ir.from_proto(model), "w")
+    assert product.layout.output_axis((1, 6, 4)) == 2
+
+
+def with_moves(text: str, **tensors: Array) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]> {text}')
+    model.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in tensors.items())
+    return model
+
+
+def test_weights_that_are_moved_before_they_are_read() -> None:
+    model = with_moves(
+        """g (float[n,6] x) => (float[n,4] y) <int64[1] three = {3}, int64[1] zero = {0}, int64[2] shape = {0,-1}>
+        { a = Slice(w, three, zero, zero)  b = Slice(w, zero, three, zero)  c = Concat<axis = 0>(b, a)
+          d = Unsqueeze(c, zero)  e = Squeeze(d, zero)  f = Reshape(e, shape)  t = Transpose(f)  y = MatMul(x, t) }""",
+        w=floats(4, 6),
+    )
+    numbers = {entry.name: entry for entry in model.graph.initializer}
+    numbers["zero"].CopyFrom(numpy_helper.from_array(np.array([0]), "zero"))
+    assert products_of(ir.from_proto(model), "w") == ()  # a part of it is lost
+    four = numpy_helper.from_array(np.array([4]), "four")
+    model.graph.initializer.append(four)
+    model.graph.node[0].input[2] = "four"
+    output, found = computed(model, {"x": floats(5, 6)})
+    close(found[:, 0], output)
+    (product,) = products_of(ir.from_proto(model), "w")
+    assert product.layout.output_axis((4, 6)) == 0
+    rows = product.layout.rows(np.arange(24).reshape(4, 6))[0, :, 0] // 6
+    assert rows.tolist() == [0, 1, 2, 3]
+
+
+def test_outputs_keep_their_axis_in_any_order() -> None:
+    model = with_moves(
+        """g (float[n,6] x) => (float[n,4] y) <int64[1] three = {3}, int64[1] zero = {0}, int64[1] four = {4}>
+        { a = Slice(w, three, four, zero)  b = Slice(w, zero, three, zero)  c = Concat<axis = 0>(a, b)
+          y = Gemm<transB = 1>(x, c) }""",
+        w=floats(4, 6),
+    )
+    output, found = computed(model, {"x": floats(5, 6)})
+    close(found[:, 0], output)
+    layout = products_of(ir.from_proto(model), "w")[0].layout
+    assert layout.rows(np.arange(24).reshape(4, 6))[0, :, 0].tolist() == [18, 0, 6, 12]
+    assert layout.output_axis((4, 6)) == 0
+
+
+def test_moves_that_repeat_elements_end_soon() -> None:
+    """Otherwise thirty operators could ask for any amount of memory."""
+    nodes = [
+        helper.make_node("Concat", [name, name], [f"{name}a"], axis=0) for name in ("w" + "a" * i for i in range(30))
+    ]
+    model = with_moves("g (float[n,6] x) => (float[n,k] y) { y = MatMul(x, z) }", w=floats(6, 4))
+    model.graph.node[0].input[1] = nodes[-1].output[0]
+    for node in reversed(nodes):
+        model.graph.node.insert(0, node)
+    assert products_of(ir.from_proto(model), "w") == ()
+
+
+def test_the_matrix_of_attention() -> None:
+    model = with_moves("g (float[2,3,4] x) => (float[2,3,4] y) { y = com.microsoft.Attention<num_heads = 2>(x, w, b) }",
+                       w=floats(4, 12), b=floats(12))  # fmt: skip
+    (product,) = products_of(ir.from_proto(model), "w")
+    assert (product.value, product.layout) == ("x", Matrix(by_output=False))
+
+
+def test_networks_of_one_step_meet_their_first_state() -> None:
+    tensors = {"w": floats(1, 12, 5), "r": floats(1, 12, 3)}
+    model = model_of("LSTM", ["x", "w", "r", "", "", "s"], tensors, outputs=("", "h", "c"), hidden_size=3)
+    (product,) = products_of(ir.from_proto(model), "r")
+    assert product.value == "s"
+    states = floats(1, 4, 3)
+    close(product.layout.inputs(states, ALL, RANDOM)[:, 0], states[0])
+
+
+def test_what_is_not_known_has_no_products() -> None:
+    model = model_of("MatMul", ["x", "w"], {"w": floats(1, 2, 6, 4)})  # a matrix per batch, the same for some
     assert products_of(ir.from_proto(model), "w") == ()
 
 

@@ -28,7 +28,7 @@ class Arrangement(Protocol):
         ...
 
     def output_axis(self, shape: tuple[int, ...]) -> int | None:
-        """The axis of a weight of this shape along which all its outputs lie; None if they lie along several."""
+        """The axis of a weight of this shape along which all outputs lie, in any order; None if along several."""
         ...
 
 
@@ -50,25 +50,32 @@ class Matrix:
         Whether the weight lies as (outputs, inputs) rather than (inputs, outputs).
     inputs_first : bool
         Whether an activation lies as (inputs, n) rather than (n, inputs).
+    stack : tuple of int
+        Sizes of the axes before the last two of a weight that is a stack of matrices, all 1 or none.
     """
 
     by_output: bool
     inputs_first: bool = False
+    stack: tuple[int, ...] = ()
 
     def rows(self, values: Array) -> Array:
-        rows: Array = (values if self.by_output else values.T)[None]
-        return rows
+        rows = values if self.by_output else np.swapaxes(values, -1, -2)
+        return rows.reshape(-1, *rows.shape[-2:])
 
     def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
-        weight: Array = rows[0] if self.by_output else rows[0].T
-        return weight
+        weight: Array = rows if self.by_output else np.swapaxes(rows, -1, -2)
+        return weight.reshape(shape)
 
     def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
         lying = np.swapaxes(activation, -1, -2) if self.inputs_first and activation.ndim > 1 else activation
-        return _some(lying.reshape(-1, 1, lying.shape[-1]), most, random)
+        if math.prod(self.stack) == 1 or activation.ndim < 3:
+            return _some(lying.reshape(-1, 1, lying.shape[-1]), most, random)
+        spread = np.broadcast_to(lying, (*np.broadcast_shapes(lying.shape[:-2], self.stack), *lying.shape[-2:]))
+        stacks = np.moveaxis(spread.reshape(-1, math.prod(self.stack), *lying.shape[-2:]), 1, 2)
+        return _some(stacks.reshape(-1, *stacks.shape[2:]), most, random)
 
     def output_axis(self, shape: tuple[int, ...]) -> int | None:
-        return 0 if self.by_output else 1
+        return len(shape) - (2 if self.by_output else 1) if math.prod(self.stack) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,8 @@ class Recurrent:
     Parameters
     ----------
     of_states : bool
-        Whether they multiply the states, which the activation holds as (length, directions, batch, states), rather than
-        the inputs, (length, batch, inputs).
+        Whether they multiply the states, which the activation holds as (length, directions, batch, states) or without
+        the length, rather than the inputs, (length, batch, inputs).
     """
 
     of_states: bool
@@ -92,7 +99,7 @@ class Recurrent:
 
     def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
         if self.of_states:
-            states = np.moveaxis(activation, 1, 2)
+            states = np.moveaxis(activation.reshape(-1, *activation.shape[-3:]), 1, 2)
             return _some(states.reshape(-1, *states.shape[2:]), most, random)
         return _some(activation.reshape(-1, 1, activation.shape[-1]), most, random)
 
@@ -165,21 +172,74 @@ class Window:
 
 @dataclass(frozen=True)
 class Upsampling:
-    """A transposed convolution without groups, (inputs, outputs, kernel): all weights of an input scatter it."""
+    """A transposed convolution, (inputs, outputs / groups, kernel): all weights of an input scatter it.
+
+    Parameters
+    ----------
+    groups : int
+        Groups of channels.
+    """
+
+    groups: int = 1
 
     def rows(self, values: Array) -> Array:
-        rows: Array = values.reshape(len(values), -1).T[None]
-        return rows
+        return np.swapaxes(values.reshape(self.groups, len(values) // self.groups, -1), 1, 2)
 
     def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
-        weight: Array = rows[0].T.reshape(shape)
-        return weight
+        return np.swapaxes(rows, 1, 2).reshape(shape)
 
     def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
         channels = np.moveaxis(activation, 1, -1)
-        return _some(channels.reshape(-1, 1, channels.shape[-1]), most, random)
+        return _some(channels.reshape(-1, self.groups, channels.shape[-1] // self.groups), most, random)
 
     def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A layout of a weight that the graph moves before it is read.
+
+    Parameters
+    ----------
+    inner : Layout
+        How it lies where it is read.
+    shape : tuple of int
+        Its shape there.
+    order : bytes
+        For each element there, its number in the flat initialiser, int64.
+    """
+
+    inner: Layout
+    shape: tuple[int, ...]
+    order: bytes
+
+    @property
+    def _positions(self) -> npt.NDArray[np.int64]:
+        return np.frombuffer(self.order, np.int64).reshape(self.shape)
+
+    def rows(self, values: Array) -> Array:
+        return self.inner.rows(values.reshape(-1)[self._positions])
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        flat = np.empty(math.prod(shape), rows.dtype)
+        flat[self._positions] = self.inner.weight(rows, self.shape)
+        return flat.reshape(shape)
+
+    def inputs(self, activation: Array, most: int, random: np.random.Generator) -> Array:
+        return self.inner.inputs(activation, most, random)
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        inner = self.inner.output_axis(self.shape)
+        if inner is None:
+            return None
+        numbers = np.arange(self.shape[inner]).reshape([-1 if axis == inner else 1 for axis in range(len(self.shape))])
+        flat = np.empty(math.prod(shape), np.int64)
+        flat[self._positions] = np.broadcast_to(numbers, self.shape)
+        for axis, size in enumerate(shape):
+            lines = np.moveaxis(flat.reshape(shape), axis, 0).reshape(size, -1)
+            if size == self.shape[inner] and (lines == lines[:, :1]).all():
+                return axis
         return None
 
 

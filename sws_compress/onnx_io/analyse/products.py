@@ -5,11 +5,15 @@ A `Product` names a weight and a value that it multiplies; its layout, of `layou
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from sws_compress.onnx_io.analyse.layouts import Layout, Matrix, Recurrent, Upsampling, Window
+from sws_compress.onnx_io.analyse.layouts import Layout, Matrix, Moved, Recurrent, Upsampling, Window
+from sws_compress.onnx_io.analyse.moved_weights import moved_weight
+from sws_compress.onnx_io.analyse.weights import readers
+from sws_compress.onnx_io.format.blocked_weight import CONTRIB_DOMAIN
 
 MATRIX_PRODUCTS = (
     "FusedGemm",
@@ -21,6 +25,19 @@ MATRIX_PRODUCTS = (
     "TransposeMatMul",
 )
 """Operators whose first two inputs are multiplied, transposed as their attributes say."""
+
+
+_RECURRENT = ("GRU", "LSTM", "RNN")
+
+_VALUES = {
+    ("Attention", 1): 0,
+    ("DecoderAttention", 2): 0,
+    ("DecoderAttention", 3): 1,
+    ("LongformerAttention", 1): 0,
+    ("LongformerAttention", 4): 0,
+    ("PackedAttention", 1): 0,
+}
+"""Operators and inputs of them that are matrices, (inputs, outputs), and which input these multiply."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +60,7 @@ class Product:
 
 
 def products_of(model: ir.Model, weight: str) -> tuple[Product, ...]:
-    """All products of an initialiser of the main graph, one per node that reads it.
+    """All products of an initialiser of the main graph, one per node that computes with it.
 
     Parameters
     ----------
@@ -59,56 +76,70 @@ def products_of(model: ir.Model, weight: str) -> tuple[Product, ...]:
         differently.
     """
     found = []
-    for node, number in model.graph.initializers[weight].uses():
-        product = _product(node, number) if node.graph is model.graph else None
+    for node, number in readers(model.graph.initializers[weight], model):
+        product = _product(node, number, weight) if node.graph is model.graph else None
         if product is None:
             return ()
         found.append(product)
     return tuple(found) if len({product.layout for product in found}) == 1 else ()
 
 
-def _product(node: ir.Node, number: int) -> Product | None:
-    """The product of one node, whose input ``number`` is the weight."""
-    if node.domain not in ("", "com.microsoft"):
+def _product(node: ir.Node, number: int, weight: str) -> Product | None:
+    """The product of one node, whose input ``number`` is made of the weight."""
+    moved = moved_weight(node.inputs[number]) if node.domain in ("", CONTRIB_DOMAIN) else None
+    if moved is None or moved.name != weight:
         return None
-    weight = node.inputs[number]
-    assert weight is not None
-    assert weight.name is not None
-    layout, value = _layout(node, number, len(weight.shape or ())), node.inputs[0]
-    if node.op_type in MATRIX_PRODUCTS and number == 0:
-        value = node.inputs[1]
-    if isinstance(layout, Recurrent) and layout.of_states:
-        value = node.outputs[0]
+    layout, value = _layout(node, number, moved.positions.shape), _multiplied(node, number)
     if layout is None or value is None or not value.name or value.const_value is not None:
         return None
-    return Product(weight.name, value.name, layout)
+    source = node.inputs[number]
+    if source is None or not source.is_initializer():
+        layout = Moved(layout, moved.positions.shape, moved.positions.tobytes())
+    return Product(weight, value.name, layout)
 
 
-def _layout(node: ir.Node, number: int, rank: int) -> Layout | None:
-    if node.op_type in MATRIX_PRODUCTS and rank == 2 and number in (0, 1):
-        if _number(node, "transBatchA", 0) or _number(node, "transBatchB", 0):
-            return None
-        flipped = [bool(_number(node, name, 0)) for name in ("transA", "transB")]
-        return Matrix(
-            by_output=flipped[number] == bool(number), inputs_first=bool(flipped[0]) if number else not flipped[1]
-        )
-    if node.op_type in ("Conv", "FusedConv") and number == 1 and rank > 2:
-        return _window(node, rank - 2)
-    if node.op_type == "ConvTranspose" and number == 1 and rank > 2 and _number(node, "group", 1) == 1:
-        return Upsampling()
-    if node.op_type in ("LSTM", "GRU", "RNN") and number in (1, 2) and not _number(node, "layout", 0):
+def _multiplied(node: ir.Node, number: int) -> ir.Value | None:
+    """The value that a node multiplies its input ``number`` with."""
+    if node.op_type in MATRIX_PRODUCTS:
+        return node.inputs[1 - number]
+    if node.op_type in _RECURRENT and number == 2:
+        # A network that is called once per step gives out its last state alone, and gets it back as the first.
+        states = (node.outputs[0], *node.inputs[5:6], *node.outputs[1:2])
+        return next((value for value in states if value is not None and value.name), None)
+    return node.inputs[_VALUES.get((node.op_type, number), 0)]
+
+
+def _layout(node: ir.Node, number: int, shape: tuple[int, ...]) -> Layout | None:
+    """How a weight of this shape lies as the input ``number`` of a node."""
+    if node.op_type in MATRIX_PRODUCTS and len(shape) > 1 and number in (0, 1):
+        return _matrix(node, number, shape)
+    if node.op_type in ("Conv", "FusedConv") and number == 1 and len(shape) > 2:
+        return _window(node, shape[2:])
+    if node.op_type == "ConvTranspose" and number == 1 and len(shape) > 2:
+        return Upsampling(_number(node, "group", 1))
+    if node.op_type in _RECURRENT and number in (1, 2) and not _number(node, "layout", 0):
         return Recurrent(of_states=number == 2)
+    if (node.op_type, number) in _VALUES and len(shape) == 2:
+        return Matrix(by_output=False)
     return None
 
 
-def _window(node: ir.Node, rank: int) -> Window | None:
-    """The window of a convolution; None if its kernel is not known."""
-    weight, automatic = node.inputs[1], node.attributes.get("auto_pad")
-    if weight is None or weight.shape is None or not weight.shape.is_static():
+def _matrix(node: ir.Node, number: int, shape: tuple[int, ...]) -> Matrix | None:
+    """The layout of a matrix, or of a stack of them."""
+    stack = shape[:-2]
+    if _number(node, "transBatchA", 0) or _number(node, "transBatchB", 0) or (1 in stack and math.prod(stack) > 1):
         return None
+    flipped = [bool(_number(node, name, 0)) for name in ("transA", "transB")]
+    inputs_first = flipped[0] if number else not flipped[1]
+    return Matrix(by_output=flipped[number] == bool(number), inputs_first=inputs_first, stack=stack)
+
+
+def _window(node: ir.Node, kernel: tuple[int, ...]) -> Window:
+    """The window of a convolution."""
+    rank, automatic = len(kernel), node.attributes.get("auto_pad")
     padding = "NOTSET" if automatic is None else automatic.as_string()
     return Window(
-        kernel=tuple(int(size) for size in weight.shape.numpy()[2:]),
+        kernel=kernel,
         strides=_numbers(node, "strides", (1,) * rank),
         dilations=_numbers(node, "dilations", (1,) * rank),
         pads=None if padding.startswith("SAME") else _numbers(node, "pads", (0,) * 2 * rank),
