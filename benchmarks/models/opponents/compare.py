@@ -1,0 +1,90 @@
+"""Bytes at equal quality: our curve, read at the quality of another's file."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+
+SMALL_LOSS = 0.5
+"""Scores that fall by less say nothing about quality: errors of the outputs are compared instead."""
+
+USABLE_LOSS = 2.0
+"""Files that lose more points are not compared with: nobody would use them."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A file: its bytes, and its quality, which is better where it is higher."""
+
+    size: float
+    quality: float
+
+
+def front(points: Iterable[Point]) -> list[Point]:
+    """The points that are better than all smaller ones, the smallest first."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.size, -point.quality)):
+        if not found or point.quality > found[-1].quality:
+            found.append(point)
+    return found
+
+
+def size_at(points: Iterable[Point], quality: float) -> float | None:
+    """Bytes of a curve at a quality: logarithms are interpolated between its best points.
+
+    Below the curve it is the bytes of its smallest point, although fewer would do; above the curve it is None.
+    """
+    best = front(points)
+    if not best or quality > best[-1].quality:
+        return None
+    for lower, upper in itertools.pairwise(best):
+        if lower.quality < quality <= upper.quality:
+            part = (quality - lower.quality) / (upper.quality - lower.quality)
+            return math.exp((1 - part) * math.log(lower.size) + part * math.log(upper.size))
+    return best[0].size
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Bytes of ours over bytes of another's file of the same quality; None where ours never gets as good.
+
+    ``measure`` is what quality meant: the score, or the error of the outputs where the score hardly fell.
+    """
+
+    way: str
+    family: str
+    measure: str
+    plain: float | None
+    brotli: float | None
+
+
+def comparisons(rows: Iterable[Row], ours: str) -> Iterator[Comparison]:
+    """Compare those of our rows whose way begins with ``ours`` with every usable file of others."""
+    rows = [row for row in rows if "failure" not in row]
+    base = next(row["score"] for row in rows if row["family"] == "dense")
+    curve = [row for row in rows if row["family"] == "ours" and row["way"].startswith(ours)]
+    for row in rows:
+        loss = base - row["score"]
+        if row["family"] in ("dense", "ours") or loss > USABLE_LOSS or not math.isfinite(row["error_db"]):
+            continue
+        measure = "error_db" if loss < SMALL_LOSS else "score"
+        ratios = []
+        for kind in ("bytes", "brotli_bytes"):
+            size = size_at((Point(each[kind], each[measure]) for each in curve), row[measure])
+            ratios.append(None if size is None else size / row[kind])
+        yield Comparison(row["way"], row["family"], measure, *ratios)
+
+
+def smallest_within(rows: Iterable[Row], ours: str, points: float) -> Row | None:
+    """The smallest of our files whose score falls by at most so many points."""
+    rows = [row for row in rows if "failure" not in row]
+    base = next(row["score"] for row in rows if row["family"] == "dense")
+    fitting = [
+        row for row in rows if row["family"] == "ours" and row["way"].startswith(ours) and base - row["score"] <= points
+    ]
+    return min(fitting, key=lambda row: row["bytes"], default=None)

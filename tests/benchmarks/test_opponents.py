@@ -1,0 +1,106 @@
+"""Comparison at equal quality, and weights that are taken out of a model and put back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.models.opponents.compare import Point, comparisons, front, size_at, smallest_within
+from benchmarks.models.opponents.tensors import float_tensors, with_tensors, without_tensors
+
+
+def test_a_curve_halfway_in_quality_has_the_geometric_mean_of_the_bytes() -> None:
+    curve = [Point(100, 10), Point(400, 30)]
+    assert size_at(curve, 20) == pytest.approx(200)
+    assert size_at(curve, 30) == pytest.approx(400)
+    assert size_at(curve, 5) == 100
+    assert size_at(curve, 31) is None
+    assert size_at([], 0) is None
+
+
+def test_worse_and_larger_points_do_not_count() -> None:
+    random = np.random.default_rng(0)
+    points = [Point(float(size), float(quality)) for size, quality in random.integers(1, 50, (40, 2))]
+    best = front(points)
+    for point in points:
+        covered = any(other.size <= point.size and other.quality >= point.quality for other in best)
+        assert covered
+    assert size_at([*best, Point(1e6, 1)], best[-1].quality) == pytest.approx(best[-1].size)
+
+
+def row(way: str, family: str, size: int, score: float, error_db: float) -> dict[str, Any]:
+    sizes = {"bytes": size, "brotli_bytes": size // 2}
+    return {"way": way, "family": family, "score": score, "error_db": error_db, **sizes}
+
+
+ROWS = [
+    row("dense", "dense", 8000, 90, 150),
+    row("calibrated, 1", "ours", 400, 88, 20),
+    row("calibrated, 2", "ours", 800, 90, 40),
+    row("weights only, 1", "ours", 1000, 90, 40),
+    row("good", "int8", 2000, 89.9, 30),
+    row("fair", "int8", 1000, 89, 60),
+    row("broken", "int8", 100, 20, 1),
+    row("better", "nncodec", 1000, 90, 50),
+    {"way": "failed", "family": "int8", "failure": "no"},
+]
+
+
+def test_scores_are_compared_where_they_fell_and_errors_where_they_did_not() -> None:
+    found = {each.way: each for each in comparisons(ROWS, "calibrated")}
+    assert set(found) == {"good", "fair", "better"}
+    assert found["good"].measure == "error_db"
+    assert found["good"].plain == pytest.approx(math.sqrt(400 * 800) / 2000)
+    assert found["good"].brotli == pytest.approx(found["good"].plain)
+    assert found["fair"].measure == "score"
+    assert found["fair"].plain == pytest.approx(math.sqrt(400 * 800) / 1000)
+    assert found["better"].plain is None
+
+
+def test_the_smallest_file_within_a_loss() -> None:
+    close, loose = (smallest_within(ROWS, "calibrated", points) for points in (1, 2))
+    assert (close and close["bytes"], loose and loose["bytes"]) == (800, 400)
+    assert smallest_within(ROWS, "other", 2) is None
+
+
+@pytest.fixture
+def model() -> onnx.ModelProto:
+    weight = numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(3, 4), "weight")
+    steps = numpy_helper.from_array(np.arange(20), "steps")
+    inner = numpy_helper.from_array(np.ones((5, 4), np.float32))
+    body = helper.make_graph(
+        [helper.make_node("Constant", [], ["out"], value=inner)],
+        "body",
+        [],
+        [helper.make_tensor_value_info("out", 1, None)],
+    )
+    branch = helper.make_node("If", ["condition"], ["chosen"], then_branch=body, else_branch=body)
+    graph = helper.make_graph(
+        [branch, helper.make_node("MatMul", ["x", "weight"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [steps, weight],
+    )
+    return helper.make_model(graph)
+
+
+def test_weights_of_bodies_and_constants_are_found_and_replaced(model: onnx.ModelProto) -> None:
+    found = float_tensors(model, least_size=10)
+    assert sorted(value.shape for value in found.values()) == [(3, 4), (5, 4), (5, 4)]
+    changed = float_tensors(with_tensors(model, {name: value + 1 for name, value in found.items()}), least_size=10)
+    for name, value in found.items():
+        np.testing.assert_array_equal(changed[name], value + 1)
+    assert float_tensors(model, least_size=13, least_rank=2).keys() < found.keys()
+
+
+def test_a_file_without_weights_lacks_their_bytes_alone(model: onnx.ModelProto) -> None:
+    found = float_tensors(model, least_size=10)
+    missing = model.ByteSize() - len(without_tensors(model, found))
+    values = sum(value.nbytes for value in found.values())
+    assert values <= missing <= values + 16 * len(found)
