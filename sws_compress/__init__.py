@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from sws_compress.report.clustered import Cluster, ClusterReport, Picture, Place, TensorClusters
     from sws_compress.report.frames import Snapshot, WeightFrames
     from sws_compress.report.inspection import ModelParts, TensorRow
-    from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
+    from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, MeasuredSize, Verification
     from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.distillation import Distillation
@@ -81,6 +81,7 @@ __all__ = [
     "Inspection",
     "LoadCost",
     "LowBit",
+    "MeasuredSize",
     "Mixture",
     "ModelError",
     "ModelParts",
@@ -145,6 +146,7 @@ _HOMES = {
     "Inspection": "sws_compress.report.result",
     "LoadCost": "sws_compress.codec.load_cost",
     "LowBit": "sws_compress.requests",
+    "MeasuredSize": "sws_compress.report.result",
     "Mixture": "sws_compress.mixture.mixture",
     "ModelParts": "sws_compress.report.inspection",
     "OutputDifference": "sws_compress.ort.differences",

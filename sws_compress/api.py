@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sws_compress.errors import ArgumentError
 from sws_compress.files import AnyPath
 from sws_compress.pipelines.calibrated import compress_calibrated
 from sws_compress.pipelines.export import export_snapped
+from sws_compress.pipelines.file_metric import FileMetric
 from sws_compress.pipelines.fine_tuned import fine_tune_module
 from sws_compress.pipelines.job import Job, OnProgress, silent
 from sws_compress.pipelines.low_bit import compress_to_low_bits
@@ -34,7 +37,7 @@ def compress(
     ratio: float | None = None,
     target_bytes: int | None = None,
     max_drop: float | None = None,
-    evaluate: Callable[[nn.Module], float] | None = None,
+    evaluate: Callable[[Any], float] | None = None,
     file: FileOptions = DEFAULT_FILE,
     example_inputs: Any = None,
     strict: bool = False,
@@ -53,18 +56,22 @@ def compress(
         An ONNX file or a torch module.
     output : str or path
         Where the small file goes.
-    request : WeightsOnly, LowBit or FineTuned
-        What to do. `WeightsOnly` clusters the weights without data, `LowBit` keeps matrices in 4 or 8 bits while the
-        model runs, and `FineTuned` trains a torch module, which gives the smallest files.
+    request : WeightsOnly, Calibrated, LowBit or FineTuned
+        What to do. `WeightsOnly` clusters the weights without data, `Calibrated` assigns them with a few inputs,
+        `LowBit` keeps matrices in 4 or 8 bits while the model runs, and `FineTuned` trains a torch module, which gives
+        the smallest files.
     ratio : float, optional
-        FineTuned: how many times smaller than the plain ONNX file the file becomes; 20 if no goal is given.
+        Calibrated and FineTuned: how many times smaller than the plain ONNX file the file becomes. FineTuned takes 20
+        if no goal is given.
     target_bytes : int, optional
-        FineTuned: bytes of the file. Sizes are met within 3 %; otherwise the result has a note.
+        Calibrated and FineTuned: bytes of the file. Sizes are met within 2 and 3 %; otherwise the result has a note.
     max_drop : float, optional
-        FineTuned: points by which the metric may fall. The file becomes as small as the run can make it.
+        Calibrated and FineTuned: how far the metric may fall, in units of ``evaluate``. The file becomes as small as
+        the run can make it.
     evaluate : callable, optional
-        Torch modules: metric of a module, higher is better, called in evaluation mode. It is measured before and after;
-        in training also after every epoch from the hard stage on. Use data that neither training nor your report uses.
+        A metric; higher is better. Of a torch module it gets the module, in evaluation mode, of an ONNX file the path
+        of an ONNX file. It is measured before and after, in training also after every epoch from the hard stage on, and
+        of every file that is tried for ``max_drop``. Use data that neither calibration, training nor your report uses.
     file : FileOptions
         What the file is like: load budget, names, embeddings, pruning.
     example_inputs : optional
@@ -134,9 +141,13 @@ def compress(
         on_progress=on_progress or silent,
     )
     refuse_unknown(request, job.given)
+    if max_drop is not None and evaluate is None:
+        raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
     if isinstance(request, FineTuned):
         return fine_tune_module(model, request, job)
     source = open_source(model, job)
+    if source.path is not None and evaluate is not None:
+        job = replace(job, evaluate=None, file_metric=FileMetric(evaluate, source.path))
     if isinstance(request, Calibrated):
         return compress_calibrated(source, request, job)
     if isinstance(request, LowBit):

@@ -70,8 +70,8 @@ class Calibrated:
         Some hundred inputs, which no test uses: arrays by input name with many rows; the path of an .npz file of them,
         or of a folder of such files; or an iterable of arrays by name or of arguments, such as a DataLoader.
     quality : float
-        Where no size is given: energy of the outputs over that of their error on these inputs, in decibels; > 0. At 25,
-        the outputs change by 6 % of their norm; 6 more halve that.
+        Where no other goal is given: energy of the outputs over that of their error on these inputs, in decibels; > 0.
+        At 25, the outputs change by 6 % of their norm; 6 more halve that.
 
     Raises
     ------
@@ -86,7 +86,10 @@ class Calibrated:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(
-        ("ratio", "target_bytes", "evaluate", "load_budget", "weight_names", "packed_embeddings", "prune_units")
+        (
+            *("ratio", "target_bytes", "max_drop", "evaluate"),
+            *("load_budget", "weight_names", "packed_embeddings", "prune_units"),
+        )
     )
 
     inputs: Any
@@ -149,7 +152,7 @@ MODES = (WeightsOnly, Calibrated, LowBit, FineTuned)
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What a fine-tuned network is steered to: exactly one of three.
+    """What a network is steered to: exactly one of three.
 
     Parameters
     ----------

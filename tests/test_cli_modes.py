@@ -129,6 +129,15 @@ def raises(): return {}["train"]
 def leaves(): sys.exit(3)
 def wants(rows): return rows
 def forgets(): pass
+def chatty_rows():
+    print("reading")
+    yield ROWS
+    print("read")
+def size(path):
+    print("measuring", path)
+    return path.stat().st_size / 1000
+def nothing(path): pass
+def crashes(path): raise KeyError("labels")
 """
 
 
@@ -171,6 +180,13 @@ INPUTS, FUNCTION = ("--calibration", "inputs.npz"), "calibration_functions"
         ),
         ((*INPUTS, "--ratio", "8", "--quality", "20"), "--ratio must be left out with --quality, got both: choose one"),
         ((*INPUTS, "--ratio", "8", "--target-bytes", "9"), "--target-bytes must be left out with --ratio, got both"),
+        (("--max-drop", "1"), "--max-drop must come with --calibration, got it alone: give some hundred inputs with"),
+        ((*INPUTS, "--max-drop", "1"), "--max-drop must come with --evaluate, got it alone: name the metric that may"),
+        ((*INPUTS, "--max-drop", "1", "--ratio", "8"), "--max-drop must be left out with --ratio, got both: choose"),
+        (
+            (*INPUTS, "--max-drop", "-1", "--evaluate", f"{FUNCTION}:size"),
+            "max_drop must be >= 0, got -1.0: it is how far the",
+        ),
         ((*INPUTS, "--ratio", "1"), "ratio must be > 1, got 1.0: it is how many times smaller"),
         ((*INPUTS, "--quality", "nan"), "quality must be > 0, got nan: it is"),
     ],
@@ -225,6 +241,49 @@ def test_calibration_inputs_from_a_function(name: str, here: Path, capsys: pytes
     assert json.loads(capsys.readouterr().out)["file_bytes"] == os.path.getsize(here / "small.onnx")
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            "metric.py",
+            "--evaluate must be package.module:function, got 'metric.py': name a function that takes the path",
+        ),
+        (
+            "metric_none:f",
+            "--evaluate must name a function that can be imported, got metric_none:f, ModuleNotFoundError",
+        ),
+        (f"{FUNCTION}:NUMBER", f"--evaluate must name a function, got {FUNCTION}:NUMBER, which is of type int: name a"),
+        (f"{FUNCTION}:nothing", "evaluate must return a finite number, got None: correct the function"),
+        (
+            f"{FUNCTION}:crashes",
+            "evaluate must return a number for the path of an ONNX file, got KeyError: 'labels': correct the function",
+        ),
+        (f"{FUNCTION}:leaves", "got TypeError: leaves() takes 0 positional arguments but 1 was given: correct the"),
+    ],
+)
+def test_metrics_that_cannot_be_had(given: str, line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("compress", "model.onnx", "-o", "small.onnx", "--evaluate", given) == 2
+    assert_one_line(capsys.readouterr(), line)
+    assert not (here / "small.onnx").exists()
+
+
+def test_what_functions_print_goes_to_standard_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, metric = f"{FUNCTION}:chatty_rows", f"{FUNCTION}:size"
+    goal = ("--max-drop", "5", "--calibration", rows, "--evaluate", metric)
+    assert run("compress", "model.onnx", "-o", "small.onnx", *goal, "--json") == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert {"reading", "read"} <= set(captured.err.split("\n"))
+    assert captured.err.count("measuring") == 1 + len(result["curve"])
+    assert result["before"] == os.path.getsize("model.onnx") / 1000
+    assert result["after"] == os.path.getsize("small.onnx") / 1000
+    assert {"file_bytes": os.path.getsize("small.onnx"), "metric": result["after"]} in result["curve"]
+    assert run("compress", "model.onnx", "-o", "small.onnx", *goal) == 0
+    table = capsys.readouterr().out
+    assert table.count("metric of a file") == len(result["curve"])
+    assert f"{result['after']:.4g} at {result['file_bytes']:,} bytes" in table
+
+
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_the_help_names_the_ways_and_what_they_need(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -236,4 +295,4 @@ def test_the_help_names_the_ways_and_what_they_need(
         text.index(f"\n{title}:") for title in ("weights only (default)", "calibrated", "low bits", "file", "check")
     ]
     assert groups == sorted(groups)
-    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 3
+    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 4

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sws_compress.cli.calibration_argument import calibration_inputs
 from sws_compress.cli.command_parser import add_command, show_result
+from sws_compress.cli.user_functions import metric_function
 from sws_compress.errors import ArgumentError
 from sws_compress.terminal import progress_bar
 
@@ -23,7 +24,7 @@ GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors
 OF_WEIGHTS_ONLY = ("components", "granularity")
 """Options of the default mode."""
 
-GOALS = ("quality", "ratio", "target_bytes")
+GOALS = ("quality", "ratio", "target_bytes", "max_drop")
 """Options of the calibrated mode, of which one may be given."""
 
 OF_FILE = ("load_budget", "packed_embeddings", "drop_names")
@@ -71,7 +72,7 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
         "calibrated",
         "closer outputs for the same bytes, from inputs without labels; give --calibration and at most one goal: "
-        "--quality, --ratio or --target-bytes",
+        "--quality, --ratio, --target-bytes or --max-drop",
     )
     group.add_argument(
         "--calibration",
@@ -90,6 +91,13 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         "--ratio", type=float, metavar="R", help="how many times smaller the file becomes; needs --calibration"
     )
     group.add_argument("--target-bytes", type=int, metavar="N", help="bytes of the file; needs --calibration")
+    group.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="D",
+        help="how far the metric of --evaluate may fall; some ten files are measured, and the smallest that keeps it "
+        "is written; needs --calibration and --evaluate",
+    )
 
 
 def _add_low_bit(command: argparse.ArgumentParser) -> None:
@@ -140,6 +148,12 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="refuse a model whose outputs cannot be compared (default: a note says so)",
     )
+    group.add_argument(
+        "--evaluate",
+        metavar="FUNCTION",
+        help="package.module:function, which takes the path of an ONNX file and returns a number, higher is better; "
+        "the original and the small file are measured",
+    )
     group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
 
 
@@ -155,6 +169,8 @@ def _compress(options: argparse.Namespace) -> int:
             request,
             ratio=options.ratio,
             target_bytes=options.target_bytes,
+            max_drop=options.max_drop,
+            evaluate=metric_function(options.evaluate),
             file=file,
             example_inputs=options.inputs,
             strict=options.strict,
@@ -175,6 +191,10 @@ def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
         for goal in _given(options, GOALS)[1:]:
             first = _given(options, GOALS)[0]
             raise ArgumentError(f"{goal} must be left out with {first}, got both: choose one goal")
+        if options.max_drop is not None and options.evaluate is None:
+            raise ArgumentError(
+                "--max-drop must come with --evaluate, got it alone: name the metric that may fall so far"
+            )
         quality = {} if options.quality is None else {"quality": options.quality}
         return Calibrated(inputs=calibration_inputs(options.calibration), **quality)
     if options.low_bit is not None:

@@ -9,9 +9,10 @@ from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.places import Place, place_of
 from sws_compress.pipelines.price_search import PriceSearch
-from sws_compress.pipelines.source import Source, in_memory, metric_of
+from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import Calibrated
@@ -27,14 +28,14 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     request : Calibrated
         The inputs and the quality.
     job : Job
-        Everything else; its goal is a size, or None.
+        Everything else; its goal is a size, a drop of the metric, or None.
 
     Raises
     ------
     ModelError
         If there is nothing to compress, or if a weight is NaN or infinite.
     DataError
-        If the model does not run on the inputs.
+        If the model does not run on the inputs, or if a metric is not a finite number.
     VerificationError
         If the file does not do what the snapped network does.
     """
@@ -44,12 +45,12 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     source = in_memory(source, job)
     weights = weights_of(source)
     refuse_nothing_to_do(source.name, source.model, weights)
-    before = metric_of(source.module, job)
+    before = metric_before(source, job)
     places = {weight.name: place_of(source.model, weight) for weight in weights}
     search = PriceSearch(source, places, feeds, request.quality, job)
     palettes = search.palettes()
     result = publish_untrained(source, palettes, before, job)
-    return replace(result, notes=(*result.notes, *_unreached(places), *search.notes))
+    return replace(result, notes=(*result.notes, *_unreached(places), *search.notes), curve=search.curve)
 
 
 def _unreached(places: Mapping[str, Place]) -> tuple[str, ...]:

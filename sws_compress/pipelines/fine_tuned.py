@@ -15,6 +15,7 @@ from sws_compress.ort.session import Array
 from sws_compress.pipelines.calls import tried
 from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.metrics import measured, metric_of
 from sws_compress.pipelines.projected import Scale, Template
 from sws_compress.pipelines.publish import publish_module
 from sws_compress.pipelines.source import (
@@ -22,8 +23,6 @@ from sws_compress.pipelines.source import (
     answers_of,
     as_module,
     copied,
-    measured,
-    metric_of,
     open_module,
     refuse_other_float,
 )
@@ -120,8 +119,6 @@ def _check_request(request: FineTuned, job: Job) -> None:
     if request.bit_price is not None and job.goal is not None:
         (given,) = job.goal.given
         raise ArgumentError(f"{given} must be left out with bit_price, got both: ask for one of them")
-    if job.goal is not None and job.goal.max_drop is not None and job.evaluate is None:
-        raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
 
 
 def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scale: Scale) -> SteeringTarget | None:

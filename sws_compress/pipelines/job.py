@@ -12,6 +12,7 @@ from sws_compress.errors import ArgumentError, DataError
 from sws_compress.files import checked_output
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
 from sws_compress.onnx_io.write.output import data_files
+from sws_compress.pipelines.file_metric import FileMetric
 from sws_compress.requests import FileOptions, Goal
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Job:
         Example inputs as the caller gave them; None for random ones.
     evaluate : callable or None
         Metric of a torch module; higher is better.
+    file_metric : FileMetric or None
+        Metric of ONNX files, where the model is one.
     seed : int
         Seed of everything that is drawn at random; >= 0.
     strict : bool
@@ -93,6 +96,7 @@ class Job:
     file: FileOptions = field(default_factory=FileOptions)
     inputs: Any = None
     evaluate: Metric | None = None
+    file_metric: FileMetric | None = None
     seed: int = 0
     strict: bool = False
     on_progress: OnProgress = silent

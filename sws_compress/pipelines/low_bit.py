@@ -33,9 +33,10 @@ from sws_compress.ort.low_bit_readback import executed_columns
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.low_bit_model import LowBitModel, blocked_weight, pack_low_bit, written
+from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.moved_choices import moved_choices
 from sws_compress.pipelines.publish import check_written, refuse_no_gain
-from sws_compress.pipelines.source import Source, draw_notes, in_memory, metric_of
+from sws_compress.pipelines.source import Source, draw_notes, in_memory
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.affine_palette import AffinePalette
 from sws_compress.report.inspection import TensorRow
@@ -95,7 +96,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
     if in_functions(source.model, weights_left_dense(source.model)):
         write_out_functions(source.model)
     refuse_nothing_to_do(source.name, source.model, find_weights(source.model, smallest=SMALLEST_WEIGHT))
-    before = metric_of(source.module, job)
+    before = metric_before(source, job)
     packed = pack_low_bit(source.model, request, on_progress=job.on_progress)
     values = {name: palette.expand() for name, palette in packed.palettes.items()}
     expanded = with_values(source.model, values)
@@ -116,6 +117,7 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         types=(ir.DataType.FLOAT,),
     )
     refuse_no_gain(len(packed.data), source.dense_bytes, notes, gain=bool(packed.tensors))
+    after = None if job.file_metric is None else job.file_metric.of(packed.data)
     write_atomically(job.output, packed.data)
     result = CompressionResult(
         output=job.output,
@@ -129,6 +131,8 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         if feeds is None or varies
         else differences_from_original(source.output_names, source.outputs, outputs_in_runtime(packed.data, feeds)),
         random_inputs=job.inputs is None,
+        before=before,
+        after=after,
     )
     return result if copy is None else copy.added_to(result, before, job)
 

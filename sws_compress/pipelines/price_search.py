@@ -5,18 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import onnx_ir as ir
+
 from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
 from sws_compress.calibrate.layers import Layer
+from sws_compress.errors import ModelError
+from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.write.replaced import with_values
-from sws_compress.onnx_io.write.serialise import plain_bytes
+from sws_compress.onnx_io.write.serialise import plain_bytes, to_bytes
 from sws_compress.ort.activations import Feeds, Trials
+from sws_compress.ort.compare import outputs_in_runtime
+from sws_compress.ort.session import Array
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.calibration_layers import Collector
+from sws_compress.pipelines.drop_search import Try, drop_note, smallest_within
+from sws_compress.pipelines.file_metric import finite
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.metrics import measured, metric_before
 from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.publish import packed_as
 from sws_compress.pipelines.source import Source
+from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.palette import Palette
+from sws_compress.report.result import MeasuredSize
 
 TRIAL_FEEDS = 16
 """Sets of inputs that layers are tried on and the quality is measured on, at most."""
@@ -41,6 +52,9 @@ LEAST_ERROR = 1e-15
 
 QUALITY_TOLERANCE = 0.5
 """A quality is met within so many decibels."""
+
+DROP_QUALITIES = (25.0, 60.0, 3.0)
+"""Decibels at which the search for a drop starts, and at which it ends on either side."""
 
 
 class PriceSearch:
@@ -68,6 +82,7 @@ class PriceSearch:
         self._collector = Collector(source.model, places, kept, seed=job.seed, on_progress=job.on_progress)
         self._trials = Trials(source.model, tuple(places), held_out)
         self.notes: tuple[str, ...] = ()
+        self.curve: tuple[MeasuredSize, ...] = ()
 
     def palettes(self) -> dict[str, Palette]:
         """The palettes that meet the goal."""
@@ -78,6 +93,8 @@ class PriceSearch:
         goal = self._job.goal
         if goal is None:
             return self._by_quality(samples, own)
+        if goal.max_drop is not None:
+            return self._by_metric(samples, own, goal.max_drop)
         wanted = goal.target_bytes or self._source.dense_bytes / (goal.ratio or 1)
         return self._by_size(samples, own, wanted)
 
@@ -103,8 +120,49 @@ class PriceSearch:
         return palettes
 
     def _file_bytes(self, palettes: Mapping[str, Palette]) -> int:
-        model = with_values(self._source.model, {name: palette.expand() for name, palette in palettes.items()})
-        return len(packed_as(self._job.file, model, {**find_palettes(model), **palettes}).data)
+        return len(self._file(with_values(self._source.model, _values(palettes)), palettes))
+
+    def _file(self, model: ir.Model, palettes: Mapping[str, Palette]) -> bytes:
+        return packed_as(self._job.file, model, {**find_palettes(model), **palettes}).data
+
+    def _by_metric(
+        self, samples: Mapping[str, Sample], own: Mapping[str, float], max_drop: float
+    ) -> dict[str, Palette]:
+        """Find the smallest file that keeps the caller's metric."""
+        before = metric_before(self._source, self._job)
+        assert before is not None
+        total = sum(sample.count for sample in samples.values())
+        start, finest, coarsest = (math.log(10 ** (-quality / 10) / total) for quality in DROP_QUALITIES)
+
+        def measure(log_price: float) -> Try:
+            palettes = self._assigned(own, math.exp(log_price))
+            file_bytes, after = self._measured(palettes)
+            return Try(log_price, file_bytes, before - after, palettes)
+
+        found = smallest_within(max_drop, measure, start, finest, coarsest)
+        self.curve = tuple(MeasuredSize(size, before - drop) for size, drop in found.sizes_and_drops)
+        self.notes = (drop_note(found, max_drop),)
+        return dict(found.best.palettes)
+
+    def _measured(self, palettes: Mapping[str, Palette]) -> tuple[int, float]:
+        """Bytes of the file with these weights, and the caller's metric of it."""
+        self._job.on_progress("evaluating", 0, 1)
+        values = _values(palettes)
+        model = with_values(self._source.model, values)
+        data = self._file(model, palettes)
+        if self._job.file_metric is not None:
+            return len(data), self._job.file_metric.of(data)
+        module, evaluate, feeds = self._source.module, self._job.evaluate, self._source.feeds
+        assert module is not None
+        assert evaluate is not None
+        assert feeds is not None
+        copy = written_back(self._source, module, values, outputs_in_runtime(to_bytes(model), feeds))
+        if copy.missing:
+            raise ModelError(
+                f"max_drop must be measured on all weights, got {shown(copy.missing[0])}, which the module computes: "
+                "export the module, and compress the file with a metric of files"
+            )
+        return len(data), finite(measured(copy.network, evaluate))
 
     def _by_quality(self, samples: Mapping[str, Sample], own: Mapping[str, float]) -> dict[str, Palette]:
         """Correct the price by the error that it turns out to make, which grows about in proportion."""
@@ -112,7 +170,7 @@ class PriceSearch:
         price = 10 ** (-self._quality / 10) / total  # every weight costs about its share of the error
 
         def excess(palettes: Mapping[str, Palette]) -> float:
-            error = self._trials.error({name: palette.expand() for name, palette in palettes.items()})
+            error = self._trials.error(_values(palettes))
             return -10 * math.log10(max(error, LEAST_ERROR)) - self._quality
 
         missed, palettes = self._met(own, price, excess, QUALITY_TOLERANCE, -10 / math.log(10))
@@ -148,6 +206,10 @@ class PriceSearch:
         for name, layer in self._collector.layers("assigning"):
             found[name] = self._places[name].palette(layer.at_level(own[name]).coded(price))
         return found
+
+
+def _values(palettes: Mapping[str, Palette]) -> dict[str, Array]:
+    return {name: palette.expand() for name, palette in palettes.items()}
 
 
 def _divided(feeds: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:

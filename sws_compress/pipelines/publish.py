@@ -132,6 +132,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     gain = bool(packed.tensors or snapped.pruning.weights)
     refuse_no_gain(len(packed.data), snapped.dense_bytes, notes, gain=gain)
     rows = inspect_model(in_memory(packed.data), written=True).rows
+    after = None if job.file_metric is None else job.file_metric.of(packed.data)
     write_atomically(job.output, packed.data)
     return CompressionResult(
         output=job.output,
@@ -142,6 +143,8 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         seconds=job.seconds,
         outputs=compared.outputs,
         random_inputs=job.inputs is None,
+        before=None if job.file_metric is None else job.file_metric.before,
+        after=after,
         notes=(*snapped.pruning.notes, *compared.notes, *packed.notes, *notes),
         pruned_weights=snapped.pruning.weights,
     )

@@ -16,7 +16,7 @@ from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
-from sws_compress.onnx_io.from_torch import evaluating, from_torch
+from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.onnx_io.messages import first_few, first_line, shown
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
@@ -29,7 +29,7 @@ from sws_compress.ort.fold_weights import fold_weights
 from sws_compress.ort.session import out_of_bounds, reason_of
 from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
 from sws_compress.pipelines.calls import arrays, outputs_of, positional, tried
-from sws_compress.pipelines.job import Job, Metric
+from sws_compress.pipelines.job import Job
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +166,7 @@ def open_file(path: Path, job: Job) -> Source:
     Raises
     ------
     ArgumentError
-        If there is a metric, or if the inputs are neither arrays by name nor a path.
+        If the inputs are neither arrays by name nor a path.
     ModelError
         If there is no sound model, or if its conversion from an older opset computes something else.
     DataError
@@ -174,8 +174,6 @@ def open_file(path: Path, job: Job) -> Source:
     OutputError
         If the output would overwrite the model or its external data.
     """
-    if job.evaluate is not None:
-        raise ArgumentError("evaluate must be left out for an ONNX file, got one: pass the torch module to measure it")
     model = read_model(path)
     refuse_overwriting(path, *job.written_files)
     dense_bytes = bytes_on_disk(path)
@@ -310,17 +308,6 @@ def draw_notes(model: ir.Model, *, answers_vary: bool) -> tuple[str, ...]:
     if answers_vary:
         return (ANSWERS_VARY,)
     return (SAME_DRAWS,) if draws(model) else ()
-
-
-def metric_of(module: nn.Module | None, job: Job) -> float | None:
-    """The caller's metric of a module; None without one of the two."""
-    return None if module is None or job.evaluate is None else measured(module, job.evaluate)
-
-
-def measured(module: nn.Module, evaluate: Metric) -> float:
-    """The metric of a module in evaluation mode."""
-    with evaluating(module):
-        return float(evaluate(module))
 
 
 def copied(module: nn.Module) -> nn.Module:

@@ -102,6 +102,8 @@ def _refuse_options(job: Job) -> None:
         given.append("example_inputs")
     if job.strict:
         given.append("strict")
+    if job.file_metric is not None:
+        given.append("evaluate")
     if given:
         raise ArgumentError(
             f"{given[0]} must be left out for a model of more than {job.limits.model_bytes:,} bytes, got some: it is "

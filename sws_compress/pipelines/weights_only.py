@@ -10,7 +10,8 @@ from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.job import Job
-from sws_compress.pipelines.source import Source, in_memory, metric_of
+from sws_compress.pipelines.metrics import metric_before
+from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.streamed import stream_weights
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
 from sws_compress.quantize.cluster import cluster
@@ -57,7 +58,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     weights = weights_of(source)
     if weights or not find_palettes(source.model):
         refuse_nothing_to_do(source.name, source.model, weights)
-    before = metric_of(source.module, job)
+    before = metric_before(source, job)
     clustered = cluster_weights(weights, request, job)
     result = publish_untrained(source, clustered.palettes, before, job)
     return replace(result, mixtures=clustered.mixtures)

@@ -18,8 +18,9 @@ from sws_compress.onnx_io.analyse.choices import first_choices
 from sws_compress.ort.differences import difference
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.metrics import metric_of
 from sws_compress.pipelines.publish import OUTPUT_TOLERANCE
-from sws_compress.pipelines.source import Source, answers_of, copied, metric_of
+from sws_compress.pipelines.source import Source, answers_of, copied
 from sws_compress.report.result import CompressionResult
 
 if TYPE_CHECKING:

@@ -177,6 +177,22 @@ class ExpansionResult:
 
 
 @dataclass(frozen=True)
+class MeasuredSize:
+    """A file that was tried for a goal of the metric.
+
+    Parameters
+    ----------
+    file_bytes : int
+        Its size.
+    metric : float
+        The caller's metric of it.
+    """
+
+    file_bytes: int
+    metric: float
+
+
+@dataclass(frozen=True)
 class CompressionResult:
     """What `compress` or `export` did. All sizes are of files on disk, in bytes.
 
@@ -204,6 +220,8 @@ class CompressionResult:
         Whether the network was trained, which moves outputs on purpose.
     before, after : float, optional
         The caller's metric for the float network and for the snapped one; None without `evaluate`.
+    curve : tuple of MeasuredSize
+        All files that a search for ``max_drop`` has measured, the largest first.
     network : nn.Module, optional
         The snapped torch module; the one that was passed in is not changed. None for ONNX models.
     notes : tuple of str
@@ -225,6 +243,7 @@ class CompressionResult:
     trained: bool = False
     before: float | None = None
     after: float | None = None
+    curve: tuple[MeasuredSize, ...] = ()
     network: nn.Module | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
     pruned_weights: int = 0
@@ -298,6 +317,7 @@ class CompressionResult:
             "seconds": self.seconds,
             "before": self.before,
             "after": self.after,
+            "curve": [dataclasses.asdict(size) for size in self.curve],
             "notes": list(self.notes),
             "tensors": [tensor_json(tensor) for tensor in self.tensors],
         }

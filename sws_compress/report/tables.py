@@ -107,6 +107,7 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
         (str(result.output), f"{result.file_bytes:,} bytes"),
         ("ratio", f"{result.ratio:.{1 if result.ratio >= SMALL_RATIO else 2}f}x"),
         *metric,
+        *(("metric of a file", f"{size.metric:.4g} at {size.file_bytes:,} bytes") for size in result.curve),
         *more,
         ("zeros", f"{100 * result.zeros:.1f} %"),
         *bits,

@@ -188,3 +188,98 @@ def test_a_size_out_of_reach_is_told(model: Path, tmp_path: Path) -> None:
     request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
     result = sws.compress(model, tmp_path / "small.onnx", request, target_bytes=100)
     assert any(note.endswith("% larger than the 100 bytes asked for") for note in result.notes)
+
+
+# -- how far a metric may fall ----------------------------------------------------------------------------------------
+
+
+def decibels(model: Path) -> Any:
+    """A metric of files: how near their outputs are to the original's, 40 at most."""
+    inputs = {"x": digits(200, seed=5)}
+    wanted = run_model(model, inputs)["y"].astype(np.float64)
+
+    def evaluate(path: Path) -> float:
+        error = float(np.linalg.norm(run_model(path, inputs)["y"] - wanted) / np.linalg.norm(wanted))
+        return min(-20 * np.log10(max(error, 1e-9)), 40.0)
+
+    return evaluate
+
+
+@pytest.mark.parametrize("max_drop", [5.0, 20.0])
+def test_the_smallest_file_that_keeps_a_metric(model: Path, tmp_path: Path, max_drop: float) -> None:
+    evaluate = decibels(model)
+    request = sws.Calibrated(inputs={"x": digits(256, seed=1)})
+    result = sws.compress(model, tmp_path / "small.onnx", request, max_drop=max_drop, evaluate=evaluate)
+    assert result.before == 40
+    assert result.after == evaluate(result.output) >= 40 - max_drop
+    kept = [size.file_bytes for size in result.curve if size.metric >= 40 - max_drop]
+    lost = [size.file_bytes for size in result.curve if size.metric < 40 - max_drop]
+    assert result.file_bytes == result.output.stat().st_size == min(kept)
+    assert max(lost) < min(kept) <= 1.03 * max(lost)
+    assert result.notes[-1] == (
+        f"metric falls by {40 - result.after:.4g}, at most {max_drop:g} asked for: smallest of {len(result.curve)} "
+        "files evaluated"
+    )
+
+
+def test_a_metric_that_no_file_keeps(model: Path, tmp_path: Path) -> None:
+    original = model.read_bytes()
+    request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
+    result = sws.compress(
+        model,
+        tmp_path / "small.onnx",
+        request,
+        max_drop=0.5,
+        evaluate=lambda path: float(path.read_bytes() == original),
+    )
+    assert result.notes[-1].startswith("metric falls by 1, more than the 0.5 asked for: none of ")
+    assert result.after == 0
+
+
+def test_a_metric_of_modules(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    images = torch.rand(64, 1, 13, 13)
+    network = Digits().eval()
+    with torch.no_grad():
+        wanted = network(images[32:])
+
+    def evaluate(module: nn.Module) -> float:
+        with torch.no_grad():
+            return float(-(module(images[32:]) - wanted).norm() / wanted.norm())
+
+    request = sws.Calibrated(inputs=images[:32].split(8))
+    result = sws.compress(
+        network, tmp_path / "small.onnx", request, max_drop=0.1, evaluate=evaluate, example_inputs=images[:2]
+    )
+    assert result.network is not None
+    assert result.before == 0
+    assert result.after == evaluate(result.network)
+    assert -0.1 <= result.after < 0
+    assert min(size.metric for size in result.curve) < -0.1
+
+
+def test_metrics_of_files_are_measured_in_all_ways(model: Path, tmp_path: Path) -> None:
+    evaluate = decibels(model)
+    requests = (sws.WeightsOnly(components=4), sws.LowBit(bits=4), sws.Calibrated(inputs={"x": digits(64, seed=1)}))
+    for request in requests:
+        result = sws.compress(model, tmp_path / "small.onnx", request, evaluate=evaluate)
+        assert result.before == 40
+        assert result.after == evaluate(result.output) < 40
+
+
+def test_drops_need_a_metric(model: Path, tmp_path: Path) -> None:
+    request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
+    with pytest.raises(sws.ArgumentError, match="max_drop must come with evaluate, got none: pass the metric"):
+        sws.compress(model, tmp_path / "small.onnx", request, max_drop=1)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [(None, "None"), (float("nan"), "nan"), ("0.5", "'0.5'"), (torch.zeros(2), "tensor"), (-np.inf, "-inf")],
+)
+def test_metrics_that_are_no_numbers(found: Any, told: str, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        sws.DataError, match=f"evaluate must return a finite number, got {told}.*: correct the function"
+    ):
+        sws.compress(model, tmp_path / "small.onnx", evaluate=lambda path: found)
+    assert not (tmp_path / "small.onnx").exists()
