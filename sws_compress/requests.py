@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
 from sws_compress.codec.load_cost import LoadCost
@@ -18,43 +18,70 @@ from sws_compress.train.request import FineTuned
 DEFAULT_RATIO = 20.0
 """How many times smaller a fine-tuned network becomes where no goal is given."""
 
+DEFAULT_WEIGHT_QUALITY = 30.0
+"""Decibels of `WeightsOnly` where neither a quality nor components are given."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsOnly:
-    """Cluster the weights as they are, without data: few distinct values per tensor, packed as cluster indices.
+    """Round the weights as they are, without data: few distinct values per tensor, packed as indices.
 
-    Takes ONNX files and torch modules.
+    Takes ONNX files and torch modules. Give a quality, the default, or a number of components.
 
     Parameters
     ----------
-    components : int
-        Distinct values per tensor, 2 to 256. Fewer make a smaller file, more keep the weights closer.
-    granularity : PerTensor, PerChannel, Vectors or Best
-        Which weights share a codebook entry or a scale: all of a tensor, the channels of a tensor with a scale each,
-        or vectors of consecutive weights. `Best` chooses for each tensor.
+    quality : float, optional
+        Energy of every output channel of a weight over that of its error, in decibels; > 0. 6 more halve the error and
+        cost about one bit per weight. `DEFAULT_WEIGHT_QUALITY` if there are no components.
+    components : int, optional
+        Instead, distinct values per tensor, 2 to 256, whatever error that makes. Fewer make a smaller file, more keep
+        the weights closer.
+    granularity : PerTensor, PerChannel, Vectors or Best, optional
+        Which weights share one of these values or a scale: all of a tensor (the default), the channels of a tensor with
+        a scale each, or vectors of consecutive weights. `Best` chooses for each tensor.
 
     Raises
     ------
     ArgumentError
-        If ``components`` is out of range, or if ``granularity`` is none of these.
+        If ``quality`` or ``components`` is out of range, if both are given, or if ``granularity`` is none of these or
+        comes without components.
 
     Examples
     --------
     >>> import sws_compress as sws
+    >>> sws.WeightsOnly(quality=35).components is None
+    True
     >>> sws.WeightsOnly(components=64, granularity=sws.PerChannel())
-    WeightsOnly(components=64, granularity=PerChannel())
+    WeightsOnly(quality=None, components=64, granularity=PerChannel())
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(
         ("evaluate", "load_budget", "weight_names", "packed_embeddings", "prune_units")
     )
 
-    components: int = 16
-    granularity: Granularity = field(default_factory=PerTensor)
+    quality: float | None = None
+    components: int | None = None
+    granularity: Granularity | None = None
 
     def __post_init__(self) -> None:
-        check_components(self.components)
-        check_granularity(self.granularity)
+        if self.granularity is not None:
+            check_granularity(self.granularity)
+        if self.components is not None:
+            check_components(self.components)
+            if self.quality is not None:
+                raise ArgumentError(
+                    f"quality must be left out with components, got {self.quality}: either decides the error"
+                )
+            object.__setattr__(self, "granularity", self.granularity or PerTensor())
+            return
+        if self.granularity is not None:
+            raise ArgumentError(
+                f"granularity must come with components, got {self.granularity} alone: "
+                "say how many values there are, for example components=64"
+            )
+        if self.quality is None:
+            object.__setattr__(self, "quality", DEFAULT_WEIGHT_QUALITY)
+        _check_quality(self.quality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +123,7 @@ class Calibrated:
     quality: float = 25.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.quality < math.inf:
-            raise ArgumentError(f"quality must be > 0, got {self.quality}: it is the ratio of output to error in dB")
+        _check_quality(self.quality)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +167,12 @@ class LowBit:
             raise ArgumentError(f"bits must be 4 or 8, got {self.bits}: runtimes multiply by no other widths")
         if self.block_size not in BLOCK_SIZES:
             raise ArgumentError(f"block_size must be one of {BLOCK_SIZES}, got {self.block_size}: choose one of them")
+
+
+def _check_quality(quality: float | None) -> None:
+    """Raise ArgumentError unless a quality is a positive number of decibels."""
+    if quality is None or not 0 < quality < math.inf:
+        raise ArgumentError(f"quality must be > 0, got {quality}: it is the ratio of output to error in dB")
 
 
 Request: TypeAlias = WeightsOnly | Calibrated | LowBit | FineTuned

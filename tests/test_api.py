@@ -548,7 +548,7 @@ def test_float16_weights_stay_float16(tmp_path: Path) -> None:
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     onnx.save(model, tmp_path / "model.onnx")
-    sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx")
+    sws.compress(tmp_path / "model.onnx", tmp_path / "small.onnx", sws.WeightsOnly(components=16))
     decoded = decoded_weights((tmp_path / "small.onnx").read_bytes(), ["w1"])["w1"]
     assert decoded.dtype == np.float16
     assert len(np.unique(decoded)) <= 16

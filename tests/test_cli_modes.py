@@ -76,7 +76,7 @@ def test_expanding_what_is_not_compressed(model: Path, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("arguments", "encoding", "distinct"),
     [
-        (("--granularity", "channel"), "+scales", 16),
+        (("--granularity", "channel", "--components", "16"), "+scales", 16),
         (("--granularity", "vectors:2", "--components", "32"), "", 32),
     ],
 )
@@ -162,7 +162,12 @@ INPUTS, FUNCTION = ("--calibration", "inputs.npz"), "calibration_functions"
     [
         (("--ratio", "8"), "--ratio must come with --calibration, got it alone: give some hundred inputs with"),
         (("--target-bytes", "9"), "--target-bytes must come with --calibration, got it alone: give some hundred"),
-        (("--quality", "20"), "--quality must come with --calibration, got it alone: give some hundred inputs with"),
+        (
+            ("--quality", "20", "--components", "8"),
+            "--components must be left out with --quality, got both: the",
+        ),
+        (("--granularity", "auto"), "--granularity must come with --components, got it alone: say how many values"),
+        (("--quality", "-1"), "quality must be > 0, got -1.0: it is"),
         (("--components", "8", "--ratio", "8"), "--ratio must come with --calibration, got it alone"),
         (("--low-bit", "4", "--ratio", "8"), "--ratio must be left out with --low-bit, got both: the bits alone"),
         (
@@ -295,4 +300,4 @@ def test_the_help_names_the_ways_and_what_they_need(
         text.index(f"\n{title}:") for title in ("weights only (default)", "calibrated", "low bits", "file", "check")
     ]
     assert groups == sorted(groups)
-    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 4
+    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 3

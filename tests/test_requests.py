@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import sws_compress as sws
-from sws_compress.requests import MODES, Goal
+from sws_compress.requests import DEFAULT_WEIGHT_QUALITY, MODES, Goal
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,14 @@ from sws_compress.requests import MODES, Goal
         (sws.WeightsOnly, {"components": 257}, "components must be <= 256, got 257"),
         (sws.WeightsOnly, {"granularity": "channel"}, r"granularity must be PerTensor\(\), .*, got 'channel'"),
         (sws.WeightsOnly, {"granularity": sws.PerBlock()}, r"granularity must be .*, got PerBlock"),
+        (sws.WeightsOnly, {"quality": 0}, "quality must be > 0, got 0"),
+        (sws.WeightsOnly, {"quality": float("nan")}, "quality must be > 0, got nan"),
+        (sws.WeightsOnly, {"quality": 30, "components": 8}, "quality must be left out with components, got 30: either"),
+        (
+            sws.WeightsOnly,
+            {"granularity": sws.PerChannel()},
+            r"granularity must come with components, got Per",
+        ),
         (sws.LowBit, {"bits": 2}, "bits must be 4 or 8, got 2"),
         (sws.LowBit, {"block_size": 48}, "block_size must be one of .*, got 48"),
         (sws.FileOptions, {"load_budget": 2.0}, "load_budget must be a LoadCost, got 2.0"),
@@ -40,6 +48,7 @@ def test_a_mode_takes_only_arguments_that_exist() -> None:
 
 
 def test_requests_compare_by_value_and_cannot_be_changed() -> None:
-    assert sws.WeightsOnly() == sws.WeightsOnly(components=16, granularity=sws.PerTensor())
+    assert sws.WeightsOnly(components=16) == sws.WeightsOnly(components=16, granularity=sws.PerTensor())
+    assert sws.WeightsOnly() == sws.WeightsOnly(quality=DEFAULT_WEIGHT_QUALITY) != sws.WeightsOnly(quality=40)
     with pytest.raises(AttributeError):
         sws.LowBit().bits = 4  # type: ignore[misc]

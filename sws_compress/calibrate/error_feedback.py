@@ -35,16 +35,19 @@ class Feedback:
     curvatures : ndarray, shape (d,), float64
         1 / U_jj^2: what a unit of squared error costs in each column once the later ones have made up for it. Their
         product is det H.
-    spread : ndarray, shape (d, d), float64
-        What a unit of error in column j adds to column i > j: -U_ji / U_jj. Zero on and below the diagonal.
+    spread : ndarray, shape (d, d), float64, or None
+        What a unit of error in column j adds to column i > j: -U_ji / U_jj. Zero on and below the diagonal. None where
+        H is diagonal: no column makes up for another.
     """
 
     curvatures: Array
-    spread: Array
+    spread: Array | None
 
     @classmethod
     def of(cls, moment: Array) -> Feedback:
-        """The feedback for H, positive definite, shape (d, d)."""
+        """The feedback for H, positive definite, shape (d, d), or its diagonal where it has no other entries."""
+        if moment.ndim == 1:
+            return cls(np.ascontiguousarray(moment), None)
         factor = cholesky(moment[::-1, ::-1], lower=False)[::-1, ::-1]  # lower triangular, H = factor^T factor
         upper = solve_triangular(factor, np.eye(len(factor)), lower=True).T
         spread = np.ascontiguousarray(np.triu(-upper / np.diag(upper)[:, None], 1))
@@ -69,12 +72,15 @@ class Feedback:
         ndarray, shape (n, d), uint8
             Entries of the codebook.
         """
-        from sws_compress.calibrate.feedback_kernels import assign_rows
+        from sws_compress.calibrate.feedback_kernels import assign_alone, assign_rows
 
         costs = -bit_price * np.log2(shares)
         chosen = np.empty(rows.shape, np.uint8)
 
         def piece(part: slice) -> None:
+            if self.spread is None:
+                assign_alone(rows[part], self.curvatures, codebook, costs, costs.min(), chosen[part])
+                return
             own = np.array(rows[part], np.float64, order="C")
             assign_rows(own, self.spread, self.curvatures, codebook, costs, costs.min(), chosen[part])
 

@@ -31,6 +31,14 @@ def _cheapest(x: Any, h: Any, codebook: Any, costs: Any, least_cost: Any) -> Any
 
 
 @compiled
+def assign_alone(rows: Any, curvatures: Any, codebook: Any, costs: Any, least_cost: Any, chosen: Any) -> None:
+    """Assign every weight for itself; arguments as in `assign_rows`, but ``rows`` stay as they are."""
+    for r in range(len(rows)):
+        for j in range(rows.shape[1]):
+            chosen[r, j] = _cheapest(rows[r, j], curvatures[j], codebook, costs, least_cost)
+
+
+@compiled
 def assign_rows(
     rows: Any, spread: Any, curvatures: Any, codebook: Any, costs: Any, least_cost: Any, chosen: Any
 ) -> None:

@@ -18,15 +18,18 @@ from sws_compress.calibrate.error_feedback import Feedback
 from sws_compress.calibrate.grids import even_codebook, nearest, shares_of, step_of
 from sws_compress.calibrate.moments import Array, output_energy
 
-LEAST_ENERGY = 1e-6
+LEAST_ENERGY = 1e-10
 """Energy that an output is taken to have at least, relative to the mean: dead outputs need no bits."""
 
 RELATIVE = 0.5
-"""Exponent of an output's energy in what its error costs: 0 counts absolute errors, 1 relative ones."""
+"""The usual ``relative`` of a `Layer`."""
 
 TRIAL_NOISE = 0.01
 """Energy of the trial error of a layer relative to its outputs, 20 dB below: about what coding will do to it. An
 infinitesimal error would tell nothing of a classifier that is certain."""
+
+FULL_HALVES = (2.0**-14, 65504.0)
+"""Least and greatest factor: between them float16 has all its digits."""
 
 SWEEPS = 2
 """Assignments, each at the prices of the shares that the one before it has left."""
@@ -61,18 +64,21 @@ class Layer:
     ----------
     rows : ndarray, shape (groups, n, d), float64
         Weights by output.
-    moment : ndarray, shape (groups, d, d), float64
-        H of the inputs, positive definite.
+    moment : ndarray, shape (groups, d, d) or (groups, d), float64
+        H of the inputs, positive definite, or its diagonal where it has no other entries.
     scaled : bool
         Whether every output may have a factor of its own.
     level : float
         What the network's outputs suffer per unit of the layer's weighted error energy.
+    relative : float
+        Exponent of an output's energy in what its error costs: 0 counts absolute errors, 1 relative ones.
     """
 
     rows: Array
     moment: Array
     scaled: bool
     level: float = 1.0
+    relative: float = RELATIVE
 
     @cached_property
     def feedback(self) -> tuple[Feedback, ...]:
@@ -85,7 +91,7 @@ class Layer:
         energy = output_energy(self.rows, self.moment)
         if not self.scaled or not energy.any():
             return np.ones(energy.shape)
-        costs = np.maximum(energy, LEAST_ENERGY * energy.mean()) ** -RELATIVE
+        costs = np.maximum(energy, LEAST_ENERGY * energy.mean()) ** -self.relative
         even: Array = costs / np.exp(np.log(costs).mean())
         return even
 
@@ -100,7 +106,7 @@ class Layer:
         if not self.scaled:
             return np.ones(self.rows.shape[:2], np.float32)
         factors = (self.costs * self.row_curvatures[:, None] / self._curvature) ** -0.5
-        return factors.astype(np.float16).astype(np.float32)
+        return np.clip(factors, *FULL_HALVES).astype(np.float16).astype(np.float32)
 
     @property
     def _curvature(self) -> float:

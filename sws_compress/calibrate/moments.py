@@ -97,12 +97,15 @@ def output_energy(rows: Array, moment: Array) -> Array:
     ----------
     rows : ndarray, shape (groups, n, d), float64
         Weights, or changes of them, by output.
-    moment : ndarray, shape (groups, d, d), float64
-        H of each group.
+    moment : ndarray, shape (groups, d, d) or (groups, d), float64
+        H of each group, or its diagonal where it has no other entries.
 
     Returns
     -------
     ndarray, shape (groups, n), float64
     """
+    if moment.ndim == 2:
+        alone: Array = (np.square(rows) @ moment[..., None])[..., 0]
+        return alone
     energy: Array = np.einsum("gnd,gnd->gn", rows @ moment, rows)
     return energy

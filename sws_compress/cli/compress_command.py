@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sws_compress.cli.calibration_argument import calibration_inputs
 from sws_compress.cli.command_parser import add_command, show_result
@@ -24,7 +24,10 @@ GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors
 OF_WEIGHTS_ONLY = ("components", "granularity")
 """Options of the default mode."""
 
-GOALS = ("quality", "ratio", "target_bytes", "max_drop")
+SIZES = ("ratio", "target_bytes", "max_drop")
+"""Options of the calibrated mode alone."""
+
+GOALS = ("quality", *SIZES)
 """Options of the calibrated mode, of which one may be given."""
 
 OF_FILE = ("load_budget", "packed_embeddings", "drop_names")
@@ -50,21 +53,30 @@ def add_compress(commands: Commands) -> None:
 
 def _add_weights_only(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group(
-        "weights only (default)", "needs no data; weights become few distinct values, which are decoded at load"
+        "weights only (default)",
+        "needs no data; weights become few distinct values, which are decoded at load; give --quality or --components",
+    )
+    group.add_argument(
+        "--quality",
+        type=float,
+        metavar="DB",
+        help="energy of the weights of every output channel over that of their error, in decibels: 6 more halve the "
+        "error and cost about a bit per weight (default 30); with --calibration, energy of the outputs over that of "
+        "their error (default 25: outputs change by 6 %%)",
     )
     group.add_argument(
         "--components",
         type=int,
         metavar="K",
-        help="distinct values per tensor, 2 to 256: fewer is smaller, more is closer (default 16)",
+        help="instead of a quality, distinct values per tensor, 2 to 256, whatever error that makes",
     )
     group.add_argument(
         "--granularity",
         choices=GRANULARITIES,
         metavar="G",
-        help="what shares a value: the weights of a tensor (tensor, the default); the same, with a scale for every "
-        "output channel (channel); whichever of the two takes fewer bytes at equal error (auto); or vectors of "
-        "consecutive weights (vectors:2, vectors:4, vectors:8)",
+        help="with --components, what shares a value: the weights of a tensor (tensor, the default); the same, with a "
+        "scale for every output channel (channel); whichever of the two takes fewer bytes at equal error (auto); or "
+        "vectors of consecutive weights (vectors:2, vectors:4, vectors:8)",
     )
 
 
@@ -79,13 +91,6 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         metavar="INPUTS",
         help="some hundred inputs: an .npz file of arrays named like the model's inputs, a folder of such files, or "
         "package.module:function, which returns them",
-    )
-    group.add_argument(
-        "--quality",
-        type=float,
-        metavar="DB",
-        help="energy of the outputs over that of their error, in decibels; needs --calibration (default 25: outputs "
-        "change by 6 %%)",
     )
     group.add_argument(
         "--ratio", type=float, metavar="R", help="how many times smaller the file becomes; needs --calibration"
@@ -203,12 +208,16 @@ def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
         cure = "nothing is decoded at load"
         _refuse(options, OF_FILE, "be left out with --low-bit, got both", cure)
         return LowBit(bits=options.low_bit)
-    cure = "give some hundred inputs with --calibration, or choose the size with --components"
-    _refuse(options, GOALS, "come with --calibration, got it alone", cure)
-    given: dict[str, Any] = {} if options.components is None else {"components": options.components}
-    if options.granularity is not None:
-        given["granularity"] = _granularity(options.granularity)
-    return WeightsOnly(**given)
+    cure = "give some hundred inputs with --calibration, or choose a --quality"
+    _refuse(options, SIZES, "come with --calibration, got it alone", cure)
+    if options.quality is not None:
+        cure = "the quality decides how many values there are"
+        _refuse(options, OF_WEIGHTS_ONLY, "be left out with --quality, got both", cure)
+    if options.components is None:
+        cure = "say how many values there are with --components"
+        _refuse(options, ("granularity",), "come with --components, got it alone", cure)
+    granularity = None if options.granularity is None else _granularity(options.granularity)
+    return WeightsOnly(quality=options.quality, components=options.components, granularity=granularity)
 
 
 def _refuse(options: argparse.Namespace, names: Sequence[str], rule: str, cure: str) -> None:

@@ -16,12 +16,23 @@ from sws_compress.ort.session import Array
 from sws_compress.quantize.palette import FLOATS, Palette, in_half
 from sws_compress.quantize.weight_scales import ChannelScales
 
+LARGEST_HALF = float(np.finfo(np.float16).max)
+
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """The layout of a weight whose inputs are not known: its slices along an axis, which are all alike."""
+    """The layout of a weight whose inputs are not known: its slices along an axis, which are all alike.
+
+    Parameters
+    ----------
+    axis : int
+        The axis.
+    scaled : bool
+        Whether every slice may have a factor of its own.
+    """
 
     axis: int
+    scaled: bool = False
 
     def rows(self, values: Array) -> Array:
         return np.moveaxis(values, self.axis, 0).reshape(1, values.shape[self.axis], -1)
@@ -31,7 +42,7 @@ class Slices:
         return np.moveaxis(rows.reshape(shape[self.axis], *others), 0, self.axis)
 
     def output_axis(self, shape: tuple[int, ...]) -> int | None:
-        return None
+        return self.axis if self.scaled else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +84,10 @@ class Place:
         axis = self.layout.output_axis(shape)
         scales = None if axis is None else ChannelScales(self._along(axis, coded), axis)
         stored = dtype if dtype.name in FLOATS else np.dtype(np.float32)
-        codebook = coded.codebook.astype(np.float32).astype(stored)
+        codebook = coded.codebook.astype(np.float32)
+        if stored == np.float16:  # the last entry may lie beyond the largest weight
+            codebook = np.clip(codebook, -LARGEST_HALF, LARGEST_HALF)
+        codebook = codebook.astype(stored)
         return in_half(Palette(codebook, indices, shape, scales), indices.size * coded.step**2 / 12)
 
     def _along(self, axis: int, coded: Coded) -> Array:

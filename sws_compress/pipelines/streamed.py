@@ -41,11 +41,11 @@ from sws_compress.ort.decode import decoded
 from sws_compress.ort.fold_weights import fold_weights
 from sws_compress.ort.session import check_loads
 from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palettes, packed_model
+from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.coded_weights import CodedWeights, Fingerprint
 from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.publish import refuse_no_gain
 from sws_compress.pipelines.source import SINGLE_BYTES, Source, computed_notes
-from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.palette import palette_of
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
@@ -114,17 +114,16 @@ def _refuse_options(job: Job) -> None:
 def _cluster_into(coded: CodedWeights, source: Source, request: WeightsOnly, job: Job) -> dict[str, Mixture]:
     """Cluster every weight and hand its palette to ``coded``; the mixtures by name."""
     mixtures: dict[str, Mixture] = {}
-    done, steps = 0, 2 * source.elements  # every weight is clustered now, and checked later
+    varying, done, steps = False, 0, 2 * source.elements  # every weight is clustered now, and checked later
     for weight in each_weight(source.model, smallest=SMALLEST_WEIGHT):
-        job.on_progress(f"clustering {weight.name}", done, steps)
-        found = cluster(
-            weight.values, request.components, request.granularity, channel_axis=weight.channel_axis, seed=job.seed
-        )
+        job.on_progress(f"rounding {weight.name}", done, steps)
+        found = rounded_alone(source.model, weight, request, job.seed)
         coded.add(weight.name, found.palette)
+        varying |= len(found.palette.codebook) > 1
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture
         done += weight.size
-    weights = () if mixtures else find_weights(source.model, smallest=SMALLEST_WEIGHT)
+    weights = () if varying else find_weights(source.model, smallest=SMALLEST_WEIGHT)
     if weights:
         refuse_nothing_to_do(source.name, source.model, weights)
     job.on_progress("packing", steps // 2, steps)

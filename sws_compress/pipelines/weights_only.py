@@ -1,4 +1,4 @@
-"""The mode that needs no data: every weight is clustered from its values alone."""
+"""The mode that needs no data: every weight is rounded from its values alone."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.packing.pack import find_palettes
+from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.streamed import stream_weights
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
-from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import WeightsOnly
@@ -32,16 +32,16 @@ class ClusteredWeights:
 
 
 def compress_weights(source: Source, request: WeightsOnly, job: Job) -> CompressionResult:
-    """Cluster every weight of a model, verify the result and write it.
+    """Round every weight of a model, verify the result and write it.
 
-    A model without weights to cluster is packed as it is: quantised ones hold integers alone.
+    A model without weights to round is packed as it is: quantised ones hold integers alone.
 
     Parameters
     ----------
     source : Source
         A file or an exported module; it is not changed. Files larger than ``job.limits`` are streamed.
     request : WeightsOnly
-        How weights are clustered.
+        How weights are rounded.
     job : Job
         Everything else.
 
@@ -59,20 +59,18 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     if weights or not find_palettes(source.model):
         refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_before(source, job)
-    clustered = cluster_weights(weights, request, job)
+    clustered = cluster_weights(source, weights, request, job)
     result = publish_untrained(source, clustered.palettes, before, job)
     return replace(result, mixtures=clustered.mixtures)
 
 
-def cluster_weights(weights: Sequence[Weight], request: WeightsOnly, job: Job) -> ClusteredWeights:
-    """Cluster each weight by itself."""
+def cluster_weights(source: Source, weights: Sequence[Weight], request: WeightsOnly, job: Job) -> ClusteredWeights:
+    """Round each weight by itself."""
     palettes, mixtures, done = {}, {}, 0
     elements = sum(weight.size for weight in weights)
     for weight in weights:
-        job.on_progress(f"clustering {weight.name}", done, elements)
-        found = cluster(
-            weight.values, request.components, request.granularity, channel_axis=weight.channel_axis, seed=job.seed
-        )
+        job.on_progress(f"rounding {weight.name}", done, elements)
+        found = rounded_alone(source.model, weight, request, job.seed)
         palettes[weight.name] = found.palette
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture

@@ -80,7 +80,7 @@ def cluster(
     exact = palette_of(values)
     if exact is not None and len(exact.codebook) <= components:
         return Clustering(exact, None)
-    if exponent := _far_exponent(values):
+    if exponent := far_exponent(values):
         near = np.ldexp(values.astype(np.float64), -exponent)
         price = float(np.ldexp(bit_price, -2 * exponent))
         kept = granularity if isinstance(granularity, Vectors) else PerTensor()
@@ -108,7 +108,7 @@ def cluster(
     return min(clusterings, key=lambda clustering: merit_bits(clustering.palette, values, sensitivity))
 
 
-def _far_exponent(values: AnyArray) -> int:
+def far_exponent(values: AnyArray) -> int:
     """The power of two by which the largest magnitude is far from 1; 0 if it is not, or not finite."""
     largest = max(-float(values.min()), float(values.max()))
     exponent = math.frexp(largest)[1]

@@ -75,7 +75,7 @@ def compressed(
 ) -> Any:
     options: dict[str, Any] = {} if limits is None else {"limits": limits}
     job = Job(output=source.with_name(name), file=sws.FileOptions(packed_embeddings=packed), **options)
-    return compress_weights(open_source(source, job), sws.WeightsOnly(granularity=granularity), job)
+    return compress_weights(open_source(source, job), sws.WeightsOnly(components=16, granularity=granularity), job)
 
 
 @pytest.mark.parametrize("limits", [None, STREAMED, TWO_FILES], ids=["whole", "streamed", "two files"])
@@ -107,7 +107,7 @@ def test_with_vectors_and_with_scales(source: Path, limits: Limits | None) -> No
 
 def test_the_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small, plain = str(tmp_path / "small.onnx"), str(tmp_path / "plain.onnx")
-    assert main(["compress", str(source), "-o", small, "--packed-embeddings", "--json"]) == 0
+    assert main(["compress", str(source), "-o", small, "--packed-embeddings", "--components", "16", "--json"]) == 0
     assert "does not stay packed" in json.loads(capsys.readouterr().out)["notes"][0]
     assert main(["inspect", small, "--json"]) == 0
     encodings = {row["name"]: row["encoding"] for row in json.loads(capsys.readouterr().out)["tensors"]}

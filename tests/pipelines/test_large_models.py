@@ -56,7 +56,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scaled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scaled")
     source = write_net(folder / "net.onnx")
-    request = sws.WeightsOnly(granularity=sws.PerChannel())
+    request = sws.WeightsOnly(components=16, granularity=sws.PerChannel())
     sws.compress(source, folder / "small.onnx", request)
     return folder / "small.onnx"
 

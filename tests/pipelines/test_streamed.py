@@ -33,7 +33,7 @@ from sws_compress.requests import FileOptions, WeightsOnly
 
 ALWAYS = Limits(model_bytes=0, alone_elements=1000)
 WHOLE = Limits()
-PER_TENSOR = WeightsOnly()
+PER_TENSOR = WeightsOnly(components=16)
 TWO_FILES = Limits(model_bytes=0, alone_elements=1000, file_bytes=0)
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -110,7 +110,7 @@ def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, 
 
 
 @pytest.mark.parametrize(
-    "asked", [WeightsOnly(granularity=PerChannel()), WeightsOnly(components=32, granularity=Vectors(4))]
+    "asked", [WeightsOnly(components=16, granularity=PerChannel()), WeightsOnly(components=32, granularity=Vectors(4))]
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_scales_and_vectors_are_streamed(
@@ -165,7 +165,7 @@ def test_progress_never_goes_back_and_ends_at_the_total(tmp_path: Path) -> None:
     assert done == sorted(done)
     assert done[0] == 0
     assert max(done) <= totals.pop()
-    assert [entry[0] for entry in seen][:4] == ["clustering w0", "clustering w1", "clustering w2", "packing"]
+    assert [entry[0] for entry in seen][:4] == ["rounding w0", "rounding w1", "rounding w2", "packing"]
     assert {"checking w0", "checking w1", "checking w2"} <= {entry[0] for entry in seen}
 
 
@@ -284,9 +284,7 @@ compress_weights(open_source(sys.argv[1], job), WeightsOnly(), job)
 """
 
 
-@pytest.mark.parametrize(
-    ("after", "file_bytes"), [("clustering w4", 1 << 30), ("packing", 0), ("checking w2", 1 << 30)]
-)
+@pytest.mark.parametrize(("after", "file_bytes"), [("rounding w4", 1 << 30), ("packing", 0), ("checking w2", 1 << 30)])
 def test_killed_runs_leave_the_old_output_and_the_next_one_starts_clean(
     tmp_path: Path, after: str, file_bytes: int
 ) -> None:
