@@ -84,7 +84,7 @@ def _read_seconds(path: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("sizes", nargs="*", default=list(SIZES), metavar="SIZE", help=", ".join(SIZES))
+    parser.add_argument("sizes", nargs="*", default=["10M", "100M", "1.1B"], metavar="SIZE", help=", ".join(SIZES))
     parser.add_argument("--folder", type=Path, default=Path("out/scale"))
     parser.add_argument("--output", type=Path, default=Path("out/scale/scale.json"))
     options = parser.parse_args()
