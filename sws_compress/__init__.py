@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sws_compress.quantize.palette import Palette
     from sws_compress.quantize.weight_scales import ChannelScales
     from sws_compress.report.clustered import Cluster, ClusterReport, Picture, Place, TensorClusters
+    from sws_compress.report.decisions import Decision
     from sws_compress.report.frames import Snapshot, WeightFrames
     from sws_compress.report.inspection import ModelParts, TensorRow
     from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, MeasuredSize, Verification
@@ -71,6 +72,7 @@ __all__ = [
     "ClusterReport",
     "CompressionResult",
     "DataError",
+    "Decision",
     "Decoding",
     "Distillation",
     "DivergedError",
@@ -136,6 +138,7 @@ _HOMES = {
     "ClusterReport": "sws_compress.report.clustered",
     "TensorClusters": "sws_compress.report.clustered",
     "CompressionResult": "sws_compress.report.result",
+    "Decision": "sws_compress.report.decisions",
     "Decoding": "sws_compress.ort.decode",
     "Distillation": "sws_compress.train.distillation",
     "DivergedError": "sws_compress.train.select",

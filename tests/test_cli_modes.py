@@ -289,6 +289,25 @@ def test_what_functions_print_goes_to_standard_error(here: Path, capsys: pytest.
     assert f"{result['after']:.4g} at {result['file_bytes']:,} bytes" in table
 
 
+def test_the_table_of_decisions(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    assert run("compress", "model.onnx", "-o", "small.onnx", *INPUTS) == 0
+    short = capsys.readouterr().out
+    assert "decided by" not in short
+    assert run("compress", "model.onnx", "-o", "small.onnx", *INPUTS, "--table") == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
+    assert heading.split()[:3] == ["weight", "kind", "weights"]
+    assert heading.rstrip().endswith("decided by")
+    assert [line.split()[0] for line in lines[:2]] == ["w1", "w2"]
+    assert all(line.rstrip().endswith("%  inputs of its layer") for line in lines[:2])
+    assert run("compress", "model.onnx", "-o", "small.onnx", *INPUTS, "--json") == 0
+    decisions = json.loads(capsys.readouterr().out)["decisions"]
+    assert [each["name"] for each in decisions] == ["w1", "w2"]
+    assert sum(each["error_share"] for each in decisions) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("columns", ["80", "120"])
 def test_the_help_names_the_ways_and_what_they_need(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -14,8 +14,11 @@ from sws_compress.errors import ArgumentError
 from sws_compress.terminal import progress_bar
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from sws_compress.cli.command_parser import Commands
     from sws_compress.quantize.granularity import Granularity
+    from sws_compress.report.result import CompressionResult
     from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
 
 GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
@@ -48,6 +51,9 @@ def add_compress(commands: Commands) -> None:
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
     for add in (_add_weights_only, _add_calibrated, _add_low_bit, _add_file_options, _add_check):
         add(command)
+    command.add_argument(
+        "--table", action="store_true", help="print besides why every weight got its bits (--json always has it)"
+    )
     command.set_defaults(run=_compress)
 
 
@@ -164,7 +170,6 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 
 def _compress(options: argparse.Namespace) -> int:
     from sws_compress.api import compress
-    from sws_compress.report.tables import compression_table
 
     request, file = _request(options), _file_options(options)
     with progress_bar() as on_progress:
@@ -182,7 +187,17 @@ def _compress(options: argparse.Namespace) -> int:
             seed=options.seed,
             on_progress=on_progress,
         )
-    return show_result(options, result.to_json(), lambda: compression_table(result))
+    return show_result(options, result.to_json(), lambda: _shown(result, table=options.table))
+
+
+def _shown(result: CompressionResult, *, table: bool) -> RenderableType:
+    from rich.console import Group
+
+    from sws_compress.report.decision_table import decision_table
+    from sws_compress.report.tables import compression_table
+
+    parts = [decision_table(result.decisions)] if table and result.decisions else []
+    return Group(*parts, compression_table(result))
 
 
 def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
+from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.places import Place, place_of
@@ -48,9 +49,14 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     before = metric_before(source, job)
     places = {weight.name: place_of(source.model, weight) for weight in weights}
     search = PriceSearch(source, places, feeds, request.quality, job)
-    palettes = search.palettes()
-    result = publish_untrained(source, palettes, before, job)
-    return replace(result, notes=(*result.notes, *_unreached(places), *search.notes), curve=search.curve)
+    assigned = search.assigned()
+    result = publish_untrained(source, assigned.palettes, before, job)
+    return replace(
+        result,
+        notes=(*result.notes, *_unreached(places), *search.notes),
+        curve=search.curve,
+        decisions=decisions(weights, result.tensors, assigned.reasons),
+    )
 
 
 def _unreached(places: Mapping[str, Place]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -10,8 +11,10 @@ import onnx_ir as ir
 from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.moments import InputMoment
 from sws_compress.ort.activations import Feeds, activations
+from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.job import OnProgress
 from sws_compress.pipelines.places import Place
+from sws_compress.quantize.palette import Palette
 
 MOMENT_BYTES = 1 << 30
 """Second moments that are held at a time; more are collected in several passes over the inputs."""
@@ -19,6 +22,14 @@ MOMENT_BYTES = 1 << 30
 SAMPLES_PER_FEED = 400
 """Inputs of a layer that are taken from each set of inputs of the network: neighbours in an image or a text tell
 little more than one of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Assigned:
+    """Weights that were assigned at one price, and why they have their bits; both by name."""
+
+    palettes: dict[str, Palette]
+    reasons: dict[str, Reason]
 
 
 class Collector:

@@ -7,10 +7,11 @@ what was measured. The price is moved until one file keeps the metric and one do
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from sws_compress.quantize.palette import Palette
+Made = TypeVar("Made")
 
 MOST_TRIES = 12
 """Files that are measured, at most."""
@@ -29,7 +30,7 @@ INSIDE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Try:
+class Try(Generic[Made]):
     """A file that was measured.
 
     Parameters
@@ -40,18 +41,18 @@ class Try:
         Its size.
     drop : float
         How far its metric is below the original's.
-    palettes : mapping of str to Palette
-        Its weights.
+    made : any type
+        What it was made of.
     """
 
     log_price: float
     file_bytes: int
     drop: float
-    palettes: Mapping[str, Palette]
+    made: Made
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Found(Generic[Made]):
     """The outcome of a search.
 
     Parameters
@@ -62,13 +63,13 @@ class Found:
         All files that were measured, the largest first.
     """
 
-    best: Try
+    best: Try[Made]
     sizes_and_drops: tuple[tuple[int, float], ...]
 
 
 def smallest_within(
-    max_drop: float, measure: Callable[[float], Try], start: float, finest: float, coarsest: float
-) -> Found:
+    max_drop: float, measure: Callable[[float], Try[Made]], start: float, finest: float, coarsest: float
+) -> Found[Made]:
     """Find the smallest file that was measured to keep the metric.
 
     Parameters
@@ -84,7 +85,7 @@ def smallest_within(
     -------
     Found
     """
-    best: Try | None = None
+    best: Try[Made] | None = None
     kept: tuple[float, int, float] | None = None  # log price, bytes and drop of the coarsest that keeps the metric
     lost: tuple[float, int, float] | None = None  # the finest beyond it that does not
     all_tries: list[tuple[int, float]] = []
@@ -107,7 +108,7 @@ def smallest_within(
     return Found(best, tuple(sorted(all_tries, reverse=True)))
 
 
-def drop_note(found: Found, max_drop: float) -> str:
+def drop_note(found: Found[Made], max_drop: float) -> str:
     """What the result says of a search."""
     count, drop = len(found.sizes_and_drops), found.best.drop
     if drop <= max_drop:
@@ -120,7 +121,7 @@ def drop_note(found: Found, max_drop: float) -> str:
     )
 
 
-def _better(best: Try | None, tried: Try, max_drop: float) -> Try:
+def _better(best: Try[Made] | None, tried: Try[Made], max_drop: float) -> Try[Made]:
     if best is None:
         return tried
     if tried.drop <= max_drop:

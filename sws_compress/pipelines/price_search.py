@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
@@ -17,7 +18,8 @@ from sws_compress.ort.activations import Feeds, Trials
 from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.ort.session import Array
 from sws_compress.packing.pack import find_palettes
-from sws_compress.pipelines.calibration_layers import Collector
+from sws_compress.pipelines.calibration_layers import Assigned, Collector
+from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.drop_search import Try, drop_note, smallest_within
 from sws_compress.pipelines.file_metric import finite
 from sws_compress.pipelines.job import Job
@@ -53,6 +55,9 @@ LEAST_ERROR = 1e-15
 QUALITY_TOLERANCE = 0.5
 """A quality is met within so many decibels."""
 
+SEEN, UNSEEN = "inputs of its layer", "its values and a trial: inputs not seen"
+"""What decides about weights."""
+
 DROP_QUALITIES = (25.0, 60.0, 3.0)
 """Decibels at which the search for a drop starts, and at which it ends on either side."""
 
@@ -84,8 +89,8 @@ class PriceSearch:
         self.notes: tuple[str, ...] = ()
         self.curve: tuple[MeasuredSize, ...] = ()
 
-    def palettes(self) -> dict[str, Palette]:
-        """The palettes that meet the goal."""
+    def assigned(self) -> Assigned:
+        """The weights that meet the goal."""
         samples = {
             name: self._sample(name, layer, i) for i, (name, layer) in enumerate(self._collector.layers("measuring"))
         }
@@ -103,7 +108,7 @@ class PriceSearch:
         found, energy = self._trials.error({name: self._places[name].changed(changes)}), layer.error(changes)
         return Sample.of(layer, found / energy if energy > 0 else 0.0, seed)
 
-    def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> dict[str, Palette]:
+    def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> Assigned:
         """Correct the price by the bytes that the file turns out to have."""
         weight_bytes = sum(place.weight.values.nbytes for place in self._places.values())
         rest_bytes = len(plain_bytes(self._source.model)) - weight_bytes
@@ -113,11 +118,11 @@ class PriceSearch:
         def excess(palettes: Mapping[str, Palette]) -> float:
             return math.log(self._file_bytes(palettes) / wanted)
 
-        missed, palettes = self._met(own, price, excess, SIZE_TOLERANCE, slope)
+        missed, assigned = self._met(own, price, excess, SIZE_TOLERANCE, slope)
         if abs(missed) > 2 * SIZE_TOLERANCE:
             word = "larger" if missed > 0 else "smaller"
             self.notes = (f"file is {abs(math.expm1(missed)):.0%} {word} than the {wanted:.0f} bytes asked for",)
-        return palettes
+        return assigned
 
     def _file_bytes(self, palettes: Mapping[str, Palette]) -> int:
         return len(self._file(with_values(self._source.model, _values(palettes)), palettes))
@@ -125,24 +130,22 @@ class PriceSearch:
     def _file(self, model: ir.Model, palettes: Mapping[str, Palette]) -> bytes:
         return packed_as(self._job.file, model, {**find_palettes(model), **palettes}).data
 
-    def _by_metric(
-        self, samples: Mapping[str, Sample], own: Mapping[str, float], max_drop: float
-    ) -> dict[str, Palette]:
+    def _by_metric(self, samples: Mapping[str, Sample], own: Mapping[str, float], max_drop: float) -> Assigned:
         """Find the smallest file that keeps the caller's metric."""
         before = metric_before(self._source, self._job)
         assert before is not None
         total = sum(sample.count for sample in samples.values())
         start, finest, coarsest = (math.log(10 ** (-quality / 10) / total) for quality in DROP_QUALITIES)
 
-        def measure(log_price: float) -> Try:
-            palettes = self._assigned(own, math.exp(log_price))
-            file_bytes, after = self._measured(palettes)
-            return Try(log_price, file_bytes, before - after, palettes)
+        def measure(log_price: float) -> Try[Assigned]:
+            assigned = self._assigned(own, math.exp(log_price))
+            file_bytes, after = self._measured(assigned.palettes)
+            return Try(log_price, file_bytes, before - after, assigned)
 
         found = smallest_within(max_drop, measure, start, finest, coarsest)
         self.curve = tuple(MeasuredSize(size, before - drop) for size, drop in found.sizes_and_drops)
         self.notes = (drop_note(found, max_drop),)
-        return dict(found.best.palettes)
+        return found.best.made
 
     def _measured(self, palettes: Mapping[str, Palette]) -> tuple[int, float]:
         """Bytes of the file with these weights, and the caller's metric of it."""
@@ -164,7 +167,7 @@ class PriceSearch:
             )
         return len(data), finite(measured(copy.network, evaluate))
 
-    def _by_quality(self, samples: Mapping[str, Sample], own: Mapping[str, float]) -> dict[str, Palette]:
+    def _by_quality(self, samples: Mapping[str, Sample], own: Mapping[str, float]) -> Assigned:
         """Correct the price by the error that it turns out to make, which grows about in proportion."""
         total = sum(sample.count for sample in samples.values())
         price = 10 ** (-self._quality / 10) / total  # every weight costs about its share of the error
@@ -173,10 +176,10 @@ class PriceSearch:
             error = self._trials.error(_values(palettes))
             return -10 * math.log10(max(error, LEAST_ERROR)) - self._quality
 
-        missed, palettes = self._met(own, price, excess, QUALITY_TOLERANCE, -10 / math.log(10))
+        missed, assigned = self._met(own, price, excess, QUALITY_TOLERANCE, -10 / math.log(10))
         if abs(missed) > 2 * QUALITY_TOLERANCE:
             self.notes = (f"quality is {self._quality + missed:.1f} dB, asked for {self._quality:g}",)
-        return palettes
+        return assigned
 
     def _met(
         self,
@@ -185,15 +188,15 @@ class PriceSearch:
         excess: Callable[[Mapping[str, Palette]], float],
         tolerance: float,
         slope: float,
-    ) -> tuple[float, dict[str, Palette]]:
-        """Palettes whose excess over the goal, which falls with the price, is least in size; and that excess."""
+    ) -> tuple[float, Assigned]:
+        """Weights whose excess over the goal, which falls with the price, is least in size; and that excess."""
         tried: list[tuple[float, float]] = []
-        best: tuple[float, dict[str, Palette]] | None = None
+        best: tuple[float, Assigned] | None = None
         for _ in range(MOST_ROUNDS):
-            palettes = self._assigned(own, price)
-            missed = excess(palettes)
+            assigned = self._assigned(own, price)
+            missed = excess(assigned.palettes)
             if best is None or abs(missed) < abs(best[0]):
-                best = missed, palettes
+                best = missed, assigned
             if abs(missed) <= tolerance:
                 break
             tried.append((math.log(price), missed))
@@ -201,11 +204,16 @@ class PriceSearch:
         assert best is not None
         return best
 
-    def _assigned(self, own: Mapping[str, float], price: float) -> dict[str, Palette]:
-        found = {}
+    def _assigned(self, own: Mapping[str, float], price: float) -> Assigned:
+        palettes, reasons = {}, {}
         for name, layer in self._collector.layers("assigning"):
-            found[name] = self._places[name].palette(layer.at_level(own[name]).coded(price))
-        return found
+            place, level = self._places[name], own[name]
+            coded = layer.at_level(level).coded(price)
+            palettes[name] = place.palette(coded)
+            changes = place.layout.rows(palettes[name].expand()).astype(np.float64) - layer.rows
+            how = SEEN if place.products else UNSEEN
+            reasons[name] = Reason(how, coded.step, level, level * layer.error(changes))
+        return Assigned(palettes, reasons)
 
 
 def _values(palettes: Mapping[str, Palette]) -> dict[str, Array]:

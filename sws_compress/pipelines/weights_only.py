@@ -10,6 +10,7 @@ from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.alone import rounded_alone
+from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.source import Source, in_memory
@@ -61,7 +62,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     before = metric_before(source, job)
     clustered = cluster_weights(source, weights, request, job)
     result = publish_untrained(source, clustered.palettes, before, job)
-    return replace(result, mixtures=clustered.mixtures)
+    return replace(result, mixtures=clustered.mixtures, decisions=decisions(weights, result.tensors, {}))
 
 
 def cluster_weights(source: Source, weights: Sequence[Weight], request: WeightsOnly, job: Job) -> ClusteredWeights:

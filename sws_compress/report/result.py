@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.weight_differences import WeightDifference
+from sws_compress.report.decisions import Decision
 from sws_compress.report.inspection import ModelParts, TensorRow
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ class CompressionResult:
         The caller's metric for the float network and for the snapped one; None without `evaluate`.
     curve : tuple of MeasuredSize
         All files that a search for ``max_drop`` has measured, the largest first.
+    decisions : tuple of Decision
+        Why every weight got its bits, where it was decided without training and in memory.
     network : nn.Module, optional
         The snapped torch module; the one that was passed in is not changed. None for ONNX models.
     notes : tuple of str
@@ -244,6 +247,7 @@ class CompressionResult:
     before: float | None = None
     after: float | None = None
     curve: tuple[MeasuredSize, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     network: nn.Module | None = field(default=None, repr=False, compare=False)
     notes: tuple[str, ...] = ()
     pruned_weights: int = 0
@@ -317,6 +321,9 @@ class CompressionResult:
             "seconds": self.seconds,
             "before": self.before,
             "after": self.after,
+            "decisions": [
+                {**dataclasses.asdict(each), "bits_per_weight": each.bits_per_weight} for each in self.decisions
+            ],
             "curve": [dataclasses.asdict(size) for size in self.curve],
             "notes": list(self.notes),
             "tensors": [tensor_json(tensor) for tensor in self.tensors],

@@ -283,3 +283,31 @@ def test_metrics_that_are_no_numbers(found: Any, told: str, model: Path, tmp_pat
     ):
         sws.compress(model, tmp_path / "small.onnx", evaluate=lambda path: found)
     assert not (tmp_path / "small.onnx").exists()
+
+
+# -- why every weight got its bits ------------------------------------------------------------------------------------
+
+
+def test_decisions_name_what_decided(tmp_path: Path) -> None:
+    path = in_a_branch(tmp_path / "model.onnx")
+    request = sws.Calibrated(inputs={"x": digits(64, seed=1), "c": np.array(True)})
+    result = sws.compress(path, tmp_path / "small.onnx", request)
+    seen, unseen = result.decisions
+    assert (seen.name, seen.kind, seen.weights, seen.how) == ("a", "matrix", FEATURES**2, "inputs of its layer")
+    assert (unseen.name, unseen.how) == ("b", "its values and a trial: inputs not seen")
+    rows = {row.name: row for row in result.tensors}
+    for each in result.decisions:
+        assert (each.file_bytes, each.entries) == (rows[each.name].file_bytes, rows[each.name].distinct_values)
+        assert each.bits_per_weight == rows[each.name].file_bits
+        assert each.step is not None
+        assert each.level is not None
+        assert min(each.step, each.level) > 0
+    assert sum(each.error_share or 0 for each in result.decisions) == pytest.approx(1)
+
+
+def test_without_inputs_values_decide(model: Path, tmp_path: Path) -> None:
+    result = sws.compress(model, tmp_path / "small.onnx", sws.WeightsOnly(components=4))
+    assert [each.name for each in result.decisions] == ["w0", "w1", "w2"]
+    assert {(each.how, each.step, each.level, each.error_share) for each in result.decisions} == {
+        ("its values", None, None, None)
+    }

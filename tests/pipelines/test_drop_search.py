@@ -18,18 +18,18 @@ class Curve:
     def __init__(self, scale: float, exponent: float = 1.0, noise: float = 0.0, seed: int = 0) -> None:
         self.scale, self.exponent, self.noise = scale, exponent, noise
         self.random = np.random.default_rng(seed)
-        self.tries: list[Try] = []
+        self.tries: list[Try[None]] = []
 
     def bytes_of(self, log_price: float) -> int:
         return round(100_000 - 6_250 * log_price / math.log(2))
 
-    def __call__(self, log_price: float) -> Try:
+    def __call__(self, log_price: float) -> Try[None]:
         drop = self.scale * math.exp(self.exponent * log_price) + self.noise * self.random.standard_normal()
-        self.tries.append(Try(log_price, self.bytes_of(log_price), drop, {}))
+        self.tries.append(Try(log_price, self.bytes_of(log_price), drop, None))
         return self.tries[-1]
 
 
-def search(curve: Curve, max_drop: float) -> Found:
+def search(curve: Curve, max_drop: float) -> Found[None]:
     return smallest_within(max_drop, curve, START, FINEST, COARSEST)
 
 
