@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,8 @@ def compress(
     target_bytes: int | None = None,
     max_drop: float | None = None,
     evaluate: Callable[[Any], float] | None = None,
+    keep: Sequence[str] = (),
+    overrides: Mapping[str, WeightsOnly] | None = None,
     file: FileOptions = DEFAULT_FILE,
     example_inputs: Any = None,
     strict: bool = False,
@@ -72,6 +74,12 @@ def compress(
         A metric; higher is better. Of a torch module it gets the module, in evaluation mode, of an ONNX file the path
         of an ONNX file. It is measured before and after, in training also after every epoch from the hard stage on, and
         of every file that is tried for ``max_drop``. Use data that neither calibration, training nor your report uses.
+    keep : sequence of str
+        WeightsOnly and Calibrated: weights that stay as they are. A pattern is a name or a glob over the names of
+        weights, such as ``"head.*"``, or over the operators that read them, such as ``"op:Gather"``.
+    overrides : mapping of str to WeightsOnly, optional
+        WeightsOnly and Calibrated: how weights are rounded from their values alone, by pattern. The last that matches
+        counts.
     file : FileOptions
         What the file is like: load budget, names, embeddings, pruning.
     example_inputs : optional
@@ -136,6 +144,8 @@ def compress(
         file=file,
         inputs=example_inputs,
         evaluate=evaluate,
+        keep=_patterns(keep),
+        overrides=overrides or {},
         strict=strict,
         seed=seed,
         on_progress=on_progress or silent,
@@ -153,6 +163,12 @@ def compress(
     if isinstance(request, LowBit):
         return compress_to_low_bits(source, request, job)
     return compress_weights(source, request, job)
+
+
+def _patterns(keep: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(keep, str):
+        raise ArgumentError(f"keep must be a sequence of patterns, got {keep!r}: put it into a list")
+    return tuple(keep)
 
 
 def export(

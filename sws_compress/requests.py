@@ -56,7 +56,7 @@ class WeightsOnly:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(
-        ("evaluate", "load_budget", "weight_names", "packed_embeddings", "prune_units")
+        ("evaluate", "keep", "overrides", "load_budget", "weight_names", "packed_embeddings", "prune_units")
     )
 
     quality: float | None = None
@@ -114,7 +114,7 @@ class Calibrated:
 
     takes: ClassVar[frozenset[str]] = frozenset(
         (
-            *("ratio", "target_bytes", "max_drop", "evaluate"),
+            *("ratio", "target_bytes", "max_drop", "evaluate", "keep", "overrides"),
             *("load_budget", "weight_names", "packed_embeddings", "prune_units"),
         )
     )

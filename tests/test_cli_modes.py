@@ -289,6 +289,32 @@ def test_what_functions_print_goes_to_standard_error(here: Path, capsys: pytest.
     assert f"{result['after']:.4g} at {result['file_bytes']:,} bytes" in table
 
 
+def test_single_weights(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = ("--keep", "w2", "--set", "w*=quality:20", "--set", "op:MatMul=components:5")
+    assert run("compress", "model.onnx", "-o", "small.onnx", *rules, "--json") == 0
+    decisions = json.loads(capsys.readouterr().out)["decisions"]
+    assert [each["how"] for each in decisions] == ["5 components asked for", "kept as asked"]
+    assert (decisions[0]["entries"], weights(here / "small.onnx")["w2"]) == (5, weights(here / "model.onnx")["w2"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--set", "w1"), "--set must be PATTERN=quality:DB or PATTERN=components:K, got 'w1': for example 'op:Gather"),
+        (("--set", "w1=size:3"), "or PATTERN=components:K, got 'w1=size:3': for example"),
+        (("--set", "w1=components:3.5"), "or PATTERN=components:K, got 'w1=components:3.5': for example"),
+        (("--set", "w1=components:1"), "components must be >= 2, got 1: one is reserved for zero"),
+        (("--keep", "w3"), "must match a weight that would be compressed, got 'w3': the nearest are"),
+        (("--keep", "w1", "--low-bit", "8"), "--keep must be left out with --low-bit, got both: the bits of all"),
+    ],
+)
+def test_rules_that_cannot_be_followed(
+    arguments: tuple[str, ...], line: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("compress", "model.onnx", "-o", "small.onnx", *arguments) == 2
+    assert_one_line(capsys.readouterr(), line)
+
+
 def test_the_table_of_decisions(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sws_compress.cli.calibration_argument import calibration_inputs
 from sws_compress.cli.command_parser import add_command, show_result
+from sws_compress.cli.set_argument import overrides_given
 from sws_compress.cli.user_functions import metric_function
 from sws_compress.errors import ArgumentError
 from sws_compress.terminal import progress_bar
@@ -33,6 +34,9 @@ SIZES = ("ratio", "target_bytes", "max_drop")
 GOALS = ("quality", *SIZES)
 """Options of the calibrated mode, of which one may be given."""
 
+SINGLE_WEIGHTS = ("keep", "set")
+"""Options about single weights."""
+
 OF_FILE = ("load_budget", "packed_embeddings", "drop_names")
 """Options of files whose weights are decoded."""
 
@@ -49,7 +53,7 @@ def add_compress(commands: Commands) -> None:
     )
     command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model (opsets below 13 are converted)")
     command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
-    for add in (_add_weights_only, _add_calibrated, _add_low_bit, _add_file_options, _add_check):
+    for add in (_add_weights_only, _add_calibrated, _add_single_weights, _add_low_bit, _add_file_options, _add_check):
         add(command)
     command.add_argument(
         "--table", action="store_true", help="print besides why every weight got its bits (--json always has it)"
@@ -108,6 +112,23 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         metavar="D",
         help="how far the metric of --evaluate may fall; some ten files are measured, and the smallest that keeps it "
         "is written; needs --calibration and --evaluate",
+    )
+
+
+def _add_single_weights(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group(
+        "single weights",
+        "a PATTERN is a name, a glob over names such as 'head.*', or over the operators that read a weight, such as "
+        "op:Gather; for weights only and calibrated; both may be repeated",
+    )
+    group.add_argument("--keep", action="append", default=[], metavar="PATTERN", help="leave these weights as they are")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATTERN=RULE",
+        help="round these weights from their values alone, whatever the others do: the rule is quality:DB or "
+        "components:K; the last that matches counts",
     )
 
 
@@ -181,6 +202,8 @@ def _compress(options: argparse.Namespace) -> int:
             target_bytes=options.target_bytes,
             max_drop=options.max_drop,
             evaluate=metric_function(options.evaluate),
+            keep=options.keep,
+            overrides=overrides_given(options.set),
             file=file,
             example_inputs=options.inputs,
             strict=options.strict,
@@ -222,6 +245,8 @@ def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
         _refuse(options, (*OF_WEIGHTS_ONLY, *GOALS), "be left out with --low-bit, got both", cure)
         cure = "nothing is decoded at load"
         _refuse(options, OF_FILE, "be left out with --low-bit, got both", cure)
+        cure = "the bits of all weights are the same"
+        _refuse(options, SINGLE_WEIGHTS, "be left out with --low-bit, got both", cure)
         return LowBit(bits=options.low_bit)
     cure = "give some hundred inputs with --calibration, or choose a --quality"
     _refuse(options, SIZES, "come with --calibration, got it alone", cure)
@@ -243,7 +268,7 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], rule: str, cure: 
 def _given(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
     """Those of some options that the user gave, as they are typed."""
     values = ((name, getattr(options, name)) for name in names)
-    return [f"--{name.replace('_', '-')}" for name, value in values if value is not None and value is not False]
+    return [f"--{name.replace('_', '-')}" for name, value in values if value not in (None, False, [])]
 
 
 def _granularity(name: str) -> Granularity:

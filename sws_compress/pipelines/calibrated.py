@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sws_compress.errors import ArgumentError
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.messages import first_few, shown
+from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
+from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.places import Place, place_of
 from sws_compress.pipelines.price_search import PriceSearch
 from sws_compress.pipelines.source import Source, in_memory
@@ -47,15 +50,30 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     weights = weights_of(source)
     refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_before(source, job)
-    places = {weight.name: place_of(source.model, weight) for weight in weights}
-    search = PriceSearch(source, places, feeds, request.quality, job)
+    overrides = overrides_of(job, {weight.name: weight.operators for weight in weights})
+    alone = {
+        weight.name: rounded_alone(source.model, weight, overrides.requests[weight.name], job.seed).palette
+        for weight in weights
+        if weight.name in overrides.requests
+    }
+    places = {
+        weight.name: place_of(source.model, weight)
+        for weight in weights
+        if weight.name not in overrides.kept and weight.name not in alone
+    }
+    if not places:
+        raise ArgumentError(
+            f"overrides must leave a weight to calibrate, got patterns of all {len(weights)}: leave one out, or leave "
+            "the calibration inputs out"
+        )
+    search = PriceSearch(source, places, alone, feeds, request.quality, job)
     assigned = search.assigned()
-    result = publish_untrained(source, assigned.palettes, before, job)
+    result = publish_untrained(source, assigned.palettes, before, job, overrides.kept)
     return replace(
         result,
-        notes=(*result.notes, *_unreached(places), *search.notes),
+        notes=(*result.notes, *overrides.notes, *_unreached(places), *search.notes),
         curve=search.curve,
-        decisions=decisions(weights, result.tensors, assigned.reasons),
+        decisions=decisions(weights, result.tensors, assigned.reasons | overrides.reasons),
     )
 
 

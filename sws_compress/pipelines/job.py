@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,7 +13,7 @@ from sws_compress.files import checked_output
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
 from sws_compress.onnx_io.write.output import data_files
 from sws_compress.pipelines.file_metric import FileMetric
-from sws_compress.requests import FileOptions, Goal
+from sws_compress.requests import FileOptions, Goal, WeightsOnly
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,6 +72,10 @@ class Job:
         Metric of a torch module; higher is better.
     file_metric : FileMetric or None
         Metric of ONNX files, where the model is one.
+    keep : tuple of str
+        Patterns of weights that stay as they are.
+    overrides : mapping of str to WeightsOnly
+        How weights are rounded alone, by pattern.
     seed : int
         Seed of everything that is drawn at random; >= 0.
     strict : bool
@@ -86,7 +90,7 @@ class Job:
     Raises
     ------
     ArgumentError
-        If ``file`` is no FileOptions, or if ``seed`` is negative.
+        If ``file`` is no FileOptions, if an override is no WeightsOnly, or if ``seed`` is negative.
     OutputError
         If no file can be written at ``output``.
     """
@@ -97,6 +101,8 @@ class Job:
     inputs: Any = None
     evaluate: Metric | None = None
     file_metric: FileMetric | None = None
+    keep: tuple[str, ...] = ()
+    overrides: Mapping[str, WeightsOnly] = field(default_factory=dict)
     seed: int = 0
     strict: bool = False
     on_progress: OnProgress = silent
@@ -108,6 +114,12 @@ class Job:
             raise ArgumentError(
                 f"file must be FileOptions, got {self.file!r}: for example FileOptions(weight_names=False)"
             )
+        for pattern, request in self.overrides.items():
+            if not isinstance(request, WeightsOnly):
+                raise ArgumentError(
+                    f"overrides must be WeightsOnly by pattern, got {request!r} for {pattern!r}: "
+                    "for example WeightsOnly(quality=35)"
+                )
         check_seed(self.seed)
         checked_output(self.output)
 
@@ -116,7 +128,10 @@ class Job:
         """What was asked for beside the request, by the names of its arguments."""
         goal = {} if self.goal is None else self.goal.given
         metric = {} if self.evaluate is None else {"evaluate": "one"}
-        return {**goal, **metric, **self.file.changed}
+        patterns: dict[str, object] = {"keep": ", ".join(self.keep)} if self.keep else {}
+        if self.overrides:
+            patterns["overrides"] = ", ".join(self.overrides)
+        return {**goal, **metric, **patterns, **self.file.changed}
 
     def refuse_uncompared(self, compared: bool, reason: str) -> None:
         """Raise DataError under ``strict`` unless outputs were ``compared``; ``reason`` says what they did."""

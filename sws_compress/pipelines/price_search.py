@@ -71,6 +71,8 @@ class PriceSearch:
         The model, in memory.
     places : mapping of str to Place
         Its weights, by name.
+    alone : mapping of str to Palette
+        Further weights, which no price changes.
     feeds : sequence of mapping of str to ndarray
         The calibration inputs.
     quality : float
@@ -80,12 +82,19 @@ class PriceSearch:
     """
 
     def __init__(
-        self, source: Source, places: Mapping[str, Place], feeds: Sequence[Feeds], quality: float, job: Job
+        self,
+        source: Source,
+        places: Mapping[str, Place],
+        alone: Mapping[str, Palette],
+        feeds: Sequence[Feeds],
+        quality: float,
+        job: Job,
     ) -> None:
+        self._alone = alone
         self._source, self._places, self._quality, self._job = source, places, quality, job
         kept, held_out = _divided(feeds)
         self._collector = Collector(source.model, places, kept, seed=job.seed, on_progress=job.on_progress)
-        self._trials = Trials(source.model, tuple(places), held_out)
+        self._trials = Trials(source.model, (*places, *alone), held_out)
         self.notes: tuple[str, ...] = ()
         self.curve: tuple[MeasuredSize, ...] = ()
 
@@ -111,7 +120,8 @@ class PriceSearch:
     def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> Assigned:
         """Correct the price by the bytes that the file turns out to have."""
         weight_bytes = sum(place.weight.values.nbytes for place in self._places.values())
-        rest_bytes = len(plain_bytes(self._source.model)) - weight_bytes
+        saved_bytes = sum(map(_saved_bytes, self._alone.values()))
+        rest_bytes = len(plain_bytes(self._source.model)) - weight_bytes - saved_bytes
         price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
         slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
 
@@ -205,7 +215,7 @@ class PriceSearch:
         return best
 
     def _assigned(self, own: Mapping[str, float], price: float) -> Assigned:
-        palettes, reasons = {}, {}
+        palettes, reasons = dict(self._alone), {}
         for name, layer in self._collector.layers("assigning"):
             place, level = self._places[name], own[name]
             coded = layer.at_level(level).coded(price)
@@ -218,6 +228,11 @@ class PriceSearch:
 
 def _values(palettes: Mapping[str, Palette]) -> dict[str, Array]:
     return {name: palette.expand() for name, palette in palettes.items()}
+
+
+def _saved_bytes(palette: Palette) -> float:
+    """How much smaller its indices are than the weight."""
+    return math.prod(palette.shape) * palette.codebook.itemsize - palette.entropy_bits * palette.indices.size / 8
 
 
 def _divided(feeds: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from sws_compress.errors import ModelError, VerificationError
 from sws_compress.files import write_atomically
-from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
+from sws_compress.onnx_io.analyse.left_dense import KEPT, NO_SMALLER, dense_notes
 from sws_compress.onnx_io.external_data import in_memory
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -64,6 +64,8 @@ class Snapped:
         What errors call the original.
     pruning : Pruning
         What was taken out of ``model``.
+    kept : frozenset of str
+        Weights that the caller wanted as they are.
     """
 
     model: ir.Model
@@ -74,6 +76,7 @@ class Snapped:
     dense_bytes: int
     name: str
     pruning: Pruning = NOTHING_PRUNED
+    kept: frozenset[str] = frozenset()
 
 
 def check_written(data: bytes, dense: ir.Model, name: str) -> None:
@@ -127,7 +130,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         snapped.model,
         {names[name] for name in decoded},
         len(packed.data),
-        reasons=dict.fromkeys(snapped.palettes, NO_SMALLER),
+        reasons=dict.fromkeys(snapped.palettes, NO_SMALLER) | dict.fromkeys(snapped.kept, KEPT),
     )
     gain = bool(packed.tensors or snapped.pruning.weights)
     refuse_no_gain(len(packed.data), snapped.dense_bytes, notes, gain=gain)

@@ -25,7 +25,7 @@ from sws_compress.codec.program import Code
 from sws_compress.errors import ArgumentError, VerificationError
 from sws_compress.files import draft
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
-from sws_compress.onnx_io.analyse.left_dense import NO_SMALLER, dense_notes
+from sws_compress.onnx_io.analyse.left_dense import KEPT, NO_SMALLER, dense_notes
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.tensor_kinds import tensor_kinds
 from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
@@ -44,6 +44,7 @@ from sws_compress.packing.pack import PackedTensor, embedding_notes, find_palett
 from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.coded_weights import CodedWeights, Fingerprint
 from sws_compress.pipelines.job import Job, Limits
+from sws_compress.pipelines.overrides import Overrides, overrides_of
 from sws_compress.pipelines.publish import refuse_no_gain
 from sws_compress.pipelines.source import SINGLE_BYTES, Source, computed_notes
 from sws_compress.quantize.palette import palette_of
@@ -91,9 +92,10 @@ def stream_weights(source: Source, request: WeightsOnly, job: Job) -> Compressio
         coded = CodedWeights(
             DataFile(file), job.limits, find_embeddings(source.model) if job.file.packed_embeddings else None
         )
-        mixtures = _cluster_into(coded, source, request, job)
+        overrides = _overrides(source.model, job)
+        mixtures = _cluster_into(coded, source, request, overrides, job)
         large = _pack_integers_into(coded, source.model, job.limits)
-        return _publish_coded(coded, source, mixtures, large, job)
+        return _publish_coded(coded, source, mixtures, large, overrides, job)
 
 
 def _refuse_options(job: Job) -> None:
@@ -111,18 +113,29 @@ def _refuse_options(job: Job) -> None:
         )
 
 
-def _cluster_into(coded: CodedWeights, source: Source, request: WeightsOnly, job: Job) -> dict[str, Mixture]:
+def _overrides(model: ir.Model, job: Job) -> Overrides:
+    """What the caller decides; weights are read for it only if there is something."""
+    if not job.keep and not job.overrides:
+        return Overrides(frozenset(), {})
+    return overrides_of(job, {each.name: each.operators for each in each_weight(model, smallest=SMALLEST_WEIGHT)})
+
+
+def _cluster_into(
+    coded: CodedWeights, source: Source, request: WeightsOnly, overrides: Overrides, job: Job
+) -> dict[str, Mixture]:
     """Cluster every weight and hand its palette to ``coded``; the mixtures by name."""
     mixtures: dict[str, Mixture] = {}
     varying, done, steps = False, 0, 2 * source.elements  # every weight is clustered now, and checked later
     for weight in each_weight(source.model, smallest=SMALLEST_WEIGHT):
         job.on_progress(f"rounding {weight.name}", done, steps)
-        found = rounded_alone(source.model, weight, request, job.seed)
+        done += weight.size
+        if weight.name in overrides.kept:
+            continue
+        found = rounded_alone(source.model, weight, overrides.requests.get(weight.name, request), job.seed)
         coded.add(weight.name, found.palette)
         varying |= len(found.palette.codebook) > 1
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture
-        done += weight.size
     weights = () if varying else find_weights(source.model, smallest=SMALLEST_WEIGHT)
     if weights:
         refuse_nothing_to_do(source.name, source.model, weights)
@@ -146,10 +159,15 @@ def _pack_integers_into(coded: CodedWeights, model: ir.Model, limits: Limits) ->
 
 
 def _publish_coded(
-    coded: CodedWeights, source: Source, mixtures: dict[str, Mixture], large: Collection[str], job: Job
+    coded: CodedWeights,
+    source: Source,
+    mixtures: dict[str, Mixture],
+    large: Collection[str],
+    overrides: Overrides,
+    job: Job,
 ) -> CompressionResult:
     """Put the coded weights into the model, verify it, and write it; ``large`` integers were tried before."""
-    palettes = {**find_palettes(source.model, besides={*coded.names, *large}), **coded.palettes}
+    palettes = {**find_palettes(source.model, besides={*coded.names, *large, *overrides.kept}), **coded.palettes}
     packed, tensors = packed_model(source.model, palettes, coded.codes)
     prints = coded.prints | {
         tensor.name: Fingerprint.of(palettes[tensor.name]) for tensor in tensors if tensor.name in palettes
@@ -163,7 +181,7 @@ def _publish_coded(
             source.model,
             {tensor.name for tensor in tensors},
             file_bytes,
-            reasons=dict.fromkeys([*palettes, *large], NO_SMALLER),
+            reasons=dict.fromkeys([*palettes, *large], NO_SMALLER) | dict.fromkeys(overrides.kept, KEPT),
         )
         refuse_no_gain(file_bytes, source.dense_bytes, dense, gain=bool(tensors))
         check_loads(file.path)
@@ -172,7 +190,7 @@ def _publish_coded(
         types = {name: ir.DataType.from_numpy(known.dtype) for name, known in prints.items()}
         rows = tuple(_rows(proto, tensors, prints, tensor_kinds(source.model, types), file_bytes))
         replace_output(proto, coded.data, file, inline=inline)
-    notes = [*source.notes, *_notes(tensors, prints), *dense]
+    notes = [*source.notes, *overrides.notes, *_notes(tensors, prints), *dense]
     if coded.embeddings is not None:
         notes += embedding_notes(coded.embeddings, [tensor.name for tensor in tensors if tensor.encoding == ROWS])
     return CompressionResult(

@@ -33,7 +33,11 @@ def weights_of(source: Source) -> tuple[Weight, ...]:
 
 
 def publish_untrained(
-    source: Source, palettes: Mapping[str, Palette], before: float | None, job: Job
+    source: Source,
+    palettes: Mapping[str, Palette],
+    before: float | None,
+    job: Job,
+    kept: frozenset[str] = frozenset(),
 ) -> CompressionResult:
     """Give the weights of a model the values of their palettes, verify the file and write it.
 
@@ -47,6 +51,8 @@ def publish_untrained(
         The caller's metric of the original module.
     job : Job
         Where the file goes and what it is like.
+    kept : frozenset of str
+        Weights that the caller wanted as they are.
 
     Raises
     ------
@@ -62,7 +68,8 @@ def publish_untrained(
         palettes, pruning = {}, pruned_as(job.file, model)  # what is left of each is found by its values
     found = {**find_palettes(model), **palettes}
     result = publish(
-        Snapped(model, found, source.feeds, outputs, source.outputs, source.dense_bytes, source.name, pruning), job
+        Snapped(model, found, source.feeds, outputs, source.outputs, source.dense_bytes, source.name, pruning, kept),
+        job,
     )
     result = replace(result, notes=(*source.notes, *result.notes))
     return result if copy is None else copy.added_to(result, before, job)

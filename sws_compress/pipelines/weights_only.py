@@ -13,6 +13,7 @@ from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
+from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.streamed import stream_weights
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
@@ -60,18 +61,27 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     if weights or not find_palettes(source.model):
         refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_before(source, job)
-    clustered = cluster_weights(source, weights, request, job)
-    result = publish_untrained(source, clustered.palettes, before, job)
-    return replace(result, mixtures=clustered.mixtures, decisions=decisions(weights, result.tensors, {}))
+    overrides = overrides_of(job, {weight.name: weight.operators for weight in weights})
+    chosen = tuple(weight for weight in weights if weight.name not in overrides.kept)
+    clustered = cluster_weights(source, chosen, {weight.name: request for weight in chosen} | overrides.requests, job)
+    result = publish_untrained(source, clustered.palettes, before, job, overrides.kept)
+    return replace(
+        result,
+        mixtures=clustered.mixtures,
+        notes=(*result.notes, *overrides.notes),
+        decisions=decisions(weights, result.tensors, overrides.reasons),
+    )
 
 
-def cluster_weights(source: Source, weights: Sequence[Weight], request: WeightsOnly, job: Job) -> ClusteredWeights:
-    """Round each weight by itself."""
+def cluster_weights(
+    source: Source, weights: Sequence[Weight], requests: Mapping[str, WeightsOnly], job: Job
+) -> ClusteredWeights:
+    """Round each weight by itself, as its request says."""
     palettes, mixtures, done = {}, {}, 0
     elements = sum(weight.size for weight in weights)
     for weight in weights:
         job.on_progress(f"rounding {weight.name}", done, elements)
-        found = rounded_alone(source.model, weight, request, job.seed)
+        found = rounded_alone(source.model, weight, requests[weight.name], job.seed)
         palettes[weight.name] = found.palette
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture

@@ -28,6 +28,9 @@ MANY_INTEGERS = "holds more than 256 distinct values"
 NO_SMALLER = "gets no smaller by packing"
 """Why a weight with a palette is dense."""
 
+KEPT = "is kept as asked"
+"""Why a weight that the caller named is dense."""
+
 
 @dataclass(frozen=True)
 class Unchanged:
