@@ -21,8 +21,16 @@ class Parser(argparse.ArgumentParser):
         print_error(f"{message}: see {self.prog} --help")
         self.exit(2)
 
+    @property
+    def options(self) -> dict[str, argparse.Action]:
+        """All arguments by the names that users type, without dashes before them."""
+        return {
+            max(action.option_strings, key=len, default=action.dest).removeprefix("--"): action
+            for action in self._actions
+        }
 
-def add_command(commands: Commands, name: str, summary: str, description: str) -> argparse.ArgumentParser:
+
+def add_command(commands: Commands, name: str, summary: str, description: str) -> Parser:
     """Add a command that can print JSON.
 
     Parameters
@@ -38,7 +46,7 @@ def add_command(commands: Commands, name: str, summary: str, description: str) -
 
     Returns
     -------
-    argparse.ArgumentParser
+    Parser
         The parser of its arguments, which takes ``--json`` so far.
     """
     command = commands.add_parser(name, help=summary, description=description)

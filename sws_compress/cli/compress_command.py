@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sws_compress.cli.calibration_argument import calibration_inputs
 from sws_compress.cli.command_parser import add_command, show_result
+from sws_compress.cli.config_file import is_given, with_config
 from sws_compress.cli.set_argument import overrides_given
 from sws_compress.cli.user_functions import metric_function
 from sws_compress.errors import ArgumentError
@@ -17,7 +18,7 @@ from sws_compress.terminal import progress_bar
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sws_compress.cli.command_parser import Commands
+    from sws_compress.cli.command_parser import Commands, Parser
     from sws_compress.quantize.granularity import Granularity
     from sws_compress.report.result import CompressionResult
     from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
@@ -51,14 +52,23 @@ def add_compress(commands: Commands) -> None:
         "bits (--low-bit). The result is checked in ONNX Runtime, weight by weight, and only then written. Training a "
         "torch module gives much smaller files: see sws_compress.FineTuned in Python.",
     )
-    command.add_argument("model", type=Path, metavar="MODEL", help="an ONNX model (opsets below 13 are converted)")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="where the small model goes")
+    command.add_argument(
+        "model", type=Path, nargs="?", metavar="MODEL", help="an ONNX model (opsets below 13 are converted)"
+    )
+    command.add_argument("-o", "--output", type=Path, metavar="OUT", help="where the small model goes")
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="TOML",
+        help="a file of options, under the names that they have here, and rules by pattern in a table [overrides]; "
+        "what the command line gives counts more",
+    )
     for add in (_add_weights_only, _add_calibrated, _add_single_weights, _add_low_bit, _add_file_options, _add_check):
         add(command)
     command.add_argument(
         "--table", action="store_true", help="print besides why every weight got its bits (--json always has it)"
     )
-    command.set_defaults(run=_compress)
+    command.set_defaults(run=lambda options: _compress(options, command))
 
 
 def _add_weights_only(command: argparse.ArgumentParser) -> None:
@@ -186,12 +196,16 @@ def _add_check(command: argparse.ArgumentParser) -> None:
         help="package.module:function, which takes the path of an ONNX file and returns a number, higher is better; "
         "the original and the small file are measured",
     )
-    group.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
+    group.add_argument("--seed", type=int, metavar="S", help="seed of random inputs (default 0)")
 
 
-def _compress(options: argparse.Namespace) -> int:
+def _compress(options: argparse.Namespace, command: Parser) -> int:
     from sws_compress.api import compress
 
+    options = with_config(options, command, (*GOALS, "components"))
+    needed = {"MODEL": options.model, "-o/--output": options.output}
+    if missing := [name for name, value in needed.items() if value is None]:
+        command.error(f"the following arguments are required: {', '.join(missing)}")
     request, file = _request(options), _file_options(options)
     with progress_bar() as on_progress:
         result = compress(
@@ -207,7 +221,7 @@ def _compress(options: argparse.Namespace) -> int:
             file=file,
             example_inputs=options.inputs,
             strict=options.strict,
-            seed=options.seed,
+            seed=options.seed or 0,
             on_progress=on_progress,
         )
     return show_result(options, result.to_json(), lambda: _shown(result, table=options.table))
@@ -268,7 +282,7 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], rule: str, cure: 
 def _given(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
     """Those of some options that the user gave, as they are typed."""
     values = ((name, getattr(options, name)) for name in names)
-    return [f"--{name.replace('_', '-')}" for name, value in values if value not in (None, False, [])]
+    return [f"--{name.replace('_', '-')}" for name, value in values if is_given(value)]
 
 
 def _granularity(name: str) -> Granularity:
