@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import onnx_ir as ir
 
+from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.moments import InputMoment
 from sws_compress.ort.activations import Feeds, activations
+from sws_compress.ort.session import Array
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.job import OnProgress
-from sws_compress.pipelines.places import Place
+from sws_compress.pipelines.places import Place, in_order
 from sws_compress.quantize.palette import Palette
 
 MOMENT_BYTES = 1 << 30
@@ -22,6 +27,12 @@ MOMENT_BYTES = 1 << 30
 SAMPLES_PER_FEED = 400
 """Inputs of a layer that are taken from each set of inputs of the network: neighbours in an image or a text tell
 little more than one of them."""
+
+
+Sum = TypeVar("Sum", InputMoment, Drift)
+
+MOST_STAGES = 24
+"""Steps in which layers follow those before them, at most: each step runs both networks as far as its layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,29 +85,66 @@ class Collector:
             yield name, layer
             done += layer.rows.size
 
+    @cached_property
+    def stages(self) -> tuple[tuple[str, ...], ...]:
+        """The weights in the order in which the network uses them, `MOST_STAGES` steps or as many as moments need."""
+        read = in_order(self._model, self._places)
+        names = [*read, *(name for name in self._places if name not in read)]
+        ends = np.linspace(0, len(names), min(MOST_STAGES, len(names)) + 1).round().astype(int)
+        groups = ({name: self._places[name] for name in names[start:end]} for start, end in pairwise(ends))
+        return tuple(tuple(batch) for group in groups for batch in _batches(group, copies=2))
+
+    def in_turn(self, changed: Callable[[], ir.Model]) -> Iterator[tuple[str, Layer]]:
+        """All layers, stage by stage: they follow their inputs in the model that ``changed`` gives before each."""
+        done, total = 0, sum(place.weight.size for place in self._places.values())
+        for names in self.stages:
+            for name, layer in self._following(names, changed()):
+                self._on_progress(f"following {name}", done, total)
+                yield name, layer
+                done += layer.rows.size
+
+    def _following(self, names: Sequence[str], changed: ir.Model) -> Iterator[tuple[str, Layer]]:
+        """Layers with the moments of their inputs in a changed model, and their drift from those in the model."""
+        moments: dict[str, InputMoment] = {}
+        drifts: dict[str, Drift] = {}
+        before, now = (self._inputs(model, names) for model in (self._model, changed))
+        for (name, first), (_, second) in zip(before, now, strict=True):
+            _add(moments, name, InputMoment.of(second))
+            _add(drifts, name, Drift.of(first, second))
+        for name in names:
+            yield name, self._places[name].layer(moments.pop(name, None), drifts.pop(name, None))
+
     def _collected(self, names: Sequence[str]) -> Iterator[tuple[str, Layer]]:
         """The layers of some weights, with the moments of their inputs."""
-        random = np.random.default_rng(self._seed)
         moments: dict[str, InputMoment] = {}
-        values = sorted({product.value for name in names for product in self._places[name].products})
-        for found in activations(self._model, values, self._feeds) if values else ():
-            for name in names:
-                for product in self._places[name].products:
-                    inputs = product.layout.inputs(found[product.value], SAMPLES_PER_FEED, random)
-                    moment = InputMoment.of(inputs)
-                    moments[name] = moments[name] + moment if name in moments else moment
+        for name, inputs in self._inputs(self._model, names):
+            _add(moments, name, InputMoment.of(inputs))
         for name in names:
             yield name, self._places[name].layer(moments.pop(name, None))
 
+    def _inputs(self, model: ir.Model, names: Sequence[str]) -> Iterator[tuple[str, Array]]:
+        """Samples of what some weights multiply, at the same places in every model of the same graph."""
+        values = sorted({product.value for name in names for product in self._places[name].products})
+        for feed, found in enumerate(activations(model, values, self._feeds) if values else ()):
+            for number, name in enumerate(names):
+                for product in self._places[name].products:
+                    random = np.random.default_rng([self._seed, feed, number])
+                    yield name, product.layout.inputs(found[product.value], SAMPLES_PER_FEED, random)
 
-def _batches(places: Mapping[str, Place]) -> Iterator[list[str]]:
-    """Names of weights whose moments are collected in one pass over the inputs."""
+
+def _add(sums: dict[str, Sum], name: str, part: Sum) -> None:
+    sums[name] = sums[name] + part if name in sums else part
+
+
+def _batches(places: Mapping[str, Place], *, copies: int = 1) -> Iterator[list[str]]:
+    """Names of weights whose moments, so many for each, are collected in one pass over the inputs."""
     batch: list[str] = []
     held = 0
     for name, place in places.items():
-        if batch and held + place.moment_bytes > MOMENT_BYTES:
+        own = copies * place.moment_bytes
+        if batch and held + own > MOMENT_BYTES:
             yield batch
             batch, held = [], 0
         batch.append(name)
-        held += place.moment_bytes
+        held += own
     yield batch

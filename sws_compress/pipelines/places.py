@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
+from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Coded, Layer
 from sws_compress.calibrate.moments import InputMoment
 from sws_compress.onnx_io.analyse.layouts import Arrangement
@@ -61,8 +63,8 @@ class Place:
         groups, _, size = self.layout.rows(self.weight.values).shape
         return 8 * int(groups) * int(size) * int(size)
 
-    def layer(self, moment: InputMoment | None) -> Layer:
-        """Its rows with the moment of their inputs; all inputs are alike where that is None."""
+    def layer(self, moment: InputMoment | None, drift: Drift | None = None) -> Layer:
+        """Its rows with the moment of their inputs, which they follow; all inputs are alike where that is None."""
         rows = self.layout.rows(self.weight.values).astype(np.float64)
         groups, _, size = rows.shape
         if moment is None:
@@ -70,6 +72,8 @@ class Place:
         shrunk = moment.shrunk()
         if len(shrunk) < groups:
             shrunk = np.broadcast_to(shrunk, (groups, size, size))
+        if drift is not None:
+            rows = drift.followed(rows, shrunk)
         return Layer(rows, shrunk, scaled=self.layout.output_axis(self.weight.shape) is not None)
 
     def changed(self, changes: Array) -> Array:
@@ -103,3 +107,9 @@ def place_of(model: ir.Model, weight: Weight) -> Place:
     if not products:
         return Place(weight, Slices(weight.channel_axis), ())
     return Place(weight, products[0].layout, products)
+
+
+def in_order(model: ir.Model, names: Container[str]) -> list[str]:
+    """Those of the initialisers with these names that nodes read, in the order of the nodes."""
+    read = (value.name for node in ir.traversal.RecursiveGraphIterator(model.graph) for value in node.inputs if value)
+    return list(dict.fromkeys(name for name in read if name in names and name is not None))

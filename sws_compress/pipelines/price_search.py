@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -58,8 +60,22 @@ QUALITY_TOLERANCE = 0.5
 SEEN, UNSEEN = "inputs of its layer", "its values and a trial: inputs not seen"
 """What decides about weights."""
 
+MOST_ROUNDS_IN_TURN = 3
+"""Times that weights are assigned one layer after the other, which runs the network several times."""
+
 DROP_QUALITIES = (25.0, 60.0, 3.0)
 """Decibels at which the search for a drop starts, and at which it ends on either side."""
+
+Excess: TypeAlias = Callable[[Mapping[str, Palette]], float]
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """Weights assigned at a price, and by how much they exceed the goal."""
+
+    price: float
+    missed: float
+    assigned: Assigned
 
 
 class PriceSearch:
@@ -192,38 +208,65 @@ class PriceSearch:
         return assigned
 
     def _met(
-        self,
-        own: Mapping[str, float],
-        price: float,
-        excess: Callable[[Mapping[str, Palette]], float],
-        tolerance: float,
-        slope: float,
+        self, own: Mapping[str, float], price: float, excess: Excess, tolerance: float, slope: float
     ) -> tuple[float, Assigned]:
         """Weights whose excess over the goal, which falls with the price, is least in size; and that excess."""
-        tried: list[tuple[float, float]] = []
-        best: tuple[float, Assigned] | None = None
-        for _ in range(MOST_ROUNDS):
-            assigned = self._assigned(own, price)
-            missed = excess(assigned.palettes)
-            if best is None or abs(missed) < abs(best[0]):
-                best = missed, assigned
-            if abs(missed) <= tolerance:
-                break
-            tried.append((math.log(price), missed))
-            price = math.exp(_root(tried, slope))
-        assert best is not None
-        return best
+        rough = _nearest(lambda price: self._at_once(own, price), price, excess, tolerance, slope, MOST_ROUNDS)
+        found = _nearest(
+            lambda price: self._assigned(own, price), rough.price, excess, tolerance, slope, MOST_ROUNDS_IN_TURN
+        )
+        best = found if abs(found.missed) <= max(2 * tolerance, abs(rough.missed)) else rough
+        return best.missed, best.assigned
 
     def _assigned(self, own: Mapping[str, float], price: float) -> Assigned:
-        palettes, reasons = dict(self._alone), {}
+        """All weights, at once or in turn: what comes closer on inputs that neither has seen."""
+        at_once = self._at_once(own, price)
+        if len(self._collector.stages) == 1:
+            return at_once
+        found = at_once, self._in_turn(own, price)
+        return min(found, key=lambda each: self._trials.error(_values(each.palettes)))
+
+    def _at_once(self, own: Mapping[str, float], price: float) -> Assigned:
+        """Every weight with the inputs that it meets in the user's network."""
+        found = Assigned(dict(self._alone), {})
         for name, layer in self._collector.layers("assigning"):
-            place, level = self._places[name], own[name]
-            coded = layer.at_level(level).coded(price)
-            palettes[name] = place.palette(coded)
-            changes = place.layout.rows(palettes[name].expand()).astype(np.float64) - layer.rows
-            how = SEEN if place.products else UNSEEN
-            reasons[name] = Reason(how, coded.step, level, level * layer.error(changes))
-        return Assigned(palettes, reasons)
+            self._assign(name, layer.at_level(own[name]), price, found)
+        return found
+
+    def _in_turn(self, own: Mapping[str, float], price: float) -> Assigned:
+        """Every weight with the inputs that it meets once those before it are assigned."""
+        found = Assigned(dict(self._alone), {})
+        layers = self._collector.in_turn(lambda: with_values(self._source.model, _values(found.palettes)))
+        for name, layer in layers:
+            self._assign(name, layer.at_level(own[name]), price, found)
+        return found
+
+    def _assign(self, name: str, layer: Layer, price: float, found: Assigned) -> None:
+        place = self._places[name]
+        coded = layer.coded(price)
+        found.palettes[name] = place.palette(coded)
+        changes = place.layout.rows(found.palettes[name].expand()).astype(np.float64) - layer.rows
+        how = SEEN if place.products else UNSEEN
+        found.reasons[name] = Reason(how, coded.step, layer.level, layer.level * layer.error(changes))
+
+
+def _nearest(
+    assign: Callable[[float], Assigned], price: float, excess: Excess, tolerance: float, slope: float, rounds: int
+) -> _Tried:
+    """The try whose excess over the goal, which falls with the price, is least in size."""
+    tried: list[tuple[float, float]] = []
+    best: _Tried | None = None
+    for _ in range(rounds):
+        assigned = assign(price)
+        missed = excess(assigned.palettes)
+        if best is None or abs(missed) < abs(best.missed):
+            best = _Tried(price, missed, assigned)
+        if abs(missed) <= tolerance:
+            break
+        tried.append((math.log(price), missed))
+        price = math.exp(_root(tried, slope))
+    assert best is not None
+    return best
 
 
 def _values(palettes: Mapping[str, Palette]) -> dict[str, Array]:

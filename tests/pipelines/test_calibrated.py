@@ -30,17 +30,17 @@ def digits(count: int, seed: int) -> Array:
     return (np.abs(random.standard_normal((count, 12)) @ mixing)).astype(np.float32)
 
 
-def perceptron(path: Path, dtype: Any = np.float32) -> Path:
-    """Three layers without biases."""
+def perceptron(path: Path, dtype: Any = np.float32, *, hidden: int = 2) -> Path:
+    """Hidden layers and an output, without biases."""
     random = np.random.default_rng(0)
-    sizes = (FEATURES, HIDDEN, HIDDEN, CLASSES)
+    sizes = (FEATURES, *(HIDDEN,) * hidden, CLASSES)
     tensors, nodes, name = [], [], "x"
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         weight = random.standard_normal((inputs, outputs)) * random.uniform(0.1, 1, outputs) / np.sqrt(inputs)
         tensors.append(numpy_helper.from_array(weight.astype(dtype), f"w{i}"))
         nodes.append(helper.make_node("MatMul", [name, f"w{i}"], [f"h{i}"]))
         name = f"h{i}"
-        if i < 2:
+        if i < hidden:
             nodes.append(helper.make_node("Relu", [name], [f"r{i}"]))
             name = f"r{i}"
     nodes.append(helper.make_node("Softmax", [name], ["y"]))
@@ -90,6 +90,17 @@ def test_quality_is_that_of_the_outputs(model: Path, tmp_path: Path, quality: fl
     request = sws.Calibrated(inputs={"x": digits(256, seed=1)}, quality=quality)
     sws.compress(model, tmp_path / "small.onnx", request)
     assert -20 * np.log10(logits_error(model, tmp_path / "small.onnx")) == pytest.approx(quality, abs=3)
+
+
+def test_layers_that_follow_their_inputs_are_closer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = perceptron(tmp_path / "deep.onnx", hidden=8)
+    request = sws.Calibrated(inputs={"x": digits(256, seed=1)})
+    errors = []
+    for stages in (1, calibration_layers.MOST_STAGES):
+        monkeypatch.setattr(calibration_layers, "MOST_STAGES", stages)
+        sws.compress(path, tmp_path / "small.onnx", request, ratio=8)
+        errors.append(logits_error(path, tmp_path / "small.onnx"))
+    assert errors[1] < 0.95 * errors[0]
 
 
 def test_the_same_seed_makes_the_same_file(model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""How the inputs of a layer drift once the layers before it are coded, and the weights that follow them.
+
+A layer W met x in the network as it was and meets x' now. The weights that come closest to W x are
+
+    W + W E[(x - x') x'^T] E[x' x'^T]^-1
+
+so that a layer makes up for part of what the layers before it have lost. The moments are those of some samples: only a
+share of the correction is made.
+
+References
+----------
+Li, Yin, Lin, Yang & Panda, GPTAQ, arXiv 2504.02692: the same target, with the whole correction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sws_compress.calibrate.moments import Array
+from sws_compress.errors import ArgumentError
+
+FOLLOWED = 0.5
+"""Share of the correction that is made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drift:
+    """Sums of (x - x') x'^T over samples of the inputs of a layer.
+
+    Parameters
+    ----------
+    sums : ndarray, shape (groups, d, d), float64
+        One matrix per group of a grouped convolution; other layers have one group.
+    samples : int
+        Number of pairs that were added up.
+    """
+
+    sums: Array
+    samples: int
+
+    @classmethod
+    def of(cls, before: npt.NDArray[np.floating], now: npt.NDArray[np.floating]) -> Drift:
+        """The drift between samples of x and of x', both of shape (n, groups, d).
+
+        Raises
+        ------
+        ArgumentError
+            If their shapes differ.
+        """
+        if before.shape != now.shape or before.ndim != 3:
+            raise ArgumentError(
+                f"inputs must have the same shape (n, groups, d), got {before.shape} and {now.shape}: take them at the "
+                "same places"
+            )
+        first, second = (np.moveaxis(each, 1, 0).astype(np.float64) for each in (before, now))
+        return cls(np.swapaxes(first - second, 1, 2) @ second, len(now))
+
+    def __add__(self, other: Drift) -> Drift:
+        return Drift(self.sums + other.sums, self.samples + other.samples)
+
+    def followed(self, rows: Array, moment: Array) -> Array:
+        """The weights that half follow the inputs.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (groups, n, d), float64
+            W of each group.
+        moment : ndarray, shape (groups, d, d), float64
+            E[x' x'^T] of each group, positive definite.
+
+        Returns
+        -------
+        ndarray, shape (groups, n, d), float64
+        """
+        lost = rows @ (FOLLOWED * self.sums / self.samples)
+        found: Array = rows + np.swapaxes(np.linalg.solve(moment, np.swapaxes(lost, 1, 2)), 1, 2)
+        return found
