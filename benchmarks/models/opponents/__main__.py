@@ -54,7 +54,7 @@ LEAST_CODED = 64
 """Smaller tensors are not given to NNCodec."""
 
 COMPONENTS = (4, 8, 16, 32, 64, 256)
-QUALITIES = (15.0, 20.0, 25.0, 30.0, 35.0)
+QUALITIES = (15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0)
 RATIOS = (8.0, 10.0)
 
 

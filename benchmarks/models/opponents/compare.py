@@ -13,7 +13,7 @@ Row = Mapping[str, Any]
 SMALL_LOSS = 0.5
 """Scores that fall by less say nothing about quality: errors of the outputs are compared instead."""
 
-USABLE_LOSS = 2.0
+USABLE_LOSS = 10.0
 """Files that lose more points are not compared with: nobody would use them."""
 
 
