@@ -11,6 +11,8 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.codec.candidates import candidates
+from sws_compress.codec.encodings.buckets import LONGEST_SEQUENCE_SYMBOLS, Buckets, encode_buckets
+from sws_compress.codec.encodings.radix import digits_that_fit
 from sws_compress.codec.encodings.strides import Strides
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.dtypes import HalfCodebook
@@ -25,6 +27,7 @@ BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 SHARES = {
     "Gaussian, K = 16": BELL,
     "Gaussian, K = 256": np.exp(-(np.linspace(-3.5, 3.5, 256) ** 2) / 2),
+    "Laplace, K = 64": np.exp(-np.abs(np.arange(64) - 32) / 4),
     "equal, K = 3": np.ones(3),
     "skewed, K = 4": np.array([70, 20, 7, 3]),
     "90 % zeros, K = 16": np.append(0.1 * BELL[1:] / BELL[1:].sum(), 0.9),
@@ -42,12 +45,21 @@ def drawn(shares: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.u
 
 def codes(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> Iterator[tuple[str, Code]]:
     """Every applicable code, with its name."""
-    for code in candidates(symbols, codebook):
+    longer = () if symbols.size <= LONGEST_SEQUENCE_SYMBOLS else _buckets(symbols, codebook)
+    for code in (*candidates(symbols, codebook), *longer):
         if not isinstance(code.program, HalfCodebook):
             inner = getattr(code.program, "values", code.program)
             words = getattr(inner, "words", inner)
             few = ", few depths" if isinstance(words, Strides) and len(words.levels) <= FEW_DEPTHS else ""
-            yield code.encoding + (" of blocks" if hasattr(inner, "words") else "") + few, code
+            per_word = f" of {words.symbols}" if isinstance(words, Buckets) else ""
+            yield code.encoding + (" of blocks" if hasattr(inner, "words") else "") + few + per_word, code
+
+
+def _buckets(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> Iterator[Code]:
+    """Codes in buckets of sequences that are so long that others take their place."""
+    used, compact = np.unique(symbols, return_inverse=True)
+    for per_word in range(1, 1 + digits_that_fit(used.size, 1 << 12)):
+        yield encode_buckets(compact.astype(np.uint8), codebook[used], per_word)
 
 
 def dense_model(weights: npt.NDArray[np.float32]) -> onnx.ModelProto:

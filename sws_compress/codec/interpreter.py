@@ -66,14 +66,20 @@ class ArrayOps(Protocol[A]):
     def matmul_bytes(self, left: A, right: A) -> A:
         """Matrix product of uint8 arrays, as int32."""
 
-    def cumulative_sum(self, values: A) -> A:
-        """Inclusive running sum of a vector."""
+    def power(self, base: A, exponents: A) -> A:
+        """Integers ``base ** exponents``, of one type, broadcast; no exponent is negative."""
+
+    def cumulative_sum(self, values: A, *, exclusive: bool = False) -> A:
+        """Running sum of a vector: up to each element, or up to the one before it."""
 
     def less(self, left: A, right: A) -> A:
         """Whether ``left`` is less than ``right``, broadcast."""
 
     def logical_not(self, mask: A) -> A:
         """Negation of a boolean array."""
+
+    def where(self, mask: A, chosen: A, others: A) -> A:
+        """``chosen`` where the mask holds, else ``others``; all of one shape."""
 
     def arange(self, start: A, stop: A, step: A) -> A:
         """The numbers start, start + step, ... below ``stop``; all three are scalars of one integer type."""
@@ -93,6 +99,9 @@ class ArrayOps(Protocol[A]):
     def positions_of_ones(self, bits: A, count: A) -> A:
         """Positions of the first ``count`` ones of a 0/1 vector, ascending, int64; ``count`` has shape (1,)."""
 
+    def positions_of_largest(self, values: A, count: A) -> A:
+        """Positions of the ``count`` largest of a vector, the largest first, equal ones ascending; int64."""
+
     def compress(self, values: A, mask: A) -> A:
         """Elements, in C order, where ``mask`` holds, a vector of as many."""
 
@@ -103,7 +112,10 @@ class ArrayOps(Protocol[A]):
         """Parts along the first axis, of the given ``sizes``, int64 (parts,)."""
 
     def first(self, values: A, count: A, *, axis: int = 0) -> A:
-        """The first ``count`` slices along ``axis``; ``count`` is int64 (1,)."""
+        """The first ``count`` slices along ``axis``; ``count`` is int64 (1,). -1 takes all but the last one."""
+
+    def after(self, values: A, count: A) -> A:
+        """All elements of a vector but the first ``count``, int64 (1,)."""
 
     def call(
         self, function: Callable[..., Any], *arguments: A, vectors: tuple[Vector | None, ...] = ()
@@ -167,14 +179,21 @@ class NumpyOps:
     def matmul_bytes(self, left: Array, right: Array) -> Array:
         return left.astype(np.int32) @ right.astype(np.int32)
 
-    def cumulative_sum(self, values: Array) -> Array:
-        return np.cumsum(values, dtype=values.dtype)
+    def power(self, base: Array, exponents: Array) -> Array:
+        return base**exponents
+
+    def cumulative_sum(self, values: Array, *, exclusive: bool = False) -> Array:
+        sums = np.cumsum(values, dtype=values.dtype)
+        return sums - values if exclusive else sums
 
     def less(self, left: Array, right: Array) -> Array:
         return left < right
 
     def logical_not(self, mask: Array) -> Array:
         return ~mask
+
+    def where(self, mask: Array, chosen: Array, others: Array) -> Array:
+        return np.where(mask, chosen, others)
 
     def arange(self, start: Array, stop: Array, step: Array) -> Array:
         return np.arange(start.item(), stop.item(), step.item(), dtype=stop.dtype)
@@ -196,6 +215,9 @@ class NumpyOps:
     def positions_of_ones(self, bits: Array, count: Array) -> Array:
         return np.flatnonzero(bits)[: count.item()]
 
+    def positions_of_largest(self, values: Array, count: Array) -> Array:
+        return np.argsort(-values, kind="stable")[: count.item()]
+
     def compress(self, values: Array, mask: Array) -> Array:
         return values.reshape(-1)[mask]
 
@@ -207,6 +229,9 @@ class NumpyOps:
 
     def first(self, values: Array, count: Array, *, axis: int = 0) -> Array:
         return np.moveaxis(np.moveaxis(values, axis, 0)[: count.item()], 0, axis)
+
+    def after(self, values: Array, count: Array) -> Array:
+        return values[count.item() :]
 
     def call(
         self, function: Callable[..., Any], *arguments: Array, vectors: tuple[Vector | None, ...] = ()

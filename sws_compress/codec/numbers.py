@@ -79,7 +79,7 @@ class _InPlanes:
         return ops.call(Numbers(self.bits), ops.call(Bits(), stored)[0])[0]
 
 
-def decode_head(ops: ArrayOps[A], stored: A, bits: int, count: int) -> A:
+def decode_head(ops: ArrayOps[A], stored: A, bits: int, count: int | None = None) -> A:
     """Unpack what `encode_head` packed.
 
     Parameters
@@ -90,8 +90,8 @@ def decode_head(ops: ArrayOps[A], stored: A, bits: int, count: int) -> A:
         The packed numbers.
     bits : int
         Bits of a number, 1 to 8.
-    count : int
-        Number n of numbers.
+    count : int, optional
+        Number n of numbers; by default also those that fill up the last group.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def decode_head(ops: ArrayOps[A], stored: A, bits: int, count: int) -> A:
     """
     if bits == _BITS_PER_BYTE:
         return ops.cast(stored, np.int32)
-    cut = [ops.constant(np.array([count], np.int64))] if count % _together(bits) else []
+    cut = [ops.constant(np.array([count], np.int64))] if count is not None and count % _together(bits) else []
     if bits in _BYTES_PER_SPARE_NUMBER:
         return ops.call(_InBytes(bits), stored, *cut)[0]
     (numbers,) = ops.call(_InPlanes(bits), stored)

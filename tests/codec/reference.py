@@ -164,3 +164,25 @@ def runs_of_tunstall(pairs, numbers, depths, base, powers):
 def read_twelve_bits(high, low):
     """Words of 12 bits from their high eight bits (2, g) and their low four (1, g)."""
     return [int(high[row, i]) << 4 | int(low[0, i]) >> 4 * row & 15 for row in range(2) for i in range(high.shape[1])]
+
+
+def decode_buckets(arrays, first_bits, second_bits, symbols, base, count):
+    """Symbols in the order of the codebook, word by word: a number, perhaps another one, and bits."""
+    arrays = [np.asarray(array) for array in arrays]
+    firsts = read_numbers(arrays[0], first_bits, 8 * arrays[0].size // first_bits)
+    seconds = iter(read_numbers(arrays[1], second_bits, 8 * arrays[1].size // second_bits) if second_bits else [])
+    rests, exponents, *popularities = arrays[2 if second_bits else 1 :]
+    words = [[symbol] for symbol in range(base)]
+    if popularities:
+        popular = popularities[0].tolist()
+        words = [[number // base**j % base for j in range(symbols)] for number in range(base**symbols)]
+        words.sort(key=lambda word: -sum(popular[symbol] for symbol in word))
+    origins, bits, place, found = np.cumsum([0, *(2 ** exponents.astype(int))]), bits_of(rests), 0, []
+    while len(found) < count:
+        bucket = firsts[len(found) // symbols]
+        if second_bits and bucket == 2**first_bits - 1:
+            bucket += next(seconds)
+        width = int(exponents[bucket])
+        found += words[origins[bucket] + sum(bits[place + j] << j for j in range(width))]
+        place += width
+    return found[:count]

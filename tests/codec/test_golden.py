@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sws_compress.codec import NumpyOps, candidates
+from sws_compress.codec.encodings.buckets import Buckets, encode_buckets
 from sws_compress.codec.encodings.radix import encode_radix
 from sws_compress.codec.encodings.strides import encode_strides
 from sws_compress.codec.encodings.tunstall import WORD_BITS, encode_tunstall
@@ -42,7 +43,8 @@ def name_of(sequence, code):
     """Sequence, encoding, and types of the programs; the width of the codebook does not change the bytes."""
     program = code.program.program if isinstance(code.program, HalfCodebook) else code.program
     programs = [program, *(getattr(program, part) for part in ("values", "words") if hasattr(program, part))]
-    return f"{sequence} {code.encoding} by {' of '.join(type(one).__name__ for one in programs)}"
+    symbols = "".join(f" of {one.symbols}" for one in programs if isinstance(one, Buckets))
+    return f"{sequence} {code.encoding} by {' of '.join(type(one).__name__ for one in programs)}{symbols}"
 
 
 def current():
@@ -59,6 +61,9 @@ def current():
         for form, code in zip(("lean", "wide", "fine", "coarse"), (*words(symbols, codebook), *strides), strict=True):
             if code is not None:
                 found[f"long {size} {form} {code.encoding}"] = fingerprint(code)
+    for size, symbols in ((200, 1), (40, 2), (7, 3)):
+        code = encode_buckets(long_sequence(size), np.arange(size, dtype=np.float32) / 7, symbols)
+        found[f"long {size} in words of {symbols} {code.encoding}"] = fingerprint(code)
     for size in (2, 7, 40):  # runs are leaves of Tunstall's tree, then nodes of the other tree
         for bits in WORD_BITS:
             code = encode_tunstall(long_sequence(size), np.arange(size, dtype=np.float32) / 7, bits)

@@ -11,6 +11,7 @@ import pytest
 from sws_compress.codec import NumpyOps, candidates
 from sws_compress.codec.candidates import affordable
 from sws_compress.codec.encodings.blocks import Blocks
+from sws_compress.codec.encodings.buckets import Buckets
 from sws_compress.codec.encodings.huffman import encode_huffman
 from sws_compress.codec.encodings.rows import encode_rows
 from sws_compress.codec.encodings.sparse import SparseValues
@@ -78,11 +79,12 @@ def parts_of(program):
 
 
 def kind_of(code):
-    """What the measurements tell apart: the encoding, blocks, and few depths."""
+    """What the measurements tell apart: the encoding, blocks, few depths, and symbols of a word."""
     kinds = [type(part) for part in parts_of(code.program)]
     levels = next((part.levels for part in parts_of(code.program) if hasattr(part, "levels")), ())
     few = ", few depths" if code.encoding == "strides" and len(levels) <= 5 else ""
-    return code.encoding + (" of blocks" if Blocks in kinds else "") + few
+    words = next((f" of {part.symbols}" for part in parts_of(code.program) if isinstance(part, Buckets)), "")
+    return code.encoding + (" of blocks" if Blocks in kinds else "") + few + words
 
 
 @pytest.mark.parametrize(
@@ -92,11 +94,14 @@ def kind_of(code):
         ("a bell of 16", "huffman", 4.1, 36, 0.9),
         ("a bell of 16", "huffman of blocks", 6.1, 36, 1.3),
         ("a bell of 16", "tunstall", 41, 6.7, 1.3),
+        ("a bell of 16", "buckets of 2", 18.9, 19.3, 1.2),
+        ("a bell of 16", "buckets of 3", 24.5, 14.4, 1.25),
         ("a bell of 16", "strides of blocks", 17, 14.7, 1.95),
         ("a bell of 16", "strides of blocks, few depths", 29, 8.8, 3.1),
         ("a bell of 256", "radix", 59, 4.8, 1.5),
         ("a bell of 256", "strides", 9.4, 24.4, 1.9),
         ("a bell of 256", "strides, few depths", 23, 10.2, 2.9),
+        ("a bell of 256", "buckets of 1", 10, 21.2, 1.05),
         ("three alike", "tunstall", 49, 5.6, 1.5),
         ("four, skewed", "tunstall", 39, 6.7, 1.35),
         ("16 with 90 % zeros", "sparse+huffman of blocks", 12, 14, 1.0),
@@ -121,6 +126,7 @@ FACTORS = {
     "radix": (0.7, 1.6),
     "huffman": (0.85, 1.4),
     "strides": (0.9, 1.65),
+    "buckets": (0.9, 1.4),
     "tunstall": (0.9, 1.5),
     "classes": (0.8, 1.1),
     "sparse": (1.25, 1.4),

@@ -101,7 +101,7 @@ def test_candidates_without_a_zero_are_recognised(shares):
 
 def test_the_cases_above_cover_every_encoding():
     found = {code.encoding for shares in SHARES for shape in SHAPES for code in codes_of(shares, shape)}
-    plain = {"constant", "radix", "huffman", "strides", "tunstall", "classes", "sparse"}
+    plain = {"constant", "radix", "huffman", "strides", "buckets", "tunstall", "classes", "sparse"}
     assert found == plain | {"sparse+radix", "sparse+huffman", "sparse+strides"}
 
 

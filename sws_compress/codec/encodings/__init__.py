@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from sws_compress.codec.encodings.buckets import BucketsEncoding
 from sws_compress.codec.encodings.classes import ClassesEncoding
 from sws_compress.codec.encodings.constant import ConstantEncoding
 from sws_compress.codec.encodings.huffman import HuffmanEncoding
@@ -22,6 +23,7 @@ _FOR_ANY_VALUES: tuple[Encoding, ...] = (RadixEncoding(), HuffmanEncoding(), Str
 ENCODINGS: tuple[Encoding, ...] = (
     ConstantEncoding(),
     *_FOR_ANY_VALUES,
+    BucketsEncoding(),
     TunstallEncoding(),
     SparseEncoding(),
     ClassesEncoding(),

@@ -204,11 +204,11 @@ class RadixEncoding:
                 yield shortest
 
     def recognise(self, operators: Operators) -> str | None:
-        """``Gather`` reads a table, and its rows stay in order: every other encoding expands, scatters or compresses.
+        """``Gather`` reads a table, and its rows stay in order: most other encodings expand, scatter or compress.
 
-        Packed rows do neither; they need the ``Shape`` of the positions.
+        `buckets` have powers for their sizes. Packed rows need the ``Shape`` of the positions.
         """
-        others = ("Expand", "ScatterElements", "TopK", "Shape")
+        others = ("Expand", "ScatterElements", "TopK", "Shape", "Pow")
         return Radix.encoding if operators["Gather"] and not any(operators[name] for name in others) else None
 
 

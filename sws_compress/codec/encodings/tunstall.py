@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.bits import FLAT, digits, flat_bits, pack_bits
+from sws_compress.codec.encodings.buckets import Buckets
 from sws_compress.codec.encodings.huffman import Huffman
 from sws_compress.codec.encodings.strides import Strides
 from sws_compress.codec.interpreter import A, Array, ArrayOps, Vector
@@ -216,14 +217,16 @@ class TunstallEncoding:
         if sequence.is_constant or not sequence.is_scalar or not sequence.is_long:
             return
         limit = sequence.limit
-        prefix = (code for code in earlier if code.encoding in (Huffman.encoding, Strides.encoding))
+        names = (Huffman.encoding, Strides.encoding, Buckets.encoding)
+        prefix = (code for code in earlier if code.encoding in names)
         if limit is None or not any(code.load_cost.within(limit) for code in prefix):
             for bits in WORD_BITS:
                 yield from made(encode_tunstall(sequence.symbols, sequence.codebook, bits))
 
     def recognise(self, operators: Operators) -> str | None:
-        """``TopK`` finds the runs and nothing is scattered; all others that use ``TopK`` scatter values."""
-        return Tunstall.encoding if operators["TopK"] and not operators["ScatterElements"] else None
+        """``TopK`` finds the runs, and ``Compress`` drops what fills them up: nothing is scattered."""
+        found = operators["TopK"] and operators["Compress"] and not operators["ScatterElements"]
+        return Tunstall.encoding if found else None
 
 
 def encode_tunstall(symbols: npt.NDArray[np.uint8], codebook: Array, bits: int) -> Code | None:

@@ -19,6 +19,9 @@ from sws_compress.onnx_io.format.mark import ROWS
 from sws_compress.onnx_io.write.emission import Emission, emission_of, short_names
 from sws_compress.onnx_io.write.recorded import Array, Body, Handle, Step, inline_small, lift_literals, tidy
 
+_END = (1 << 31) - 1
+"""End of a slice that takes everything: no vector is longer."""
+
 
 class OnnxOps:
     """Records operators on values to be (`Handle`); it has the methods of ``codec.interpreter.ArrayOps``.
@@ -80,14 +83,21 @@ class OnnxOps:
     def matmul_bytes(self, left: Handle, right: Handle) -> Handle:
         return self._emit("MatMulInteger", left, right)
 
-    def cumulative_sum(self, values: Handle) -> Handle:
-        return self._emit("CumSum", values, self.constant(np.array(0, np.int64)))
+    def power(self, base: Handle, exponents: Handle) -> Handle:
+        return self._emit("Pow", base, exponents)
+
+    def cumulative_sum(self, values: Handle, *, exclusive: bool = False) -> Handle:
+        axis = self.constant(np.array(0, np.int64))
+        return self._emit("CumSum", values, axis, **({"exclusive": 1} if exclusive else {}))
 
     def less(self, left: Handle, right: Handle) -> Handle:
         return self._emit("Less", left, right)
 
     def logical_not(self, mask: Handle) -> Handle:
         return self._emit("Not", mask)
+
+    def where(self, mask: Handle, chosen: Handle, others: Handle) -> Handle:
+        return self._emit("Where", mask, chosen, others)
 
     def arange(self, start: Handle, stop: Handle, step: Handle) -> Handle:
         return self._emit("Range", start, stop, step)
@@ -105,9 +115,13 @@ class OnnxOps:
         return self._emit("ScatterElements", values, positions, updates)
 
     def positions_of_ones(self, bits: Handle, count: Handle) -> Handle:
-        """Positions of the ones, ascending. TopK keeps equal elements in order, and runtimes infer its length."""
-        values, positions = Handle(), Handle()
-        self._open[-1].steps.append(Step("TopK", [bits, count], [values, positions]))
+        """Positions of the ones, ascending: ones are the largest, and equal elements stay in order."""
+        return self.positions_of_largest(bits, count)
+
+    def positions_of_largest(self, values: Handle, count: Handle) -> Handle:
+        """Positions by size. TopK keeps equal elements in order, and runtimes infer its length."""
+        largest, positions = Handle(), Handle()
+        self._open[-1].steps.append(Step("TopK", [values, count], [largest, positions]))
         return positions
 
     def compress(self, values: Handle, mask: Handle) -> Handle:
@@ -124,6 +138,9 @@ class OnnxOps:
     def first(self, values: Handle, count: Handle, *, axis: int = 0) -> Handle:
         axes = [self.constant(np.array([axis], np.int64))] if axis else []
         return self._emit("Slice", values, self.constant(np.array([0], np.int64)), count, *axes)
+
+    def after(self, values: Handle, count: Handle) -> Handle:
+        return self._emit("Slice", values, count, self.constant(np.array([_END], np.int64)))
 
     def call(
         self,
