@@ -54,6 +54,11 @@ class Sample:
     energy: float
     trial_error: float
 
+    @property
+    def idle(self) -> bool:
+        """Whether its trial told nothing: the inputs do not use it. Others may, so that it counts like the mean."""
+        return self.trial_error == 0 and self.energy > 0
+
     @classmethod
     def of(cls, layer: Layer, trial_error: float, seed: int) -> Sample:
         """The sample of a layer at level 1."""
@@ -83,8 +88,10 @@ def levels(samples: Sequence[Sample]) -> list[float]:
         In units of the squared relative error of the network's outputs.
     """
     gains = np.array([sample.trial_error * sample.energy for sample in samples])
+    told = ~np.array([sample.idle for sample in samples])
     gains = np.maximum(gains, max(LEAST_GAIN * gains.max(), np.finfo(float).tiny))
-    even = np.exp(np.log(gains).mean())
+    even = np.exp(np.log(gains[told]).mean()) if told.any() else 1.0
+    gains = np.where(told, gains, even)
     trusted = even * (gains / even) ** TRUST
     energies = np.maximum([sample.energy for sample in samples], np.finfo(float).tiny)
     return [float(level) for level in trusted / energies]

@@ -7,24 +7,41 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from sws_compress.onnx_io.analyse.bodies import values_inside
 from sws_compress.onnx_io.write.probed import score_names, showing
 from sws_compress.onnx_io.write.serialise import to_bytes
-from sws_compress.ort.session import Array, Session, session
+from sws_compress.ort.session import Array, Session, SessionError, session
 
 Feeds = Mapping[str, Array]
 
 
 def activations(model: ir.Model, names: Sequence[str], feeds: Sequence[Feeds]) -> Iterator[dict[str, Array]]:
-    """The values of these names, for each set of inputs in turn; inputs of the model are among them where named."""
+    """The values of these names, for each set of inputs in turn; inputs of the model are among them where named.
+
+    Values of bodies are float32, stacked by those that run several times, and empty for branches that were not taken.
+    They are empty as well where they cannot be stacked because their shape changes from one time to the next.
+    """
     own = {str(value.name) for value in model.graph.inputs}
+    known = values_inside(model)
     inner = [name for name in names if name not in own]
+    steady = [name for name in inner if not known[name].stacks]
     runtime = session(to_bytes(showing(model, inner)), trusted=True) if inner else None
+    fallback = None
     for given in feeds:
-        outputs = [] if runtime is None else runtime.run(given)
-        found = dict(zip(inner, outputs, strict=True))
+        found = {}
+        try:
+            found = {} if runtime is None else dict(zip(inner, runtime.run(given), strict=True))
+        except SessionError:
+            if len(steady) == len(inner):
+                raise
+            if fallback is None:
+                fallback = session(to_bytes(showing(model, steady)), trusted=True)
+            nothing = dict.fromkeys(inner, np.zeros(0, np.float32))
+            found = {**nothing, **dict(zip(steady, fallback.run(given), strict=True))}
         yield {name: found[name] if name in found else np.asarray(given[name]) for name in names}
-    if runtime is not None:
-        runtime.close()
+    for each in (runtime, fallback):
+        if each is not None:
+            each.close()
 
 
 class Trials:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sws_compress.errors import ArgumentError
@@ -71,21 +71,26 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     result = publish_untrained(source, assigned.palettes, before, job, overrides.kept)
     return replace(
         result,
-        notes=(*result.notes, *overrides.notes, *_unreached(places), *search.notes),
+        notes=(*result.notes, *overrides.notes, *_unreached(places, search), *search.notes),
         curve=search.curve,
         decisions=decisions(weights, result.tensors, assigned.reasons | overrides.reasons),
     )
 
 
-def _unreached(places: Mapping[str, Place]) -> tuple[str, ...]:
-    """A note of the weights whose inputs are not known."""
-    names = [shown(name) for name, place in places.items() if not place.products]
+def _unreached(places: Mapping[str, Place], search: PriceSearch) -> tuple[str, ...]:
+    """Notes of the weights whose inputs were not seen, and of those that did nothing."""
+    unseen = [name for name in places if name in search.unmet - search.idle]
+    idle = [name for name in places if name in search.idle]
+    return (
+        *_note(places, unseen, "are read where their inputs cannot be seen", "they were assigned by their values and "
+               "by one trial each"),
+        *_note(places, idle, "did nothing to the outputs on these inputs", "they keep about the quality of the rest; "
+               "give inputs that use them"),
+    )  # fmt: skip
+
+
+def _note(places: Mapping[str, Place], names: Sequence[str], what: str, then: str) -> tuple[str, ...]:
     if not names:
         return ()
-    share = sum(place.weight.size for place in places.values() if not place.products) / sum(
-        place.weight.size for place in places.values()
-    )
-    return (
-        f"{share:.0%} of the weights are read where their inputs cannot be seen ({first_few(names, ', ')}): "
-        "they were assigned by their values and by one trial each",
-    )
+    share = sum(places[name].weight.size for name in names) / sum(place.weight.size for place in places.values())
+    return (f"{share:.0%} of the weights {what} ({first_few([shown(name) for name in names], ', ')}): {then}",)

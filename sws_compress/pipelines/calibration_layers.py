@@ -14,6 +14,7 @@ import onnx_ir as ir
 from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.moments import InputMoment
+from sws_compress.onnx_io.analyse.products import Product
 from sws_compress.ort.activations import Feeds, activations
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.decided import Reason
@@ -58,6 +59,11 @@ class Collector:
         Seed of the positions that are taken.
     on_progress : callable
         Told which layer is worked on.
+
+    Attributes
+    ----------
+    unmet : set of str
+        Weights whose inputs were not seen, among the layers so far.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Collector:
         self._on_progress = on_progress
         self._batches = tuple(_batches(places))
         self._held: tuple[tuple[str, Layer], ...] | None = None
+        self.unmet: set[str] = set()
 
     def layers(self, doing: str) -> Iterator[tuple[str, Layer]]:
         """All layers; they are kept if one pass over the inputs has collected all moments."""
@@ -109,6 +116,10 @@ class Collector:
         drifts: dict[str, Drift] = {}
         before, now = (self._inputs(model, names) for model in (self._model, changed))
         for (name, first), (_, second) in zip(before, now, strict=True):
+            if first is None:
+                continue
+            if second is None or second.shape != first.shape:  # another branch, or more or fewer times
+                second = first
             _add(moments, name, InputMoment.of(second))
             _add(drifts, name, Drift.of(first, second))
         for name in names:
@@ -118,18 +129,32 @@ class Collector:
         """The layers of some weights, with the moments of their inputs."""
         moments: dict[str, InputMoment] = {}
         for name, inputs in self._inputs(self._model, names):
-            _add(moments, name, InputMoment.of(inputs))
+            if inputs is not None:
+                _add(moments, name, InputMoment.of(inputs))
+        self.unmet |= {name for name in names if name not in moments}
         for name in names:
             yield name, self._places[name].layer(moments.pop(name, None))
 
-    def _inputs(self, model: ir.Model, names: Sequence[str]) -> Iterator[tuple[str, Array]]:
-        """Samples of what some weights multiply, at the same places in every model of the same graph."""
+    def _inputs(self, model: ir.Model, names: Sequence[str]) -> Iterator[tuple[str, Array | None]]:
+        """Samples of what some weights multiply, at the same places in every model of the same graph.
+
+        None where a branch was not taken, or a body did not run.
+        """
         values = sorted({product.value for name in names for product in self._places[name].products})
         for feed, found in enumerate(activations(model, values, self._feeds) if values else ()):
             for number, name in enumerate(names):
                 for product in self._places[name].products:
                     random = np.random.default_rng([self._seed, feed, number])
-                    yield name, product.layout.inputs(found[product.value], SAMPLES_PER_FEED, random)
+                    yield name, _samples(product, found[product.value], random)
+
+
+def _samples(product: Product, found: Array, random: np.random.Generator) -> Array | None:
+    """Some of what a product multiplies, at all times that its body ran; None if that was never."""
+    if not found.size:
+        return None
+    times = found.reshape(-1, *found.shape[product.stacks :]) if product.stacks else (found,)
+    most = max(SAMPLES_PER_FEED // len(times), 1)
+    return np.concatenate([product.layout.inputs(each, most, random) for each in times])
 
 
 def _add(sums: dict[str, Sum], name: str, part: Sum) -> None:

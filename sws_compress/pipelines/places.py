@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.ort.session import Array
 from sws_compress.quantize.palette import FLOATS, Palette, in_half
 from sws_compress.quantize.weight_scales import ChannelScales
+
+MOST_INPUTS = 256
+"""Inputs of a row of a weight whose inputs are not known: a row may be cut anywhere, and their moment is small."""
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
@@ -45,6 +49,19 @@ class Slices:
 
     def output_axis(self, shape: tuple[int, ...]) -> int | None:
         return self.axis if self.scaled else None
+
+
+class Unknown:
+    """The layout of a weight whose inputs are not known: all its elements are alike."""
+
+    def rows(self, values: Array) -> Array:
+        return values.reshape(1, -1, math.gcd(values.size, MOST_INPUTS))
+
+    def weight(self, rows: Array, shape: tuple[int, ...]) -> Array:
+        return rows.reshape(shape)
+
+    def output_axis(self, shape: tuple[int, ...]) -> int | None:
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +122,7 @@ def place_of(model: ir.Model, weight: Weight) -> Place:
     """A weight of a model with what is known of how it lies and what it multiplies."""
     products = products_of(model, weight.name)
     if not products:
-        return Place(weight, Slices(weight.channel_axis), ())
+        return Place(weight, Unknown(), ())
     return Place(weight, products[0].layout, products)
 
 

@@ -95,6 +95,13 @@ class PriceSearch:
         The goal, in decibels, unless ``job`` has a size.
     job : Job
         Everything else.
+
+    Attributes
+    ----------
+    notes : tuple of str
+        How far the goal was missed.
+    idle : set of str
+        Weights that did nothing to the outputs on these inputs.
     """
 
     def __init__(
@@ -113,12 +120,19 @@ class PriceSearch:
         self._trials = Trials(source.model, (*places, *alone), held_out)
         self.notes: tuple[str, ...] = ()
         self.curve: tuple[MeasuredSize, ...] = ()
+        self.idle: set[str] = set()
+
+    @property
+    def unmet(self) -> set[str]:
+        """Weights whose inputs were not seen."""
+        return self._collector.unmet
 
     def assigned(self) -> Assigned:
         """The weights that meet the goal."""
         samples = {
             name: self._sample(name, layer, i) for i, (name, layer) in enumerate(self._collector.layers("measuring"))
         }
+        self.idle = {name for name, sample in samples.items() if sample.idle}
         own = dict(zip(samples, levels(tuple(samples.values())), strict=True))
         goal = self._job.goal
         if goal is None:
@@ -246,7 +260,7 @@ class PriceSearch:
         coded = layer.coded(price)
         found.palettes[name] = place.palette(coded)
         changes = place.layout.rows(found.palettes[name].expand()).astype(np.float64) - layer.rows
-        how = SEEN if place.products else UNSEEN
+        how = UNSEEN if name in self.unmet else SEEN
         found.reasons[name] = Reason(how, coded.step, layer.level, layer.level * layer.error(changes))
 
 

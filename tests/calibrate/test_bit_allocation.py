@@ -25,8 +25,14 @@ def test_gains_are_trusted_halfway() -> None:
 
 
 def test_layers_that_seem_not_to_matter_keep_some_bits() -> None:
-    assert min(levels([sample(trial_error=0.0), sample(trial_error=1.0)])) > 0
+    assert min(levels([sample(trial_error=1e-30), sample(trial_error=1.0)])) > 1e-5
     assert all(np.isfinite(levels([sample(trial_error=0.0), sample(trial_error=0.0)])))
+
+
+def test_layers_that_the_inputs_do_not_use_count_like_the_mean() -> None:
+    used = [sample(trial_error=4.0), sample(trial_error=1.0)]
+    found = levels([*used, sample(trial_error=0.0, energy=3.0)])
+    assert found == pytest.approx([*levels(used), 2.0 / 3.0])
 
 
 @pytest.mark.parametrize("bits_per_weight", [0.5, 2.0, 5.0])

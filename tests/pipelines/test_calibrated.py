@@ -186,13 +186,44 @@ def in_a_branch(path: Path) -> Path:
     return path
 
 
-def test_weights_that_are_not_reached_are_told(tmp_path: Path) -> None:
+def test_weights_in_branches_meet_their_inputs(tmp_path: Path) -> None:
     path = in_a_branch(tmp_path / "model.onnx")
-    request = sws.Calibrated(inputs={"x": digits(64, seed=1), "c": np.array(True)})
-    result = sws.compress(path, tmp_path / "small.onnx", request)
+    result = sws.compress(
+        path, tmp_path / "small.onnx", sws.Calibrated(inputs={"x": digits(64, 1), "c": np.array(1 > 0)})
+    )
     assert result.ratio > 4
+    assert not any("of the weights" in note for note in result.notes)
+
+
+def test_weights_that_no_input_uses_are_told_and_keep_their_quality(tmp_path: Path) -> None:
+    path = in_a_branch(tmp_path / "model.onnx")
+    request = sws.Calibrated(inputs={"x": digits(64, seed=1), "c": np.array(False)})
+    result = sws.compress(path, tmp_path / "small.onnx", request)
+    (note,) = (note for note in result.notes if "of the weights" in note)
+    assert note.startswith("50% of the weights did nothing to the outputs on these inputs ('b')")
+    feeds = {"x": digits(400, seed=99), "c": np.array(True)}
+    first, second = (run_model(file, feeds)["y"] for file in (path, tmp_path / "small.onnx"))
+    assert np.linalg.norm(second - first) < 0.2 * np.linalg.norm(first)
+
+
+def with_a_table(path: Path) -> Path:
+    """A perceptron that adds elements of a table, whose reader is not known as a product."""
+    proto = onnx.load(perceptron(path))
+    table = np.random.default_rng(0).standard_normal((1, FEATURES * HIDDEN)).astype(np.float32)
+    numbers = np.zeros((1, CLASSES), np.int64)
+    proto.graph.initializer.extend([numpy_helper.from_array(table, "t"), numpy_helper.from_array(numbers, "k")])
+    proto.graph.node[-1].output[0] = "p"
+    proto.graph.node.append(helper.make_node("GatherElements", ["t", "k"], ["e"], axis=1))
+    proto.graph.node.append(helper.make_node("Add", ["p", "e"], ["y"]))
+    onnx.save(proto, path)
+    return path
+
+
+def test_weights_that_are_not_reached_are_told(tmp_path: Path) -> None:
+    path = with_a_table(tmp_path / "model.onnx")
+    result = sws.compress(path, tmp_path / "small.onnx", sws.Calibrated(inputs={"x": digits(64, seed=1)}))
     (note,) = (note for note in result.notes if "inputs cannot be seen" in note)
-    assert note.startswith("50% of the weights are read where their inputs cannot be seen ('b')")
+    assert note.startswith("27% of the weights are read where their inputs cannot be seen ('t')")
 
 
 def test_a_size_out_of_reach_is_told(model: Path, tmp_path: Path) -> None:
@@ -300,12 +331,11 @@ def test_metrics_that_are_no_numbers(found: Any, told: str, model: Path, tmp_pat
 
 
 def test_decisions_name_what_decided(tmp_path: Path) -> None:
-    path = in_a_branch(tmp_path / "model.onnx")
-    request = sws.Calibrated(inputs={"x": digits(64, seed=1), "c": np.array(True)})
-    result = sws.compress(path, tmp_path / "small.onnx", request)
-    seen, unseen = result.decisions
-    assert (seen.name, seen.kind, seen.weights, seen.how) == ("a", "matrix", FEATURES**2, "inputs of its layer")
-    assert (unseen.name, unseen.how) == ("b", "its values and a trial: inputs not seen")
+    path = with_a_table(tmp_path / "model.onnx")
+    result = sws.compress(path, tmp_path / "small.onnx", sws.Calibrated(inputs={"x": digits(64, seed=1)}))
+    seen, *_, unseen = result.decisions
+    assert (seen.name, seen.kind, seen.weights, seen.how) == ("w0", "matrix", FEATURES * HIDDEN, "inputs of its layer")
+    assert (unseen.name, unseen.how) == ("t", "its values and a trial: inputs not seen")
     rows = {row.name: row for row in result.tensors}
     for each in result.decisions:
         assert (each.file_bytes, each.entries) == (rows[each.name].file_bytes, rows[each.name].distinct_values)

@@ -6,10 +6,12 @@ A `Product` names a weight and a value that it multiplies; its layout, of `layou
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from sws_compress.onnx_io.analyse.bodies import Inside, values_inside
 from sws_compress.onnx_io.analyse.layouts import Layout, Matrix, Moved, Recurrent, Upsampling, Window
 from sws_compress.onnx_io.analyse.moved_weights import moved_weight
 from sws_compress.onnx_io.analyse.weights import readers
@@ -52,11 +54,14 @@ class Product:
         Name of the activation, or of an input of the model.
     layout : Layout
         How both lie.
+    stacks : int
+        Number of axes before those of the value, where it is given out for all times that a body runs.
     """
 
     weight: str
     value: str
     layout: Layout
+    stacks: int = 0
 
 
 def products_of(model: ir.Model, weight: str) -> tuple[Product, ...]:
@@ -72,30 +77,34 @@ def products_of(model: ir.Model, weight: str) -> tuple[Product, ...]:
     Returns
     -------
     tuple of Product
-        Empty if a node reads it in a way that is not known here, in a body for example, or if nodes lay it out
+        Empty if a node reads it in a way that is not known here, in a function for example, or if nodes lay it out
         differently.
     """
     found = []
+    known = values_inside(model)
     for node, number in readers(model.graph.initializers[weight], model):
-        product = _product(node, number, weight) if node.graph is model.graph else None
+        product = _product(node, number, weight, known)
         if product is None:
             return ()
         found.append(product)
     return tuple(found) if len({product.layout for product in found}) == 1 else ()
 
 
-def _product(node: ir.Node, number: int, weight: str) -> Product | None:
+def _product(node: ir.Node, number: int, weight: str, known: Mapping[str, Inside]) -> Product | None:
     """The product of one node, whose input ``number`` is made of the weight."""
     moved = moved_weight(node.inputs[number]) if node.domain in ("", CONTRIB_DOMAIN) else None
     if moved is None or moved.name != weight:
         return None
     layout, value = _layout(node, number, moved.positions.shape), _multiplied(node, number)
-    if layout is None or value is None or not value.name or value.const_value is not None:
+    if layout is None or value is None or value.const_value is not None:
+        return None
+    inside = known.get(str(value.name))
+    if inside is None or inside.value is not value:
         return None
     source = node.inputs[number]
     if source is None or not source.is_initializer():
         layout = Moved(layout, moved.positions.shape, moved.positions.tobytes())
-    return Product(weight, value.name, layout)
+    return Product(weight, str(value.name), layout, inside.stacks)
 
 
 def _multiplied(node: ir.Node, number: int) -> ir.Value | None:

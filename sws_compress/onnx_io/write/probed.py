@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import onnx_ir as ir
+
+from sws_compress.onnx_io.analyse.bodies import Inside, values_inside
 
 READOUTS = frozenset({
     "ArgMax", "Cast", "Flatten", "Hardmax", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze",
@@ -48,13 +51,51 @@ def showing(model: ir.Model, values: Iterable[str], *, replaceable: Iterable[str
     model : ir.Model
         It is not changed.
     values : iterable of str
-        Values of the main graph to give out, in this order.
+        Values to give out, in this order. Those inside of bodies are given out as float32: empty where a branch was
+        not taken, and stacked along a new first axis by a Loop or Scan.
     replaceable : iterable of str
         Initialisers that become inputs as well: a run may give other values for them.
     """
     changed = model.clone()
     graph = changed.graph
-    known = {value.name: value for value in (*graph.inputs, *(each for node in graph for each in node.outputs))}
-    graph.outputs[:] = [known[name] for name in values]
-    graph.inputs.extend(graph.initializers[name] for name in replaceable if name not in known)
+    known = values_inside(changed)
+    graph.outputs[:] = [_outside(known[name], number) for number, name in enumerate(values)]
+    given = {value.name for value in graph.inputs}
+    graph.inputs.extend(graph.initializers[name] for name in replaceable if name not in given)
     return changed
+
+
+def _outside(inside: Inside, number: int) -> ir.Value:
+    """A value as one of the main graph; the bodies that it is in give it out, under names with a number."""
+    value = inside.value
+    for depth, owner in enumerate(inside.owners):
+        if not depth:
+            value = _appended(owner.body, "Cast", [value], f"{number} inside", to=ir.DataType.FLOAT.value)
+        owner.body.outputs.append(value)
+        for other in _bodies(owner.node):
+            if other is not owner.body:  # the branch that is not taken
+                empty = ir.tensor(np.zeros(0, np.float32))
+                other.outputs.append(_appended(other, "Constant", [], f"{number} not taken {depth}", value=empty))
+        for name in ("scan_output_axes", "scan_output_directions"):
+            if name in owner.node.attributes:
+                numbers = owner.node.attributes[name].as_ints()
+                owner.node.attributes[name] = ir.AttrInt64s(name, [*numbers, 0])
+        owner.node.resize_outputs(len(owner.node.outputs) + 1)
+        value = owner.node.outputs[-1]
+        value.name, value.type = f"{number} outside {depth}", ir.TensorType(ir.DataType.FLOAT)
+    return value
+
+
+def _bodies(node: ir.Node) -> list[ir.Graph]:
+    return [each.as_graph() for each in node.attributes.values() if each.type == ir.AttributeType.GRAPH]
+
+
+def _appended(
+    graph: ir.Graph, operator: str, inputs: list[ir.Value], name: str, **attributes: int | ir.TensorProtocol
+) -> ir.Value:
+    """The output of a new node at the end of a graph."""
+    node = ir.node(operator, inputs, attributes=attributes)
+    graph.append(node)
+    (output,) = node.outputs
+    output.name, output.type = name, ir.TensorType(ir.DataType.FLOAT)
+    return output
