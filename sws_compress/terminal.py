@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ERROR_CHARACTERS = 460
 """Characters of an error line that are shown; what is too long loses its middle."""
 
+SPEED_SECONDS = 600
+"""The time that is left is estimated from the work of so many seconds: layers differ in how long they take."""
+
 ERROR_END_CHARACTERS = 160
 """Characters of a shortened line that come from its end, where the cure stands."""
 
@@ -40,7 +43,14 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     description = TextColumn("{task.description}", markup=False)  # names have brackets
     columns = (description, BarColumn(None), TimeElapsedColumn(), TimeRemainingColumn())
     silent = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, expand=True, disable=silent) as progress:
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        expand=True,
+        disable=silent,
+        speed_estimate_period=SPEED_SECONDS,
+    ) as progress:
         task = progress.add_task("loading", total=None)
         yield lambda description, done, total: progress.update(
             task, description=visible(description, console.encoding), completed=done, total=total

@@ -18,8 +18,8 @@ from sws_compress.onnx_io.analyse.products import Product
 from sws_compress.ort.activations import Feeds, activations
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.decided import Reason
-from sws_compress.pipelines.job import OnProgress
 from sws_compress.pipelines.places import Place, in_order
+from sws_compress.pipelines.work import Work
 from sws_compress.quantize.palette import Palette
 
 MOMENT_BYTES = 1 << 30
@@ -57,8 +57,8 @@ class Collector:
         Inputs that it is run on.
     seed : int
         Seed of the positions that are taken.
-    on_progress : callable
-        Told which layer is worked on.
+    work : Work
+        Told what is done: a unit for each weight that is assigned, and for each whose inputs are taken once.
 
     Attributes
     ----------
@@ -73,24 +73,29 @@ class Collector:
         feeds: Sequence[Feeds],
         *,
         seed: int,
-        on_progress: OnProgress,
+        work: Work,
     ) -> None:
         self._model, self._places, self._feeds, self._seed = model, places, feeds, seed
-        self._on_progress = on_progress
+        self._work, self._weights = work, sum(place.weight.size for place in places.values())
         self._batches = tuple(_batches(places))
         self._held: tuple[tuple[str, Layer], ...] | None = None
         self.unmet: set[str] = set()
 
     def layers(self, doing: str) -> Iterator[tuple[str, Layer]]:
         """All layers; they are kept if one pass over the inputs has collected all moments."""
+        self._work.expect((1 if self._held is not None else 2) * self._weights)
         if self._held is None and len(self._batches) == 1:
             self._held = tuple(self._collected(self._batches[0]))
-        done, total = 0, sum(place.weight.size for place in self._places.values())
         batches = (self._collected(batch) for batch in self._batches)
         for name, layer in self._held if self._held is not None else (pair for batch in batches for pair in batch):
-            self._on_progress(f"{doing} {name}", done, total)
+            self._work.doing(f"{doing} {name}")
             yield name, layer
-            done += layer.rows.size
+            self._work.did(layer.rows.size)
+
+    def expect(self, passes: int, turns: int) -> None:
+        """Expect passes over all layers, and others in turn."""
+        per_pass = 1 if len(self._batches) == 1 else 2
+        self._work.expect((2 + per_pass * (passes - 1) + 3 * turns) * self._weights)
 
     @cached_property
     def stages(self) -> tuple[tuple[str, ...], ...]:
@@ -103,12 +108,12 @@ class Collector:
 
     def in_turn(self, changed: Callable[[], ir.Model]) -> Iterator[tuple[str, Layer]]:
         """All layers, stage by stage: they follow their inputs in the model that ``changed`` gives before each."""
-        done, total = 0, sum(place.weight.size for place in self._places.values())
+        self._work.expect(3 * self._weights)
         for names in self.stages:
             for name, layer in self._following(names, changed()):
-                self._on_progress(f"following {name}", done, total)
+                self._work.doing(f"following {name}")
                 yield name, layer
-                done += layer.rows.size
+                self._work.did(layer.rows.size)
 
     def _following(self, names: Sequence[str], changed: ir.Model) -> Iterator[tuple[str, Layer]]:
         """Layers with the moments of their inputs in a changed model, and their drift from those in the model."""
@@ -141,11 +146,16 @@ class Collector:
         None where a branch was not taken, or a body did not run.
         """
         values = sorted({product.value for name in names for product in self._places[name].products})
+        units = sum(self._places[name].weight.size for name in names)
         for feed, found in enumerate(activations(model, values, self._feeds) if values else ()):
+            self._work.doing("collecting inputs of layers")
             for number, name in enumerate(names):
                 for product in self._places[name].products:
                     random = np.random.default_rng([self._seed, feed, number])
                     yield name, _samples(product, found[product.value], random)
+            self._work.did(units / len(self._feeds))
+        if not values:
+            self._work.did(units)
 
 
 def _samples(product: Product, found: Array, random: np.random.Generator) -> Array | None:

@@ -29,6 +29,7 @@ from sws_compress.pipelines.metrics import measured, metric_before
 from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.publish import packed_as
 from sws_compress.pipelines.source import Source
+from sws_compress.pipelines.work import Work
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import MeasuredSize
@@ -62,6 +63,9 @@ SEEN, UNSEEN = "inputs of its layer", "its values and a trial: inputs not seen"
 
 MOST_ROUNDS_IN_TURN = 3
 """Times that weights are assigned one layer after the other, which runs the network several times."""
+
+EXPECTED_PASSES = 6, 2
+"""Passes over all layers at once, and in turn, that are expected, for the time that is left."""
 
 DROP_QUALITIES = (25.0, 60.0, 3.0)
 """Decibels at which the search for a drop starts, and at which it ends on either side."""
@@ -116,7 +120,8 @@ class PriceSearch:
         self._alone = alone
         self._source, self._places, self._quality, self._job = source, places, quality, job
         kept, held_out = _divided(feeds)
-        self._collector = Collector(source.model, places, kept, seed=job.seed, on_progress=job.on_progress)
+        self._work = Work(job.on_progress)
+        self._collector = Collector(source.model, places, kept, seed=job.seed, work=self._work)
         self._trials = Trials(source.model, (*places, *alone), held_out)
         self.notes: tuple[str, ...] = ()
         self.curve: tuple[MeasuredSize, ...] = ()
@@ -129,6 +134,12 @@ class PriceSearch:
 
     def assigned(self) -> Assigned:
         """The weights that meet the goal."""
+        self._collector.expect(*(EXPECTED_PASSES if len(self._collector.stages) > 1 else (EXPECTED_PASSES[0], 0)))
+        found = self._found()
+        self._work.finish("packing and checking")
+        return found
+
+    def _found(self) -> Assigned:
         samples = {
             name: self._sample(name, layer, i) for i, (name, layer) in enumerate(self._collector.layers("measuring"))
         }
@@ -168,6 +179,7 @@ class PriceSearch:
         return len(self._file(with_values(self._source.model, _values(palettes)), palettes))
 
     def _file(self, model: ir.Model, palettes: Mapping[str, Palette]) -> bytes:
+        self._work.doing("packing")
         return packed_as(self._job.file, model, {**find_palettes(model), **palettes}).data
 
     def _by_metric(self, samples: Mapping[str, Sample], own: Mapping[str, float], max_drop: float) -> Assigned:
@@ -189,10 +201,10 @@ class PriceSearch:
 
     def _measured(self, palettes: Mapping[str, Palette]) -> tuple[int, float]:
         """Bytes of the file with these weights, and the caller's metric of it."""
-        self._job.on_progress("evaluating", 0, 1)
         values = _values(palettes)
         model = with_values(self._source.model, values)
         data = self._file(model, palettes)
+        self._work.doing("evaluating")
         if self._job.file_metric is not None:
             return len(data), self._job.file_metric.of(data)
         module, evaluate, feeds = self._source.module, self._job.evaluate, self._source.feeds

@@ -352,3 +352,34 @@ def test_without_inputs_values_decide(model: Path, tmp_path: Path) -> None:
     assert {(each.how, each.step, each.level, each.error_share) for each in result.decisions} == {
         ("its values", None, None, None)
     }
+
+
+# -- progress ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("held", [1 << 30, 1])
+@pytest.mark.parametrize("goal", [{}, {"target_bytes": 30_000}, {"max_drop": 10.0}])
+def test_progress_never_goes_back(
+    goal: dict[str, Any], held: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration_layers, "MOMENT_BYTES", held)
+    seen: list[tuple[str, int, int]] = []
+    if "max_drop" in goal:
+        goal = {**goal, "evaluate": decibels(model)}
+    sws.compress(
+        model,
+        tmp_path / "small.onnx",
+        sws.Calibrated(inputs={"x": digits(64, seed=1)}),
+        on_progress=lambda *call: seen.append(call),
+        **goal,
+    )
+    done, totals = [call[1] for call in seen], [call[2] for call in seen]
+    assert done == sorted(done)
+    assert totals == sorted(totals)
+    assert all(0 <= part <= whole for part, whole in zip(done, totals, strict=True))
+    assert seen[-1] == ("packing and checking", totals[-1], totals[-1])
+    phases = {description.split()[0] for description, _, _ in seen}
+    assert {"collecting", "measuring", "assigning"} <= phases
+    assert max(later - earlier for earlier, later in pairwise(done)) <= 0.5 * totals[-1]  # no phase is a jump
+    moved = {before[0].split()[0] for before, after in pairwise(seen) if after[1] > before[1]}
+    assert {"collecting", "measuring", "assigning"} <= moved
