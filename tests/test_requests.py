@@ -43,7 +43,7 @@ def test_what_is_out_of_range(make: Any, arguments: dict[str, Any], message: str
 
 
 def test_a_mode_takes_only_arguments_that_exist() -> None:
-    known = {"evaluate", *vars(Goal(ratio=2)), *vars(sws.FileOptions())}
+    known = {"evaluate", "keep", "overrides", *vars(Goal(ratio=2)), *vars(sws.FileOptions())}
     assert set().union(*(mode.takes for mode in MODES)) == known
 
 

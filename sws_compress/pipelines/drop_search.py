@@ -59,12 +59,12 @@ class Found(Generic[Made]):
     ----------
     best : Try
         The smallest file that keeps the metric; if none does, the one with the least drop.
-    sizes_and_drops : tuple of (int, float)
-        All files that were measured, the largest first.
+    tries : int
+        How many files were measured.
     """
 
     best: Try[Made]
-    sizes_and_drops: tuple[tuple[int, float], ...]
+    tries: int
 
 
 def smallest_within(
@@ -88,11 +88,10 @@ def smallest_within(
     best: Try[Made] | None = None
     kept: tuple[float, int, float] | None = None  # log price, bytes and drop of the coarsest that keeps the metric
     lost: tuple[float, int, float] | None = None  # the finest beyond it that does not
-    all_tries: list[tuple[int, float]] = []
-    price = start
-    while len(all_tries) < MOST_TRIES:
+    price, tries = start, 0
+    while tries < MOST_TRIES:
         tried = measure(price)
-        all_tries.append((tried.file_bytes, tried.drop))
+        tries += 1
         best = _better(best, tried, max_drop)
         point = (price, tried.file_bytes, tried.drop)
         if tried.drop > max_drop:
@@ -105,12 +104,12 @@ def smallest_within(
         if price == point[0]:  # an end was tried
             break
     assert best is not None
-    return Found(best, tuple(sorted(all_tries, reverse=True)))
+    return Found(best, tries)
 
 
 def drop_note(found: Found[Made], max_drop: float) -> str:
     """What the result says of a search."""
-    count, drop = len(found.sizes_and_drops), found.best.drop
+    count, drop = found.tries, found.best.drop
     if drop <= max_drop:
         return (
             f"metric falls by {max(drop, 0.0):.4g}, at most {max_drop:g} asked for: smallest of {count} files evaluated"

@@ -189,13 +189,16 @@ class PriceSearch:
         total = sum(sample.count for sample in samples.values())
         start, finest, coarsest = (math.log(10 ** (-quality / 10) / total) for quality in DROP_QUALITIES)
 
+        curve: list[MeasuredSize] = []
+
         def measure(log_price: float) -> Try[Assigned]:
             assigned = self._assigned(own, math.exp(log_price))
             file_bytes, after = self._measured(assigned.palettes)
+            curve.append(MeasuredSize(file_bytes, after))
             return Try(log_price, file_bytes, before - after, assigned)
 
         found = smallest_within(max_drop, measure, start, finest, coarsest)
-        self.curve = tuple(MeasuredSize(size, before - drop) for size, drop in found.sizes_and_drops)
+        self.curve = tuple(sorted(curve, key=lambda size: -size.file_bytes))
         self.notes = (drop_note(found, max_drop),)
         return found.best.made
 

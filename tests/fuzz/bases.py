@@ -215,20 +215,24 @@ PLAIN: dict[str, Callable[[], onnx.ModelProto | Files]] = {
 }
 """Makers of plain models by kind."""
 
+_FEW = ("--components", "16")
+"""The smallest models are only smaller with few components."""
+
 OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "packed": ("perceptron", ()),
-    "packed few": ("few values", ("--load-budget", "none")),
+    "packed": ("perceptron", _FEW),
+    "packed quality": ("large", ()),
+    "packed few": ("few values", (*_FEW, "--load-budget", "none")),
     "packed small": ("lenet", ("--components", "2", "--drop-names", "--load-budget", "none")),
     "packed channels": ("attention", ("--granularity", "channel", "--components", "4")),
     "packed best": ("convolutional", ("--granularity", "auto", "--components", "8")),
     "packed vectors": ("perceptron", ("--granularity", "vectors:2", "--components", "16")),
-    "packed fast": ("perceptron", ("--load-budget", "0s")),
-    "packed rows": ("wide table", ("--packed-embeddings",)),
+    "packed fast": ("perceptron", (*_FEW, "--load-budget", "0s")),
+    "packed rows": ("wide table", (*_FEW, "--packed-embeddings")),
     "packed lstm": ("lstm", ("--components", "4")),
-    "packed bodies": ("in_branches", ()),
-    "packed functions": ("in_functions", ()),
-    "packed float16": ("float16", ()),
-    "packed float64": ("float64", ()),
+    "packed bodies": ("in_branches", _FEW),
+    "packed functions": ("in_functions", _FEW),
+    "packed float16": ("float16", _FEW),
+    "packed float64": ("float64", _FEW),
     "eight bits": ("large", ("--low-bit", "8")),
     "four bits": ("large", ("--low-bit", "4")),
 }

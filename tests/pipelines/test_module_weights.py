@@ -81,7 +81,7 @@ def test_experts_and_tables_are_compressed_with_and_without_training(trained: bo
         (note,) = [note for note in result.notes if "not trained" in note]
         assert note.endswith("mix (2,304 bytes)")
     else:
-        result = sws.compress(model, output, example_inputs=X)
+        result = sws.compress(model, output, sws.WeightsOnly(components=16), example_inputs=X)
     assert all(distinct(getattr(result.network, name)) <= 16 for name in ("up", "down", "mix"))
     assert not [note for note in result.notes if "distinct values" in note]
     assert_same_outputs(result)
