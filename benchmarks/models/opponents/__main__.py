@@ -1,12 +1,15 @@
 """Other ways to make models small, and ours, in one run: bytes as they are, after gzip and after brotli, and scores.
 
     python -m benchmarks.models.opponents --data FOLDER [--folder FOLDER] [--models NAME ...] [--ways WAY ...]
+        [--ours-only]
 
 Ways are ONNX Runtime's int8 (dynamic, and static with the calibration inputs that ours has) and 4 bits, float16,
-onnx-shrink-ray, coremltools' palettiser, NNCodec over its range, k-means with our container, and ours: without inputs
-and with them. Opponents run in environments of their own, which are made under the folder. What was made and measured
-is kept there by content (the model, the way, the sources), so that a run goes on where another was stopped. Every row
-is also in ``opponents/MODEL.json``; `render` makes tables and pictures of them.
+onnx-shrink-ray, coremltools' palettiser, NNCodec over its range, k-means with our container (plain, and weighted by
+Fisher information), and ours: without inputs and with them. Opponents run in environments of their own, which are made
+under the folder. What was made and measured is kept there by content (the model, the way, the sources), so that a run
+goes on where another was stopped. ``--ours-only`` takes the rows of others from the committed results and measures our
+ways again, or those that ``--ways`` names. Every row is also in ``opponents/MODEL.json``; `render` makes pages and
+pictures of them.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ from benchmarks.environment import environment
 from benchmarks.models import calibration, tasks
 from benchmarks.models.measure import session
 from benchmarks.models.opponents.environments import HERE, python_of, run_in
+from benchmarks.models.opponents.goals import ALONE
 from benchmarks.models.opponents.tensors import float_tensors, with_tensors, without_tensors
 from benchmarks.models.places import add_arguments
 from benchmarks.models.tasks import Array, Feeds, Task, task_of
+from sws_compress.quantize.cluster import cluster
 
 MODELS = (
     "lenet", "resnet20", "magika", "basic_pitch", "silero_vad_16k", "ocr_detection", "ocr_recognition", "resnet56",
@@ -54,7 +59,11 @@ LEAST_CODED = 64
 """Smaller tensors are not given to NNCodec."""
 
 COMPONENTS = (4, 8, 16, 32, 64, 256)
-QUALITIES = (15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0)
+QUALITIES = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0)
+FEW_QUALITIES = (10.0, 20.0, 30.0, 40.0, 50.0)
+LARGE_BYTES = 20_000_000
+"""Larger models have few qualities and no Fisher information, since each file takes minutes."""
+
 RATIOS = (8.0, 10.0)
 
 
@@ -128,8 +137,7 @@ def by_worker(variant: str) -> Maker:
     def make(subject: Subject, target: Path) -> dict[str, Any]:
         feeds = subject.folder / "opponents" / f"{subject.name}.feeds.npz"
         if variant == "int8 static":
-            arrays = {f"{i}/{name}": value for i, feed in enumerate(subject.feeds()) for name, value in feed.items()}
-            np.savez(feeds, **arrays)  # type: ignore[arg-type]
+            write_feeds(subject, feeds)
         python = python_of("onnx", subject.folder)
         run_in(python, "onnx_worker", variant, subject.path.absolute(), feeds.absolute(), target.absolute(),
                limit_seconds=LIMIT_SECONDS)  # fmt: skip
@@ -167,21 +175,60 @@ def by_us(request: Callable[[Subject], Any], ratio: float | None = None) -> Make
     return make
 
 
+def by_fisher(components: int) -> Maker:
+    """k-means weighted by Fisher information; weights without it are clustered plainly."""
+
+    def make(subject: Subject, target: Path) -> dict[str, Any]:
+        feeds, found = (subject.folder / "opponents" / f"{subject.name}.{end}.npz" for end in ("feeds", "fisher"))
+        if not found.exists():
+            write_feeds(subject, feeds)
+            python, draft = python_of("fisher", subject.folder), found.with_suffix(".draft.npz")
+            run_in(python, "fisher_worker", subject.path.absolute(), feeds.absolute(), draft.absolute(),
+                   limit_seconds=LIMIT_SECONDS)  # fmt: skip
+            draft.replace(found)
+        dense = onnx.load(subject.path)
+        values, clustered = float_tensors(dense, least_size=1), {}
+        with np.load(found, allow_pickle=False) as information:
+            for number in information.files:
+                sensitivity = sws.Sensitivity(information[number]) if information[number].any() else None
+                clustering = cluster(values[number], components, sensitivity=sensitivity, seed=SEED)
+                clustered[number] = clustering.palette.expand()
+        snapped = target.with_suffix(".snapped.onnx")
+        onnx.save(with_tensors(dense, clustered), snapped)
+        try:
+            sws.compress(snapped, target, sws.WeightsOnly(components=components),
+                         example_inputs=subject.task.latency_feeds, seed=SEED)  # fmt: skip
+        finally:
+            snapped.unlink(missing_ok=True)
+        return {}
+
+    return make
+
+
+def write_feeds(subject: Subject, target: Path) -> None:
+    """The calibration inputs for workers."""
+    arrays = {f"{i}/{name}": value for i, feed in enumerate(subject.feeds()) for name, value in feed.items()}
+    np.savez(target, **arrays)  # type: ignore[arg-type]
+
+
 def calibrated(quality: float) -> Callable[[Subject], Any]:
     return lambda subject: sws.Calibrated(inputs=subject.inputs, quality=quality)
 
 
-def ways() -> dict[str, tuple[str, Maker]]:
+def ways(subject: Subject) -> dict[str, tuple[str, Maker]]:
     """Every way by its name, with the family that it is chosen by."""
     found: dict[str, tuple[str, Maker]] = {"dense": ("dense", as_it_is)}
     found |= {name: (name.partition(" ")[0], by_worker(name)) for name in MAKE}
     found |= {f"NNCodec qp {qp}": ("nncodec", by_nncodec(qp)) for qp in NNCODEC}
     found |= {f"k-means {k}": ("k-means", by_us(lambda _, k=k: sws.WeightsOnly(components=k))) for k in COMPONENTS}
-    if "quality" in sws.WeightsOnly.__dataclass_fields__:
-        for quality in QUALITIES:
-            options: dict[str, Any] = {"quality": quality}
-            found[f"weights only, {quality:g} dB"] = ("ours", by_us(lambda _, o=options: sws.WeightsOnly(**o)))
-    found |= {f"calibrated, {quality:g} dB": ("ours", by_us(calibrated(quality))) for quality in QUALITIES}
+    large = subject.path.stat().st_size > LARGE_BYTES
+    if not large:
+        found |= {f"Fisher k-means {k}": ("fisher", by_fisher(k)) for k in COMPONENTS}
+    qualities = FEW_QUALITIES if large else QUALITIES
+    found[ALONE] = ("ours", by_us(lambda _: sws.WeightsOnly()))
+    for quality in qualities:
+        found[f"weights only, {quality:g} dB"] = ("ours", by_us(lambda _, q=quality: sws.WeightsOnly(quality=q)))
+    found |= {f"calibrated, {quality:g} dB": ("ours", by_us(calibrated(quality))) for quality in qualities}
     found |= {
         f"calibrated, ratio {ratio:g}": ("ours", by_us(lambda subject: sws.Calibrated(inputs=subject.inputs), ratio))
         for ratio in RATIOS
@@ -199,15 +246,17 @@ def _digest(*parts: bytes) -> str:
     return digest.hexdigest()[:20]
 
 
+OUR_FAMILIES = ("ours", "k-means", "fisher")
+"""Families whose files this package makes."""
+
+
 def sources_of(family: str) -> bytes:
     """What decides about the files of a family, beside the model."""
-    if family not in ("ours", "k-means"):
-        files = [HERE / "tensors.py", HERE / ("nncodec_worker.py" if family == "nncodec" else "onnx_worker.py")]
-        files += [HERE / f"requirements-{'nncodec' if family == 'nncodec' else 'onnx'}.txt"]
-    elif family == "k-means":  # its clusters are the optimum, whatever else changes
-        files = [Path(sws_compress.__file__).parent / "quantize" / "cluster.py"]
-    else:
+    if family in OUR_FAMILIES:
         files = sorted(Path(sws_compress.__file__).parent.rglob("*.py"))
+    else:
+        worker = "nncodec" if family == "nncodec" else "onnx"
+        files = [HERE / name for name in ("tensors.py", f"{worker}_worker.py", f"requirements-{worker}.txt")]
     return b"\0".join(path.read_bytes() for path in files)
 
 
@@ -263,24 +312,33 @@ def error_db(answers: list[Array], dense: list[Array]) -> float:
     return min(150.0, 10 * float(np.log10(energy / max(error, 1e-300))))
 
 
-def measure(subject: Subject, chosen: list[str]) -> None:
-    """Measure ways for a model; write and print all rows that are known."""
+def measure(subject: Subject, chosen: list[str], known: Mapping[str, dict[str, Any]]) -> None:
+    """Measure chosen ways for a model; write and print all rows that are kept or ``known`` by their way."""
     target = subject.folder / "opponents" / f"{subject.name}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {"environment": environment(), "seed": SEED, "metric": subject.task.metric}
     listed = "\n".join(file.read_text() for file in sorted(HERE.glob("requirements-*.txt")))
     report["opponents"] = [entry for entry in listed.splitlines() if "==" in entry]
     rows = report["rows"] = []
-    for name, (family, make) in ways().items():
+    for name, (family, make) in ways(subject).items():
         kept = cached(subject, name, family)
         if kept.exists():
             rows.append(json.loads(kept.read_text()))
-        elif not chosen or family == "dense" or family in chosen or name in chosen:
+        elif name in known and not {family, name} & set(chosen):
+            rows.append(known[name])
+        elif not chosen or family == "dense" or {family, name} & set(chosen):
             rows.append(measured(subject, name, family, make))
         else:
             continue
         print(line(rows[-1]), flush=True)
         target.write_text(json.dumps(report, indent=1))
+
+
+def rows_of_others(model: str) -> dict[str, dict[str, Any]]:
+    """Committed rows of all files but those of this package's own ways, by their ways."""
+    path = HERE / "results" / f"{model}.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return {row["way"]: row for row in rows if row["family"] != "ours"}
 
 
 def line(row: dict[str, Any]) -> str:
@@ -295,11 +353,14 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--ways", nargs="*", default=[], metavar="WAY", help="only these families or ways")
+    parser.add_argument("--ours-only", action="store_true", help="take rows of others from the committed results")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| model | way | bytes | gzip | brotli | score % | error dB |\n|---|---|---|---|---|---|---|")
     for name in arguments.models:
-        measure(Subject(name, arguments.data, arguments.folder), arguments.ways)
+        known = rows_of_others(name) if arguments.ours_only else {}
+        chosen = arguments.ways or (["ours"] if arguments.ours_only else [])
+        measure(Subject(name, arguments.data, arguments.folder), chosen, known)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,11 +65,10 @@ class Comparison:
 
 def comparisons(rows: Iterable[Row], ours: str) -> Iterator[Comparison]:
     """Compare those of our rows whose way begins with ``ours`` with every usable file of others."""
-    rows = [row for row in rows if "failure" not in row]
-    base = next(row["score"] for row in rows if row["family"] == "dense")
+    rows = succeeded(rows)
     curve = [row for row in rows if row["family"] == "ours" and row["way"].startswith(ours)]
     for row in rows:
-        loss = base - row["score"]
+        loss = loss_of(rows, row)
         if row["family"] in ("dense", "ours") or loss > USABLE_LOSS or not math.isfinite(row["error_db"]):
             continue
         measure = "error_db" if loss < SMALL_LOSS else "score"
@@ -80,11 +79,17 @@ def comparisons(rows: Iterable[Row], ours: str) -> Iterator[Comparison]:
         yield Comparison(row["way"], row["family"], measure, *ratios)
 
 
-def smallest_within(rows: Iterable[Row], ours: str, points: float) -> Row | None:
+def smallest_within(rows: Sequence[Row], ours: str, points: float, *, kind: str = "bytes") -> Row | None:
     """The smallest of our files whose score falls by at most so many points."""
-    rows = [row for row in rows if "failure" not in row]
-    base = next(row["score"] for row in rows if row["family"] == "dense")
-    fitting = [
-        row for row in rows if row["family"] == "ours" and row["way"].startswith(ours) and base - row["score"] <= points
-    ]
-    return min(fitting, key=lambda row: row["bytes"], default=None)
+    fitting = (row for row in succeeded(rows) if row["family"] == "ours" and row["way"].startswith(ours))
+    return min((row for row in fitting if loss_of(rows, row) <= points), key=lambda row: row[kind], default=None)
+
+
+def succeeded(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if "failure" not in row]
+
+
+def loss_of(rows: Sequence[Row], row: Row) -> float:
+    """Points that a file loses against the dense model."""
+    base: float = next(each["score"] for each in rows if each["family"] == "dense")
+    return round(base - row["score"], 9)

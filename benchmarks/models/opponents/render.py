@@ -1,135 +1,109 @@
-"""Tables and pictures of what `benchmarks.models.opponents` measured.
+"""Pages and pictures of what `benchmarks.models.opponents` measured.
 
-    python -m benchmarks.models.opponents.render --folder FOLDER/opponents [--pictures FOLDER]
+    python -m benchmarks.models.opponents.render [--folder FOLDER/opponents] [--into FOLDER]
 
-Prints Markdown: what ours reaches within a loss of the score, its bytes over those of others at equal quality, and all
-rows. ``--pictures`` draws bytes against the error of the outputs and against the score, one picture per model.
+Writes ``GOALS.md`` and ``OPPONENTS.md`` beside this package and pictures into ``docs/images``, from the committed
+results; into another folder, all of them side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models.opponents.compare import Comparison, comparisons, smallest_within
+from benchmarks.models.opponents.compare import Point, front, succeeded
+from benchmarks.models.opponents.pages import OURS, Report, files_page, goals_page, name
 
 HERE = Path(__file__).parent
-OURS = ("weights only", "calibrated")
-GROUPS = {
-    "int8, static": "int8 static", "int8, dynamic": "int8 dynamic", "4 bits": "4 bits", "shrink-ray": "shrink-ray",
-    "NNCodec": "NNCodec", "coremltools": "coremltools", "k-means": "k-means",
-}  # fmt: skip
-"""Columns of the table of ratios, and how the names of their ways begin."""
+IMAGES = HERE.parents[2] / "docs" / "images"
 
-Report = dict[str, Any]
+COLOURS = {
+    "calibrated": "#c2410c", "weights only": "#1d4ed8", "int8 static": "#15803d", "int8 dynamic": "#65a30d",
+    "4 bits": "#a16207", "shrink-ray": "#7c3aed", "NNCodec": "#111827", "coremltools": "#0891b2", "k-means": "#9ca3af",
+    "Fisher k-means": "#db2777",
+}  # fmt: skip
+"""How the names of ways begin, ours first, and their colours."""
+
+LABELS = {"calibrated": "this package, with inputs", "weights only": "this package, without inputs"}
+SHOWN_LOSS = 6.0
+"""Points below the float score down to which a picture goes."""
+
+LEAST_ERROR_DB = 5.0
+PANELS_ACROSS = 3
 
 
 def reports(folder: Path) -> list[Report]:
     """What was measured, a report per model, the smallest model first."""
-    found: list[Report] = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    found: list[Report] = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("*.json")]
     return sorted(found, key=lambda report: report["rows"][0]["bytes"])
 
 
-def goal_lines(report: Report) -> Iterator[str]:
-    """What ours reaches within one and two points with inputs, and within half a point without."""
-    dense = report["rows"][0]
-    cells = []
-    for ours, points in (("calibrated", 1.0), ("calibrated", 2.0), ("weights only", 0.5)):
-        row = smallest_within(report["rows"], ours, points)
-        ratio = "" if row is None else f"{dense['bytes'] / row['bytes']:.1f}x, {row['score'] - dense['score']:+.2f}"
-        cells.append(ratio or "none")
-    yield f"| {dense['model']} | {dense['bytes']:,} | {dense['score']:.2f} | {' | '.join(cells)} |"
+def draw(found: Sequence[Report], key: str, target: Path) -> None:
+    """Bytes after brotli against ``key``, a panel per model and a colour per group."""
+    from matplotlib.figure import Figure
+
+    down = -(-(len(found) + 1) // PANELS_ACROSS)
+    sheet = Figure(figsize=(4.2 * PANELS_ACROSS, 3.2 * down), layout="constrained")
+    panels = sheet.subplots(down, PANELS_ACROSS, squeeze=False).ravel()
+    drawn: dict[str, Any] = {}
+    for axes, report in zip(panels, found, strict=False):
+        drawn |= panel(axes, report, key)
+    for axes in panels[len(found) :]:
+        axes.axis("off")
+    handles = {LABELS.get(start, start): drawn[start] for start in COLOURS if start in drawn}
+    panels[len(found)].legend(handles.values(), handles.keys(), loc="center", frameon=False, fontsize=9)
+    sheet.savefig(target, dpi=90, metadata={"Software": None})
 
 
-def ratio_cells(found: Sequence[Comparison], start: str) -> str:
-    """The range of ratios after brotli on both sides, over the ways whose names begin so."""
-    ours = [each for each in found if each.way.startswith(start)]
-    ratios = sorted(each.brotli for each in ours if each.brotli is not None)
-    if not ours:
-        return ""
-    missed = len(ours) - len(ratios)
-    text = "" if not ratios else f"{ratios[0]:.2f}" if len(ratios) == 1 else f"{ratios[0]:.2f}-{ratios[-1]:.2f}"
-    return text + (f" ({missed} out of reach)" if missed else "")
+def panel(axes: Any, report: Report, key: str) -> dict[str, Any]:
+    """Draw one model; handles for the legend by the start of the ways."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    dense, rows = report["rows"][0], [row for row in succeeded(report["rows"]) if row["family"] != "dense"]
+    least = dense["score"] - SHOWN_LOSS if key == "score" else LEAST_ERROR_DB
+    drawn = {}
+    for start, colour in COLOURS.items():
+        chosen = [row for row in rows if row["way"].startswith(start) and row[key] >= least]
+        points = sorted((row["brotli_bytes"] / dense["bytes"], row[key]) for row in chosen)
+        if not points:
+            continue
+        if start in OURS:
+            best = [(each.size, each.quality) for each in front(Point(*point) for point in points)]
+            drawn[start] = axes.plot(*zip(*best, strict=True), "o-", color=colour, markersize=4, linewidth=1.5)[0]
+        else:
+            drawn[start] = axes.plot(*zip(*points, strict=True), "x", color=colour, markersize=6)[0]
+    axes.set_xscale("log")
+    ticks = [part for part in (1 / 40, 1 / 20, 1 / 10, 1 / 8, 1 / 5, 1 / 4, 1 / 2) if part >= axes.get_xlim()[0]]
+    axes.set_xticks([part for part in ticks if part <= axes.get_xlim()[1]])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda part, _: f"1/{1 / part:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    for part in (1 / 8, 1 / 10):
+        axes.axvline(part, color="#8a8f98", linestyle=":", linewidth=1)
+    if key == "score":
+        axes.axhline(dense["score"], color="#8a8f98", linewidth=0.8)
+        axes.axhline(dense["score"] - 1, color="#8a8f98", linestyle=":", linewidth=1)
+    axes.set_title(f"{name(report)}, {dense['bytes'] / 1e6:.1f} MB", fontsize=10, loc="left")
+    axes.set_ylabel(f"{report['metric']}, %" if key == "score" else "output over error, dB", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)
+    return drawn
 
 
-def tables(found: Iterable[Report]) -> Iterator[str]:
-    found = list(found)
-    yield "| model | bytes | score % | with inputs, 1 point | with inputs, 2 points | weights only, 1/2 point |"
-    yield "|---|---|---|---|---|---|"
-    for report in found:
-        yield from goal_lines(report)
-    yield ""
-    yield f"| model | ours | {' | '.join(GROUPS)} |"
-    yield "|---|---" + "|---" * len(GROUPS) + "|"
-    for report in found:
-        for ours in OURS:
-            compared = list(comparisons(report["rows"], ours))
-            cells = [ratio_cells(compared, start) for start in GROUPS.values()]
-            if any(row["way"].startswith(ours) for row in report["rows"]):
-                yield f"| {report['rows'][0]['model']} | {ours} | {' | '.join(cells)} |"
-    yield ""
-    yield "| model | way | bytes | gzip | brotli | score % | error dB | ours with inputs, brotli | weights only |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for report in found:
-        ratios = [{each.way: each.brotli for each in comparisons(report["rows"], ours)} for ours in OURS[::-1]]
-        yield from (row_line(row, ratios) for row in report["rows"])
-
-
-def row_line(row: dict[str, Any], ratios: Sequence[dict[str, float | None]]) -> str:
-    start = f"| {row['model']} | {row['way']} |"
-    if "failure" in row:
-        return f"{start} {row['failure'].replace('|', '/')} | | | | | | |"
-    cells = [f"{row[key]:,}" for key in ("bytes", "gzip_bytes", "brotli_bytes")]
-    cells += [f"{row['score']:.2f}", "" if row["family"] == "dense" else f"{row['error_db']:.1f}"]
-    cells += ["" if (ratio := found.get(row["way"])) is None else f"{ratio:.2f}" for found in ratios]
-    return f"{start} {' | '.join(cells)} |"
-
-
-def draw(report: Report, target: Path) -> None:
-    """Bytes after brotli against the error of the outputs and the score, a colour per family."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = [row for row in report["rows"] if "failure" not in row and row["family"] != "dense"]
-    figure, axes = pyplot.subplots(1, 2, figsize=(13, 5), layout="constrained")
-    families = {
-        **{start: start for start in OURS},
-        **{start: name for name, start in GROUPS.items()},
-        "float16": "float16",
-    }
-    for axis, key, label in zip(
-        axes, ("error_db", "score"), ("output / error, dB", f"{report['metric']}, %"), strict=True
-    ):
-        for number, (start, name) in enumerate(families.items()):
-            shown = sorted((row["brotli_bytes"], row[key]) for row in rows if row["way"].startswith(start))
-            if shown:
-                line = "o-" if number < len(OURS) else "x:"
-                axis.plot(*zip(*shown, strict=True), line, color=f"C{number}", label=name)
-        axis.set(xlabel="bytes after brotli", ylabel=label, xscale="log")
-        axis.grid(alpha=0.3)
-    axes[1].axhline(report["rows"][0]["score"], color="black", linewidth=0.8)
-    axes[0].legend()
-    figure.suptitle(report["rows"][0]["model"])
-    figure.savefig(target, dpi=100)
-    pyplot.close(figure)
-
-
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "results")
-    parser.add_argument("--pictures", type=Path, help="a folder for pictures")
-    arguments = parser.parse_args()
-    found = reports(arguments.folder)
-    print("\n".join(tables(found)))
-    if arguments.pictures is not None:
-        arguments.pictures.mkdir(parents=True, exist_ok=True)
-        for report in found:
-            draw(report, arguments.pictures / f"{report['rows'][0]['model']}.png")
+    parser.add_argument("--into", type=Path, help="a folder for pages and pictures (default: their committed places)")
+    chosen = parser.parse_args(arguments)
+    found = reports(chosen.folder)
+    pages, images = chosen.into or HERE.parent, chosen.into or IMAGES
+    pages.mkdir(parents=True, exist_ok=True)
+    (pages / "GOALS.md").write_text(goals_page(found), encoding="utf-8")
+    (pages / "OPPONENTS.md").write_text(files_page(found), encoding="utf-8")
+    draw(found, "score", images / "opponents_scores.png")
+    draw(found, "error_db", images / "opponents_errors.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,187 @@
+"""The two pages of the comparison as Markdown: goals, and every file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarks.models.opponents.compare import Row, comparisons, loss_of
+from benchmarks.models.opponents.goals import (
+    ALONE_LOSS,
+    ALONE_RATIO,
+    MOST,
+    SIZES,
+    Group,
+    Verdict,
+    alone_ratio,
+    duel,
+    groups,
+    verdicts,
+)
+
+Report = dict[str, Any]
+OURS = ("weights only", "calibrated")
+NAMES = {"weights only": "without inputs", "calibrated": "with inputs"}
+
+GOALS_HEAD = """# Goals
+
+Written by `python -m benchmarks.models.opponents.render` from `opponents/results`.
+[Beside others](README.md#beside-others) says what was measured and what stands out; [OPPONENTS.md](OPPONENTS.md) has
+every file. **Bold** cells miss their goal.
+"""
+
+SIZES_HEAD = """## Size and score
+
+One file for each goal, asked for by its size or made by default, so that nothing is chosen by the test inputs: how many
+times smaller it is, and the change of the score in points. A size may be missed by 2 %.
+"""
+
+DUELS_HEAD = """## The smallest files
+
+The smallest file within a loss of the score, after `brotli -11` on both sides, among all that were measured: ours, and
+the best of the others. Both are read off the test inputs. Without inputs means that the others saw none either.
+"""
+
+GROUPS_HEAD = """## Bytes at equal quality
+
+Our bytes over those of others, after `brotli -11` on both sides, from the lowest to the highest of their files. The
+second row says the most that they may be. "Beyond" counts files whose outputs are closer to the float model than those
+of our best file that was made.
+"""
+
+PICTURES = """## Pictures
+
+Bytes after `brotli -11` as a part of the float file, against the score. Lines go along the best points of ours; crosses
+are files of others. Dotted lines mark the loss of a point, and an eighth and a tenth of the bytes. What loses much more
+is left out.
+
+![Bytes against score, a panel per model](../../docs/images/opponents_scores.png)
+
+The same against the error of the outputs (energy of the outputs over that of their error), which tells files apart
+whose scores do not differ.
+
+![Bytes against error, a panel per model](../../docs/images/opponents_errors.png)
+"""
+
+FILES_HEAD = """# Every file
+
+Written by `python -m benchmarks.models.opponents.render` from `opponents/results`.
+[Beside others](README.md#beside-others) says what was measured, and [GOALS.md](GOALS.md) what it says about the goals,
+with pictures. Ratios are our bytes over those of the row at equal quality, after brotli on both sides: with inputs, and
+without. They are empty where ours never gets as good, or where the row lost more than ten points.
+"""
+
+
+def goals_page(found: Sequence[Report]) -> str:
+    parts = [GOALS_HEAD, *sentences(found), "", SIZES_HEAD, *size_table(found), "", DUELS_HEAD, *duel_table(found)]
+    return "\n".join([*parts, "", GROUPS_HEAD, *group_table(found), "", PICTURES])
+
+
+def files_page(found: Sequence[Report]) -> str:
+    return "\n".join([FILES_HEAD, *file_table(found), ""])
+
+
+def sentences(found: Sequence[Report]) -> Iterator[str]:
+    """How many models meet each goal, and which do not."""
+    goals = [f"{ratio:g}x within {_points(points)}, with inputs" for _, ratio, points in SIZES]
+    goals.append(f"{ALONE_RATIO:g}x within {_points(ALONE_LOSS)}, without inputs (silero: 3x)")
+    for goal, column in zip(goals, zip(*(verdicts(report["rows"]) for report in found), strict=True), strict=True):
+        met = {name(report): each is not None and not each.missed for report, each in zip(found, column, strict=True)}
+        yield f"- {goal}: {_tally(met)}"
+    for group, (_, most) in MOST.items():
+        with_inputs = {name(report): groups(report["rows"], OURS[1]) for report in found}
+        compared = {model: each for model, mine in with_inputs.items() for each in mine if each.name == group}
+        if compared:
+            share = "fewer bytes than" if most == 1 else f"at most {most:g} of the bytes of"
+            yield f"- {share} {group}, with inputs: {_tally({model: each.met for model, each in compared.items()})}"
+
+
+def _tally(met: dict[str, bool]) -> str:
+    missed = [model for model, each in met.items() if not each]
+    return f"{len(met) - len(missed)} of {len(met)} models" + (f"; not {', '.join(missed)}." if missed else ".")
+
+
+def _points(points: float) -> str:
+    return {0.5: "half a point", 1.0: "1 point"}.get(points, f"{points:g} points")
+
+
+def size_table(found: Sequence[Report]) -> Iterator[str]:
+    titles = [f"{ratio:g}x, {points:g} point{'s' * (points > 1)}" for _, ratio, points in SIZES]
+    yield _line("model", "bytes", "score %", *titles, "without inputs, 5x, 1/2 point")
+    yield "|---" * (4 + len(titles)) + "|"
+    for report in found:
+        dense, cells = report["rows"][0], [verdict_cell(each) for each in verdicts(report["rows"])]
+        if (least := alone_ratio(name(report))) != ALONE_RATIO:
+            cells[-1] += f" (goal {least:g}x)"
+        yield _line(name(report), f"{dense['bytes']:,}", f"{dense['score']:.2f}", *cells)
+
+
+def verdict_cell(verdict: Verdict | None) -> str:
+    if verdict is None:
+        return "not measured"
+    text = f"{verdict.ratio:.1f}x, {verdict.change:+.2f}"
+    return f"**{text}**" if verdict.missed else text
+
+
+def duel_table(found: Sequence[Report]) -> Iterator[str]:
+    yield _line("model", "inputs", "within", "ours", "change", "best other", "its bytes", "change", "ratio")
+    yield "|---" * 9 + "|"
+    for report in found:
+        for ours, points in (("calibrated", 1.0), ("calibrated", 2.0), ("weights only", 0.5)):
+            mine, best = duel(report["rows"], ours, points, inputs=ours == "calibrated")
+            start = (name(report), "yes" if ours == "calibrated" else "no", f"{points:g}")
+            ratio = "" if mine is None or best is None else f"{mine['brotli_bytes'] / best['brotli_bytes']:.2f}"
+            ratio = f"**{ratio}**" if ratio and float(ratio) >= 1 else ratio
+            yield _line(
+                *start, *_cells(report, mine), "" if best is None else best["way"], *_cells(report, best), ratio
+            )
+
+
+def _cells(report: Report, row: Row | None) -> tuple[str, str]:
+    if row is None:
+        return "none", ""
+    return f"{row['brotli_bytes']:,}", f"{-loss_of(report['rows'], row):+.2f}"
+
+
+def group_table(found: Sequence[Report]) -> Iterator[str]:
+    yield _line("model", "ours", *MOST)
+    yield "|---" * (2 + len(MOST)) + "|"
+    yield _line("goal", "", *(f"{most:g}" if most < 1 else "below 1" for _, most in MOST.values()))
+    for report in found:
+        for ours in OURS:
+            cells = {group.name: group_cell(group) for group in groups(report["rows"], ours)}
+            yield _line(name(report), NAMES[ours], *(cells.get(each, "") for each in MOST))
+
+
+def group_cell(group: Group) -> str:
+    ends = [f"{ratio:.2f}" for ratio in (group.ratios[0], group.ratios[-1])] if group.ratios else []
+    text = " to ".join(dict.fromkeys(ends))
+    if group.out_of_reach:
+        text += f"{', ' if text else ''}{group.out_of_reach} beyond"
+    return text if group.met else f"**{text}**"
+
+
+def file_table(found: Sequence[Report]) -> Iterator[str]:
+    yield _line("model", "way", "bytes", "gzip", "brotli", "score %", "error dB", "with inputs", "without")
+    yield "|---" * 9 + "|"
+    for report in found:
+        ratios = [{each.way: each.brotli for each in comparisons(report["rows"], ours)} for ours in OURS[::-1]]
+        yield from (file_line(row, ratios) for row in report["rows"])
+
+
+def file_line(row: Row, ratios: Sequence[dict[str, float | None]]) -> str:
+    if "failure" in row:
+        return _line(row["model"], row["way"], row["failure"].replace("|", "/"), *[""] * 6)
+    cells = [f"{row[key]:,}" for key in ("bytes", "gzip_bytes", "brotli_bytes")]
+    cells += [f"{row['score']:.2f}", "" if row["family"] == "dense" else f"{row['error_db']:.1f}"]
+    cells += ["" if (ratio := found.get(row["way"])) is None else f"{ratio:.2f}" for found in ratios]
+    return _line(row["model"], row["way"], *cells)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def name(report: Report) -> str:
+    model: str = report["rows"][0]["model"]
+    return model
