@@ -47,7 +47,7 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     if source.module is None and job.inputs is None:
         job = replace(job, inputs=feeds[0])
     source = in_memory(source, job)
-    weights = weights_of(source)
+    weights = weights_of(source, tables=True)  # the inputs tell what an error in a table does
     refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_before(source, job)
     overrides = overrides_of(job, {weight.name: weight.operators for weight in weights})

@@ -19,8 +19,8 @@ from sws_compress.report.result import CompressionResult
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 
-def weights_of(source: Source) -> tuple[Weight, ...]:
-    """The weights of a model in memory.
+def weights_of(source: Source, *, tables: bool = False) -> tuple[Weight, ...]:
+    """The weights of a model in memory, and its computed tables if wanted (`find_weights`).
 
     Parameters of a module that training would choose are among them, whatever the graph reads them for.
     """
@@ -29,7 +29,7 @@ def weights_of(source: Source) -> tuple[Weight, ...]:
         from sws_compress.train.select import default_weights
 
         learned = default_weights(source.module, SMALLEST_WEIGHT)
-    return find_weights(source.model, smallest=SMALLEST_WEIGHT, learned=learned)
+    return find_weights(source.model, smallest=SMALLEST_WEIGHT, learned=learned, tables=tables)
 
 
 def publish_untrained(

@@ -93,6 +93,23 @@ def test_what_is_left_alone_and_why(values, operator, reason):
     assert skipped.shape == values.shape
 
 
+@pytest.mark.parametrize(
+    ("values", "operator", "is_weight"),
+    [
+        (stft(), "Conv", True),
+        (mel(), "MatMul", True),
+        (rotary(), "MatMul", True),
+        (rotary(), "Gather", False),
+        (rotary(), "Mul", False),
+        (causal_mask(-1e4), "MatMul", False),
+    ],
+)
+def test_tables_are_weights_where_wanted_if_only_products_read_them(values, operator, is_weight):
+    model = model_reading(values, operator)
+    assert find_weights(model) == ()
+    assert [weight.name for weight in find_weights(model, tables=True)] == ["T"] * is_weight
+
+
 def test_a_learned_position_embedding_is_a_weight_where_it_is_looked_up():
     positions = learned("smooth positions").astype(np.float32)
     assert [weight.name for weight in find_weights(model_reading(positions, "Gather"))] == ["T"]

@@ -92,6 +92,24 @@ def test_quality_is_that_of_the_outputs(model: Path, tmp_path: Path, quality: fl
     assert -20 * np.log10(logits_error(model, tmp_path / "small.onnx")) == pytest.approx(quality, abs=3)
 
 
+def test_tables_that_products_read_share_the_error(model: Path, tmp_path: Path) -> None:
+    """A transform to cosines in front is dense without inputs, since nothing tells how it matters; with them it is coded."""
+    network = onnx.load(model)
+    times, waves = np.arange(FEATURES)[:, None], np.geomspace(0.5, 40, FEATURES)
+    table = np.cos(np.pi * times * waves / FEATURES).astype(np.float32)
+    network.graph.initializer.append(numpy_helper.from_array(table, "cosines"))
+    network.graph.node[0].input[0] = "spectrum"
+    network.graph.node.insert(0, helper.make_node("MatMul", ["x", "cosines"], ["spectrum"]))
+    path = tmp_path / "spectral.onnx"
+    onnx.save(network, path)
+    plain = sws.compress(path, tmp_path / "plain.onnx")
+    found = sws.compress(path, tmp_path / "small.onnx", sws.Calibrated(inputs={"x": digits(256, seed=1)}, quality=20))
+    encodings = [{row.name: row.encoding for row in result.tensors}["cosines"] for result in (plain, found)]
+    assert encodings[0] == "dense"
+    assert encodings[1] != "dense"
+    assert -20 * np.log10(logits_error(path, tmp_path / "small.onnx")) == pytest.approx(20, abs=3)
+
+
 def test_layers_that_follow_their_inputs_are_closer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = perceptron(tmp_path / "deep.onnx", hidden=8)
     request = sws.Calibrated(inputs={"x": digits(256, seed=1)})

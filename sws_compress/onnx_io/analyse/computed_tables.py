@@ -33,6 +33,10 @@ Array = npt.NDArray[Any]
 Lines = npt.NDArray[np.float64]
 
 
+MASK = "a mask"
+"""Kind of the tables of which every value counts."""
+
+
 _SHORTEST_LINE_ELEMENTS = 16
 """Elements that an axis must have: on shorter lines chance satisfies a rule."""
 
@@ -110,7 +114,7 @@ def table_kind(values: Array) -> str | None:
     if not values.size or np.all(values == values.reshape(-1)[0]):
         return None
     if _is_mask(values):
-        return "a mask"
+        return MASK
     for axis, length in enumerate(values.shape):
         if length < _SHORTEST_LINE_ELEMENTS:
             continue

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.analyse.computed_tables import table_kind
+from sws_compress.onnx_io.analyse.computed_tables import MASK, table_kind
 from sws_compress.onnx_io.analyse.weight_inputs import is_kernel_input, is_weight_input
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.external_data import forget
@@ -40,6 +40,10 @@ MOVES = (
 
 ARITHMETIC = ("Add", "Div", "Mul", "Sub")
 """Operators that modulate a kernel by what depends on the input, as the convolutions of StyleGAN do."""
+
+
+_PRODUCTS = frozenset(("Conv", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"))
+"""Operators that multiply by a weight, so that an error in it is one in their outputs and nowhere else."""
 
 
 _KERNEL_RANK = 3
@@ -105,6 +109,7 @@ def find_weights(
     smallest: int = SMALLEST_WEIGHT,
     types: Collection[ir.DataType] = FLOAT_TYPES,
     learned: Collection[str] = (),
+    tables: bool = False,
 ) -> tuple[Weight, ...]:
     """The weights of a model, each once, in the order of the graph.
 
@@ -118,6 +123,8 @@ def find_weights(
         Types that a weight may have.
     learned : collection of str
         Initialisers that are weights whatever reads them, unless they are tables: parameters of a torch module.
+    tables : bool
+        Whether computed tables that products alone read, such as spectral bases, are weights; masks never are.
 
     Returns
     -------
@@ -128,7 +135,7 @@ def find_weights(
     ModelError
         If a weight holds NaN or infinity, or if the model is compressed already.
     """
-    return tuple(each_weight(model, smallest=smallest, types=types, learned=learned))
+    return tuple(each_weight(model, smallest=smallest, types=types, learned=learned, tables=tables))
 
 
 def each_weight(
@@ -137,11 +144,12 @@ def each_weight(
     smallest: int = SMALLEST_WEIGHT,
     types: Collection[ir.DataType] = FLOAT_TYPES,
     learned: Collection[str] = (),
+    tables: bool = False,
 ) -> Iterator[Weight]:
     """The weights of `find_weights`, one after the other: an external weight is unmapped before the next is read."""
     refuse_compressed(model)
     for name, value in model.graph.initializers.items():
-        if _reason_to_skip(value, model, smallest, types, learned) is None:
+        if _reason_to_skip(value, model, smallest, types, learned, tables) is None:
             yield Weight(name, _shape(value), _operators(value, model), finite_values(value), _channel_axis(value))
         forget(value)
 
@@ -257,6 +265,7 @@ def _reason_to_skip(
     smallest: int,
     types: Collection[ir.DataType],
     learned: Collection[str] = (),
+    tables: bool = False,
 ) -> str | None:
     """Why an initialiser is no weight, to be read after its name; None if it is one."""
     tensor = value.const_value
@@ -274,7 +283,8 @@ def _reason_to_skip(
         return f"is not read as a weight by {', '.join(operators)}"
     if tensor.size < max(smallest, 1):
         return f"has {tensor.size} elements, fewer than {smallest}"
-    if kind := table_kind(tensor.numpy()):
+    kind = table_kind(tensor.numpy())
+    if kind is not None and not (tables and kind != MASK and _PRODUCTS.issuperset(operators)):
         return f"is {kind}, not learned"
     return None
 
