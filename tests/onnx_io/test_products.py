@@ -259,3 +259,15 @@ def test_weights_that_are_read_in_different_ways_have_no_products() -> None:
     assert products_of(ir.from_proto(model), "w") == ()
     model.graph.node[1].CopyFrom(helper.make_node("MatMul", ["y", "w"], ["z"]))
     assert [product.value for product in products_of(ir.from_proto(model), "w")] == ["x", "y"]
+
+
+def test_convolutions_of_different_strides_may_share_a_kernel() -> None:
+    """As those of the octaves of a constant-Q transform do."""
+    model = model_of("Conv", ["x", "w"], {"w": floats(5, 3, 4)})
+    model.graph.node.append(helper.make_node("Conv", ["v", "w"], ["z"], strides=[2], pads=[1, 1]))
+    model.graph.input.append(helper.make_tensor_value_info("v", onnx.TensorProto.FLOAT, None))
+    first, second = products_of(ir.from_proto(model), "w")
+    assert (first.value, second.value) == ("x", "v")
+    assert first.layout != second.layout
+    model.graph.node[1].attribute.append(helper.make_attribute("group", 5))  # rows in five groups
+    assert products_of(ir.from_proto(model), "w") == ()

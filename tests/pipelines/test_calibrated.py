@@ -93,10 +93,10 @@ def test_quality_is_that_of_the_outputs(model: Path, tmp_path: Path, quality: fl
 
 
 def test_tables_that_products_read_share_the_error(model: Path, tmp_path: Path) -> None:
-    """A transform to cosines in front is dense without inputs, since nothing tells how it matters; with them it is coded."""
+    """A transform to cosines is dense without inputs, since nothing tells how it matters; with them it is coded."""
     network = onnx.load(model)
-    times, waves = np.arange(FEATURES)[:, None], np.geomspace(0.5, 40, FEATURES)
-    table = np.cos(np.pi * times * waves / FEATURES).astype(np.float32)
+    times, frequencies = np.arange(FEATURES)[:, None], np.geomspace(0.5, 40, FEATURES)
+    table = np.cos(np.pi * times * frequencies / FEATURES).astype(np.float32)
     network.graph.initializer.append(numpy_helper.from_array(table, "cosines"))
     network.graph.node[0].input[0] = "spectrum"
     network.graph.node.insert(0, helper.make_node("MatMul", ["x", "cosines"], ["spectrum"]))

@@ -6,9 +6,10 @@ A `Product` names a weight and a value that it multiplies; its layout, of `layou
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.bodies import Inside, values_inside
@@ -77,8 +78,8 @@ def products_of(model: ir.Model, weight: str) -> tuple[Product, ...]:
     Returns
     -------
     tuple of Product
-        Empty if a node reads it in a way that is not known here, in a function for example, or if nodes lay it out
-        differently.
+        Empty if a node reads it in a way that is not known here, in a function for example, or if nodes read it as
+        different rows.
     """
     found = []
     known = values_inside(model)
@@ -87,7 +88,18 @@ def products_of(model: ir.Model, weight: str) -> tuple[Product, ...]:
         if product is None:
             return ()
         found.append(product)
-    return tuple(found) if len({product.layout for product in found}) == 1 else ()
+    return tuple(found) if _same_rows(found, model.graph.initializers[weight]) else ()
+
+
+def _same_rows(products: Sequence[Product], weight: ir.Value) -> bool:
+    """Whether all products read a weight as the same rows: strides, for example, only choose their inputs."""
+    layouts = list({product.layout for product in products})
+    if len(layouts) < 2:
+        return len(layouts) == 1
+    assert weight.const_value is not None
+    places = np.arange(weight.const_value.size).reshape(weight.const_value.shape.numpy())
+    first, *others = (layout.rows(places) for layout in layouts)
+    return all(np.array_equal(first, other) for other in others)
 
 
 def _product(node: ir.Node, number: int, weight: str, known: Mapping[str, Inside]) -> Product | None:
