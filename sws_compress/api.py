@@ -19,7 +19,7 @@ from sws_compress.pipelines.source import open_source
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
-from sws_compress.requests import Calibrated, FileOptions, Goal, LowBit, Request, WeightsOnly, refuse_unknown
+from sws_compress.requests import Calibrated, FileOptions, Goal, LowBit, Request, WeightsOnly, cure_of, refuse_unknown
 from sws_compress.train.request import FineTuned
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def compress(
     >>> result = sws.compress("model.onnx", "small.onnx")
     >>> result.ratio > 4
     True
-    >>> result.output_difference < 0.1
+    >>> result.output_error < 0.1
     True
 
     >>> few = sws.WeightsOnly(components=16, granularity=sws.PerChannel())
@@ -153,11 +153,16 @@ def compress(
     refuse_unknown(request, job.given)
     if max_drop is not None and evaluate is None:
         raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
+    return replace(_compressed(model, request, job), cure=cure_of(request, job.goal))
+
+
+def _compressed(model: nn.Module | AnyPath, request: Request, job: Job) -> CompressionResult:
+    """What the way of a request makes of a model."""
     if isinstance(request, FineTuned):
         return fine_tune_module(model, request, job)
     source = open_source(model, job)
-    if source.path is not None and evaluate is not None:
-        job = replace(job, evaluate=None, file_metric=FileMetric(evaluate, source.path))
+    if source.path is not None and job.evaluate is not None:
+        job = replace(job, evaluate=None, file_metric=FileMetric(job.evaluate, source.path))
     if isinstance(request, Calibrated):
         return compress_calibrated(source, request, job)
     if isinstance(request, LowBit):

@@ -313,3 +313,18 @@ def _takers(name: str) -> str:
     """The modes that take an argument, as the end of an error."""
     modes = [mode.__name__ for mode in MODES if name in mode.takes]
     return f"{' and '.join(modes)} take{'s' if len(modes) == 1 else ''} it"
+
+
+def cure_of(request: Request, goal: Goal | None) -> str:
+    """What to ask for instead where a file is too far from the original."""
+    if isinstance(request, FineTuned):
+        return "ask for a larger file, or train for more epochs"
+    if isinstance(request, LowBit):
+        return "take 8 bits" if request.bits < max(INDEX_BITS) else "round the weights to a quality instead (--quality)"
+    if isinstance(request, WeightsOnly):
+        if request.components is not None:
+            return "ask for a quality (--quality) instead of components, or for more of them"
+        return "raise the quality (--quality), or give some hundred inputs (--calibration)"
+    if goal is None:
+        return "raise the quality (--quality)"
+    return "ask for a larger file (--ratio, --target-bytes), or for a quality (--quality)"

@@ -461,12 +461,16 @@ def test_the_result_speaks_of_the_original(tmp_path: Path) -> None:
     feeds = {"x": gaussian(5, 40)}
     coarse = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=2), example_inputs=feeds)
     assert coarse.outputs == sws.verify(source, coarse.output, inputs=feeds).outputs
-    assert coarse.decoded_difference < 1e-5 < 0.1 < coarse.output_difference
-    assert len(coarse.warnings) == 1
+    assert coarse.decoded_difference < 1e-5 < 0.1 < coarse.output_error
+    (warning,) = coarse.warnings
+    assert "ask for a quality (--quality) instead of components" in warning
     assert not coarse.random_inputs
+    rough = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(quality=6), example_inputs=feeds)
+    (warning,) = rough.warnings
+    assert warning.endswith("raise the quality (--quality), or give some hundred inputs (--calibration)")
     fine = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=256))
     assert fine.outputs == sws.verify(source, fine.output).outputs
-    assert fine.output_difference < 0.1
+    assert fine.output_error < 0.1
     assert fine.random_inputs
     assert fine.warnings == ()
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from sws_compress.errors import VerificationError
 from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.comparable import comparable_session
-from sws_compress.ort.differences import OutputDifference, difference, elements, same_structure, telling_difference
+from sws_compress.ort.differences import (
+    Differences,
+    OutputDifference,
+    difference,
+    elements,
+    same_structure,
+    telling_difference,
+)
 from sws_compress.ort.sample_inputs import sample_inputs
 from sws_compress.ort.session import Array, Model, SessionError, reason_of
 
@@ -55,6 +62,34 @@ def compare_outputs(
                 f"models must run on sample inputs, got '{reason_of(error)}': pass inputs that fit"
             ) from error
     return tuple(difference(name, left, right) for name, left, right in zip(names, expected, actual, strict=True))
+
+
+def differences_on(
+    original: Model, compressed: Model, feeds: Iterable[Mapping[str, Array]]
+) -> tuple[OutputDifference, ...]:
+    """How far a compressed network is from the original on several inputs (`differences_from_original`).
+
+    Parameters
+    ----------
+    original, compressed : bytes or path-like
+        Models that this package made, with the same outputs.
+    feeds : iterable of mapping of str to ndarray
+        Inputs by name, one set after the other.
+
+    Returns
+    -------
+    tuple of OutputDifference
+        One for every output, in order.
+    """
+    with comparable_session(original, trusted=True) as reference, comparable_session(compressed, trusted=True) as other:
+        found = [Differences(output.name) for output in reference.outputs]
+        for given in feeds:
+            for differences, left, right in zip(found, reference.run(given), other.run(given), strict=True):
+                if same_structure(left, right):
+                    differences.add(left, right)
+                else:
+                    differences.add_other(left)
+    return tuple(differences.telling for differences in found)
 
 
 def outputs_in_runtime(model: Model, feeds: Mapping[str, Array]) -> list[Array]:
@@ -125,7 +160,7 @@ def differences_from_original(
     return tuple(
         telling_difference(name, left, right)
         if same_structure(left, right)
-        else OutputDifference(name, np.inf, np.inf, elements(left))
+        else OutputDifference(name, np.inf, np.inf, np.inf, elements(left))
         for name, left, right in zip(names, expected, actual, strict=True)
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,9 @@ class OutputDifference:
         apart. NaN where both models give no finite number at all, which tells nothing about them.
     largest_relative : float
         The same, divided by the largest finite magnitude in the first model's output.
+    relative_error : float
+        Norm of all differences over the norm of the first model's output: what rounded weights do to it on the whole.
+        Inf and NaN as above.
     elements : int
         Elements of the first model's output. There is nothing to compare in an empty one.
     differing_share : float, optional
@@ -44,16 +47,25 @@ class OutputDifference:
     name: str
     largest_absolute: float
     largest_relative: float
+    relative_error: float
     elements: int
     differing_share: float | None = None
 
     @property
     def deviation(self) -> float:
-        """What tells how far the models are apart: the share of names that differ, or else the relative difference.
+        """The most that any entry differs: the share of names that do, or else the largest relative difference.
 
         Where shapes differ, or numbers are infinitely far apart, it is inf.
         """
         return self.largest_relative if self.differing_share is None else self.differing_share
+
+    @property
+    def error(self) -> float:
+        """How far the models are apart on the whole: the share of names that differ, or else the relative error.
+
+        Where shapes differ, or numbers are infinitely far apart, it is inf.
+        """
+        return self.relative_error if self.differing_share is None else self.differing_share
 
     @property
     def untold(self) -> str | None:
@@ -63,12 +75,77 @@ class OutputDifference:
         return "holds no finite number" if np.isnan(self.largest_relative) else None
 
 
+class Differences:
+    """How far two models are apart in one output, on several inputs.
+
+    Parameters
+    ----------
+    name : str
+        Name of the output.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._largest = self._scale = self._change = self._energy = 0.0
+        self._elements = self._differing = 0
+        self._names: list[bool] = []
+        self._told = self._other = False
+
+    def add(self, expected: Output, actual: Output) -> None:
+        """Add the answers of both models to some inputs, of the same structure (`same_structure`)."""
+        self._told |= tells(expected)
+        for (_, wanted), (_, found) in zip(_leaves(expected), _leaves(actual), strict=True):
+            if wanted.size:
+                self._add(wanted, found)
+
+    def add_other(self, expected: Output) -> None:
+        """Add an answer to which the other model's has another structure."""
+        self._other = True
+        self._elements += elements(expected)
+
+    @property
+    def found(self) -> OutputDifference:
+        """The difference so far."""
+        if self._other:
+            return OutputDifference(self._name, np.inf, np.inf, np.inf, self._elements)
+        relative = _ratio(self._largest, self._scale)
+        error = math.sqrt(_ratio(self._change, self._energy))
+        if not math.isfinite(self._energy):  # numbers beyond 1e154
+            error = relative
+        share = self._differing / self._elements if self._names and all(self._names) else None
+        return OutputDifference(self._name, self._largest, relative, error, self._elements, share)
+
+    @property
+    def telling(self) -> OutputDifference:
+        """The same, but NaN where two models agree on nothing but NaN and infinities: no two would differ."""
+        if self._largest == 0 and self._elements and not self._told and not self._other:
+            return OutputDifference(self._name, np.nan, np.nan, np.nan, self._elements)
+        return self.found
+
+    def _add(self, expected: Array, actual: Array) -> None:
+        self._elements += expected.size
+        self._names.append(_holds_names(expected) and _holds_names(actual))
+        self._differing += int(np.count_nonzero(expected != actual))
+        if _is_text(expected):
+            distances, magnitudes = (expected != actual).astype(np.float64), np.ones(1)
+        else:
+            left, right = expected.astype(np.float64), actual.astype(np.float64)
+            equal = (expected == actual) | (np.isnan(left) & np.isnan(right))
+            with np.errstate(invalid="ignore", over="ignore"):
+                distances = np.where(equal, 0.0, np.abs(left - right))
+            if expected.dtype.kind in "iu" and actual.dtype.kind in "iu":
+                distances = np.where(equal, 0.0, np.maximum(distances, 1.0))  # float64 rounds integers beyond 2^53
+            distances, magnitudes = np.where(np.isnan(distances), np.inf, distances), np.abs(left[np.isfinite(left)])
+        self._largest = max(self._largest, float(np.max(distances)))
+        self._scale = max(self._scale, float(np.max(magnitudes, initial=0.0)))
+        with np.errstate(over="ignore"):
+            self._change += float(np.square(distances).sum())
+            self._energy += expected.size if _is_text(expected) else float(np.square(magnitudes).sum())
+
+
 def telling_difference(name: str, expected: Output, actual: Output) -> OutputDifference:
     """`difference`, but NaN where two models agree on nothing but NaN and infinities: no two would differ."""
-    found = difference(name, expected, actual)
-    if found.largest_absolute == 0 and found.elements and not tells(expected):
-        return OutputDifference(name, np.nan, np.nan, found.elements)
-    return found
+    return _checked(name, expected, actual).telling
 
 
 def difference(name: str, expected: Output, actual: Output) -> OutputDifference:
@@ -86,6 +163,11 @@ def difference(name: str, expected: Output, actual: Output) -> OutputDifference:
     VerificationError
         If they have other shapes, or other parts.
     """
+    return _checked(name, expected, actual).found
+
+
+def _checked(name: str, expected: Output, actual: Output) -> Differences:
+    """The differences of two values of the same structure; errors as `difference`."""
     left, right = dict(_leaves(expected)), dict(_leaves(actual))
     if left.keys() != right.keys():
         raise VerificationError(
@@ -97,8 +179,9 @@ def difference(name: str, expected: Output, actual: Output) -> OutputDifference:
             raise VerificationError(
                 f"output {shown(name + part)} must have shape {wanted}, got {found}: compare the right models"
             )
-    pairs = [(values, right[part]) for part, values in left.items() if values.size]
-    return _difference_of_all(name, pairs)
+    differences = Differences(name)
+    differences.add(expected, actual)
+    return differences
 
 
 def tells(output: Output) -> bool:
@@ -117,32 +200,9 @@ def same_structure(expected: Output, actual: Output) -> bool:
     return shapes[0] == shapes[1]
 
 
-def _difference_of_all(name: str, pairs: Sequence[tuple[Array, Array]]) -> OutputDifference:
-    """The largest difference of all pairs, relative to the largest finite magnitude of all first ones."""
-    largest = scale = 0.0
-    for expected, actual in pairs:
-        if _is_text(expected):
-            largest, scale = max(largest, float((expected != actual).any())), max(scale, 1.0)
-            continue
-        left, right = expected.astype(np.float64), actual.astype(np.float64)
-        equal = (expected == actual) | (np.isnan(left) & np.isnan(right))
-        with np.errstate(invalid="ignore", over="ignore"):
-            distances = np.where(equal, 0.0, np.abs(left - right))
-        if expected.dtype.kind in "iu" and actual.dtype.kind in "iu":
-            distances = np.where(equal, 0.0, np.maximum(distances, 1.0))  # float64 rounds integers beyond 2^53
-        largest = max(largest, float(np.max(np.where(np.isnan(distances), np.inf, distances))))
-        scale = max(scale, float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0)))
-    elements = sum(expected.size for expected, _ in pairs)
-    relative = largest / scale if scale else (0.0 if largest == 0 else np.inf)
-    return OutputDifference(name, largest, relative, elements, _differing_share(pairs))
-
-
-def _differing_share(pairs: Sequence[tuple[Array, Array]]) -> float | None:
-    """Share of entries that differ; None if there are none, or if some are quantities."""
-    if not pairs or not all(map(_holds_names, itertools.chain(*pairs))):
-        return None
-    differing = sum(np.count_nonzero(expected != actual) for expected, actual in pairs)
-    return float(differing / sum(expected.size for expected, _ in pairs))
+def _ratio(part: float, whole: float) -> float:
+    """A quotient; of 0 by 0 it is 0."""
+    return part / whole if whole else (0.0 if part == 0 else math.inf)
 
 
 def _leaves(output: Output, part: str = "") -> Iterator[tuple[str, Array]]:

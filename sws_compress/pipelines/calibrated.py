@@ -8,6 +8,10 @@ from dataclasses import replace
 from sws_compress.errors import ArgumentError
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.messages import first_few, shown
+from sws_compress.onnx_io.write.serialise import to_bytes
+from sws_compress.ort.activations import Feeds
+from sws_compress.ort.compare import differences_on
+from sws_compress.ort.differences import OutputDifference
 from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.decided import decisions
@@ -15,7 +19,7 @@ from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.places import Place, place_of
-from sws_compress.pipelines.price_search import PriceSearch
+from sws_compress.pipelines.price_search import PriceSearch, divided
 from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
 from sws_compress.report.result import CompressionResult
@@ -71,10 +75,18 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     result = publish_untrained(source, assigned.palettes, before, job, overrides.kept)
     return replace(
         result,
+        outputs=_on_all(source, result, divided(feeds)[1]),
         notes=(*result.notes, *overrides.notes, *_unreached(places, search), *search.notes),
         curve=search.curve,
         decisions=decisions(weights, result.tensors, assigned.reasons | overrides.reasons),
     )
+
+
+def _on_all(source: Source, result: CompressionResult, feeds: Sequence[Feeds]) -> tuple[OutputDifference, ...]:
+    """Every output of a file beside the original's, on all inputs that weights were not assigned by."""
+    if not result.outputs:  # the network answers differently every time
+        return ()
+    return differences_on(to_bytes(source.model), result.output, feeds)
 
 
 def _unreached(places: Mapping[str, Place], search: PriceSearch) -> tuple[str, ...]:

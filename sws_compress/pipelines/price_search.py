@@ -119,7 +119,7 @@ class PriceSearch:
     ) -> None:
         self._alone = alone
         self._source, self._places, self._quality, self._job = source, places, quality, job
-        kept, held_out = _divided(feeds)
+        kept, held_out = divided(feeds)
         self._work = Work(job.on_progress)
         self._collector = Collector(source.model, places, kept, seed=job.seed, work=self._work)
         self._trials = Trials(source.model, (*places, *alone), held_out)
@@ -307,8 +307,8 @@ def _saved_bytes(palette: Palette) -> float:
     return math.prod(palette.shape) * palette.codebook.itemsize - palette.entropy_bits * palette.indices.size / 8
 
 
-def _divided(feeds: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
-    """Sets of inputs for moments, and others for trials; all for both if there are few."""
+def divided(feeds: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
+    """Sets of inputs for moments, and others for trials and checks; all for both if there are few."""
     if len(feeds) < HELD_OUT:
         return feeds, feeds
     apart = max(HELD_OUT, -(-len(feeds) // TRIAL_FEEDS))

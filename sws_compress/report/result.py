@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.decisions import Decision
+from sws_compress.report.distances import far_lines, untold_lines
 from sws_compress.report.inspection import ModelParts, TensorRow
 
 if TYPE_CHECKING:
@@ -25,37 +24,6 @@ DENSE = "dense"
 
 MAX_BITS_PER_WEIGHT = 64
 """Bits of the widest float. Where the whole file has more per compressed weight, it consists of other things."""
-
-
-LARGE_DIFFERENCE = 0.1
-"""`OutputDifference.deviation` of an output from the original's above which a result warns."""
-
-
-def difference_text(output: OutputDifference) -> str:
-    """How far an output is from the original's, in words.
-
-    Examples
-    --------
-    >>> difference_text(OutputDifference("y", 0.5, 0.034, elements=40))
-    'differs from the original by 3.4 %'
-    >>> difference_text(OutputDifference("ids", 1, 0.0001, elements=40, differing_share=0.25))
-    'differs from the original in 25 % of its entries'
-    """
-    if math.isinf(output.deviation):
-        return "differs from the original in shape, or where values are 0, NaN or infinite"
-    percent = f"{100 * output.deviation:.2g} %"
-    if output.differing_share is None:
-        return f"differs from the original by {percent}"
-    return f"differs from the original in {percent} of its entries"
-
-
-def untold_lines(outputs: Sequence[OutputDifference]) -> tuple[str, ...]:
-    """A line for every output of which nothing could be compared."""
-    return tuple(
-        f"output {shown(output.name)} {output.untold} on these inputs: it was not compared; give others (--inputs)"
-        for output in outputs
-        if output.untold is not None
-    )
 
 
 def tensor_json(row: TensorRow) -> dict[str, Any]:
@@ -227,6 +195,8 @@ class CompressionResult:
         Why every weight got its bits, where it was decided without training and in memory.
     network : nn.Module, optional
         The snapped torch module; the one that was passed in is not changed. None for ONNX models.
+    cure : str
+        What to ask for instead where outputs are far from the original's.
     notes : tuple of str
         What the user should know besides, one line each.
     pruned_weights : int
@@ -249,32 +219,25 @@ class CompressionResult:
     curve: tuple[MeasuredSize, ...] = ()
     decisions: tuple[Decision, ...] = ()
     network: nn.Module | None = field(default=None, repr=False, compare=False)
+    cure: str = ""
     notes: tuple[str, ...] = ()
     pruned_weights: int = 0
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def output_difference(self) -> float:
-        """Largest `OutputDifference.deviation` of an output from the original's; NaN where none was compared."""
-        return max((output.deviation for output in self._compared), default=math.nan)
-
-    @property
-    def _compared(self) -> tuple[OutputDifference, ...]:
-        return tuple(output for output in self.outputs if output.untold is None)
+    def output_error(self) -> float:
+        """Largest `OutputDifference.error` of an output, relative to the original's; NaN where none was compared."""
+        return max((output.error for output in self.outputs if output.untold is None), default=math.nan)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Lines for outputs that are far from the original's, unless training explains it, or that tell nothing."""
-        return (*self._far_apart(), *untold_lines(self.outputs))
+        """A line if outputs are far from the original's (`far_lines`), and one for every output that tells nothing.
 
-    def _far_apart(self) -> tuple[str, ...]:
-        """The output that differs most, with the cure."""
-        if self.trained or not self.output_difference > LARGE_DIFFERENCE:
-            return ()
-        worst = max(self._compared, key=lambda output: output.deviation)
-        cure = "raise --components, or take --granularity auto or more bits"
+        A file that was searched for by the caller's metric has been judged by it.
+        """
+        far = () if self.curve else far_lines(self.outputs, trained=self.trained)
         inputs = "; judge by real inputs (--inputs)" if self.random_inputs else ""
-        return (f"output {shown(worst.name)} {difference_text(worst)}: {cure}{inputs}",)
+        return (*(f"{line}: {self.cure}{inputs}" for line in far), *untold_lines(self.outputs))
 
     @property
     def ratio(self) -> float:
@@ -315,7 +278,7 @@ class CompressionResult:
             "bits_per_weight": self.bits_per_weight,
             "decoded_difference": self.decoded_difference,
             "outputs": [dataclasses.asdict(output) for output in self.outputs],
-            "output_difference": self.output_difference,
+            "output_error": self.output_error,
             "inputs": "random" if self.random_inputs else "given",
             "warnings": list(self.warnings),
             "seconds": self.seconds,

@@ -17,8 +17,9 @@ from sws_compress.ort.decode import Decoding
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.clustered import ClusterReport, Picture, Place, TensorClusters
+from sws_compress.report.distances import percent_text, untold_lines
 from sws_compress.report.inspection import TensorRow
-from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification, untold_lines
+from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, Verification
 
 HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
 LEFT_COLUMNS = 2
@@ -131,7 +132,7 @@ def _decoded(result: CompressionResult) -> str:
 
 def _outputs(result: CompressionResult) -> str:
     """How far the file is from the original network."""
-    largest = result.output_difference
+    largest = result.output_error
     if math.isnan(largest):
         return "not compared with the original"
     original = "the network before training" if result.trained else "the original"
@@ -139,18 +140,18 @@ def _outputs(result: CompressionResult) -> str:
     if largest == 0:
         return f"equal those of {original} (on {inputs} inputs)"
     compared = [output for output in result.outputs if output.untold is None]
-    worst = max(compared, key=lambda output: output.deviation)
+    worst = max(compared, key=lambda output: output.error)
     in_or_by = "" if math.isinf(largest) else "by " if worst.differing_share is None else "in "
-    by = f"{in_or_by}{_deviation(worst)}"
-    each = [f"{shown(output.name)} {_deviation(output)}" for output in compared]
+    by = f"{in_or_by}{_error(worst)}{' of their norm' if worst.differing_share is None and in_or_by else ''}"
+    each = [f"{shown(output.name)} {_error(output)}" for output in compared]
     named = f": {first_few(each, ', ')}" if len(each) > 1 else ""
     return f"differ from {original} {by} (on {inputs} inputs{named})"
 
 
-def _deviation(output: OutputDifference) -> str:
-    if not math.isfinite(output.deviation):
+def _error(output: OutputDifference) -> str:
+    if not math.isfinite(output.error):
         return "without bound"
-    return f"{100 * output.deviation:.2g} %{'' if output.differing_share is None else ' of entries'}"
+    return f"{percent_text(output.error)}{'' if output.differing_share is None else ' of entries'}"
 
 
 def inspection_table(inspection: Inspection) -> RenderableType:
@@ -245,12 +246,15 @@ def verification_table(verification: Verification) -> RenderableType:
     table.add_column("output", overflow="fold")
     table.add_column("largest difference", justify="right")
     table.add_column("relative", justify="right")
+    table.add_column("relative error", justify="right")
     shares = any(output.differing_share is not None for output in verification.outputs)
     if shares:
         table.add_column("entries that differ", justify="right")
     for output in verification.outputs:
         share = "" if output.differing_share is None else f"{100 * output.differing_share:.3g} %"
-        figures = f"{output.largest_absolute:.3g}", f"{output.largest_relative:.3g}"
+        figures = [
+            f"{value:.3g}" for value in (output.largest_absolute, output.largest_relative, output.relative_error)
+        ]
         table.add_row(Text(output.name), *figures, *([share] if shares else []))
     original, compressed = verification.original_bytes, verification.compressed_bytes
     smaller = original >= compressed

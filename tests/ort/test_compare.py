@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
 from sws_compress.errors import VerificationError
-from sws_compress.ort.compare import compare_outputs
-from sws_compress.ort.differences import difference
+from sws_compress.ort.compare import compare_outputs, differences_on
+from sws_compress.ort.differences import Differences, difference
 from sws_compress.ort.sample_inputs import sample_inputs, too_many
 from sws_compress.ort.session import session
 from tests.onnx_io.models import matmul_model
@@ -41,6 +43,55 @@ def test_integers_do_not_wrap_around():
     assert (found.largest_absolute, found.largest_relative) == (5, 0.02)
 
 
+def test_the_relative_error_is_that_of_the_norms():
+    random = np.random.default_rng(0)
+    expected = random.standard_normal((7, 30)).astype(np.float32)
+    actual = expected + 0.1 * random.standard_normal(expected.shape).astype(np.float32)
+    wanted = np.linalg.norm(np.float64(actual) - expected) / np.linalg.norm(np.float64(expected))
+    found = difference("y", expected, actual)
+    assert found.error == found.relative_error == pytest.approx(wanted, rel=1e-12)
+    assert difference("y", [expected[:3], expected[3:]], [actual[:3], actual[3:]]) == found
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "error"),
+    [
+        ([3.0, 4.0], [3.0, 4.0], 0.0),
+        ([3.0, 4.0], [0.0, 0.0], 1.0),
+        ([0.0], [0.0], 0.0),
+        ([0.0], [1.0], INF),
+        ([NAN, INF, 2.0], [NAN, INF, 3.0], 0.5),
+        ([INF, 2.0], [2.0, 2.0], INF),
+        ([1e200, 2.0], [0.5e200, 2.0], 0.5),  # squares are infinite
+    ],
+)
+def test_relative_errors_of_odd_numbers(expected, actual, error):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert difference("y", np.array(expected), np.array(actual)).relative_error == pytest.approx(error, rel=1e-12)
+
+
+def test_several_runs_count_as_one():
+    """The error of all is not the mean of the errors: runs with large outputs weigh more."""
+    one, two = (matmul_model(np.full((3, 2), value, np.float32)).SerializeToString() for value in (1, 1.25))
+    rows = np.random.default_rng(0).standard_normal((9, 3)).astype(np.float32) * np.geomspace(1, 50, 9)[:, None]
+    feeds = [{"x": part.astype(np.float32)} for part in np.split(rows, [2, 3])]
+    (found,) = differences_on(one, two, feeds)
+    (whole,) = compare_outputs(one, two, {"x": rows.astype(np.float32)})
+    assert found.elements == whole.elements
+    assert found.relative_error == pytest.approx(whole.relative_error, rel=1e-6)
+    assert found.largest_relative == pytest.approx(whole.largest_relative, rel=1e-6)
+
+
+def test_one_run_of_another_shape_is_infinitely_far():
+    there, nothing = np.ones((2, 3)), Differences("y")
+    nothing.add(there, there)
+    assert nothing.telling.error == 0
+    nothing.add_other(there)
+    assert nothing.telling.error == nothing.found.deviation == INF
+    assert nothing.found.elements == 12
+
+
 @pytest.mark.parametrize(
     ("expected", "actual", "share"),
     [
@@ -59,6 +110,7 @@ def test_names_differ_or_not(expected, actual, share):
     found = difference("y", expected, actual)
     assert found.differing_share == share
     assert found.deviation == (found.largest_relative if share is None else share)
+    assert found.error == (found.relative_error if share is None else share)
 
 
 def test_outputs_of_other_shapes_are_not_compared():

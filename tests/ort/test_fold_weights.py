@@ -199,7 +199,7 @@ def test_weights_are_found_behind_constants_of_bodies_and_functions(kind: str, t
     np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4)
     result = sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx", sws.WeightsOnly(components=16))
     assert result.ratio > 4
-    assert 0 < result.output_difference < 0.5
+    assert 0 < result.output_error < 0.5
 
 
 def test_a_branch_keeps_its_names_apart() -> None:
@@ -249,7 +249,7 @@ def test_few_values_under_scales_pack_without_loss(tmp_path: Path) -> None:
     proto = net([node("Mul", "V g", "w")], {"V": ternary, "g": normal(1, 400)})
     onnx.save(proto, tmp_path / "net.onnx")
     result = sws.compress(tmp_path / "net.onnx", tmp_path / "small.onnx")
-    assert result.output_difference == 0
+    assert result.output_error == 0
     (row,) = [row for row in result.tensors if row.name == "V"]
     assert row.distinct_values == 3
     assert row.file_bits < 2

@@ -248,6 +248,22 @@ def test_a_size_out_of_reach_is_told(model: Path, tmp_path: Path) -> None:
     request = sws.Calibrated(inputs={"x": digits(64, seed=1)})
     result = sws.compress(model, tmp_path / "small.onnx", request, target_bytes=100)
     assert any(note.endswith("% larger than the 100 bytes asked for") for note in result.notes)
+    (warning,) = result.warnings
+    assert warning.startswith("output 'y' differs from the original by")
+    assert warning.endswith(": ask for a larger file (--ratio, --target-bytes), or for a quality (--quality)")
+
+
+def test_outputs_are_compared_on_all_inputs_that_weights_were_not_assigned_by(model: Path, tmp_path: Path) -> None:
+    """One of the five sets of eight rows."""
+    rows = digits(40, seed=1)
+    result = sws.compress(model, tmp_path / "small.onnx", sws.Calibrated(inputs={"x": rows}))
+    first, second = (run_model(file, {"x": rows[:8]})["y"].astype(np.float64) for file in (model, result.output))
+    (output,) = result.outputs
+    assert output.relative_error == pytest.approx(np.linalg.norm(second - first) / np.linalg.norm(first), rel=1e-4)
+    assert output.elements == first.size
+    assert result.warnings == ()
+    many = sws.compress(model, tmp_path / "small.onnx", sws.Calibrated(inputs={"x": digits(80, seed=1)}))
+    assert many.outputs[0].elements == 2 * first.size
 
 
 # -- how far a metric may fall ----------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_draws_are_the_same_in_both(tmp_path: Path, middle: str) -> None:
     assert result.decoded_difference < 1e-5
     assert SAME_DRAWS in result.notes
     if middle != "Multinomial":  # another draw there changes more than weights do
-        assert result.output_difference < 0.05
+        assert result.output_error < 0.05
         assert sws.verify(source, result.output, tolerance=0.05).passed
     again = sws.compress(source, tmp_path / "again.onnx", fine)
     assert again.outputs == result.outputs
@@ -86,7 +86,7 @@ def test_draws_are_the_same_in_both(tmp_path: Path, middle: str) -> None:
 def test_low_bit_files_draw_too(tmp_path: Path, middle: str, bits: int) -> None:
     source = drawing(tmp_path / "net.onnx", middle)
     result = sws.compress(source, tmp_path / "small.onnx", sws.LowBit(bits=bits))
-    assert result.output_difference < 0.1
+    assert result.output_error < 0.1
     assert SAME_DRAWS in result.notes
     assert drawing_nodes(result.output) == drawing_nodes(source)
 
@@ -156,7 +156,7 @@ def test_modules_are_compared_with_their_export(tmp_path: Path, request_: sws.We
     torch.manual_seed(0)
     module, x = Vae(), torch.randn(3, 40)
     result = sws.compress(module, tmp_path / "small.onnx", request_, example_inputs=x)
-    assert result.output_difference < 0.05
+    assert result.output_error < 0.05
     assert SAME_DRAWS in result.notes
     assert result.network is not None
     assert any(node.op_type == "RandomNormalLike" for node in onnx.load(result.output).graph.node)

@@ -65,7 +65,7 @@ def network(path: Path, text: str) -> Path:
 def test_inputs_are_drawn_to_fit(tmp_path: Path, kind: str) -> None:
     source = network(tmp_path / "net.onnx", FITTING[kind])
     result = sws.compress(source, tmp_path / "small.onnx", sws.WeightsOnly(components=256), strict=True)
-    assert 0 < result.output_difference < 0.05
+    assert 0 < result.output_error < 0.05
     assert result.outputs == sws.verify(source, result.output).outputs
 
 
@@ -101,7 +101,7 @@ def test_outputs_that_tell_nothing_are_named(tmp_path: Path, last: str, found: s
     result = sws.compress(source, tmp_path / "small.onnx")
     line = f"output 'y' {found} on these inputs: it was not compared; give others (--inputs)"
     assert result.warnings == (line,)
-    assert np.isnan(result.output_difference)
+    assert np.isnan(result.output_error)
     verification = sws.verify(source, source)
     assert not verification.passed
     assert untold_lines(verification.outputs) == (line,)

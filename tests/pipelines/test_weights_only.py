@@ -79,7 +79,7 @@ def test_few_values_stay_as_they_are(tmp_path: Path) -> None:
 def test_sizes_of_all_weights(tmp_path: Path, size: float) -> None:
     model = write(tmp_path / "model.onnx", {"a": weights()["a"] * np.float32(size), "b": weights()["b"]})
     result = sws.compress(model, tmp_path / "small.onnx")
-    assert result.output_difference < 0.1
+    assert result.output_error < 0.1
 
 
 def test_half_precision(tmp_path: Path) -> None:

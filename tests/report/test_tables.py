@@ -67,7 +67,7 @@ def test_small_ratios_have_two_decimals(file_bytes: int, ratio: str) -> None:
 
 
 def test_shares_of_entries_are_told() -> None:
-    outputs = (OutputDifference("y", 1.0, 0.02, 6), OutputDifference("ids", 1.0, 1e-4, 40, 0.25))
+    outputs = (OutputDifference("y", 1.0, 0.05, 0.02, 6), OutputDifference("ids", 1.0, 1e-4, 1e-4, 40, 0.25))
     text = "\n".join(shown(compression_table(result(outputs=outputs)), 160))
     assert "differ from the original in 25 % of entries (on given inputs: 'y' 2 %, 'ids' 25 % of entries)" in text
     verification = Verification(Path("a"), Path("b"), 1000, 100, outputs, 0.1)
@@ -82,15 +82,18 @@ def test_shares_of_entries_are_told() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"random_inputs": True}, "differ from the original by 25 % (on random inputs)"),
-        ({"trained": True}, "differ from the network before training by 25 % (on given inputs)"),
+        ({"random_inputs": True}, "differ from the original by 25 % of their norm (on random inputs)"),
+        ({"trained": True}, "differ from the network before training by 25 % of their norm (on given inputs)"),
         ({"outputs": ()}, "not compared with the original"),
-        ({"outputs": (OutputDifference("y", 0.0, 0.0, 6),)}, "equal those of the original (on given inputs)"),
-        ({"outputs": (OutputDifference("y", 1.0, float("inf"), 6),)}, "differ from the original without bound"),
+        ({"outputs": (OutputDifference("y", 0.0, 0.0, 0.0, 6),)}, "equal those of the original (on given inputs)"),
+        (
+            {"outputs": (OutputDifference("y", 1.0, float("inf"), float("inf"), 6),)},
+            "differ from the original without bound",
+        ),
     ],
 )
 def test_the_table_tells_decoding_from_the_original(changes: dict[str, object], words: str) -> None:
-    compression = result(**{"outputs": (OutputDifference("y", 1.0, 0.25, 6),), **changes})
+    compression = result(**{"outputs": (OutputDifference("y", 1.0, 0.5, 0.25, 6),), **changes})
     text = "\n".join(shown(compression_table(compression), 140))
     assert "weights decoded exactly, outputs to 1.0e-07" in text
     assert words in text
@@ -99,7 +102,7 @@ def test_the_table_tells_decoding_from_the_original(changes: dict[str, object], 
 
 @pytest.mark.parametrize(("relative", "verdict"), [(0.1, "passed"), (0.1001, "FAILED"), (float("inf"), "FAILED")])
 def test_verdict_is_by_the_relative_difference(relative: float, verdict: str) -> None:
-    outputs = (OutputDifference("y", 3.0, 0.0, 6), OutputDifference("z[/b]", 0.2, relative, 6))
+    outputs = (OutputDifference("y", 3.0, 0.0, 0.0, 6), OutputDifference("z[/b]", 0.2, relative, 0.0, 6))
     verification = Verification(Path("a"), Path("b"), 1000, 100, outputs, 0.1)
     assert verification.passed is (verdict == "passed")
     text = "\n".join(shown(verification_table(verification), 80))
