@@ -87,10 +87,3 @@ def radix_candidate(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | N
     if single is None or len(codebook) < 2:
         return None
     return with_type(encode_radix(symbols, single), codebook.dtype)
-
-
-def affordable(codes: Sequence[Code], limit: LoadCost) -> tuple[Code, ...]:
-    """The codes that cost at most ``limit`` to load; if there are none, the one that loads fastest."""
-    costs = {code: code.load_cost for code in codes}
-    found = tuple(code for code in codes if costs[code].within(limit))
-    return found if found or not codes else (min(codes, key=lambda code: costs[code].seconds),)

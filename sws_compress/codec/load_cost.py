@@ -66,6 +66,9 @@ class LoadCost:
 FREE = LoadCost(0.0, 0.0)
 """Cost of a program that does nothing beyond writing its weights."""
 
+UNLIMITED = LoadCost(math.inf, math.inf)
+"""Limit that everything is within."""
+
 _ANY_MODEL = LoadCost(seconds=0.5, peak_bytes=64e6)
 """What any model may cost by default, however small it is."""
 
@@ -75,7 +78,7 @@ times the memory of the dense model to load, with 16 components as with 256 (doc
 
 
 def default_limit(weights: int) -> LoadCost:
-    """Limit for a model whose caller sets none.
+    """Limit for all weights of a model whose caller sets none.
 
     Parameters
     ----------

@@ -246,8 +246,7 @@ def packed_model(
     coded : mapping of str to Code or RowCode
         Initialisers that have their codes already, by their names; none of them has a palette.
     load_limit : LoadCost, optional
-        What loading all palettes may cost; by default `default_limit` of the number of their weights. Each weight has
-        the same share of it.
+        What loading all palettes may cost; by default `default_limit` of the number of their weights.
 
     Returns
     -------
@@ -277,9 +276,10 @@ def packed_model(
     fixed = [_coded_stream(packed, name, code) for name, code in coded.items() if not isinstance(code, RowCode)]
     tables = [_describe_rows(packed, name, code) for name, code in rows.items()]
     weights = sum(math.prod(palette.shape) for palette in palettes.values())
-    limit_per_weight = (load_limit or default_limit(weights)).scaled(1 / max(1, weights))
-    partitions = [[*streams, *fixed] for streams in stream_partitions(packed, palettes, limit_per_weight)]
-    selection = smallest_selection(partitions, opset)
+    limit = load_limit or default_limit(weights)
+    streams = stream_partitions(packed, palettes, limit.scaled(1 / max(1, weights)))
+    whole = sum((code.load_cost for stream in fixed for code in stream.codes), limit)
+    selection = smallest_selection([[*partition, *fixed] for partition in streams], opset, limit=whole)
     emission = emit(selection, opset, taken, rows)
     insert(packed, emission, [name for stream, _ in selection for name in stream.names])
     return packed, (*_describe(selection), *tables)

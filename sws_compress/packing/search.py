@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.encodings.rows import RowCode
+from sws_compress.codec.load_cost import FREE, UNLIMITED, LoadCost
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import unpack
 from sws_compress.onnx_io.write.emission import Emission
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps
 from sws_compress.onnx_io.write.recorded import Handle
 from sws_compress.onnx_io.write.serialise import emission_bytes
+from sws_compress.packing.budget import Options
 from sws_compress.packing.streams import Stream
 
 Selection = list[tuple[Stream, Code]]
@@ -37,7 +39,11 @@ the third beat both in 10 (by up to 233 bytes). No later one was better.
 
 
 def smallest_selection(
-    partitions: Sequence[Sequence[Stream]], opset: int, *, measured_per_partition: int = MEASURED_PER_PARTITION
+    partitions: Sequence[Sequence[Stream]],
+    opset: int,
+    *,
+    limit: LoadCost = UNLIMITED,
+    measured_per_partition: int = MEASURED_PER_PARTITION,
 ) -> Selection:
     """The selection with the smallest file.
 
@@ -47,6 +53,8 @@ def smallest_selection(
         Ways to divide the same tensors among streams; at least one.
     opset : int
         Version of the default operator set in which decoders are written, >= 13.
+    limit : LoadCost
+        What loading all streams may cost. Where no selection is within it, loading is as cheap as can be.
     measured_per_partition : int
         Number of selections that are written out for each partition, >= 1.
 
@@ -57,7 +65,9 @@ def smallest_selection(
     """
     costs = _Costs(opset)
     selections = [
-        selection for streams in partitions for selection in _most_promising(streams, costs, measured_per_partition)
+        selection
+        for streams in partitions
+        for selection in _most_promising(streams, costs, measured_per_partition, limit)
     ]
     dense = {name: stream.dense_bytes for stream in partitions[0] for name in stream.names}
 
@@ -132,38 +142,75 @@ class _Costs:
         return self._costs[code]
 
 
-def _most_promising(streams: Sequence[Stream], costs: _Costs, count: int) -> list[Selection]:
+def _most_promising(streams: Sequence[Stream], costs: _Costs, count: int, limit: LoadCost) -> list[Selection]:
     """The ``count`` selections that take the fewest bytes by estimate.
 
     A selection follows from the set of encodings it may use: every stream gets the cheapest of them, or stays dense.
-    Every set is tried. The estimate is the streams' own bytes, and those of each function once.
+    Every set is tried. The estimate is the streams' own bytes, and those of each function once. Loading has the price
+    at which all of them together are within the limit; sets that are not are left out if any is.
     """
+    if not streams:
+        return [[]]
+    options = _options(streams, costs, limit)
+    price = options.price()
     encodings = sorted({code.encoding for stream in streams for code in stream.codes})
-    choices, codes = _choices(streams, encodings, costs)
-    estimates: dict[tuple[int, ...], float] = {}
+    columns = _cheapest(streams, encodings, options, price)
+    rows = np.arange(len(streams))
+    prices = (options.own_bytes + price * options.shares)[rows[:, None], columns]
+    prices[:, 1:][columns[:, 1:] == 0] = np.inf  # no code of that encoding
+    estimates: dict[tuple[int, ...], tuple[bool, float]] = {}
     for size in range(len(encodings) + 1):
         for allowed in itertools.combinations(range(1, len(encodings) + 1), size):
-            columns = np.array([0, *allowed])
-            picked = tuple(columns[choices[:, columns].argmin(axis=1)].tolist())  # ties: dense, then the first encoding
-            if picked not in estimates:
-                used = [costs.of(streams[row], codes[row, column]) for row, column in enumerate(picked) if column]
+            found = np.array([0, *allowed])
+            picks = columns[rows, found[prices[:, found].argmin(axis=1)]]  # ties: dense, then the first encoding
+            key = tuple(picks.tolist())
+            if key not in estimates:
+                used = [
+                    costs.of(stream, stream.codes[pick - 1]) for stream, pick in zip(streams, key, strict=True) if pick
+                ]
                 functions = frozenset().union(*(cost.functions for cost in used))
-                own_bytes = sum(choices[row, column] for row, column in enumerate(picked))
-                estimates[picked] = float(own_bytes) + sum(costs.function_bytes[key] for key in functions)
-    best = sorted(estimates, key=lambda picked: estimates[picked])[:count]
-    return [[(streams[row], codes[row, column]) for row, column in enumerate(picked) if column] for picked in best]
+                size_bytes = float(options.own_bytes[rows, picks].sum())
+                size_bytes += sum(costs.function_bytes[function] for function in functions)
+                estimates[key] = not options.within(picks), size_bytes
+    best = sorted(estimates, key=lambda key: estimates[key])
+    best = [key for key in best if estimates[key][0] == estimates[best[0]][0]][:count]
+    return [_filled(streams, options, np.array(key), price) for key in best]
 
 
-def _choices(
-    streams: Sequence[Stream], encodings: Sequence[str], costs: _Costs
-) -> tuple[npt.NDArray[np.float64], dict[tuple[int, int], Code]]:
-    """Bytes of every stream, dense (column 0) and in its cheapest code of each encoding (inf if none); those codes."""
-    own_bytes = np.full((len(streams), 1 + len(encodings)), np.inf)
-    codes: dict[tuple[int, int], Code] = {}
+def _options(streams: Sequence[Stream], costs: _Costs, limit: LoadCost) -> Options:
+    """Every stream dense, then in each of its codes."""
+    return Options.of(
+        [
+            [
+                (stream.dense_bytes, FREE),
+                *((float(costs.of(stream, code).own_bytes), code.load_cost) for code in stream.codes),
+            ]
+            for stream in streams
+        ],
+        limit,
+    )
+
+
+def _cheapest(
+    streams: Sequence[Stream], encodings: Sequence[str], options: Options, price: float
+) -> npt.NDArray[np.intp]:
+    """Column of the cheapest option of every stream in each encoding, behind that of dense; 0 if there is none."""
+    prices = options.own_bytes + price * options.shares
+    columns = np.zeros((len(streams), 1 + len(encodings)), np.intp)
     for row, stream in enumerate(streams):
-        own_bytes[row, 0] = stream.dense_bytes
-        for code in stream.codes:
-            column, cost = 1 + encodings.index(code.encoding), costs.of(stream, code).own_bytes
-            if cost < own_bytes[row, column]:
-                own_bytes[row, column], codes[row, column] = cost, code
-    return own_bytes, codes
+        for column, code in enumerate(stream.codes, start=1):
+            place = 1 + encodings.index(code.encoding)
+            if not columns[row, place] or prices[row, column] < prices[row, columns[row, place]]:
+                columns[row, place] = column
+    return columns
+
+
+def _filled(streams: Sequence[Stream], options: Options, picks: npt.NDArray[np.intp], price: float) -> Selection:
+    """The selection of the picks; if loading has a price, what it leaves of the limit is used up."""
+    if price > 0:
+        used = {stream.codes[pick - 1].encoding for stream, pick in zip(streams, picks.tolist(), strict=True) if pick}
+        allowed = np.zeros(options.own_bytes.shape, bool)
+        for row, stream in enumerate(streams):
+            allowed[row, : 1 + len(stream.codes)] = [True, *(code.encoding in used for code in stream.codes)]
+        picks = options.filled(picks, allowed)
+    return [(stream, stream.codes[pick - 1]) for stream, pick in zip(streams, picks.tolist(), strict=True) if pick]

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.codec.candidates import affordable
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import tensor_candidates
@@ -45,7 +44,7 @@ class Stream:
     shapes : tuple of tuple of int
         The shape of each of them.
     codes : tuple of Code
-        Every way to code the sequence that loads within the limit.
+        Every way to code the sequence.
     dense_bytes : float
         What the tensors would take in the file as they are; inf if they must not stay dense.
     """
@@ -78,7 +77,8 @@ def stream_partitions(
     palettes : mapping of str to Palette
         The tensors by the names of their initialisers.
     limit_per_weight : LoadCost
-        What loading one weight may cost. A stream for which no code loads within it keeps the one that loads fastest.
+        What loading one weight may cost on average. Codes that take long to make are left out where others load within
+        that; a stream keeps codes that cost more.
 
     Yields
     ------
@@ -187,7 +187,7 @@ def _stream(names: Sequence[str], palettes: Mapping[str, Palette], limit_per_wei
     codes = tensor_candidates(symbols, codebook, limit, factors=factors)
     element_bytes = ir.DataType.from_numpy(codebook.dtype).itemsize  # half a byte for int4, where NumPy has a whole one
     dense_bytes = sum(math.ceil(element_bytes * math.prod(shape)) + HEADER_BYTES for shape in shapes)
-    return Stream(tuple(names), shapes, affordable(codes, limit), dense_bytes)
+    return Stream(tuple(names), shapes, codes, dense_bytes)
 
 
 def _joined(members: Sequence[Palette]) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.floating]]:

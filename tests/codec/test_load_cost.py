@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sws_compress.codec import NumpyOps, candidates
-from sws_compress.codec.candidates import affordable
 from sws_compress.codec.encodings.blocks import Blocks
 from sws_compress.codec.encodings.buckets import Buckets
 from sws_compress.codec.encodings.huffman import encode_huffman
@@ -126,7 +125,7 @@ FACTORS = {
     "radix": (0.7, 1.6),
     "huffman": (0.85, 1.4),
     "strides": (0.9, 1.65),
-    "buckets": (0.9, 1.4),
+    "buckets": (0.9, 1.6),
     "tunstall": (0.9, 1.5),
     "classes": (0.8, 1.1),
     "sparse": (1.25, 1.4),
@@ -237,16 +236,6 @@ def test_budgets_as_people_write_them():
     for text in ("", "2", "fast", "-1s", "2s 300MB", "1e9s", "2s,none"):
         with pytest.raises(ArgumentError, match="like 2s, 300MB, or 2s,300MB"):
             load_budget(text)
-
-
-def test_only_codes_within_the_limit_are_affordable():
-    codes = candidates(*sequence("a bell of 16", 50_000))
-    fast = min(code.load_cost.seconds for code in codes)
-    assert affordable(codes, LoadCost(1.0, 1e9)) == codes
-    assert {code.encoding for code in affordable(codes, LoadCost(fast, 1e9))} == {"radix"}
-    assert {code.encoding for code in affordable(codes, LoadCost(1.0, 1.1e6))} == {"radix"}
-    assert [code.encoding for code in affordable(codes, LoadCost(0.0, 0.0))] == ["radix"]
-    assert affordable((), LoadCost(0.0, 0.0)) == ()
 
 
 def test_tunstall_codes_are_made_where_no_prefix_code_is_affordable():

@@ -43,7 +43,7 @@ _POPULARITY_STEPS = 8
 _NANOSECONDS_PER_WORD = 80.0
 """Time to decode a word of the stream."""
 
-_BYTES_PER_WORD = 36.0
+_BYTES_PER_WORD = 44.0
 """Memory of a word of the stream beside its first number: r, where its rest begins, the rest, and its place."""
 
 _BYTES_PER_ESCAPE_TEST = 24.0
