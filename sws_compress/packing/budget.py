@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.codec.load_cost import LoadCost
 
-_FIRST_PRICE, _PRICE_FACTOR, _HIGHEST_PRICE = 1.0, 8.0, 1e18
-"""Bytes that the budget may be worth: the first try, the growth at a time, and where it ends."""
+_FIRST_PRICE, _PRICE_FACTOR, _HIGHEST_PRICE = 1.0, 8.0, 1e12
+"""Bytes that the budget may be worth: the first try, the growth at a time, and where it ends. More would hide which of
+two options that load equally fast is smaller."""
 
 _HALVINGS = 24
 """Times that the range of the logarithm of the price is halved."""
@@ -30,7 +31,7 @@ Picks = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """Ways to store streams; the first one is dense and costs nothing to load.
+    """Ways to store streams; at least one for each.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ class Options:
     seconds, peak_bytes : ndarray (streams, options), float64
         What loading costs.
     limit : LoadCost
-        What loading all streams may cost.
+        What loading all streams may cost: at least what the options cost that load for the smallest share of it.
     """
 
     own_bytes: Array
@@ -49,14 +50,18 @@ class Options:
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[tuple[float, LoadCost]]], limit: LoadCost) -> Options:
-        """Options whose bytes and costs are given stream by stream."""
+        """Options whose bytes and costs are given stream by stream, and a limit, which may be too low for all."""
         shape = (len(rows), max(map(len, rows), default=0))
         own_bytes, seconds, peak_bytes = np.full(shape, np.inf), np.zeros(shape), np.zeros(shape)
         for row, options in enumerate(rows):
             for column, (size, load) in enumerate(options):
                 own_bytes[row, column] = size
                 seconds[row, column], peak_bytes[row, column] = load.seconds, load.peak_bytes
-        return cls(own_bytes, seconds, peak_bytes, limit)
+        found = cls(own_bytes, seconds, peak_bytes, limit)
+        least = found.load(np.where(np.isfinite(own_bytes), found.shares, np.inf).argmin(axis=1))
+        return replace(
+            found, limit=LoadCost(max(limit.seconds, least.seconds), max(limit.peak_bytes, least.peak_bytes))
+        )
 
     @property
     def shares(self) -> Array:
@@ -79,7 +84,7 @@ class Options:
         Returns
         -------
         float
-            0.0 if the smallest options are within the limit; the highest price if none are.
+            0.0 if the smallest options are within the limit.
         """
         shares = self.shares
 
@@ -97,15 +102,13 @@ class Options:
             low, high = (low, middle) if fits(middle) else (middle, high)
         return high
 
-    def filled(self, picks: Picks, allowed: npt.NDArray[np.bool_]) -> Picks:
+    def filled(self, picks: Picks) -> Picks:
         """Picks in which smaller options replace others as long as all are within the limit.
 
         Parameters
         ----------
         picks : ndarray (streams,), integers
             Where they are not within the limit they stay as they are.
-        allowed : ndarray (streams, options), bool
-            Options that may be taken.
         """
         rows, picks = np.arange(len(picks)), picks.copy()
         while self.within(picks):
@@ -113,7 +116,7 @@ class Options:
             load = self.load(picks)
             seconds = load.seconds + self.seconds - self.seconds[now][:, None]
             peak_bytes = load.peak_bytes + self.peak_bytes - self.peak_bytes[now][:, None]
-            fits = allowed & (seconds <= self.limit.seconds) & (peak_bytes <= self.limit.peak_bytes)
+            fits = (seconds <= self.limit.seconds) & (peak_bytes <= self.limit.peak_bytes)
             saved = np.where(fits, self.own_bytes[now][:, None] - self.own_bytes, 0.0)
             row, column = np.unravel_index(saved.argmax(), saved.shape)
             if not saved[row, column] > 0:

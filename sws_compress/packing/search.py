@@ -13,7 +13,6 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from sws_compress.codec.encodings.rows import RowCode
 from sws_compress.codec.load_cost import FREE, UNLIMITED, LoadCost
@@ -23,7 +22,7 @@ from sws_compress.onnx_io.write.emission import Emission
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps
 from sws_compress.onnx_io.write.recorded import Handle
 from sws_compress.onnx_io.write.serialise import emission_bytes
-from sws_compress.packing.budget import Options
+from sws_compress.packing.budget import Options, Picks
 from sws_compress.packing.streams import Stream
 
 Selection = list[tuple[Stream, Code]]
@@ -54,7 +53,8 @@ def smallest_selection(
     opset : int
         Version of the default operator set in which decoders are written, >= 13.
     limit : LoadCost
-        What loading all streams may cost. Where no selection is within it, loading is as cheap as can be.
+        What loading all streams may cost. Where no selection is within it, loading is as cheap as can be. None leaves
+        streams dense that a code makes smaller.
     measured_per_partition : int
         Number of selections that are written out for each partition, >= 1.
 
@@ -174,26 +174,29 @@ def _most_promising(streams: Sequence[Stream], costs: _Costs, count: int, limit:
                 estimates[key] = not options.within(picks), size_bytes
     best = sorted(estimates, key=lambda key: estimates[key])
     best = [key for key in best if estimates[key][0] == estimates[best[0]][0]][:count]
-    return [_filled(streams, options, np.array(key), price) for key in best]
+    filled = [np.array(key) if price == 0 else _filled(streams, costs, options, np.array(key)) for key in best]
+    return [
+        [(stream, stream.codes[pick - 1]) for stream, pick in zip(streams, picks.tolist(), strict=True) if pick]
+        for picks in filled
+    ]
 
 
 def _options(streams: Sequence[Stream], costs: _Costs, limit: LoadCost) -> Options:
     """Every stream dense, then in each of its codes."""
-    return Options.of(
-        [
-            [
-                (stream.dense_bytes, FREE),
-                *((float(costs.of(stream, code).own_bytes), code.load_cost) for code in stream.codes),
-            ]
-            for stream in streams
-        ],
-        limit,
-    )
+    rows = []
+    for stream in streams:
+        codes = [(float(costs.of(stream, code).own_bytes), code.load_cost) for code in stream.codes]
+        rows.append([_dense(stream, codes), *codes])
+    return Options.of(rows, limit)
 
 
-def _cheapest(
-    streams: Sequence[Stream], encodings: Sequence[str], options: Options, price: float
-) -> npt.NDArray[np.intp]:
+def _dense(stream: Stream, codes: Sequence[tuple[float, LoadCost]]) -> tuple[float, LoadCost]:
+    """A stream as it is: no faster than the fastest code that is smaller, so that no limit keeps tensors dense."""
+    smaller = [load for own_bytes, load in codes if own_bytes < stream.dense_bytes]
+    return stream.dense_bytes, min(smaller, key=lambda load: (load.seconds, load.peak_bytes), default=FREE)
+
+
+def _cheapest(streams: Sequence[Stream], encodings: Sequence[str], options: Options, price: float) -> Picks:
     """Column of the cheapest option of every stream in each encoding, behind that of dense; 0 if there is none."""
     prices = options.own_bytes + price * options.shares
     columns = np.zeros((len(streams), 1 + len(encodings)), np.intp)
@@ -205,12 +208,13 @@ def _cheapest(
     return columns
 
 
-def _filled(streams: Sequence[Stream], options: Options, picks: npt.NDArray[np.intp], price: float) -> Selection:
-    """The selection of the picks; if loading has a price, what it leaves of the limit is used up."""
-    if price > 0:
-        used = {stream.codes[pick - 1].encoding for stream, pick in zip(streams, picks.tolist(), strict=True) if pick}
-        allowed = np.zeros(options.own_bytes.shape, bool)
-        for row, stream in enumerate(streams):
-            allowed[row, : 1 + len(stream.codes)] = [True, *(code.encoding in used for code in stream.codes)]
-        picks = options.filled(picks, allowed)
-    return [(stream, stream.codes[pick - 1]) for stream, pick in zip(streams, picks.tolist(), strict=True) if pick]
+def _filled(streams: Sequence[Stream], costs: _Costs, options: Options, picks: Picks) -> Picks:
+    """Picks that use up what is left of the limit, where that pays for the functions that none of them calls yet."""
+    functions = [
+        [frozenset[Hashable](), *(costs.of(stream, code).functions for code in stream.codes)] for stream in streams
+    ]
+    called = frozenset[Hashable]().union(*(row[pick] for row, pick in zip(functions, picks.tolist(), strict=True)))
+    own_bytes = options.own_bytes.copy()
+    for row, calls in enumerate(functions):
+        own_bytes[row, : len(calls)] += [sum(costs.function_bytes[key] for key in found - called) for found in calls]
+    return replace(options, own_bytes=own_bytes).filled(picks)

@@ -67,7 +67,7 @@ def test_even_grids_take_few_bytes_beyond_the_entropy(size, bell):
     code = min((code for code in found if code.encoding == "buckets"), key=lambda code: code.payload_bytes)
     assert entropy_bytes(symbols) < code.payload_bytes < 1.02 * entropy_bytes(symbols)
     assert code.table_bytes - code.codebook.nbytes <= 128 + size
-    assert code.load_cost.peak_bytes < 110 * symbols.size
+    assert code.load_cost.peak_bytes < 120 * symbols.size
 
 
 def test_vectors_are_words_of_one_symbol():

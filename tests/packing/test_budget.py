@@ -14,7 +14,7 @@ from tests.onnx_io.models import as_ir, lenet
 
 
 def random_options(seed, limit, streams=5, codes=4):
-    """Streams whose smaller codes cost more to load; the first option is dense and free."""
+    """Streams whose smaller codes cost more to load; the first option is free."""
     random = np.random.default_rng(seed)
     rows = []
     for _ in range(streams):
@@ -43,7 +43,7 @@ def test_picks_are_within_the_limit_and_near_the_best(seed, limit):
     everything = map(np.array, itertools.product(range(5), repeat=5))
     best = min(bytes_of(options, picks) for picks in everything if options.within(picks))
     picks = cheapest(options)
-    filled = options.filled(picks, np.isfinite(options.own_bytes))
+    filled = options.filled(picks)
     assert options.within(picks)
     assert options.within(filled)
     assert best <= bytes_of(options, filled) <= bytes_of(options, picks)
@@ -56,18 +56,30 @@ def test_without_a_limit_loading_has_no_price():
     assert bytes_of(options, cheapest(options)) == options.own_bytes.min(axis=1).sum()
 
 
-def test_where_nothing_else_is_within_the_limit_streams_are_loaded_for_least():
+def test_where_nothing_is_within_the_limit_streams_are_loaded_for_least():
     options = random_options(0, LoadCost(0.0, 0.0))
     assert cheapest(options).tolist() == [0] * 5
+    fast, slow = LoadCost(1.0, 2.0), LoadCost(2.0, 3.0)
+    options = Options.of([[(70.0, fast), (60.0, fast), (50.0, slow)]] * 3, LoadCost(0.5, np.inf))
+    assert cheapest(options).tolist() == [1] * 3, "the smaller of those that load for least"
+    assert options.within(cheapest(options))
 
 
-def test_nothing_is_filled_beyond_what_is_allowed_or_fits():
+def test_nothing_is_filled_beyond_the_limit():
     options = random_options(3, LoadCost(9.0, 12.0))
-    picks = cheapest(options)
-    assert options.filled(picks, np.zeros(options.own_bytes.shape, bool)).tolist() == picks.tolist()
     beyond = options.own_bytes.argmin(axis=1)
     assert not options.within(beyond)
-    assert options.filled(beyond, np.isfinite(options.own_bytes)).tolist() == beyond.tolist()
+    assert options.filled(beyond).tolist() == beyond.tolist()
+
+
+def test_no_limit_leaves_tensors_dense_that_codes_make_smaller():
+    model = as_ir(lenet(sizes=(60, 50, 40, 10), zeros=(0.0, 0.0, 0.0)))
+    palettes = find_palettes(model)
+    coded = {tensor.name for tensor in pack(model, palettes).tensors}
+    for limit in (LoadCost(0.0, 0.0), LoadCost(1e-4, np.inf), LoadCost(np.inf, 1e5)):
+        found = pack(model, palettes, load_limit=limit).tensors
+        assert {tensor.name for tensor in found} == coded
+    assert {tensor.encoding for tensor in pack(model, palettes, load_limit=LoadCost(0.0, 0.0)).tensors} == {"radix"}
 
 
 def test_a_model_spends_what_one_tensor_leaves_on_the_others():
