@@ -117,7 +117,9 @@ def compress(
     Notes
     -----
     Files with more than 256 MiB of weights are streamed: weights are coded by radix words, which load fastest, and
-    checked one by one, without running the network.
+    checked one by one, without running the network. `Calibrated` streams those with more than 512 MiB, to a quality. It
+    keeps finished work in a folder beside the output, ``OUTPUT.sws-work``, until the file is written: a run that was
+    killed goes on there.
 
     Examples
     --------

@@ -87,12 +87,13 @@ class Draft:
         with _explained(self.target):
             self._stream.flush()
 
-    def publish(self, target: Path | None = None) -> None:
-        """Flush to disk and rename over the target, or over another file in the same folder."""
+    def publish(self, target: Path | None = None, *, lasting: bool = True) -> None:
+        """Rename over the target, or over another file in the same folder; a lasting one is flushed to disk before."""
         target = target or self.target
         with _explained(self.target):
             self._stream.flush()
-            os.fsync(self._stream.fileno())
+            if lasting:
+                os.fsync(self._stream.fileno())
             self.path.chmod(_mode(target))
             if sys.platform == "win32":
                 self._stream.close()
@@ -181,6 +182,25 @@ def _prefix(target: Path) -> str:
     if len(name) > LONGEST_NAME_KEPT:
         return f".{hashlib.sha256(name).hexdigest()[:32]}."
     return f".{target.name}."
+
+
+@contextmanager
+def locked_file(path: Path, rule: str) -> Iterator[None]:
+    """Hold a lock on a file, which is made if there is none. The system frees it when the process ends.
+
+    Raises
+    ------
+    OutputError
+        If another process holds it; ``rule`` begins the message.
+    """
+    with _explained(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    try:
+        if _lock(handle) is Lock.TAKEN:
+            raise OutputError(f"{rule}, got one that is running: wait for it, or choose another path")
+        yield
+    finally:
+        os.close(handle)
 
 
 class Lock(enum.Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +15,7 @@ from sws_compress.ort.session import Array, Session, SessionError, session
 Feeds = Mapping[str, Array]
 
 
-def activations(model: ir.Model, names: Sequence[str], feeds: Sequence[Feeds]) -> Iterator[dict[str, Array]]:
+def activations(model: ir.Model, names: Sequence[str], feeds: Iterable[Feeds]) -> Iterator[dict[str, Array]]:
     """The values of these names, for each set of inputs in turn; inputs of the model are among them where named.
 
     Values of bodies are float32, stacked by those that run several times, and empty for branches that were not taken.
@@ -64,16 +64,37 @@ class Trials:
         self._expected = [self._runtime.run(given) for given in feeds]
 
     def error(self, weights: Mapping[str, Array]) -> float:
-        """Mean over the outputs of |change|^2 / |output|^2; 1 for outputs of other shapes or without finite values."""
-        changes = np.zeros(len(self._runtime.outputs))
-        energies = np.zeros(len(changes))
+        """Mean over the outputs of |change|^2 / |output|^2, see `OutputErrors`."""
+        errors = OutputErrors(len(self._runtime.outputs))
         for given, expected in zip(self._feeds, self._expected, strict=True):
-            for i, (wanted, found) in enumerate(zip(expected, self._runtime.run({**given, **weights}), strict=True)):
-                energy = _energy(wanted)
-                energies[i] += energy
-                changes[i] += min(_energy(found - wanted), energy) if found.shape == wanted.shape else energy
-        told = energies > 0
-        return float((changes[told] / energies[told]).mean()) if told.any() else 0.0
+            for number, pair in enumerate(zip(expected, self._runtime.run({**given, **weights}), strict=True)):
+                errors.add(number, *pair)
+        return errors.mean
+
+
+class OutputErrors:
+    """Errors of the outputs of a changed model, added up over runs.
+
+    Parameters
+    ----------
+    count : int
+        Number of outputs.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.changes, self.energies = np.zeros(count), np.zeros(count)
+
+    def add(self, number: int, expected: Array, found: Array) -> None:
+        """Add what a run made of an output; another shape or an infinite value counts as an error of its energy."""
+        energy = _energy(expected)
+        self.energies[number] += energy
+        self.changes[number] += min(_energy(found - expected), energy) if found.shape == expected.shape else energy
+
+    @property
+    def mean(self) -> float:
+        """Mean over the outputs of |change|^2 / |output|^2."""
+        told = self.energies > 0
+        return float((self.changes[told] / self.energies[told]).mean()) if told.any() else 0.0
 
 
 def _energy(values: Array) -> float:

@@ -21,6 +21,7 @@ from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.places import Place, place_of
 from sws_compress.pipelines.price_search import PriceSearch, divided
 from sws_compress.pipelines.source import Source, in_memory
+from sws_compress.pipelines.streamed_calibrated import stream_calibrated
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import Calibrated
@@ -47,6 +48,8 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     VerificationError
         If the file does not do what the snapped network does.
     """
+    if source.path is not None and source.weight_bytes > job.limits.calibrated_bytes:
+        return stream_calibrated(source, request, job)
     feeds = calibration_feeds(request.inputs, source)
     if source.module is None and job.inputs is None:
         job = replace(job, inputs=feeds[0])

@@ -99,6 +99,12 @@ def _split(arrays: Mapping[str, Any], model: ir.Model) -> Iterable[dict[str, Any
     ]
 
 
+def first_rows(given: Feeds, model: ir.Model, most: int) -> Feeds:
+    """The first rows of a set of inputs, where the model takes any number."""
+    sizes = {str(value.name): _rows(value) for value in model.graph.inputs}
+    return {name: values[:most] if values.ndim and sizes[name] == 0 else values for name, values in given.items()}
+
+
 def _rows(value: ir.Value) -> int | None:
     """Rows of an input: 0 if they are free, None if it has no axis."""
     if value.shape is None:

@@ -125,8 +125,8 @@ class Collector:
                 continue
             if second is None or second.shape != first.shape:  # another branch, or more or fewer times
                 second = first
-            _add(moments, name, InputMoment.of(second))
-            _add(drifts, name, Drift.of(first, second))
+            added(moments, name, InputMoment.of(second))
+            added(drifts, name, Drift.of(first, second))
         for name in names:
             yield name, self._places[name].layer(moments.pop(name, None), drifts.pop(name, None))
 
@@ -135,7 +135,7 @@ class Collector:
         moments: dict[str, InputMoment] = {}
         for name, inputs in self._inputs(self._model, names):
             if inputs is not None:
-                _add(moments, name, InputMoment.of(inputs))
+                added(moments, name, InputMoment.of(inputs))
         self.unmet |= {name for name in names if name not in moments}
         for name in names:
             yield name, self._places[name].layer(moments.pop(name, None))
@@ -152,13 +152,13 @@ class Collector:
             for number, name in enumerate(names):
                 for product in self._places[name].products:
                     random = np.random.default_rng([self._seed, feed, number])
-                    yield name, _samples(product, found[product.value], random)
+                    yield name, samples_of(product, found[product.value], random)
             self._work.did(units / len(self._feeds))
         if not values:
             self._work.did(units)
 
 
-def _samples(product: Product, found: Array, random: np.random.Generator) -> Array | None:
+def samples_of(product: Product, found: Array, random: np.random.Generator) -> Array | None:
     """Some of what a product multiplies, at all times that its body ran; None if that was never."""
     if not found.size:
         return None
@@ -167,7 +167,7 @@ def _samples(product: Product, found: Array, random: np.random.Generator) -> Arr
     return np.concatenate([product.layout.inputs(each, most, random) for each in times])
 
 
-def _add(sums: dict[str, Sum], name: str, part: Sum) -> None:
+def added(sums: dict[str, Sum], name: str, part: Sum) -> None:
     sums[name] = sums[name] + part if name in sums else part
 
 

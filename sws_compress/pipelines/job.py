@@ -38,6 +38,8 @@ class Limits:
     model_bytes : int
         Bytes of tensors above which a model is streamed; integers count as float32. Below, all encodings of all
         weights, the sessions of the runtime and the copies between them fit into about 4 GB.
+    calibrated_bytes : int
+        The same for a model that is calibrated: below, it is assigned several times, until its goal is met.
     alone_elements : int
         Elements from which a weight of a streamed model is coded alone and at once. Trying all encodings would take
         minutes and gigabytes.
@@ -46,6 +48,7 @@ class Limits:
     """
 
     model_bytes: int = 256 << 20
+    calibrated_bytes: int = 512 << 20
     alone_elements: int = 1 << 16
     file_bytes: int = LARGEST_FILE_BYTES
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -69,6 +69,8 @@ EXPECTED_PASSES = 6, 2
 
 DROP_QUALITIES = (25.0, 60.0, 3.0)
 """Decibels at which the search for a drop starts, and at which it ends on either side."""
+
+T = TypeVar("T")
 
 Excess: TypeAlias = Callable[[Mapping[str, Palette]], float]
 
@@ -307,7 +309,7 @@ def _saved_bytes(palette: Palette) -> float:
     return math.prod(palette.shape) * palette.codebook.itemsize - palette.entropy_bits * palette.indices.size / 8
 
 
-def divided(feeds: Sequence[Feeds]) -> tuple[Sequence[Feeds], Sequence[Feeds]]:
+def divided(feeds: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
     """Sets of inputs for moments, and others for trials and checks; all for both if there are few."""
     if len(feeds) < HELD_OUT:
         return feeds, feeds

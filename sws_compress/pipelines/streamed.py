@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -85,20 +86,25 @@ def stream_weights(source: Source, request: WeightsOnly, job: Job) -> Compressio
     VerificationError
         If a check fails. What was at the output before stays as it is.
     """
-    _refuse_options(job)
+    refuse_options(job)
+    with coding(source, job) as (source, coded):
+        overrides = _overrides(source.model, job)
+        mixtures = _cluster_into(coded, source, request, overrides, job)
+        return publish_coded(coded, source, mixtures, overrides, job)
+
+
+@contextmanager
+def coding(source: Source, job: Job) -> Iterator[tuple[Source, CodedWeights]]:
+    """The model with its weights computed (`fold_weights`), and where its coded weights go; both in temporary files."""
     with draft(job.output) as computed, draft(job.output) as file:
         names = fold_weights(source.model, DataFile(computed).add_external)
         source = replace(source, notes=(*source.notes, *computed_notes(names)))
-        coded = CodedWeights(
-            DataFile(file), job.limits, find_embeddings(source.model) if job.file.packed_embeddings else None
-        )
-        overrides = _overrides(source.model, job)
-        mixtures = _cluster_into(coded, source, request, overrides, job)
-        large = _pack_integers_into(coded, source.model, job.limits)
-        return _publish_coded(coded, source, mixtures, large, overrides, job)
+        embeddings = find_embeddings(source.model) if job.file.packed_embeddings else None
+        yield source, CodedWeights(DataFile(file), job.limits, embeddings)
 
 
-def _refuse_options(job: Job) -> None:
+def refuse_options(job: Job) -> None:
+    """Raise ArgumentError for options of a job that streaming does not know."""
     given = [name for name in IGNORED_OPTIONS if name in job.file.changed]
     if job.inputs is not None:
         given.append("example_inputs")
@@ -158,15 +164,30 @@ def _pack_integers_into(coded: CodedWeights, model: ir.Model, limits: Limits) ->
     return large
 
 
-def _publish_coded(
-    coded: CodedWeights,
-    source: Source,
-    mixtures: dict[str, Mixture],
-    large: Collection[str],
-    overrides: Overrides,
-    job: Job,
+def publish_coded(
+    coded: CodedWeights, source: Source, mixtures: dict[str, Mixture], overrides: Overrides, job: Job
 ) -> CompressionResult:
-    """Put the coded weights into the model, verify it, and write it; ``large`` integers were tried before."""
+    """Put the coded weights into the model, verify it, and write it.
+
+    Parameters
+    ----------
+    coded : CodedWeights
+        All weights that are clustered.
+    source : Source
+        The model.
+    mixtures : dict of str to Mixture
+        What some of them were clustered by.
+    overrides : Overrides
+        Which weights stay as they are.
+    job : Job
+        Everything else.
+
+    Raises
+    ------
+    VerificationError
+        If a check fails.
+    """
+    large = _pack_integers_into(coded, source.model, job.limits)
     palettes = {**find_palettes(source.model, besides={*coded.names, *large, *overrides.kept}), **coded.palettes}
     packed, tensors = packed_model(source.model, palettes, coded.codes)
     prints = coded.prints | {

@@ -1,0 +1,215 @@
+"""Weights that are assigned segment by segment, each to what its inputs have become; finished segments are kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sws_compress.calibrate.drift import Drift
+from sws_compress.calibrate.layers import Layer
+from sws_compress.calibrate.moments import InputMoment
+from sws_compress.onnx_io.analyse.segments import Segment
+from sws_compress.ort.activations import Feeds, OutputErrors
+from sws_compress.ort.session import Array
+from sws_compress.pipelines.activation_store import ActivationStore
+from sws_compress.pipelines.alone import rounded_alone
+from sws_compress.pipelines.decided import Reason
+from sws_compress.pipelines.kept_palettes import keep_palette, kept_palette
+from sws_compress.pipelines.overrides import Overrides
+from sws_compress.pipelines.pilot import LEAST_ERROR, share_of_error
+from sws_compress.pipelines.places import Place
+from sws_compress.pipelines.price_search import SEEN, UNSEEN
+from sws_compress.pipelines.segment_runs import Plan, samples
+from sws_compress.pipelines.work import Work
+from sws_compress.pipelines.work_folder import WorkFolder
+from sws_compress.quantize.palette import Palette
+
+PASSES = 4
+"""Units of work of a weight: its inputs are taken, it is assigned, which counts twice, and both networks pass it."""
+
+CHECKED_FEEDS = 4
+"""Sets of inputs that tell whether a layer follows its inputs, at most."""
+
+
+class _Met:
+    """What some weights meet: the moment of their inputs, and how these have drifted."""
+
+    def __init__(self) -> None:
+        self.moment: InputMoment | None = None
+        self._drift: Drift | None = None
+        self._pairs: list[tuple[Array, Array]] = []
+
+    def add(self, before: Array | None, now: Array, *, kept: bool, held_out: bool) -> None:
+        """Add samples of inputs as they are, and as they were if that is known."""
+        if kept:
+            own = InputMoment.of(now)
+            self.moment = own if self.moment is None else self.moment + own
+        if before is None:
+            return
+        if kept:
+            drift = Drift.of(before, now)
+            self._drift = drift if self._drift is None else self._drift + drift
+        if held_out:
+            self._pairs.append((before, now))
+
+    def layer(self, place: Place) -> Layer:
+        """The layer of a weight that meets them; it follows them if that comes closer on inputs that are held out."""
+        assert self.moment is not None
+        rows = place.layout.rows(place.weight.values).astype(np.float64)
+        moment = np.broadcast_to(self.moment.shrunk(), (len(rows), rows.shape[2], rows.shape[2]))
+        if self._drift is not None:
+            followed = self._drift.followed(rows, moment)
+            if self._error(rows, followed) < self._error(rows, rows):
+                rows = followed
+        return Layer(rows, moment, scaled=place.layout.output_axis(place.weight.shape) is not None)
+
+    def _error(self, rows: Array, changed: Array) -> float:
+        """Squared error of the outputs of changed rows on the inputs as they are."""
+        errors = (rows @ _columns(before) - changed @ _columns(now) for before, now in self._pairs)
+        return sum(float(np.square(error).sum()) for error in errors)
+
+
+def _columns(inputs: Array) -> Array:
+    """Samples, (n, groups, d), as (groups, d, n)."""
+    return np.moveaxis(inputs, 0, 2).astype(np.float64)
+
+
+class Assignment:
+    """The assignment of all weights of a model at one price per bit.
+
+    Parameters
+    ----------
+    plan : Plan
+        The model.
+    feeds : sequence of mapping of str to ndarray
+        Inputs that it is run on.
+    kept, held_out : sequence of int
+        Those that moments are made of, and those that the quality is measured on.
+    overrides : Overrides
+        Weights that stay as they are, or are rounded alone.
+    folder : WorkFolder
+        Where finished segments lie. Its state has the price, and how many segments are finished.
+    work : Work
+        Told what is done: some units for each weight.
+    seed : int
+        Seed of the positions that are taken.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        feeds: Sequence[Feeds],
+        kept: Sequence[int],
+        held_out: Sequence[int],
+        overrides: Overrides,
+        folder: WorkFolder,
+        work: Work,
+        seed: int,
+    ) -> None:
+        self._plan, self._kept, self._held_out = plan, frozenset(kept), tuple(held_out)
+        self._overrides, self._folder, self._work, self._seed = overrides, folder, work, seed
+        self._original = ActivationStore(folder, "original", feeds)
+        self._assigned = ActivationStore(folder, "assigned", feeds)
+        self._errors = OutputErrors(len(plan.scores))
+        self.unmet: list[str] = []
+
+    def finish(self) -> None:
+        """Assign all weights that are not assigned yet."""
+        state, segments = self._folder.state, self._plan.segments
+        done = int(state["segments"])
+        self.unmet = list(state["unmet"])
+        self._errors.changes[:], self._errors.energies[:] = state["changes"], state["energies"]
+        for segment in segments[:done]:
+            self._work.did(PASSES * self._plan.size(segment.weights))
+        for number, segment in enumerate(segments[done:], done):
+            self._assign(segment, first=not number)
+            self._pass(segment)
+            self._plan.free(segment)
+            self._folder.save_state(
+                price=state["price"],
+                gains=state["gains"],
+                segments=number + 1,
+                unmet=self.unmet,
+                changes=self._errors.changes.tolist(),
+                energies=self._errors.energies.tolist(),
+            )
+            for store in (self._original, self._assigned):
+                store.drop(segment.last)
+
+    def _assign(self, segment: Segment, *, first: bool) -> None:
+        """Assign the weights of a segment, and keep them."""
+        chosen = [name for name in segment.weights if name not in self._overrides.kept]
+        met = self._met(segment, first=first)
+        self.unmet += [name for name in chosen if name not in met and name not in self._overrides.requests]
+        for name in chosen:
+            self._work.doing(f"assigning {name}")
+            request = self._overrides.requests.get(name)
+            if request is not None:
+                weight = self._plan.loaded(name).weight
+                found, reason = rounded_alone(self._plan.model, weight, request, self._seed).palette, Reason()
+            else:
+                found, reason = self._coded(name, met.get(name))
+            keep_palette(self._folder, name, found, reason)
+            self._work.did(2 * self._plan.size([name]))
+
+    def _coded(self, name: str, met: _Met | None) -> tuple[Palette, Reason]:
+        """The palette of a weight at the price."""
+        place, price = self._plan.loaded(name), float(self._folder.state["price"])
+        layer = place.layer(None) if met is None else met.layer(place)
+        gain = float(self._folder.state["gains"][name])
+        level = gain / layer.energy if layer.energy > 0 else gain
+        coded = layer.at_level(level).coded(price)
+        how = UNSEEN if met is None else SEEN
+        return place.palette(coded), Reason(
+            how, coded.step, level, gain * share_of_error(place.weight.size, price, gain)
+        )
+
+    def _met(self, segment: Segment, *, first: bool) -> dict[str, _Met]:
+        """What the weights of a segment meet, by name; before the first segment nothing has changed."""
+        groups = self._plan.groups(segment)
+        values = sorted({product.value for _, products in groups for product in products})
+        feeds = sorted(self._kept.union(self._held_out[:CHECKED_FEEDS])) if values else []
+        found = [_Met() for _ in groups]
+        if not feeds:
+            return {}
+        runs = [self._plan.run(segment, values, self._original, feeds, {})]
+        if not first:
+            runs.append(self._plan.run(segment, values, self._assigned, feeds, {}))
+        for feed, *seen in zip(feeds, *runs, strict=True):
+            self._work.doing("collecting inputs of layers")
+            for number, (_, products) in enumerate(groups):
+                pairs = [samples(products, each, (self._seed, feed, number)) for each in seen]
+                for before, now in zip(pairs[0], pairs[-1], strict=True):
+                    drifts = not first and before.shape == now.shape
+                    found[number].add(
+                        before if drifts else None, now, kept=feed in self._kept, held_out=feed in self._held_out
+                    )
+        self._work.did(self._plan.size(segment.weights))
+        return {name: met for (names, _), met in zip(groups, found, strict=True) if met.moment for name in names}
+
+    def _pass(self, segment: Segment) -> None:
+        """Run a segment in both networks, and compare what comes out of the network in it."""
+        names = [name for name in segment.read if name not in self._overrides.kept]
+        expected = dict(self._plan.advance(segment, self._original, {}, self._held_out))
+        weights = {name: self.palette(name).expand() for name in names}
+        for feed, scores in self._plan.advance(segment, self._assigned, weights, self._held_out):
+            for name, values in scores.items():
+                self._errors.add(self._plan.scores.index(name), expected[feed][name], values)
+        self._work.did(self._plan.size(segment.weights))
+
+    def palette(self, name: str) -> Palette:
+        """The palette of a weight that is assigned."""
+        return kept_palette(self._folder, name)[0]
+
+    @property
+    def reasons(self) -> dict[str, Reason]:
+        """Why the weights have their bits."""
+        chosen = (name for name in self._plan.places if name not in self._overrides.kept)
+        return {name: kept_palette(self._folder, name)[1] for name in chosen}
+
+    @property
+    def quality(self) -> float:
+        """Energy of the outputs over that of their error on inputs that were held out, in decibels."""
+        return -10 * math.log10(max(self._errors.mean, LEAST_ERROR))

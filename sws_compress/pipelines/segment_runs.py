@@ -1,0 +1,144 @@
+"""A model that is run segment by segment, and what its weights meet on the way: one segment is in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import onnx_ir as ir
+
+from sws_compress.onnx_io.analyse.bodies import Inside, values_inside
+from sws_compress.onnx_io.analyse.products import Product
+from sws_compress.onnx_io.analyse.segments import Segment, segments
+from sws_compress.onnx_io.analyse.weights import Weight, each_weight
+from sws_compress.onnx_io.external_data import forget
+from sws_compress.onnx_io.write.part import part_of
+from sws_compress.onnx_io.write.probed import score_names
+from sws_compress.ort.activations import activations
+from sws_compress.ort.session import Array
+from sws_compress.pipelines.activation_store import ActivationStore
+from sws_compress.pipelines.calibration_layers import samples_of
+from sws_compress.pipelines.places import Place, place_of
+from sws_compress.thresholds import SMALLEST_WEIGHT
+
+LEAST_SEGMENT_BYTES = 32 << 20
+"""Weights of so many bytes may be in memory at a time, even if none is as large."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A model, how its weights lie, and its segments.
+
+    Parameters
+    ----------
+    model : ir.Model
+        Its weights stay on disk.
+    places : mapping of str to Place
+        Its weights by name, without their values.
+    segments : tuple of Segment
+        Its parts.
+    scores : tuple of str
+        Values by which an error of its outputs is told.
+    """
+
+    model: ir.Model
+    places: Mapping[str, Place]
+    segments: tuple[Segment, ...]
+    scores: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: ir.Model) -> Plan:
+        """The plan of a model; its weights are read once, one after the other."""
+        places = {
+            each.name: place_of(model, _bare(each))
+            for each in each_weight(model, smallest=SMALLEST_WEIGHT, tables=True)
+        }
+        multiplied = {name: {product.value for product in place.products} for name, place in places.items()}
+        sizes = {name: 4 * place.weight.size for name, place in places.items()}
+        made = {str(value.name) for node in model.graph for value in node.outputs}
+        scores = tuple(name for name in score_names(model) if name in made)
+        most = max((LEAST_SEGMENT_BYTES, *sizes.values()))
+        return cls(model, places, segments(model, multiplied, sizes, most), scores)
+
+    @property
+    def elements(self) -> int:
+        """Elements of all weights."""
+        return self.size(self.places)
+
+    def size(self, names: Iterable[str]) -> int:
+        """Elements of some weights."""
+        return sum(self.places[name].weight.size for name in names)
+
+    def loaded(self, name: str) -> Place:
+        """The place of a weight with its values; `free` unmaps them."""
+        place, value = self.places[name], self.model.graph.initializers[name]
+        assert value.const_value is not None
+        return replace(place, weight=replace(place.weight, values=value.const_value.numpy()))
+
+    def free(self, segment: Segment) -> None:
+        """Unmap the weights of a segment."""
+        for name in segment.read:
+            forget(self.model.graph.initializers[name])
+
+    def run(
+        self,
+        segment: Segment,
+        names: Sequence[str],
+        store: ActivationStore,
+        feeds: Sequence[int],
+        weights: Mapping[str, Array],
+    ) -> Iterator[dict[str, Array]]:
+        """Values in or before a segment, for some sets of inputs of a store, with other values for some weights."""
+        given = (store.get(feed, segment.inputs) for feed in feeds)
+        if all(name in segment.inputs for name in names):
+            yield from ({name: each[name] for name in names} for each in given)
+            return
+        examples = store.get(feeds[0], segment.inputs)
+        part = part_of(self.model, examples, [name for name in names if name not in segment.inputs], weights)
+        yield from activations(part, names, given)
+
+    def advance(
+        self, segment: Segment, store: ActivationStore, weights: Mapping[str, Array], scored: Collection[int]
+    ) -> Iterator[tuple[int, dict[str, Array]]]:
+        """Run a segment on all sets of inputs, keep what later segments read, and give the scores of some sets."""
+        scores = [name for name in self.scores if name in segment.made]
+        names = tuple(dict.fromkeys((*segment.outputs, *scores)))
+        feeds = range(len(store.feeds)) if segment.outputs else sorted(scored) if scores else ()
+        if not feeds:
+            return
+        for feed, found in zip(feeds, self.run(segment, names, store, feeds, weights), strict=True):
+            store.put(feed, {name: found[name] for name in segment.outputs})
+            if scores and feed in scored:
+                yield feed, {name: found[name] for name in scores}
+
+    def groups(self, segment: Segment) -> list[tuple[list[str], tuple[Product, ...]]]:
+        """The weights of a segment that meet the same values of it, and their products with them."""
+        found: dict[tuple[object, ...], tuple[list[str], tuple[Product, ...]]] = {}
+        for name in segment.weights:
+            products = tuple(each for each in self.places[name].products if self._is_there(each.value, segment))
+            key = tuple((each.value, each.layout, each.stacks) for each in products)
+            if products:
+                found.setdefault(key, ([], products))[0].append(name)
+        return list(found.values())
+
+    def _is_there(self, value: str, segment: Segment) -> bool:
+        """Whether a value, perhaps one inside of a body, is known in a segment."""
+        owners = self._known[value].owners
+        return value in segment.inputs or (str(owners[-1].node.outputs[0].name) if owners else value) in segment.made
+
+    @cached_property
+    def _known(self) -> dict[str, Inside]:
+        return values_inside(self.model)
+
+
+def samples(products: Sequence[Product], found: Mapping[str, Array], seed: Sequence[int]) -> list[Array]:
+    """What weights of these products multiply, among values of one run: some of it, at places that the seed decides."""
+    drawn = (samples_of(product, found[product.value], np.random.default_rng(seed)) for product in products)
+    return [each for each in drawn if each is not None]
+
+
+def _bare(weight: Weight) -> Weight:
+    """A weight without its values, of the same type."""
+    return replace(weight, values=np.empty(0, weight.values.dtype))
