@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.calibrate.moments import Array
+from sws_compress.calibrate.moments import BAND_ROWS, Array
 from sws_compress.errors import ArgumentError
 
 FOLLOWED = 0.5
@@ -58,6 +58,15 @@ class Drift:
         first, second = (np.moveaxis(each, 1, 0).astype(np.float64) for each in (before, now))
         return cls(np.swapaxes(first - second, 1, 2) @ second, len(now))
 
+    def include(self, before: npt.NDArray[np.floating], now: npt.NDArray[np.floating]) -> Drift:
+        """The drift with more samples, as for `of`; its matrices become those of the result."""
+        first, second = (np.moveaxis(each, 1, 0).astype(np.float64) for each in (before, now))
+        first -= second
+        for start in range(0, first.shape[2], BAND_ROWS):
+            band = np.swapaxes(first[:, :, start : start + BAND_ROWS], 1, 2)
+            self.sums[:, start : start + BAND_ROWS] += band @ second
+        return Drift(self.sums, self.samples + len(now))
+
     def __add__(self, other: Drift) -> Drift:
         return Drift(self.sums + other.sums, self.samples + other.samples)
 
@@ -75,6 +84,6 @@ class Drift:
         -------
         ndarray, shape (groups, n, d), float64
         """
-        lost = rows @ (FOLLOWED * self.sums / self.samples)
+        lost = rows @ self.sums * (FOLLOWED / self.samples)
         found: Array = rows + np.swapaxes(np.linalg.solve(moment, np.swapaxes(lost, 1, 2)), 1, 2)
         return found

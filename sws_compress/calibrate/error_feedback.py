@@ -17,13 +17,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky
+from scipy.linalg.lapack import dtrtri
 
 from sws_compress.calibrate.moments import Array
 from sws_compress.threads import over_pieces
 
-PIECE_ROWS = 16
-"""Rows of a piece of work: they stay in the second-level cache while the matrix of the feedback passes by once."""
+PIECE_ROWS = 128
+"""Rows of a piece of work: many enough for fast products."""
+
+BLOCK_COLUMNS = 64
+"""Columns whose errors reach the columns behind them in one product."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +52,13 @@ class Feedback:
         """The feedback for H, positive definite, shape (d, d), or its diagonal where it has no other entries."""
         if moment.ndim == 1:
             return cls(np.ascontiguousarray(moment), None)
-        factor = cholesky(moment[::-1, ::-1], lower=False)[::-1, ::-1]  # lower triangular, H = factor^T factor
-        upper = solve_triangular(factor, np.eye(len(factor)), lower=True).T
-        spread = np.ascontiguousarray(np.triu(-upper / np.diag(upper)[:, None], 1))
-        return cls(np.square(np.diag(factor)), spread)
+        factor = cholesky(moment[::-1, ::-1], lower=False)  # its flip is lower triangular, H = flip^T flip
+        curvatures = np.square(np.diag(factor))[::-1]
+        inverse, _ = dtrtri(factor, lower=0, overwrite_c=1)
+        spread = np.ascontiguousarray(inverse.T[::-1, ::-1])  # U
+        spread /= -np.diag(spread)[:, None]
+        np.fill_diagonal(spread, 0.0)
+        return cls(np.ascontiguousarray(curvatures), spread)
 
     def assign(self, rows: Array, codebook: Array, shares: Array, bit_price: float) -> npt.NDArray[np.uint8]:
         """Assign weights to the entries of a codebook so that the layer's outputs and its bits cost least.
@@ -72,17 +79,24 @@ class Feedback:
         ndarray, shape (n, d), uint8
             Entries of the codebook.
         """
-        from sws_compress.calibrate.feedback_kernels import assign_alone, assign_rows
+        from sws_compress.calibrate.feedback_kernels import assign_alone, assign_columns
 
         costs = -bit_price * np.log2(shares)
         chosen = np.empty(rows.shape, np.uint8)
+        size = rows.shape[1]
 
         def piece(part: slice) -> None:
             if self.spread is None:
                 assign_alone(rows[part], self.curvatures, codebook, costs, costs.min(), chosen[part])
                 return
             own = np.array(rows[part], np.float64, order="C")
-            assign_rows(own, self.spread, self.curvatures, codebook, costs, costs.min(), chosen[part])
+            for start in range(0, size, BLOCK_COLUMNS):
+                end = min(start + BLOCK_COLUMNS, size)
+                errors = np.empty((len(own), end - start))
+                state = (own, self.spread, self.curvatures, codebook, costs, costs.min(), chosen[part], errors)
+                assign_columns(*state, start)
+                if end < size:
+                    own[:, end:] += errors @ self.spread[start:end, end:]
 
         for _ in over_pieces(piece, len(rows), PIECE_ROWS):
             pass

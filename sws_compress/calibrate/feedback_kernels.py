@@ -32,17 +32,25 @@ def _cheapest(x: Any, h: Any, codebook: Any, costs: Any, least_cost: Any) -> Any
 
 @compiled
 def assign_alone(rows: Any, curvatures: Any, codebook: Any, costs: Any, least_cost: Any, chosen: Any) -> None:
-    """Assign every weight for itself; arguments as in `assign_rows`, but ``rows`` stay as they are."""
+    """Assign every weight for itself; arguments as in `assign_columns`, but ``rows`` stay as they are."""
     for r in range(len(rows)):
         for j in range(rows.shape[1]):
             chosen[r, j] = _cheapest(rows[r, j], curvatures[j], codebook, costs, least_cost)
 
 
 @compiled
-def assign_rows(
-    rows: Any, spread: Any, curvatures: Any, codebook: Any, costs: Any, least_cost: Any, chosen: Any
+def assign_columns(
+    rows: Any,
+    spread: Any,
+    curvatures: Any,
+    codebook: Any,
+    costs: Any,
+    least_cost: Any,
+    chosen: Any,
+    errors: Any,
+    first: Any,
 ) -> None:
-    """Assign the columns of all rows in turn, and spread the error of each over the columns to come.
+    """Assign some columns of all rows in turn, and spread the error of each over those of them to come.
 
     Rows do not depend on each other. They take turns at each column, so that a line of ``spread`` is read once.
 
@@ -55,14 +63,17 @@ def assign_rows(
     costs : (k,) float64, price of each entry's symbol
     least_cost : float, the least of them
     chosen : (n, d) uint8, written
+    errors : (n, columns) float64, written: the error of each column
+    first : int, the first of these columns
     """
-    columns = rows.shape[1]
-    for j in range(columns):
+    last = first + errors.shape[1]
+    for j in range(first, last):
         line = spread[j]
         for r in range(len(rows)):
             w = rows[r]
             best = _cheapest(w[j], curvatures[j], codebook, costs, least_cost)
             chosen[r, j] = best
             change = w[j] - codebook[best]
-            for i in range(j + 1, columns):
+            errors[r, j - first] = change
+            for i in range(j + 1, last):
                 w[i] += change * line[i]

@@ -7,6 +7,8 @@ per bit, which is worth lambda if s^2 = 6 lambda / (h ln 2) at sensitivity h (Gi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,9 @@ MOST_MULTIPLES = 1 << 20
 
 COARSENING = 1.05
 """Growth of a step at a time while a codebook has too many entries."""
+
+PART_VALUES = 1 << 22
+"""Values that are looked at together."""
 
 PRIOR_COUNT = 0.05
 """Weights that every entry is taken to have besides its own, so that an unused one costs many bits, not infinitely
@@ -53,7 +58,9 @@ def even_codebook(values: Array, step: float) -> Array:
     reach = max(values.max(initial=0.0), -values.min(initial=0.0))
     step = max(step, reach / MOST_MULTIPLES)
     lowest = round(float(values.min(initial=0.0)) / step)
-    counts = np.bincount(np.round(values.reshape(-1) / step).astype(np.int64) - lowest, minlength=1 - lowest)
+    counts = np.zeros(round(float(values.max(initial=0.0)) / step) - lowest + 1, np.int64)
+    for part in _parts(values):
+        counts += np.bincount(np.round(part / step).astype(np.int64) - lowest, minlength=len(counts))
     occupied = np.flatnonzero(counts) + lowest
     coarser = 1.0
     while len(entries := np.union1d(np.round(occupied / coarser), 0.0)) > MAX_CODEBOOK:
@@ -65,11 +72,26 @@ def even_codebook(values: Array, step: float) -> Array:
 def nearest(values: Array, codebook: Array) -> npt.NDArray[np.uint8]:
     """Nearest entry of an ascending codebook for each value, of the shape of ``values``."""
     middles = (codebook[1:] + codebook[:-1]) / 2
-    return np.searchsorted(middles, values).astype(np.uint8)
+    found = [np.searchsorted(middles, part).astype(np.uint8) for part in _parts(values)]
+    return np.concatenate(found).reshape(values.shape) if found else np.zeros(values.shape, np.uint8)
+
+
+def counts_of(indices: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.int64]:
+    """How many times each of ``size`` entries is used."""
+    counts = np.zeros(size, np.int64)
+    for part in _parts(indices):
+        counts += np.bincount(part, minlength=size)
+    return counts
 
 
 def shares_of(indices: npt.NDArray[np.uint8], size: int) -> Array:
     """How often each of ``size`` entries is used, > 0, with `PRIOR_COUNT` for each."""
-    counts = np.bincount(indices.reshape(-1), minlength=size) + PRIOR_COUNT
+    counts = counts_of(indices, size) + PRIOR_COUNT
     shares: Array = counts / counts.sum()
     return shares
+
+
+def _parts(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """An array, flat and piece by piece: what is made of a piece is wider than its values."""
+    flat = values.reshape(-1)
+    return (flat[start : start + PART_VALUES] for start in range(0, flat.size, PART_VALUES))

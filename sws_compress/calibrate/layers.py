@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.calibrate.error_feedback import Feedback
-from sws_compress.calibrate.grids import even_codebook, nearest, shares_of, step_of
+from sws_compress.calibrate.grids import counts_of, even_codebook, nearest, shares_of, step_of
 from sws_compress.calibrate.moments import Array, output_energy
 
 LEAST_ENERGY = 1e-10
@@ -86,9 +86,14 @@ class Layer:
         return tuple(map(Feedback.of, self.moment))
 
     @cached_property
+    def _energies(self) -> Array:
+        """Energy of each output, shape (groups, n)."""
+        return output_energy(self.rows, self.moment)
+
+    @cached_property
     def costs(self) -> Array:
         """G of each output, shape (groups, n), with a geometric mean of 1; all 1 without scales."""
-        energy = output_energy(self.rows, self.moment)
+        energy = self._energies
         if not self.scaled or not energy.any():
             return np.ones(energy.shape)
         costs = np.maximum(energy, LEAST_ENERGY * energy.mean()) ** -self.relative
@@ -126,7 +131,7 @@ class Layer:
     @property
     def energy(self) -> float:
         """Weighted energy of the outputs, sum of g_o w_o H w_o^T."""
-        return float((self.costs * output_energy(self.rows, self.moment)).sum())
+        return float((self.costs * self._energies).sum())
 
     def error(self, changes: Array) -> float:
         """Weighted energy of changes of the rows, of the same shape."""
@@ -140,8 +145,11 @@ class Layer:
         return changes
 
     def at_level(self, level: float) -> Layer:
-        """The layer with another ``level``."""
-        return replace(self, level=level)
+        """The layer with another ``level``; what is known of it and does not depend on that is not computed again."""
+        found = replace(self, level=level)
+        known = ("_energies", "costs", "feedback", "row_curvatures", "factors")
+        found.__dict__.update({name: self.__dict__[name] for name in known if name in self.__dict__})
+        return found
 
     def coded(self, bit_price: float) -> Coded:
         """Assign all weights at a price per bit, in units of the network's output error."""
@@ -160,5 +168,6 @@ class Layer:
                     )
                 ]
             )
-        used, packed = np.unique(indices, return_inverse=True)
-        return Coded(packed.reshape(indices.shape).astype(np.uint8), codebook[used], self.factors, step)
+        used = counts_of(indices, len(codebook)) > 0
+        numbers = (np.cumsum(used) - 1).astype(np.uint8)
+        return Coded(numbers[indices], codebook[used], self.factors, step)

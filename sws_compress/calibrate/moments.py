@@ -19,6 +19,10 @@ LEAST_SHRINKAGE = 0.01
 well conditioned."""
 
 
+BAND_ROWS = 1024
+"""Rows of a moment that are added at a time: no second matrix is held."""
+
+
 @dataclass(frozen=True, eq=False)
 class InputMoment:
     """Sums of x x^T over samples of the inputs of a layer.
@@ -47,6 +51,14 @@ class InputMoment:
             raise ArgumentError(f"inputs must have shape (n, groups, d), got {inputs.shape}: reshape them")
         by_group = np.moveaxis(inputs, 1, 0).astype(np.float64)
         return cls(np.swapaxes(by_group, 1, 2) @ by_group, len(inputs))
+
+    def include(self, inputs: npt.NDArray[np.floating]) -> InputMoment:
+        """The moment with more samples, (n, groups, d); its matrices become those of the result."""
+        by_group = np.moveaxis(inputs, 1, 0).astype(np.float64)
+        for start in range(0, by_group.shape[2], BAND_ROWS):
+            band = np.swapaxes(by_group[:, :, start : start + BAND_ROWS], 1, 2)
+            self.sums[:, start : start + BAND_ROWS] += band @ by_group
+        return InputMoment(self.sums, self.samples + len(inputs))
 
     @classmethod
     def unknown(cls, groups: int, size: int) -> InputMoment:
@@ -80,14 +92,15 @@ class InputMoment:
         mean = self.sums / self.samples
         size = mean.shape[-1]
         trace = np.trace(mean, axis1=1, axis2=2)
-        squared_trace, trace_of_square = np.square(trace), np.square(mean).sum(axis=(1, 2))
+        squared_trace, trace_of_square = np.square(trace), np.array([np.vdot(each, each) for each in mean])
         spread = trace_of_square - squared_trace / size
         with np.errstate(divide="ignore", invalid="ignore"):
             share = ((1 - 2 / size) * trace_of_square + squared_trace) / ((self.samples + 1 - 2 / size) * spread)
         share = np.clip(np.where(spread > 0, share, 1.0), LEAST_SHRINKAGE, 1.0)
         level = np.where(trace > 0, trace / size, 1.0)
-        identity: Array = (share * level)[:, None, None] * np.eye(size)
-        return (1 - share)[:, None, None] * mean + identity
+        mean *= (1 - share)[:, None, None]
+        mean[:, np.arange(size), np.arange(size)] += (share * level)[:, None]
+        return mean
 
 
 def output_energy(rows: Array, moment: Array) -> Array:

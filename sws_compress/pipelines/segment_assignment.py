@@ -29,6 +29,9 @@ from sws_compress.quantize.palette import Palette
 PASSES = 4
 """Units of work of a weight: its inputs are taken, it is assigned, which counts twice, and both networks pass it."""
 
+WAITING_BYTES = 1 << 27
+"""Samples of inputs that are kept until they are added to moments together."""
+
 CHECKED_FEEDS = 4
 """Sets of inputs that tell whether a layer follows its inputs, at most."""
 
@@ -37,28 +40,42 @@ class _Met:
     """What some weights meet: the moment of their inputs, and how these have drifted."""
 
     def __init__(self) -> None:
-        self.moment: InputMoment | None = None
+        self._moment: InputMoment | None = None
         self._drift: Drift | None = None
         self._pairs: list[tuple[Array, Array]] = []
+        self._waiting: list[tuple[Array | None, Array]] = []
 
     def add(self, before: Array | None, now: Array, *, kept: bool, held_out: bool) -> None:
         """Add samples of inputs as they are, and as they were if that is known."""
         if kept:
-            own = InputMoment.of(now)
-            self.moment = own if self.moment is None else self.moment + own
-        if before is None:
-            return
-        if kept:
-            drift = Drift.of(before, now)
-            self._drift = drift if self._drift is None else self._drift + drift
-        if held_out:
+            self._waiting.append((before, now))
+        if held_out and before is not None:
             self._pairs.append((before, now))
+        if sum(each.nbytes for _, each in self._waiting) > WAITING_BYTES:
+            self._take()
+
+    def _take(self) -> None:
+        """Add the samples that wait to the moments, all in one product."""
+        now = np.concatenate([each for _, each in self._waiting])
+        self._moment = InputMoment.of(now) if self._moment is None else self._moment.include(now)
+        pairs = [(before, each) for before, each in self._waiting if before is not None]
+        if pairs:
+            first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
+            self._drift = Drift.of(first, second) if self._drift is None else self._drift.include(first, second)
+        self._waiting = []
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there are no samples."""
+        return self._moment is None and not self._waiting
 
     def layer(self, place: Place) -> Layer:
         """The layer of a weight that meets them; it follows them if that comes closer on inputs that are held out."""
-        assert self.moment is not None
+        if self._waiting:
+            self._take()
+        assert self._moment is not None
         rows = place.layout.rows(place.weight.values).astype(np.float64)
-        moment = np.broadcast_to(self.moment.shrunk(), (len(rows), rows.shape[2], rows.shape[2]))
+        moment = np.broadcast_to(self._moment.shrunk(), (len(rows), rows.shape[2], rows.shape[2]))
         if self._drift is not None:
             followed = self._drift.followed(rows, moment)
             if self._error(rows, followed) < self._error(rows, rows):
@@ -150,7 +167,7 @@ class Assignment:
                 weight = self._plan.loaded(name).weight
                 found, reason = rounded_alone(self._plan.model, weight, request, self._seed).palette, Reason()
             else:
-                found, reason = self._coded(name, met.get(name))
+                found, reason = self._coded(name, met.pop(name, None))
             keep_palette(self._folder, name, found, reason)
             self._work.did(2 * self._plan.size([name]))
 
@@ -158,10 +175,11 @@ class Assignment:
         """The palette of a weight at the price."""
         place, price = self._plan.loaded(name), float(self._folder.state["price"])
         layer = place.layer(None) if met is None else met.layer(place)
+        how = UNSEEN if met is None else SEEN
+        del met  # its moments are as large as the layer's own
         gain = float(self._folder.state["gains"][name])
         level = gain / layer.energy if layer.energy > 0 else gain
         coded = layer.at_level(level).coded(price)
-        how = UNSEEN if met is None else SEEN
         return place.palette(coded), Reason(
             how, coded.step, level, gain * share_of_error(place.weight.size, price, gain)
         )
@@ -187,7 +205,7 @@ class Assignment:
                         before if drifts else None, now, kept=feed in self._kept, held_out=feed in self._held_out
                     )
         self._work.did(self._plan.size(segment.weights))
-        return {name: met for (names, _), met in zip(groups, found, strict=True) if met.moment for name in names}
+        return {name: met for (names, _), met in zip(groups, found, strict=True) if not met.nothing for name in names}
 
     def _pass(self, segment: Segment) -> None:
         """Run a segment in both networks, and compare what comes out of the network in it."""

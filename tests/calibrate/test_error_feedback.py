@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sws_compress.calibrate.error_feedback import Feedback
+from sws_compress.calibrate.error_feedback import BLOCK_COLUMNS, PIECE_ROWS, Feedback
 from sws_compress.calibrate.grids import even_codebook, nearest, price_of, shares_of
 from sws_compress.calibrate.moments import InputMoment, output_energy
 
@@ -55,10 +55,11 @@ def slow_assignment(rows: Any, feedback: Feedback, codebook: Any, shares: Any, b
 
 
 @pytest.mark.parametrize("bit_price", [0.0, 0.05, 5.0])
-def test_every_choice_is_the_cheapest(bit_price: float) -> None:
+@pytest.mark.parametrize(("outputs", "inputs"), [(37, 9), (PIECE_ROWS + 2, 2 * BLOCK_COLUMNS + 5)])
+def test_every_choice_is_the_cheapest(bit_price: float, outputs: int, inputs: int) -> None:
     random = np.random.default_rng(1)
-    rows = random.standard_t(3, (37, 9))
-    feedback = Feedback.of(moment_of(9))
+    rows = random.standard_t(3, (outputs, inputs))
+    feedback = Feedback.of(moment_of(inputs))
     codebook = np.sort(random.standard_t(2, 40))
     shares = random.dirichlet(np.full(40, 0.3)) + 1e-9
     found = feedback.assign(rows, codebook, shares, bit_price)
