@@ -8,14 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from sws_compress.calibrate.drift import Drift
+from sws_compress.calibrate.fixed_length import coded_in_words
 from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.moments import InputMoment
+from sws_compress.codec.encodings.radix import fixed_lengths
 from sws_compress.onnx_io.analyse.segments import Segment
 from sws_compress.ort.activations import Feeds, OutputErrors
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.activation_store import ActivationStore
 from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.decided import Reason
+from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.kept_palettes import keep_palette, kept_palette
 from sws_compress.pipelines.overrides import Overrides
 from sws_compress.pipelines.pilot import LEAST_ERROR, share_of_error
@@ -110,8 +113,8 @@ class Assignment:
         Where finished segments lie. Its state has the price, and how many segments are finished.
     work : Work
         Told what is done: some units for each weight.
-    seed : int
-        Seed of the positions that are taken.
+    job : Job
+        Seed of the positions that are taken, and the size from which a weight is coded alone.
     """
 
     def __init__(
@@ -123,10 +126,11 @@ class Assignment:
         overrides: Overrides,
         folder: WorkFolder,
         work: Work,
-        seed: int,
+        job: Job,
     ) -> None:
         self._plan, self._kept, self._held_out = plan, frozenset(kept), tuple(held_out)
-        self._overrides, self._folder, self._work, self._seed = overrides, folder, work, seed
+        self._overrides, self._folder, self._work, self._seed = overrides, folder, work, job.seed
+        self._alone_elements = job.limits.alone_elements
         self._original = ActivationStore(folder, "original", feeds)
         self._assigned = ActivationStore(folder, "assigned", feeds)
         self._errors = OutputErrors(len(plan.scores))
@@ -179,7 +183,9 @@ class Assignment:
         del met  # its moments are as large as the layer's own
         gain = float(self._folder.state["gains"][name])
         level = gain / layer.energy if layer.energy > 0 else gain
-        coded = layer.at_level(level).coded(price)
+        layer = layer.at_level(level)
+        alone = place.weight.size >= self._alone_elements  # its indices will have a fixed length
+        coded = coded_in_words(layer, price, fixed_lengths()) if alone else layer.coded(price)
         return place.palette(coded), Reason(
             how, coded.step, level, gain * share_of_error(place.weight.size, price, gain)
         )

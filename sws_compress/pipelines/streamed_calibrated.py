@@ -90,7 +90,7 @@ def stream_calibrated(source: Source, request: Calibrated, job: Job) -> Compress
             price = pilot.price(gains, request.quality)
             nothing = [0.0] * len(plan.scores)
             folder.save_state(price=price, gains=gains, segments=0, unmet=[], changes=nothing, energies=nothing)
-        assignment = Assignment(plan, feeds, kept, held_out, overrides, folder, work, job.seed)
+        assignment = Assignment(plan, feeds, kept, held_out, overrides, folder, work, job)
         assignment.finish()
         told = replace(job, on_progress=_part(job.on_progress, ASSIGNED_SHARE, 1))
         for name in plan.places:

@@ -20,7 +20,8 @@ from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.source import open_source
 from sws_compress.report.result import CompressionResult
 
-ALWAYS = Limits(calibrated_bytes=0, alone_elements=1 << 12)
+ALWAYS = Limits(calibrated_bytes=0)
+IN_WORDS = Limits(calibrated_bytes=0, alone_elements=1 << 12)
 SIZE = Size(vocabulary=300, width=64, layers=2)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -67,6 +68,16 @@ def test_streamed_networks_are_as_close_for_their_bits_as_those_in_memory(net: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.onnx", "whole.onnx"]
 
 
+def test_weights_that_are_coded_alone_have_codebooks_for_it(net: Path, tmp_path: Path) -> None:
+    result = compress(net, tmp_path / "small.onnx", limits=IN_WORDS)
+    rows = {row.name: row for row in result.tensors}
+    assert rows["0.up.weight"].encoding == "radix+scales"
+    stored, entropy = (8 * rows["0.up.weight"].file_bytes / (4 * SIZE.width**2), rows["0.up.weight"].entropy_bits)
+    assert stored < entropy + 0.8
+    assert decibels(net, tmp_path / "small.onnx") > 21
+    assert result.ratio > 7
+
+
 @pytest.mark.parametrize("quality", [15.0, 35.0])
 def test_quality_is_met_about(net: Path, tmp_path: Path, quality: float) -> None:
     result = compress(net, tmp_path / "small.onnx", quality)
@@ -94,7 +105,7 @@ import sws_compress as sws
 from sws_compress.pipelines.calibrated import compress_calibrated
 from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.source import open_source
-limits = Limits(calibrated_bytes=0, alone_elements=1 << 12)
+limits = Limits(calibrated_bytes=0)
 job = Job(output=Path(sys.argv[2]), limits=limits, on_progress=lambda *told: print(told[0], flush=True))
 given = {"tokens": np.random.default_rng(0).integers(0, 300, (40, 24))}
 compress_calibrated(open_source(sys.argv[1], job), sws.Calibrated(inputs=given), job)

@@ -261,6 +261,15 @@ def _by_table(symbols: npt.NDArray[np.uint8], codebook: Array, form: Form) -> Co
     return Code(program, symbols.size, codebook, arrays, (0,))
 
 
+def fixed_lengths() -> dict[int, float]:
+    """Bits of a symbol in words that are read in little memory, by the largest K that takes no more."""
+    found: dict[float, int] = {}
+    for base in range(2, 257):
+        forms = [form for form in word_forms(base) if form.bytes_per_symbol <= _LEAST_MEMORY_BYTES_PER_SYMBOL]
+        found[min(8 * form.word_bytes / form.digits for form in forms)] = base
+    return {base: bits for bits, base in found.items()}
+
+
 def byte_words(symbols: npt.NDArray[np.uint8], base: int, form: Form) -> npt.NDArray[np.uint8]:
     """Words of symbols, the last one filled up with zero digits.
 
