@@ -80,9 +80,9 @@ def _add_weights_only(command: argparse.ArgumentParser) -> None:
         "--quality",
         type=float,
         metavar="DB",
-        help="energy of the weights of every output channel over that of their error, in decibels: 6 more halve the "
-        "error and cost about a bit per weight (default 30); with --calibration, energy of the outputs over that of "
-        "their error (default 25: outputs change by 6 %%)",
+        help="energy of the outputs over that of their error, in decibels: 6 more halve the error and cost about a "
+        "bit per weight. It is estimated from the weights and checked on --inputs or random inputs (default 20); with "
+        "--calibration, it is measured (default 25: outputs change by 6 %%)",
     )
     group.add_argument(
         "--components",

@@ -85,10 +85,15 @@ class OutputErrors:
         self.changes, self.energies = np.zeros(count), np.zeros(count)
 
     def add(self, number: int, expected: Array, found: Array) -> None:
-        """Add what a run made of an output; another shape or an infinite value counts as an error of its energy."""
-        energy = _energy(expected)
+        """Add what a run made of an output; another shape or an infinite value counts as an error of its energy.
+
+        Where the output is not finite as it is, nothing is compared.
+        """
+        finite = np.isfinite(expected)
+        energy = _energy(expected[finite])
         self.energies[number] += energy
-        self.changes[number] += min(_energy(found - expected), energy) if found.shape == expected.shape else energy
+        same = found.shape == expected.shape
+        self.changes[number] += min(_energy(found[finite] - expected[finite]), energy) if same else energy
 
     @property
     def mean(self) -> float:
@@ -99,5 +104,6 @@ class OutputErrors:
 
 def _energy(values: Array) -> float:
     """Sum of squares; infinite if a value is not finite."""
-    total = float(np.square(values, dtype=np.float64).sum())
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = float(np.square(values, dtype=np.float64).sum())
     return total if np.isfinite(total) else np.inf

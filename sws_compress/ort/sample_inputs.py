@@ -38,6 +38,9 @@ batch of three million, or of 2^62."""
 _LONGEST_TERM = 6
 """Digits of a number in a sum of dimensions, less one."""
 
+_LEAST_SMOOTH = 16
+"""Size from which an axis is one of places or times: most axes of channels of inputs are shorter."""
+
 _LEAST_IMAGE = 32
 """Size from which the first of several free dimensions is taken for a batch and stays 1."""
 
@@ -109,6 +112,39 @@ def sample_inputs(
             drawn = random.integers(*_bounds(dtype, (ranges or {}).get(entry.name, range(2))), shape)
         feeds[entry.name] = np.asarray(drawn).astype(dtype)
     return feeds
+
+
+def smoothed(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs whose neighbours are alike, as in images and sounds: drawn noise with a spectrum that falls as 1/f.
+
+    Parameters
+    ----------
+    feeds : mapping of str to ndarray
+        Drawn inputs (`sample_inputs`).
+
+    Returns
+    -------
+    dict of str to ndarray
+        Floats are smooth along all axes but the first that have at least `_LEAST_SMOOTH` entries, with the same mean
+        and standard deviation; without such an axis, and in other types, inputs are the same.
+    """
+    return {name: _smooth(values) for name, values in feeds.items()}
+
+
+def _smooth(values: Array) -> Array:
+    axes = [] if values is None else [axis for axis in range(1, values.ndim) if values.shape[axis] >= _LEAST_SMOOTH]
+    if not axes or values.dtype.kind != "f":
+        return values
+    squares = np.zeros([1] * values.ndim)
+    for axis in axes:
+        along = [-1 if other == axis else 1 for other in range(values.ndim)]
+        squares = squares + np.square(np.fft.fftfreq(values.shape[axis], 1 / values.shape[axis])).reshape(along)
+    waves = np.fft.fftn(values.astype(np.float64), axes=axes) / np.maximum(np.sqrt(squares), 1)
+    smooth = np.fft.ifftn(waves, axes=axes).real
+    spread = smooth.std()
+    unit = (smooth - smooth.mean()) / spread if spread > 0 else smooth
+    found: Array = (unit * values.std(dtype=np.float64) + values.mean(dtype=np.float64)).astype(values.dtype)
+    return np.abs(found) if values.size and values.min() >= 0 else found
 
 
 def _bounds(dtype: np.dtype[Any], wanted: range) -> tuple[int, int]:

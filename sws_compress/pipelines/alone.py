@@ -1,7 +1,13 @@
-"""A weight rounded from its values alone: to a quality, or to a number of values."""
+"""A weight rounded from its values alone: to a quality of the network, or to a number of values.
+
+The quality is that of a network whose layers hand on all of their relative errors, so that these add up at the outputs.
+At one price per bit for all weights, the error of a layer is proportional to the number of its weights: a small layer
+is cheap to keep close.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,11 +27,15 @@ from sws_compress.thresholds import MAX_CODEBOOK
 TABLES = ("Gather", "EmbeddingBag")
 """Operators whose weights are rows that are looked up: a factor for each of them would be one for each token."""
 
+LEAST_SHARE = 1e-4
+"""Share of the network's error that a weight may make, at least: closer than that, entries of its codebook take more
+bytes than larger weights gain."""
+
 EXACT_BITS = 0.5
 """Bits per weight that a weight without any error may take beyond one with: somebody has chosen these few values."""
 
 
-def rounded_alone(model: ir.Model, weight: Weight, request: WeightsOnly, seed: int) -> Clustering:
+def rounded_alone(model: ir.Model, weight: Weight, request: WeightsOnly, *, elements: int, seed: int) -> Clustering:
     """The palette of a weight as a request without inputs wants it.
 
     Parameters
@@ -35,7 +45,9 @@ def rounded_alone(model: ir.Model, weight: Weight, request: WeightsOnly, seed: i
     weight : Weight
         The weight.
     request : WeightsOnly
-        A quality, or a number of components.
+        The quality of the whole network, or a number of components.
+    elements : int
+        Elements of all its weights.
     seed : int
         Seed of what is drawn at random.
 
@@ -48,7 +60,8 @@ def rounded_alone(model: ir.Model, weight: Weight, request: WeightsOnly, seed: i
         granularity = request.granularity or PerTensor()
         return cluster(weight.values, request.components, granularity, channel_axis=weight.channel_axis, seed=seed)
     assert request.quality is not None
-    return Clustering(at_quality(place_alone(model, weight), request.quality), None)
+    share = min(max(weight.size / max(elements, 1), LEAST_SHARE), 1.0)
+    return Clustering(at_quality(place_alone(model, weight), request.quality - 10 * math.log10(share)), None)
 
 
 def place_alone(model: ir.Model, weight: Weight) -> Place:
@@ -61,7 +74,7 @@ def place_alone(model: ir.Model, weight: Weight) -> Place:
 
 
 def at_quality(place: Place, quality: float) -> Palette:
-    """Round a weight so that every output channel keeps a quality, all inputs being alike.
+    """Round a weight so that its outputs keep a quality, all inputs being alike.
 
     A weight of few distinct values is kept bit for bit where that takes no more bits, or hardly more (`EXACT_BITS`).
 
@@ -70,7 +83,7 @@ def at_quality(place: Place, quality: float) -> Palette:
     place : Place
         The weight.
     quality : float
-        Energy of the weight's outputs over that of their error, each relative to its channel, in decibels.
+        Weighted energy of the outputs over that of their error (`Layer.costs`), in decibels.
 
     Returns
     -------
@@ -87,13 +100,9 @@ def at_quality(place: Place, quality: float) -> Palette:
 
 
 def _at_quality(place: Place, quality: float) -> Palette:
+    scaled = place.layout.output_axis(place.weight.shape) is not None
     rows = place.layout.rows(place.weight.values).astype(np.float64)
-    alike = np.ones((len(rows), rows.shape[2]))
-    if place.layout.output_axis(place.weight.shape) is not None:
-        palette = place.palette(coded_to(Layer(rows, alike, scaled=True, relative=1.0), quality))
-        if np.isfinite(palette.expand()).all():
-            return palette
-        place = replace(place, layout=Slices(0), products=())
-        rows = place.layout.rows(place.weight.values).astype(np.float64)
-        alike = np.ones((len(rows), rows.shape[2]))
-    return place.palette(coded_to(Layer(rows, alike, scaled=False), quality))
+    palette = place.palette(coded_to(Layer(rows, np.ones((len(rows), rows.shape[2])), scaled), quality))
+    if scaled and not np.isfinite(palette.expand()).all():  # float16 cannot hold the weights divided by their factors
+        return _at_quality(replace(place, layout=Slices(0), products=()), quality)
+    return palette

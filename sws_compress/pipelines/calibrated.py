@@ -58,8 +58,11 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_before(source, job)
     overrides = overrides_of(job, {weight.name: weight.operators for weight in weights})
+    elements = sum(weight.size for weight in weights)
     alone = {
-        weight.name: rounded_alone(source.model, weight, overrides.requests[weight.name], job.seed).palette
+        weight.name: rounded_alone(
+            source.model, weight, overrides.requests[weight.name], elements=elements, seed=job.seed
+        ).palette
         for weight in weights
         if weight.name in overrides.requests
     }

@@ -134,6 +134,7 @@ class Assignment:
         self._original = ActivationStore(folder, "original", feeds)
         self._assigned = ActivationStore(folder, "assigned", feeds)
         self._errors = OutputErrors(len(plan.scores))
+        self._elements = plan.size([name for segment in plan.segments for name in segment.weights])
         self.unmet: list[str] = []
 
     def finish(self) -> None:
@@ -169,7 +170,10 @@ class Assignment:
             request = self._overrides.requests.get(name)
             if request is not None:
                 weight = self._plan.loaded(name).weight
-                found, reason = rounded_alone(self._plan.model, weight, request, self._seed).palette, Reason()
+                found = rounded_alone(
+                    self._plan.model, weight, request, elements=self._elements, seed=self._seed
+                ).palette
+                reason = Reason()
             else:
                 found, reason = self._coded(name, met.pop(name, None))
             keep_palette(self._folder, name, found, reason)

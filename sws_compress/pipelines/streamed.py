@@ -30,7 +30,7 @@ from sws_compress.onnx_io.analyse.left_dense import KEPT, NO_SMALLER, dense_note
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.tensor_kinds import tensor_kinds
 from sws_compress.onnx_io.analyse.weights import each_weight, find_weights
-from sws_compress.onnx_io.element_types import INTEGER_TYPES
+from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
 from sws_compress.onnx_io.external_data import StoredModel, forget, offset_and_length
 from sws_compress.onnx_io.format.byte_shares import decoder_bytes
 from sws_compress.onnx_io.format.mark import ROWS
@@ -131,13 +131,15 @@ def _cluster_into(
 ) -> dict[str, Mixture]:
     """Cluster every weight and hand its palette to ``coded``; the mixtures by name."""
     mixtures: dict[str, Mixture] = {}
+    elements = sum(each.size for each in source.tensors() if each.dtype in FLOAT_TYPES)
     varying, done, steps = False, 0, 2 * source.elements  # every weight is clustered now, and checked later
     for weight in each_weight(source.model, smallest=SMALLEST_WEIGHT):
         job.on_progress(f"rounding {weight.name}", done, steps)
         done += weight.size
         if weight.name in overrides.kept:
             continue
-        found = rounded_alone(source.model, weight, overrides.requests.get(weight.name, request), job.seed)
+        asked = overrides.requests.get(weight.name, request)
+        found = rounded_alone(source.model, weight, asked, elements=elements, seed=job.seed)
         coded.add(weight.name, found.palette)
         varying |= len(found.palette.codebook) > 1
         if found.mixture is not None:

@@ -13,6 +13,7 @@ from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
+from sws_compress.pipelines.output_quality import OutputQuality
 from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.streamed import stream_weights
@@ -23,6 +24,16 @@ from sws_compress.requests import WeightsOnly
 
 if TYPE_CHECKING:
     from sws_compress.mixture.mixture import Mixture
+
+
+MOST_RAISES = 3
+"""Times that all weights are rounded again because outputs keep less than the quality asked for."""
+
+MOST_RAISED = 12.0
+"""Decibels that their quality is raised by at most: two bits per weight. Outputs on noise may be noise."""
+
+TOLERANCE = 0.5
+"""Decibels that outputs may lack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,14 +74,43 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     before = metric_before(source, job)
     overrides = overrides_of(job, {weight.name: weight.operators for weight in weights})
     chosen = tuple(weight for weight in weights if weight.name not in overrides.kept)
-    clustered = cluster_weights(source, chosen, {weight.name: request for weight in chosen} | overrides.requests, job)
+    clustered, notes = _checked(source, chosen, request, overrides.requests, job)
     result = publish_untrained(source, clustered.palettes, before, job, overrides.kept)
     return replace(
         result,
         mixtures=clustered.mixtures,
-        notes=(*result.notes, *overrides.notes),
+        notes=(*result.notes, *notes, *overrides.notes),
         decisions=decisions(weights, result.tensors, overrides.reasons),
     )
+
+
+def _checked(
+    source: Source,
+    weights: Sequence[Weight],
+    request: WeightsOnly,
+    others: Mapping[str, WeightsOnly],
+    job: Job,
+) -> tuple[ClusteredWeights, tuple[str, ...]]:
+    """Round all weights, to more than the quality asked for if outputs do not keep that, and say so."""
+
+    def rounded(wanted: WeightsOnly) -> ClusteredWeights:
+        return cluster_weights(source, weights, {weight.name: wanted for weight in weights} | dict(others), job)
+
+    clustered = rounded(request)
+    if request.quality is None:
+        return clustered, ()
+    check, raised = OutputQuality(source, tuple(clustered.palettes), job), 0.0
+    for _ in range(MOST_RAISES):
+        missing = request.quality - check.of(clustered.palettes)
+        if missing <= TOLERANCE or raised >= MOST_RAISED:
+            break
+        raised = min(raised + missing, MOST_RAISED)
+        clustered = rounded(replace(request, quality=request.quality + raised))
+    if not raised:
+        return clustered, ()
+    given = "random" if job.inputs is None else "given"
+    note = f"quality of the weights was raised by {raised:.0f} dB, since outputs on {given} inputs had less than asked"
+    return clustered, (note,)
 
 
 def cluster_weights(
@@ -81,7 +121,7 @@ def cluster_weights(
     elements = sum(weight.size for weight in weights)
     for weight in weights:
         job.on_progress(f"rounding {weight.name}", done, elements)
-        found = rounded_alone(source.model, weight, requests[weight.name], job.seed)
+        found = rounded_alone(source.model, weight, requests[weight.name], elements=elements, seed=job.seed)
         palettes[weight.name] = found.palette
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 from onnx import numpy_helper
 
 from sws_compress.onnx_io.analyse.products import products_of
-from sws_compress.ort.activations import Trials, activations
+from sws_compress.ort.activations import OutputErrors, Trials, activations
 
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
 W = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
@@ -90,3 +91,15 @@ def test_weights_in_branches_are_tried() -> None:
     expected = -np.maximum(X, 0) @ W
     error = np.square(-np.maximum(X, 0) @ (1.1 * W) - expected).sum() / np.square(expected).sum()
     np.testing.assert_allclose(trials.error({"w": 1.1 * W}), error, rtol=1e-4)
+
+
+def test_errors_are_those_of_what_is_finite() -> None:
+    expected, found = np.array([3.0, np.nan, 4.0, np.inf]), np.array([3.0, 7.0, 4.5, 8.0])
+    errors = OutputErrors(1)
+    errors.add(0, expected, found)
+    assert errors.mean == pytest.approx(0.25 / 25)
+    errors.add(0, expected, np.full(4, np.nan))
+    assert errors.mean == pytest.approx((0.25 + 25) / 50)
+    nothing = OutputErrors(1)
+    nothing.add(0, np.array([np.nan]), np.array([1.0]))
+    assert nothing.mean == 0

@@ -1,7 +1,8 @@
-"""Weights rounded without inputs: to a quality that every channel keeps, whatever folded norms did to it."""
+"""Weights rounded without inputs: to a quality of the whole network, which is checked where it runs."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_more_quality_is_a_larger_file_and_a_smaller_error(tmp_path: Path) -> No
 def test_few_values_stay_as_they_are(tmp_path: Path) -> None:
     few = {name: np.round(values * 8) / 8 for name, values in weights().items()}
     model = write(tmp_path / "model.onnx", few)
-    result = sws.compress(model, tmp_path / "small.onnx")
+    result = sws.compress(model, tmp_path / "small.onnx", sws.WeightsOnly(quality=30))
     decoded = decoded_weights(result.output.read_bytes(), ["a", "b"])
     assert all(np.array_equal(decoded[name], values) for name, values in few.items())
 
@@ -88,3 +89,44 @@ def test_half_precision(tmp_path: Path) -> None:
     assert result.ratio > 2.5
     assert decoded_weights(result.output.read_bytes(), ["a"])["a"].dtype == np.float16
     assert error_decibels(model, result.output, np.float16) > 20
+
+
+@pytest.mark.parametrize("quality", [12, 20, 30])
+def test_the_quality_is_about_that_of_the_outputs(quality: float, tmp_path: Path) -> None:
+    """Here layers hand on all of their error."""
+    model = write(tmp_path / "model.onnx", weights())
+    result = sws.compress(model, tmp_path / "small.onnx", sws.WeightsOnly(quality=quality))
+    assert error_decibels(model, result.output) == pytest.approx(quality, abs=2)
+    assert not result.notes
+
+
+def test_a_small_layer_stays_closer_than_a_large_one(tmp_path: Path) -> None:
+    tensors = weights()
+    model = write(tmp_path / "model.onnx", {"a": tensors["a"], "b": tensors["b"][:, :8]})
+    result = sws.compress(model, tmp_path / "small.onnx", sws.WeightsOnly(quality=20))
+    decoded = decoded_weights(result.output.read_bytes(), ["a", "b"])
+    original = {"a": tensors["a"], "b": tensors["b"][:, :8]}
+    errors = [
+        float(np.square(decoded[name] - values).sum() / np.square(values).sum()) for name, values in original.items()
+    ]
+    assert errors[0] / errors[1] == pytest.approx(FEATURES / 8, rel=0.2)
+
+
+def unequal() -> dict[str, Array]:
+    """The same network as that of `weights`, as norms may leave it: channels times c, their readers divided by c."""
+    plain = weights()
+    sizes = np.random.default_rng(1).permutation(np.geomspace(0.02, 50, HIDDEN)).astype(np.float32)
+    return {"a": plain["a"] * sizes, "b": plain["b"] / sizes[:, None]}
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_weights_are_kept_closer_where_outputs_show_a_larger_error(given: bool, tmp_path: Path) -> None:
+    model = write(tmp_path / "model.onnx", unequal())
+    inputs = {"x": np.random.default_rng(3).standard_normal((50, FEATURES)).astype(np.float32)} if given else None
+    result = sws.compress(model, tmp_path / "small.onnx", sws.WeightsOnly(quality=20), example_inputs=inputs)
+    (note,) = (note for note in result.notes if "quality of the weights" in note)
+    kind = "given" if given else "random"
+    assert re.match(rf"quality of the weights was raised by \d+ dB, since outputs on {kind} inputs had less", note)
+    kept = error_decibels(model, result.output)
+    assert kept > 19 or "raised by 12 dB" in note
+    assert kept > 19 or result.warnings

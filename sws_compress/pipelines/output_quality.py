@@ -1,0 +1,47 @@
+"""What rounded weights do to the outputs, on inputs that are given or drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from sws_compress.onnx_io.analyse.draws import draws
+from sws_compress.onnx_io.write.probed import score_names
+from sws_compress.ort.activations import Trials
+from sws_compress.ort.sample_inputs import smoothed
+from sws_compress.ort.session import SessionError
+from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.source import Source
+from sws_compress.quantize.palette import Palette
+
+
+class OutputQuality:
+    """Energy of the outputs of a network over that of their error.
+
+    Parameters
+    ----------
+    source : Source
+        The network, in memory. It is run on ``source.feeds``; where these are drawn, also on smooth ones: images and
+        sounds are smooth, and noise is not.
+    names : tuple of str
+        Initialisers whose values change.
+    job : Job
+        The caller's inputs, if there are any.
+    """
+
+    def __init__(self, source: Source, names: tuple[str, ...], job: Job) -> None:
+        self._trials: Trials | None = None
+        if source.feeds is None or not names or draws(source.model) or not score_names(source.model):
+            return
+        feeds = [source.feeds] if job.inputs is not None else [source.feeds, smoothed(source.feeds)]
+        try:
+            self._trials = Trials(source.model, names, feeds)
+        except SessionError:  # smooth inputs take another branch, or the values behind an output cannot be shown
+            return
+
+    def of(self, palettes: Mapping[str, Palette]) -> float:
+        """The quality with these weights, in decibels; inf where it cannot be told."""
+        if self._trials is None:
+            return math.inf
+        error = self._trials.error({name: palette.expand() for name, palette in palettes.items()})
+        return -10 * math.log10(error) if error > 0 else math.inf
