@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from sws_compress.pipelines.export import export_snapped
 from sws_compress.pipelines.file_metric import FileMetric
 from sws_compress.pipelines.fine_tuned import fine_tune_module
 from sws_compress.pipelines.job import Job, OnProgress, silent
+from sws_compress.pipelines.joined_model import joined_model
 from sws_compress.pipelines.low_bit import compress_to_low_bits
 from sws_compress.pipelines.source import open_source
 from sws_compress.pipelines.weights_only import compress_weights
@@ -40,6 +42,7 @@ def compress(
     evaluate: Callable[[Any], float] | None = None,
     keep: Sequence[str] = (),
     overrides: Mapping[str, WeightsOnly] | None = None,
+    weights: AnyPath | None = None,
     file: FileOptions = DEFAULT_FILE,
     example_inputs: Any = None,
     strict: bool = False,
@@ -80,6 +83,9 @@ def compress(
     overrides : mapping of str to WeightsOnly, optional
         WeightsOnly and Calibrated: how weights are rounded from their values alone, by pattern. The last that matches
         counts.
+    weights : str or path, optional
+        ONNX files: where initialisers without data, and inputs that are weights, have it: a safetensors file, a folder
+        of them, or their index. Names and shapes are those of the graph; narrower floats are widened.
     file : FileOptions
         What the file is like: load budget, names, embeddings, pruning.
     example_inputs : optional
@@ -155,7 +161,13 @@ def compress(
     refuse_unknown(request, job.given)
     if max_drop is not None and evaluate is None:
         raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
-    return replace(_compressed(model, request, job), cure=cure_of(request, job.goal))
+    cure = cure_of(request, job.goal)
+    if weights is None:
+        return replace(_compressed(model, request, job), cure=cure)
+    if not isinstance(model, str | os.PathLike):
+        raise ArgumentError("weights must come with an ONNX file, got a module: load them into it")
+    with joined_model(Path(model), Path(weights), job.output) as path:
+        return replace(_compressed(path, request, job), cure=cure)
 
 
 def _compressed(model: nn.Module | AnyPath, request: Request, job: Job) -> CompressionResult:

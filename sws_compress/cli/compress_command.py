@@ -55,6 +55,13 @@ def add_compress(commands: Commands) -> None:
     command.add_argument(
         "model", type=Path, nargs="?", metavar="MODEL", help="an ONNX model (opsets below 13 are converted)"
     )
+    command.add_argument(
+        "--weights",
+        type=Path,
+        metavar="SAFETENSORS",
+        help="where the graph of MODEL has its weights: a safetensors file, a folder of them, or their index, under "
+        "the names of the initialisers",
+    )
     command.add_argument("-o", "--output", type=Path, metavar="OUT", help="where the small model goes")
     command.add_argument(
         "--config",
@@ -218,6 +225,7 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
             evaluate=metric_function(options.evaluate),
             keep=options.keep,
             overrides=overrides_given(options.set),
+            weights=options.weights,
             file=file,
             example_inputs=options.inputs,
             strict=options.strict,

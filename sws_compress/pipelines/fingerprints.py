@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sws_compress.onnx_io.external_data import is_external
+from sws_compress.onnx_io.read.model import parse
 from sws_compress.onnx_io.read.on_disk import external_files
+from sws_compress.onnx_io.traversal import tensors
 from sws_compress.ort.activations import Feeds
 from sws_compress.ort.session import runtime_version
 from sws_compress.pipelines.job import Job
@@ -35,7 +38,13 @@ def fingerprint(path: Path, feeds: Sequence[Feeds], request: str, job: Job, vers
     digest = hashlib.sha256()
     asked = (version, runtime_version(), np.__version__, request, job.seed, job.keep, dict(job.overrides), job.limits)
     digest.update(repr(asked).encode())
-    for file in (path, *sorted(external_files(path))):
+    proto = parse(path)
+    for tensor in filter(is_external, tensors(proto)):
+        for entry in tensor.external_data:
+            if entry.key == "location":  # the same data may lie in a file of another name
+                entry.value = ""
+    digest.update(proto.SerializeToString(deterministic=True))
+    for file in sorted(external_files(path)):
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 digest.update(chunk)
