@@ -34,11 +34,15 @@ class Drift:
     ----------
     sums : ndarray, shape (groups, d, d), float64
         One matrix per group of a grouped convolution; other layers have one group.
+    before, now : ndarray, shape (groups, d), float64
+        Sums of x and of x'.
     samples : int
         Number of pairs that were added up.
     """
 
     sums: Array
+    before: Array
+    now: Array
     samples: int
 
     @classmethod
@@ -56,19 +60,27 @@ class Drift:
                 "same places"
             )
         first, second = (np.moveaxis(each, 1, 0).astype(np.float64) for each in (before, now))
-        return cls(np.swapaxes(first - second, 1, 2) @ second, len(now))
+        return cls(np.swapaxes(first - second, 1, 2) @ second, first.sum(axis=1), second.sum(axis=1), len(now))
 
     def include(self, before: npt.NDArray[np.floating], now: npt.NDArray[np.floating]) -> Drift:
         """The drift with more samples, as for `of`; its matrices become those of the result."""
         first, second = (np.moveaxis(each, 1, 0).astype(np.float64) for each in (before, now))
+        totals = self.before + first.sum(axis=1), self.now + second.sum(axis=1)
         first -= second
         for start in range(0, first.shape[2], BAND_ROWS):
             band = np.swapaxes(first[:, :, start : start + BAND_ROWS], 1, 2)
             self.sums[:, start : start + BAND_ROWS] += band @ second
-        return Drift(self.sums, self.samples + len(now))
+        return Drift(self.sums, *totals, self.samples + len(now))
 
     def __add__(self, other: Drift) -> Drift:
-        return Drift(self.sums + other.sums, self.samples + other.samples)
+        before, now = self.before + other.before, self.now + other.now
+        return Drift(self.sums + other.sums, before, now, self.samples + other.samples)
+
+    def centred(self) -> Drift:
+        """The drift of x and x' less their means."""
+        means = (self.before - self.now)[:, :, None] * self.now[:, None] / self.samples
+        nothing = np.zeros_like(self.now)
+        return Drift(self.sums - means, nothing, nothing, self.samples)
 
     def followed(self, rows: Array, moment: Array) -> Array:
         """The weights that half follow the inputs.

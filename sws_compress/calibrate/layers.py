@@ -17,6 +17,7 @@ import numpy.typing as npt
 from sws_compress.calibrate.error_feedback import Feedback
 from sws_compress.calibrate.grids import counts_of, even_codebook, nearest, shares_of, step_of
 from sws_compress.calibrate.moments import Array, output_energy
+from sws_compress.calibrate.repair import Means
 
 LEAST_ENERGY = 1e-10
 """Energy that an output is taken to have at least, relative to the mean: dead outputs need no bits."""
@@ -72,6 +73,8 @@ class Layer:
         What the network's outputs suffer per unit of the layer's weighted error energy.
     relative : float
         Exponent of an output's energy in what its error costs: 0 counts absolute errors, 1 relative ones.
+    means : Means, optional
+        Mean inputs, where a constant that is added to the outputs keeps their means; ``moment`` is then around them.
     """
 
     rows: Array
@@ -79,6 +82,7 @@ class Layer:
     scaled: bool
     level: float = 1.0
     relative: float = RELATIVE
+    means: Means | None = None
 
     @cached_property
     def feedback(self) -> tuple[Feedback, ...]:

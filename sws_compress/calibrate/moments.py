@@ -31,11 +31,14 @@ class InputMoment:
     ----------
     sums : ndarray, shape (groups, d, d), float64
         One matrix per group of a grouped convolution; other layers have one group.
+    totals : ndarray, shape (groups, d), float64
+        Sums of x.
     samples : int
         Number of x that were added up.
     """
 
     sums: Array
+    totals: Array
     samples: int
 
     @classmethod
@@ -50,7 +53,7 @@ class InputMoment:
         if inputs.ndim != 3:
             raise ArgumentError(f"inputs must have shape (n, groups, d), got {inputs.shape}: reshape them")
         by_group = np.moveaxis(inputs, 1, 0).astype(np.float64)
-        return cls(np.swapaxes(by_group, 1, 2) @ by_group, len(inputs))
+        return cls(np.swapaxes(by_group, 1, 2) @ by_group, by_group.sum(axis=1), len(inputs))
 
     def include(self, inputs: npt.NDArray[np.floating]) -> InputMoment:
         """The moment with more samples, (n, groups, d); its matrices become those of the result."""
@@ -58,15 +61,23 @@ class InputMoment:
         for start in range(0, by_group.shape[2], BAND_ROWS):
             band = np.swapaxes(by_group[:, :, start : start + BAND_ROWS], 1, 2)
             self.sums[:, start : start + BAND_ROWS] += band @ by_group
-        return InputMoment(self.sums, self.samples + len(inputs))
-
-    @classmethod
-    def unknown(cls, groups: int, size: int) -> InputMoment:
-        """The moment of white inputs, which treats all weights alike."""
-        return cls(np.repeat(np.eye(size)[None], groups, axis=0), 1)
+        return InputMoment(self.sums, self.totals + by_group.sum(axis=1), self.samples + len(inputs))
 
     def __add__(self, other: InputMoment) -> InputMoment:
-        return InputMoment(self.sums + other.sums, self.samples + other.samples)
+        return InputMoment(self.sums + other.sums, self.totals + other.totals, self.samples + other.samples)
+
+    @property
+    def mean(self) -> Array:
+        """Mean inputs, shape (groups, d)."""
+        return self.totals / self.samples
+
+    def centred(self) -> InputMoment:
+        """The moment of x less its mean."""
+        sums, mean = self.sums.copy(), self.mean
+        for start in range(0, sums.shape[1], BAND_ROWS):
+            band = slice(start, start + BAND_ROWS)
+            sums[:, band] -= self.totals[:, band, None] * mean[:, None]
+        return InputMoment(sums, np.zeros_like(self.totals), self.samples)
 
     @property
     def nbytes(self) -> int:

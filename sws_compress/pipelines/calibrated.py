@@ -16,6 +16,7 @@ from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.mean_outputs import reasons_with_biases, with_biases
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.places import Place, place_of
@@ -76,15 +77,16 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
             f"overrides must leave a weight to calibrate, got patterns of all {len(weights)}: leave one out, or leave "
             "the calibration inputs out"
         )
+    places = with_biases(source, places, {weight.name for weight in weights})
     search = PriceSearch(source, places, alone, feeds, request.quality, job)
     assigned = search.assigned()
-    result = publish_untrained(source, assigned.palettes, before, job, overrides.kept)
+    result = publish_untrained(source, assigned.palettes, before, job, overrides.kept, assigned.biases)
     return replace(
         result,
         outputs=_on_all(source, result, divided(feeds)[1]),
         notes=(*result.notes, *overrides.notes, *_unreached(places, search), *search.notes),
         curve=search.curve,
-        decisions=decisions(weights, result.tensors, assigned.reasons | overrides.reasons),
+        decisions=decisions(weights, result.tensors, reasons_with_biases(assigned, places) | overrides.reasons),
     )
 
 

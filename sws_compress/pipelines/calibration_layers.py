@@ -38,10 +38,16 @@ MOST_STAGES = 24
 
 @dataclass(frozen=True, eq=False)
 class Assigned:
-    """Weights that were assigned at one price, and why they have their bits; both by name."""
+    """Weights that were assigned at one price, why they have their bits, and biases that follow them; all by name."""
 
     palettes: dict[str, Palette]
     reasons: dict[str, Reason]
+    biases: dict[str, Array]
+
+    @property
+    def values(self) -> dict[str, Array]:
+        """The new values of all initialisers that have some."""
+        return {**{name: palette.expand() for name, palette in self.palettes.items()}, **self.biases}
 
 
 class Collector:

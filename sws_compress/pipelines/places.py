@@ -12,6 +12,8 @@ import onnx_ir as ir
 from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Coded, Layer
 from sws_compress.calibrate.moments import InputMoment
+from sws_compress.calibrate.repair import Means
+from sws_compress.onnx_io.analyse.biases import Bias
 from sws_compress.onnx_io.analyse.layouts import Arrangement
 from sws_compress.onnx_io.analyse.products import Product, products_of
 from sws_compress.onnx_io.analyse.weights import Weight
@@ -66,11 +68,12 @@ class Unknown:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A weight, how it lies, and its products; none if they are not known."""
+    """A weight, how it lies, its products (none if they are not known), and what may be changed with it."""
 
     weight: Weight
     layout: Arrangement
     products: tuple[Product, ...]
+    bias: Bias | None = None
 
     @property
     def moment_bytes(self) -> int:
@@ -86,12 +89,16 @@ class Place:
         groups, _, size = rows.shape
         if moment is None:
             return Layer(rows, np.broadcast_to(np.eye(size), (groups, size, size)), scaled=False)
+        means = None
+        if self.bias is not None:
+            means = Means(moment.mean if drift is None else drift.before / drift.samples, moment.mean)
+            moment, drift = moment.centred(), None if drift is None else drift.centred()
         shrunk = moment.shrunk()
         if len(shrunk) < groups:
             shrunk = np.broadcast_to(shrunk, (groups, size, size))
         if drift is not None:
             rows = drift.followed(rows, shrunk)
-        return Layer(rows, shrunk, scaled=self.layout.output_axis(self.weight.shape) is not None)
+        return Layer(rows, shrunk, scaled=self.layout.output_axis(self.weight.shape) is not None, means=means)
 
     def changed(self, changes: Array) -> Array:
         """The weight with changes of its rows added."""

@@ -18,13 +18,13 @@ from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import plain_bytes, to_bytes
 from sws_compress.ort.activations import Feeds, Trials
 from sws_compress.ort.compare import outputs_in_runtime
-from sws_compress.ort.session import Array
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.calibration_layers import Assigned, Collector
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.drop_search import Try, drop_note, smallest_within
 from sws_compress.pipelines.file_metric import finite
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.mean_outputs import kept_where_they_help, with_means_kept
 from sws_compress.pipelines.metrics import measured, metric_before
 from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.publish import packed_as
@@ -72,7 +72,7 @@ DROP_QUALITIES = (25.0, 60.0, 3.0)
 
 T = TypeVar("T")
 
-Excess: TypeAlias = Callable[[Mapping[str, Palette]], float]
+Excess: TypeAlias = Callable[[Assigned], float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,8 @@ class PriceSearch:
         kept, held_out = divided(feeds)
         self._work = Work(job.on_progress)
         self._collector = Collector(source.model, places, kept, seed=job.seed, work=self._work)
-        self._trials = Trials(source.model, (*places, *alone), held_out)
+        biases = {place.bias.name for place in places.values() if place.bias is not None}
+        self._trials = Trials(source.model, (*places, *alone, *biases), held_out)
         self.notes: tuple[str, ...] = ()
         self.curve: tuple[MeasuredSize, ...] = ()
         self.idle: set[str] = set()
@@ -137,7 +138,7 @@ class PriceSearch:
     def assigned(self) -> Assigned:
         """The weights that meet the goal."""
         self._collector.expect(*(EXPECTED_PASSES if len(self._collector.stages) > 1 else (EXPECTED_PASSES[0], 0)))
-        found = self._found()
+        found = kept_where_they_help(self._found(), self._trials.error)
         self._work.finish("packing and checking")
         return found
 
@@ -157,7 +158,11 @@ class PriceSearch:
 
     def _sample(self, name: str, layer: Layer, seed: int) -> Sample:
         changes = layer.trial(seed)
-        found, energy = self._trials.error({name: self._places[name].changed(changes)}), layer.error(changes)
+        place = self._places[name]
+        tried = {name: place.changed(changes)} | with_means_kept(
+            self._source.model, place, layer, layer.rows + changes, {}
+        )
+        found, energy = self._trials.error(tried), layer.error(changes)
         return Sample.of(layer, found / energy if energy > 0 else 0.0, seed)
 
     def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> Assigned:
@@ -168,8 +173,8 @@ class PriceSearch:
         price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
         slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
 
-        def excess(palettes: Mapping[str, Palette]) -> float:
-            return math.log(self._file_bytes(palettes) / wanted)
+        def excess(assigned: Assigned) -> float:
+            return math.log(self._file_bytes(assigned) / wanted)
 
         missed, assigned = self._met(own, price, excess, SIZE_TOLERANCE, slope)
         if abs(missed) > 2 * SIZE_TOLERANCE:
@@ -177,8 +182,8 @@ class PriceSearch:
             self.notes = (f"file is {abs(math.expm1(missed)):.0%} {word} than the {wanted:.0f} bytes asked for",)
         return assigned
 
-    def _file_bytes(self, palettes: Mapping[str, Palette]) -> int:
-        return len(self._file(with_values(self._source.model, _values(palettes)), palettes))
+    def _file_bytes(self, assigned: Assigned) -> int:
+        return len(self._file(with_values(self._source.model, assigned.values), assigned.palettes))
 
     def _file(self, model: ir.Model, palettes: Mapping[str, Palette]) -> bytes:
         self._work.doing("packing")
@@ -195,7 +200,7 @@ class PriceSearch:
 
         def measure(log_price: float) -> Try[Assigned]:
             assigned = self._assigned(own, math.exp(log_price))
-            file_bytes, after = self._measured(assigned.palettes)
+            file_bytes, after = self._measured(assigned)
             curve.append(MeasuredSize(file_bytes, after))
             return Try(log_price, file_bytes, before - after, assigned)
 
@@ -204,11 +209,11 @@ class PriceSearch:
         self.notes = (drop_note(found, max_drop),)
         return found.best.made
 
-    def _measured(self, palettes: Mapping[str, Palette]) -> tuple[int, float]:
+    def _measured(self, assigned: Assigned) -> tuple[int, float]:
         """Bytes of the file with these weights, and the caller's metric of it."""
-        values = _values(palettes)
+        values = assigned.values
         model = with_values(self._source.model, values)
-        data = self._file(model, palettes)
+        data = self._file(model, assigned.palettes)
         self._work.doing("evaluating")
         if self._job.file_metric is not None:
             return len(data), self._job.file_metric.of(data)
@@ -229,8 +234,8 @@ class PriceSearch:
         total = sum(sample.count for sample in samples.values())
         price = 10 ** (-self._quality / 10) / total  # every weight costs about its share of the error
 
-        def excess(palettes: Mapping[str, Palette]) -> float:
-            error = self._trials.error(_values(palettes))
+        def excess(assigned: Assigned) -> float:
+            error = self._trials.error(assigned.values)
             return -10 * math.log10(max(error, LEAST_ERROR)) - self._quality
 
         missed, assigned = self._met(own, price, excess, QUALITY_TOLERANCE, -10 / math.log(10))
@@ -255,19 +260,19 @@ class PriceSearch:
         if len(self._collector.stages) == 1:
             return at_once
         found = at_once, self._in_turn(own, price)
-        return min(found, key=lambda each: self._trials.error(_values(each.palettes)))
+        return min(found, key=lambda each: self._trials.error(each.values))
 
     def _at_once(self, own: Mapping[str, float], price: float) -> Assigned:
         """Every weight with the inputs that it meets in the user's network."""
-        found = Assigned(dict(self._alone), {})
+        found = Assigned(dict(self._alone), {}, {})
         for name, layer in self._collector.layers("assigning"):
             self._assign(name, layer.at_level(own[name]), price, found)
         return found
 
     def _in_turn(self, own: Mapping[str, float], price: float) -> Assigned:
         """Every weight with the inputs that it meets once those before it are assigned."""
-        found = Assigned(dict(self._alone), {})
-        layers = self._collector.in_turn(lambda: with_values(self._source.model, _values(found.palettes)))
+        found = Assigned(dict(self._alone), {}, {})
+        layers = self._collector.in_turn(lambda: with_values(self._source.model, found.values))
         for name, layer in layers:
             self._assign(name, layer.at_level(own[name]), price, found)
         return found
@@ -276,7 +281,9 @@ class PriceSearch:
         place = self._places[name]
         coded = layer.coded(price)
         found.palettes[name] = place.palette(coded)
-        changes = place.layout.rows(found.palettes[name].expand()).astype(np.float64) - layer.rows
+        rows = place.layout.rows(found.palettes[name].expand()).astype(np.float64)
+        changes = rows - layer.rows
+        found.biases.update(with_means_kept(self._source.model, place, layer, rows, found.biases))
         how = UNSEEN if name in self.unmet else SEEN
         found.reasons[name] = Reason(how, coded.step, layer.level, layer.level * layer.error(changes))
 
@@ -289,7 +296,7 @@ def _nearest(
     best: _Tried | None = None
     for _ in range(rounds):
         assigned = assign(price)
-        missed = excess(assigned.palettes)
+        missed = excess(assigned)
         if best is None or abs(missed) < abs(best.missed):
             best = _Tried(price, missed, assigned)
         if abs(missed) <= tolerance:
@@ -298,10 +305,6 @@ def _nearest(
         price = math.exp(_root(tried, slope))
     assert best is not None
     return best
-
-
-def _values(palettes: Mapping[str, Palette]) -> dict[str, Array]:
-    return {name: palette.expand() for name, palette in palettes.items()}
 
 
 def _saved_bytes(palette: Palette) -> float:

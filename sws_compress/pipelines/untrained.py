@@ -9,6 +9,7 @@ from sws_compress.onnx_io.analyse.weights import Weight, find_weights
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import outputs_in_runtime
+from sws_compress.ort.session import Array
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.publish import NOTHING_PRUNED, Snapped, pruned_as, publish
@@ -38,6 +39,7 @@ def publish_untrained(
     before: float | None,
     job: Job,
     kept: frozenset[str] = frozenset(),
+    biases: Mapping[str, Array] | None = None,
 ) -> CompressionResult:
     """Give the weights of a model the values of their palettes, verify the file and write it.
 
@@ -53,13 +55,15 @@ def publish_untrained(
         Where the file goes and what it is like.
     kept : frozenset of str
         Weights that the caller wanted as they are.
+    biases : mapping of str to ndarray, optional
+        New values of initialisers that stay dense.
 
     Raises
     ------
     VerificationError
         As `publish`.
     """
-    values = {name: palette.expand() for name, palette in palettes.items()}
+    values = {**{name: palette.expand() for name, palette in palettes.items()}, **(biases or {})}
     model = with_values(source.model, values)
     outputs = [] if source.feeds is None else outputs_in_runtime(to_bytes(model), source.feeds)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)

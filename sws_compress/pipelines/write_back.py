@@ -100,6 +100,16 @@ def written_back(source: Source, module: nn.Module, snapped: Mapping[str, Array]
     return WrittenBack(network, missing)
 
 
+def held_as_they_are(source: Source, module: nn.Module) -> set[str]:
+    """Initialisers that are a parameter or buffer of the module under their own name."""
+    initializers = source.model.graph.initializers
+    return {
+        name
+        for name, tensor in _tensors(module)
+        if name in initializers and _same_bits(tensor.detach().cpu().numpy(), initializers[name])
+    }
+
+
 def _tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Parameters and buffers by their names before ``torch.compile``, tied ones once per name."""
     from sws_compress.train.select import plain_name

@@ -16,7 +16,9 @@ from torch import nn
 
 import sws_compress as sws
 from sws_compress.ort.user_models import run_model
-from sws_compress.pipelines import calibration_layers
+from sws_compress.pipelines import calibration_layers, mean_outputs
+from sws_compress.pipelines.calibration_layers import Assigned
+from sws_compress.pipelines.decided import Reason
 
 Array = npt.NDArray[Any]
 
@@ -30,8 +32,8 @@ def digits(count: int, seed: int) -> Array:
     return (np.abs(random.standard_normal((count, 12)) @ mixing)).astype(np.float32)
 
 
-def perceptron(path: Path, dtype: Any = np.float32, *, hidden: int = 2) -> Path:
-    """Hidden layers and an output, without biases."""
+def perceptron(path: Path, dtype: Any = np.float32, *, hidden: int = 2, constants: bool = False) -> Path:
+    """Hidden layers and an output."""
     random = np.random.default_rng(0)
     sizes = (FEATURES, *(HIDDEN,) * hidden, CLASSES)
     tensors, nodes, name = [], [], "x"
@@ -40,6 +42,10 @@ def perceptron(path: Path, dtype: Any = np.float32, *, hidden: int = 2) -> Path:
         tensors.append(numpy_helper.from_array(weight.astype(dtype), f"w{i}"))
         nodes.append(helper.make_node("MatMul", [name, f"w{i}"], [f"h{i}"]))
         name = f"h{i}"
+        if constants:
+            tensors.append(numpy_helper.from_array(random.uniform(-0.1, 0.1, outputs).astype(dtype), f"b{i}"))
+            nodes.append(helper.make_node("Add", [name, f"b{i}"], [f"a{i}"]))
+            name = f"a{i}"
         if i < hidden:
             nodes.append(helper.make_node("Relu", [name], [f"r{i}"]))
             name = f"r{i}"
@@ -121,6 +127,30 @@ def test_layers_that_follow_their_inputs_are_closer(tmp_path: Path, monkeypatch:
     assert errors[1] < 0.95 * errors[0]
 
 
+def test_biases_that_keep_mean_outputs_bring_them_closer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = perceptron(tmp_path / "model.onnx", constants=True)
+    request = sws.Calibrated(inputs={"x": digits(256, seed=1)})
+    result = sws.compress(path, tmp_path / "with.onnx", request, ratio=12)
+    assert {each.how for each in result.decisions} == {"inputs of its layer, bias follows"}
+    changed = tensors_of(tmp_path / "with.onnx")
+    assert not any(np.array_equal(values, changed[name]) for name, values in tensors_of(path).items() if name[0] == "b")
+    monkeypatch.setattr(mean_outputs, "bias_of", lambda *arguments: None)
+    result = sws.compress(path, tmp_path / "without.onnx", request, ratio=12)
+    assert {each.how for each in result.decisions} == {"inputs of its layer"}
+    errors = [logits_error(path, tmp_path / name) for name in ("with.onnx", "without.onnx")]
+    assert errors[0] < 0.95 * errors[1]
+
+
+def tensors_of(path: Path) -> dict[str, Array]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+
+
+def test_biases_that_do_not_help_stay() -> None:
+    assigned = Assigned({}, {"w": Reason("seen")}, {"b": np.ones(3)})
+    assert mean_outputs.kept_where_they_help(assigned, lambda values: len(values)).biases == {}
+    assert mean_outputs.kept_where_they_help(assigned, lambda values: -len(values)) is assigned
+
+
 def test_the_same_seed_makes_the_same_file(model: Path, tmp_path: Path) -> None:
     files = []
     for name in ("a.onnx", "b.onnx"):
@@ -177,6 +207,7 @@ def test_modules_take_the_batches_of_a_loader(tmp_path: Path) -> None:
         expected, found = network(images), result.network(images)
     assert 0 < float((expected - found).norm() / expected.norm()) < 0.2
     assert not torch.equal(result.network.linear.weight, network.linear.weight)
+    assert not torch.equal(result.network.linear.bias, network.linear.bias)
 
 
 def in_a_branch(path: Path) -> Path:
