@@ -27,4 +27,7 @@ SMALLEST_LISTED_TENSOR = 2
 """Single numbers belong to the graph; an inspection lists only what is larger."""
 
 MAX_CODEBOOK = 256
-"""Entries of a codebook at most: indices are uint8."""
+"""Entries of a codebook at most that clustering makes, or that a tensor has already: indices are uint8."""
+
+MAX_EVEN_CODEBOOK = 1 << 16
+"""Entries of an even codebook at most: indices are uint16 where uint8 does not hold them."""

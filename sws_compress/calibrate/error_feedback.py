@@ -60,7 +60,7 @@ class Feedback:
         np.fill_diagonal(spread, 0.0)
         return cls(np.ascontiguousarray(curvatures), spread)
 
-    def assign(self, rows: Array, codebook: Array, shares: Array, bit_price: float) -> npt.NDArray[np.uint8]:
+    def assign(self, rows: Array, codebook: Array, shares: Array, bit_price: float) -> npt.NDArray[np.unsignedinteger]:
         """Assign weights to the entries of a codebook so that the layer's outputs and its bits cost least.
 
         Parameters
@@ -68,7 +68,7 @@ class Feedback:
         rows : ndarray, shape (n, d), float64
             Weights by output.
         codebook : ndarray, shape (k,), float64
-            Ascending, k <= 256.
+            Ascending, k <= 65,536.
         shares : ndarray, shape (k,), float64
             How often each entry is used, > 0: its symbol takes -log2 of it in bits.
         bit_price : float
@@ -76,13 +76,13 @@ class Feedback:
 
         Returns
         -------
-        ndarray, shape (n, d), uint8
+        ndarray, shape (n, d), uint8, or uint16 if k > 256
             Entries of the codebook.
         """
         from sws_compress.calibrate.feedback_kernels import assign_alone, assign_columns
 
         costs = -bit_price * np.log2(shares)
-        chosen = np.empty(rows.shape, np.uint8)
+        chosen = np.empty(rows.shape, np.min_scalar_type(len(codebook) - 1))
         size = rows.shape[1]
 
         def piece(part: slice) -> None:

@@ -62,7 +62,7 @@ def assign_columns(
     codebook : (k,) float64, ascending
     costs : (k,) float64, price of each entry's symbol
     least_cost : float, the least of them
-    chosen : (n, d) uint8, written
+    chosen : (n, d) uint8 or uint16, written
     errors : (n, columns) float64, written: the error of each column
     first : int, the first of these columns
     """

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.calibrate.moments import Array
-from sws_compress.thresholds import MAX_CODEBOOK
+from sws_compress.thresholds import MAX_CODEBOOK, MAX_EVEN_CODEBOOK
 
 MOST_MULTIPLES = 1 << 20
 """Multiples of a step that are told apart on either side of 0."""
@@ -48,12 +48,12 @@ def even_codebook(values: Array, step: float) -> Array:
     values : ndarray, any shape, float64
         The weights.
     step : float, > 0
-        Distance of neighbours; it is made larger until 256 entries are enough.
+        Distance of neighbours; it is made larger until 65,536 entries are enough.
 
     Returns
     -------
     ndarray, shape (k,), float64
-        Ascending, k <= 256.
+        Ascending, k <= 65,536.
     """
     reach = max(values.max(initial=0.0), -values.min(initial=0.0))
     step = max(step, reach / MOST_MULTIPLES)
@@ -63,20 +63,24 @@ def even_codebook(values: Array, step: float) -> Array:
         counts += np.bincount(np.round(part / step).astype(np.int64) - lowest, minlength=len(counts))
     occupied = np.flatnonzero(counts) + lowest
     coarser = 1.0
-    while len(entries := np.union1d(np.round(occupied / coarser), 0.0)) > MAX_CODEBOOK:
+    while len(entries := np.union1d(np.round(occupied / coarser), 0.0)) > MAX_EVEN_CODEBOOK:
         coarser *= COARSENING
-    found: Array = step * coarser * entries
+    step *= coarser
+    if len(entries) > MAX_CODEBOOK:
+        step = float(np.float32(step))  # float32 products of it and integers are then the entries, rounded
+    found: Array = step * entries
     return found
 
 
-def nearest(values: Array, codebook: Array) -> npt.NDArray[np.uint8]:
+def nearest(values: Array, codebook: Array) -> npt.NDArray[np.unsignedinteger]:
     """Nearest entry of an ascending codebook for each value, of the shape of ``values``."""
     middles = (codebook[1:] + codebook[:-1]) / 2
-    found = [np.searchsorted(middles, part).astype(np.uint8) for part in _parts(values)]
-    return np.concatenate(found).reshape(values.shape) if found else np.zeros(values.shape, np.uint8)
+    dtype = np.min_scalar_type(len(codebook) - 1)
+    found = [np.searchsorted(middles, part).astype(dtype) for part in _parts(values)]
+    return np.concatenate(found).reshape(values.shape) if found else np.zeros(values.shape, dtype)
 
 
-def counts_of(indices: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.int64]:
+def counts_of(indices: npt.NDArray[np.unsignedinteger], size: int) -> npt.NDArray[np.int64]:
     """How many times each of ``size`` entries is used."""
     counts = np.zeros(size, np.int64)
     for part in _parts(indices):
@@ -84,7 +88,7 @@ def counts_of(indices: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.int64
     return counts
 
 
-def shares_of(indices: npt.NDArray[np.uint8], size: int) -> Array:
+def shares_of(indices: npt.NDArray[np.unsignedinteger], size: int) -> Array:
     """How often each of ``size`` entries is used, > 0, with `PRIOR_COUNT` for each."""
     counts = counts_of(indices, size) + PRIOR_COUNT
     shares: Array = counts / counts.sum()

@@ -42,7 +42,7 @@ class Coded:
 
     Parameters
     ----------
-    indices : ndarray, shape (groups, n, d), uint8
+    indices : ndarray, shape (groups, n, d), uint8, or uint16 if k > 256
     codebook : ndarray, shape (k,), float64
         Ascending; every entry is used.
     factors : ndarray, shape (groups, n), float32
@@ -51,7 +51,7 @@ class Coded:
         Distance of neighbouring entries that the price asked for.
     """
 
-    indices: npt.NDArray[np.uint8]
+    indices: npt.NDArray[np.unsignedinteger]
     codebook: Array
     factors: npt.NDArray[np.float32]
     step: float
@@ -173,5 +173,5 @@ class Layer:
                 ]
             )
         used = counts_of(indices, len(codebook)) > 0
-        numbers = (np.cumsum(used) - 1).astype(np.uint8)
+        numbers = (np.cumsum(used) - 1).astype(np.min_scalar_type(np.count_nonzero(used) - 1))
         return Coded(numbers[indices], codebook[used], self.factors, step)

@@ -14,18 +14,19 @@ from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code, SymbolSequence, every_code
 from sws_compress.codec.transforms.dtypes import RowTable, in_half, in_single, with_type
 from sws_compress.errors import ArgumentError
+from sws_compress.thresholds import MAX_EVEN_CODEBOOK
 
 
 def candidates(
-    symbols: npt.NDArray[np.uint8], codebook: Array, cuts: Sequence[int] = (), limit: LoadCost | None = None
+    symbols: npt.NDArray[np.unsignedinteger], codebook: Array, cuts: Sequence[int] = (), limit: LoadCost | None = None
 ) -> tuple[Code, ...]:
     """Every code of a sequence, in all encodings that apply to it.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         Numbers of codebook rows.
-    codebook : ndarray (k,) or (k, d), floating point, k <= 256
+    codebook : ndarray (k,) or (k, d), floating point, k <= 65,536
         Value of each symbol. Rows that no symbol uses are dropped.
     cuts : sequence of int
         Positions at which other tensors begin.
@@ -42,14 +43,14 @@ def candidates(
     Raises
     ------
     ArgumentError
-        If a symbol has no row, if there are more than 256 rows, or if rows of vectors are not exact in float32.
+        If a symbol has no row, if there are more than 65,536 rows, or if rows of vectors are not exact in float32.
     """
     if symbols.size == 0:
         return ()
-    if not symbols.max() < len(codebook) <= 256:
+    if not symbols.max() < len(codebook) <= MAX_EVEN_CODEBOOK:
         raise ArgumentError(
-            f"symbols must be below the {len(codebook)} codebook rows (at most 256), got {symbols.max()}: "
-            "pass the codebook these symbols were made with"
+            f"symbols must be below the {len(codebook)} codebook rows (at most {MAX_EVEN_CODEBOOK:,}), "
+            f"got {symbols.max()}: pass the codebook these symbols were made with"
         )
     if (single := in_single(codebook)) is not None:
         return tuple(with_type(code, codebook.dtype) for code in _codes(symbols, single, cuts, limit))
@@ -60,22 +61,26 @@ def candidates(
 
 
 def _codes(
-    symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32], cuts: Sequence[int], limit: LoadCost | None
+    symbols: npt.NDArray[np.unsignedinteger],
+    codebook: npt.NDArray[np.float32],
+    cuts: Sequence[int],
+    limit: LoadCost | None,
 ) -> list[Code]:
     used, compact = np.unique(symbols, return_inverse=True)
-    sequence = SymbolSequence(compact.astype(np.uint8).reshape(-1), codebook[used], tuple(cuts), limit)
+    numbers = compact.astype(np.min_scalar_type(used.size - 1)).reshape(-1)
+    sequence = SymbolSequence(numbers, codebook[used], tuple(cuts), limit)
     found = every_code(ENCODINGS, sequence)
     return found + [half for code in found if (half := in_half(code)) is not None]
 
 
-def radix_candidate(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | None:
+def radix_candidate(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) -> Code | None:
     """The radix code alone, made in little time and memory.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         At least one. Every codebook row should occur: none is dropped.
-    codebook : ndarray (k,) or (k, d), floating point, k <= 256
+    codebook : ndarray (k,) or (k, d), floating point, k <= 65,536
         Value of each symbol.
 
     Returns

@@ -112,7 +112,7 @@ class Code:
     arrays : tuple of ndarray
         What else the program reads.
     payload : tuple of int
-        Indices of the arrays that carry the symbols, uint8 or int32; the others are tables and sizes.
+        Indices of the arrays that carry the symbols, uint8, uint16 or int32; the others are tables and sizes.
     masks : tuple of (Masks or None)
         Live slices of the tensors that the symbols make up, end to end; () if no tensor has masks.
     scales : Scales or None
@@ -177,7 +177,7 @@ class SymbolSequence:
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8, or uint16 if k > 256
         At least one. Every codebook row occurs.
     codebook : ndarray (k,) or (k, d), float32
         Value of each symbol.
@@ -187,7 +187,7 @@ class SymbolSequence:
         What decoding may cost; None if there is no limit.
     """
 
-    symbols: npt.NDArray[np.uint8]
+    symbols: npt.NDArray[np.unsignedinteger]
     codebook: Array
     cuts: tuple[int, ...] = ()
     limit: LoadCost | None = None

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import tensor_candidates
-from sws_compress.quantize.palette import Palette, bit_patterns
+from sws_compress.quantize.palette import Palette, bit_patterns, index_type
 from sws_compress.thresholds import MAX_CODEBOOK
 
 MAX_COMPANION_ELEMENTS = 4096
@@ -190,18 +190,18 @@ def _stream(names: Sequence[str], palettes: Mapping[str, Palette], limit_per_wei
     return Stream(tuple(names), shapes, codes, dense_bytes)
 
 
-def _joined(members: Sequence[Palette]) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.floating]]:
+def _joined(members: Sequence[Palette]) -> tuple[list[npt.NDArray[np.unsignedinteger]], npt.NDArray[np.floating]]:
     """The symbols of every member, as indices into one codebook, and that codebook."""
     if len(members) == 1:
         return [_shaped(members[0], members[0].indices)], members[0].codebook
     union = np.unique(np.concatenate([_used_values(member) for member in members]))
     symbols = []
     for member in members:
-        index_in_union = np.searchsorted(union, bit_patterns(member.codebook)).astype(np.uint8)
+        index_in_union = np.searchsorted(union, bit_patterns(member.codebook)).astype(index_type(union.size))
         symbols.append(_shaped(member, index_in_union[member.indices]))
     return symbols, union.view(members[0].codebook.dtype)
 
 
-def _shaped(palette: Palette, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _shaped(palette: Palette, symbols: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.unsignedinteger]:
     """Symbols in the shape of their tensor; those that stand for several weights stay a list."""
     return symbols.reshape(palette.shape) if palette.dimension == 1 else symbols

@@ -26,6 +26,7 @@ from sws_compress.report.clustered import (
     clustered,
 )
 from sws_compress.report.drawing import drawing
+from sws_compress.thresholds import MAX_CODEBOOK
 
 DRAWN_TENSORS = 8
 """Tensors in a picture where none are named."""
@@ -109,7 +110,8 @@ def _clustered(weight: StoredWeight, original: Array | None = None) -> Clustered
 
 def _nothing_clustered(file: Path) -> ModelError:
     return ModelError(
-        f"model {file} must have weights of few distinct values, got none: compress it first, and name the result"
+        f"model {file} must have weights of at most {MAX_CODEBOOK} distinct values, got none: "
+        "compress it first, at a quality that needs no more, and name the result"
     )
 
 

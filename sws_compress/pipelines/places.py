@@ -20,6 +20,7 @@ from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.ort.session import Array
 from sws_compress.quantize.palette import FLOATS, Palette, in_half
 from sws_compress.quantize.weight_scales import ChannelScales
+from sws_compress.thresholds import MAX_CODEBOOK
 
 MOST_INPUTS = 256
 """Inputs of a row of a weight whose inputs are not known: a row may be cut anywhere, and their moment is small."""
@@ -116,7 +117,10 @@ class Place:
         if stored == np.float16:  # the last entry may lie beyond the largest weight
             codebook = np.clip(codebook, -LARGEST_HALF, LARGEST_HALF)
         codebook = codebook.astype(stored)
-        return in_half(Palette(codebook, indices, shape, scales), indices.size * coded.step**2 / 12)
+        palette = Palette(codebook, indices, shape, scales)
+        if len(codebook) > MAX_CODEBOOK:  # it stays even, so that a decoder can compute it
+            return palette
+        return in_half(palette, indices.size * coded.step**2 / 12)
 
     def _along(self, axis: int, coded: Coded) -> Array:
         """The factors in the order of an axis of the weight, along which all outputs lie."""

@@ -1,4 +1,4 @@
-"""Palettes: tensors of at most 256 distinct values, as a codebook and one index per symbol."""
+"""Palettes: tensors of few distinct values, as a codebook and one index per symbol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sws_compress.entropy import entropy_bits
 from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.mixture.mixture import AnyArray, Mixture
 from sws_compress.quantize.weight_scales import ChannelScales
-from sws_compress.thresholds import MAX_CODEBOOK
+from sws_compress.thresholds import MAX_CODEBOOK, MAX_EVEN_CODEBOOK
 
 MAX_HALF_ERROR_SHARE = 1e-2
 """Squared error that a codebook of float16 may add, as a share of the error of clustering. The halves pay: in a tensor
@@ -54,6 +54,11 @@ def in_half(palette: Palette, squared_error: float) -> Palette:
     return replace(palette, codebook=rounded)
 
 
+def index_type(entries: int) -> np.dtype[np.unsignedinteger]:
+    """Type of the indices of a codebook: uint8, or uint16 for more than 256 entries."""
+    return np.min_scalar_type(entries - 1)
+
+
 def check_components(components: int) -> None:
     """Raise ArgumentError if ``components`` is not in 2 .. 256."""
     if components < 2:
@@ -83,8 +88,8 @@ class Palette:
     Parameters
     ----------
     codebook : ndarray, shape (k,), or (k, d) for vectors
-        The values, 1 <= k <= 256, of the tensor's own type: one of FLOATS, or of INTEGERS.
-    indices : ndarray, shape (n,), uint8
+        The values, 1 <= k <= 65,536, of the tensor's own type: one of FLOATS, or of INTEGERS.
+    indices : ndarray, shape (n,), uint8, or uint16 if k > 256
         Codebook entry of each symbol, in C order.
     shape : tuple of int
         Shape of the tensor, which has n values, or n d.
@@ -110,7 +115,7 @@ class Palette:
     """
 
     codebook: npt.NDArray[Any]
-    indices: npt.NDArray[np.uint8]
+    indices: npt.NDArray[np.unsignedinteger]
     shape: tuple[int, ...]
     scales: ChannelScales | None = None
 
@@ -118,11 +123,15 @@ class Palette:
         if self.codebook.dtype.name not in FLOATS + INTEGERS or self.codebook.ndim not in (1, 2):
             found = f"{self.codebook.dtype} {self.codebook.shape}"
             raise ArgumentError(f"codebook must hold numbers, of shape (k,) or (k, d), got {found}: convert it")
-        if not 1 <= len(self.codebook) <= MAX_CODEBOOK:
-            raise ArgumentError(f"codebook must have 1 to 256 entries, got {len(self.codebook)}: indices are uint8")
-        if self.indices.dtype != np.uint8 or self.indices.ndim != 1:
+        if not 1 <= len(self.codebook) <= MAX_EVEN_CODEBOOK:
             raise ArgumentError(
-                f"indices must be uint8 of shape (n,), got {self.indices.dtype} {self.indices.shape}: convert them"
+                f"codebook must have 1 to {MAX_EVEN_CODEBOOK:,} entries, got {len(self.codebook):,}: "
+                "indices are uint8 or uint16"
+            )
+        if self.indices.dtype != index_type(len(self.codebook)) or self.indices.ndim != 1:
+            raise ArgumentError(
+                f"indices must be {index_type(len(self.codebook))} of shape (n,), got {self.indices.dtype} "
+                f"{self.indices.shape}: convert them"
             )
         if self.indices.size and int(self.indices.max()) >= len(self.codebook):
             raise ArgumentError(
@@ -184,7 +193,8 @@ class Palette:
 
     def part(self, start: int, stop: int) -> npt.NDArray[Any]:
         """Values ``expand().reshape(-1)[start:stop]``, without the others; d must divide ``start`` and ``stop``."""
-        values = self.codebook[self.indices[start // self.dimension : stop // self.dimension]].reshape(-1)
+        indices = self.indices[start // self.dimension : stop // self.dimension]
+        values: npt.NDArray[Any] = self.codebook[indices].reshape(-1)
         if self.scales is None or not values.size:
             return values
         factors = self.scales.part(self.shape, start, stop)

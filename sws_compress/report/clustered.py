@@ -133,9 +133,10 @@ class ClusteredTensor:
 
     def live(self) -> npt.NDArray[np.bool_]:
         """Whether each weight is other than zero, in the tensor's shape."""
-        return np.asarray(self.palette.codebook != 0)[self.palette.indices].reshape(self.shape)
+        live: npt.NDArray[np.bool_] = (self.palette.codebook != 0)[self.palette.indices].reshape(self.shape)
+        return live
 
-    def _count(self, part: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    def _count(self, part: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.int64]:
         return np.bincount(part.reshape(-1), minlength=len(self.palette.codebook))
 
     def _spreads(self, original: AnyArray) -> npt.NDArray[np.float64]:
@@ -152,7 +153,7 @@ class ClusteredTensor:
             squares += np.bincount(indices, (values - means[indices]) ** 2, count)
         return np.sqrt(squares / members)
 
-    def _piece(self, original: AnyArray, start: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    def _piece(self, original: AnyArray, start: int) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.float64]]:
         """Clusters and original values of some weights."""
         part = slice(start, start + PIECE_WEIGHTS)
         return self.palette.indices.reshape(-1)[part], original[part].astype(np.float64)

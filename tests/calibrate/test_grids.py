@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sws_compress.calibrate.grids import even_codebook, nearest, price_of, shares_of, step_of
-from sws_compress.thresholds import MAX_CODEBOOK
+from sws_compress.thresholds import MAX_EVEN_CODEBOOK
 
 
 def test_step_and_price_are_inverse() -> None:
@@ -40,12 +40,12 @@ def test_codebooks_are_near_all_values_and_hold_zero(shift: float) -> None:
     assert abs(values - codebook[nearest(values, codebook)]).max() <= 0.125 + 1e-12
 
 
-@pytest.mark.parametrize("shift", [0.0, 30.0, -1e4])
-@pytest.mark.parametrize("step", [0.1, 1e-6])
+@pytest.mark.parametrize("shift", [0.0, 0.5, -3.0])
+@pytest.mark.parametrize("step", [1e-5, 1e-6])
 def test_steps_grow_until_the_codebook_is_small_enough(shift: float, step: float) -> None:
-    values = np.random.default_rng(2).standard_t(1.5, 100_000) + shift
+    values = np.random.default_rng(2).uniform(-1, 1, 200_000) + shift
     codebook = even_codebook(values, step)
-    assert MAX_CODEBOOK / 2 < len(codebook) <= MAX_CODEBOOK
+    assert MAX_EVEN_CODEBOOK / 2 < len(codebook) <= MAX_EVEN_CODEBOOK
     assert 0.0 in codebook
     finest = np.diff(codebook).min()
     multiples = codebook / finest
@@ -59,7 +59,7 @@ def test_finer_steps_always_make_smaller_errors() -> None:
     for step in (2.0, 0.5, 0.15, 1e-9):
         codebook = even_codebook(values, step)
         errors.append(float(np.square(values - codebook[nearest(values, codebook)]).mean()))
-    assert errors[0] > errors[1] > errors[2] >= 0.8 * errors[3]  # the last two meet the limit of the codebook
+    assert errors[0] > errors[1] > errors[2] > errors[3]
 
 
 def test_constant_weights_need_two_entries_at_most() -> None:

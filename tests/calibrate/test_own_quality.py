@@ -27,7 +27,7 @@ def bits(layer: Layer, quality: float) -> float:
     return entropy_bits(np.bincount(coded_to(layer, quality).indices.reshape(-1)))
 
 
-@pytest.mark.parametrize("quality", [8.0, 20.0, 32.0])
+@pytest.mark.parametrize("quality", [8.0, 20.0, 32.0, 60.0])
 def test_the_quality_is_met_in_every_channel(quality: float) -> None:
     layer = alone(channels())
     coded = coded_to(layer, quality)

@@ -109,8 +109,8 @@ def test_unused_rows_are_dropped():
 def test_symbols_without_a_row_are_refused():
     with pytest.raises(ArgumentError, match="below the 3 codebook rows"):
         candidates(np.array([0, 3], np.uint8), codebook_of(3))
-    with pytest.raises(ArgumentError, match="at most 256"):
-        candidates(np.array([0], np.uint8), codebook_of(257))
+    with pytest.raises(ArgumentError, match="at most 65,536"):
+        candidates(np.array([0], np.uint8), codebook_of(65_537))
 
 
 def test_half_codebooks_only_where_exact():

@@ -27,7 +27,7 @@ CODEBOOK = np.array([-1.5, -0.0, 0.25, 0.0, 0.1], np.float32)
 def long_sequence(size):
     """A lopsided sequence, long enough for the encodings of large tensors."""
     numbers = np.arange(70_001) ** 2
-    return np.minimum(numbers % 1009 % size, numbers % 997 % size).astype(np.uint8)
+    return np.minimum(numbers % 1009 % size, numbers % 997 % size).astype(np.min_scalar_type(size - 1))
 
 
 def content(array):
@@ -36,7 +36,8 @@ def content(array):
 
 def fingerprint(code):
     arrays = [(array.dtype.name, list(array.shape), content(array)) for array in code.arrays]
-    return {"codebook": code.codebook.tolist(), "payload": list(code.payload), "arrays": [list(a) for a in arrays]}
+    codebook = code.codebook.tolist() if len(code.codebook) <= 256 else content(code.codebook)
+    return {"codebook": codebook, "payload": list(code.payload), "arrays": [list(a) for a in arrays]}
 
 
 def name_of(sequence, code):
@@ -64,6 +65,9 @@ def current():
     for size, symbols in ((200, 1), (40, 2), (7, 3)):
         code = encode_buckets(long_sequence(size), np.arange(size, dtype=np.float32) / 7, symbols)
         found[f"long {size} in words of {symbols} {code.encoding}"] = fingerprint(code)
+    symbols, codebook = long_sequence(600), (np.arange(600, dtype=np.float32) - 300) * np.float32(0.3)
+    for code in candidates(symbols[:20_000], codebook):
+        found[f"large {name_of('600', code)}"] = fingerprint(code)
     for size in (2, 7, 40):  # runs are leaves of Tunstall's tree, then nodes of the other tree
         for bits in WORD_BITS:
             code = encode_tunstall(long_sequence(size), np.arange(size, dtype=np.float32) / 7, bits)

@@ -110,7 +110,11 @@ def test_streamed_weights_are_the_ordinary_ones(tmp_path: Path, limits: Limits, 
 
 
 @pytest.mark.parametrize(
-    "asked", [WeightsOnly(components=16, granularity=PerChannel()), WeightsOnly(components=32, granularity=Vectors(4))]
+    "asked",
+    [
+        WeightsOnly(components=16, granularity=PerChannel()),
+        WeightsOnly(components=32, granularity=Vectors(4)),
+    ],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_scales_and_vectors_are_streamed(
@@ -131,6 +135,18 @@ def test_scales_and_vectors_are_streamed(
         assert row.distinct_values == rows[row.name].distinct_values
         assert ("+scales" in row.encoding) == ("+scales" in rows[row.name].encoding)
         assert row.entropy_bits == pytest.approx(rows[row.name].entropy_bits)
+
+
+def test_streamed_weights_have_as_many_values_as_a_quality_needs(tmp_path: Path) -> None:
+    source = write_net(tmp_path / "net.onnx")
+    result = stream(source, tmp_path / "small.onnx", ALWAYS, WeightsOnly(quality=50))
+    rows = {row.name: row for row in result.tensors}
+    plain = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(source).graph.initializer}
+    decoded = decoded_weights((tmp_path / "small.onnx").read_bytes(), ["w0", "w1", "w2"])
+    for name, values in decoded.items():
+        assert rows[name].distinct_values > 256
+        assert rows[name].file_bytes < 0.55 * plain[name].nbytes
+        assert np.linalg.norm(values - plain[name]) < 10 ** (-50 / 20) * np.linalg.norm(plain[name])
 
 
 def test_payloads_are_in_the_file_once(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_half_precision(tmp_path: Path) -> None:
     assert error_decibels(model, result.output, np.float16) > 20
 
 
-@pytest.mark.parametrize("quality", [12, 20, 30])
+@pytest.mark.parametrize("quality", [12, 20, 30, 45, 60])
 def test_the_quality_is_about_that_of_the_outputs(quality: float, tmp_path: Path) -> None:
     """Here layers hand on all of their error."""
     model = write(tmp_path / "model.onnx", weights())

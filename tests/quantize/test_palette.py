@@ -99,7 +99,10 @@ def test_entropy_and_zeros() -> None:
     ("codebook", "indices", "shape", "message"),
     [
         (np.zeros(2, np.complex64), np.zeros(3, np.uint8), (3,), "codebook must hold numbers"),
-        (np.zeros(0, np.float32), np.zeros(3, np.uint8), (3,), "1 to 256 entries, got 0"),
+        (np.zeros(0, np.float32), np.zeros(3, np.uint8), (3,), "1 to 65,536 entries, got 0"),
+        (np.zeros(65_537, np.float32), np.zeros(3, np.uint16), (3,), "1 to 65,536 entries, got 65,537"),
+        (np.zeros(257, np.float32), np.zeros(3, np.uint8), (3,), "indices must be uint16"),
+        (np.zeros(256, np.float32), np.zeros(3, np.uint16), (3,), "indices must be uint8"),
         (np.zeros(2, np.float32), np.zeros(3, np.int64), (3,), "indices must be uint8"),
         (np.zeros(2, np.float32), np.full(3, 2, np.uint8), (3,), "indices must be < 2, got 2"),
         (np.zeros(2, np.float32), np.zeros(3, np.uint8), (4,), r"shape must hold 3 values, got \(4,\)"),

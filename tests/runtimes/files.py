@@ -24,7 +24,7 @@ from sws_compress.onnx_io.write.onnx_ops import OnnxOps
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import strip, value_names
 from sws_compress.packing import pack as packing
-from sws_compress.quantize.palette import palette_of
+from sws_compress.quantize.palette import Palette, index_type, palette_of
 from tests.onnx_io.models import few_values, lenet
 
 Values = npt.NDArray[np.generic]
@@ -34,6 +34,7 @@ OPSETS = (13, 18, 20, 21)
 """Opsets of the files; 21 is the newest that the oldest supported ONNX Runtime takes."""
 
 BELL = np.exp(-(np.linspace(-3, 3, 16) ** 2))
+BELL_OF_600 = np.exp(-(np.linspace(-3, 3, 600) ** 2))
 STREAMS = {
     "one value": few_values((40, 30), [0.1], [1]),
     "even": few_values((41, 31), np.linspace(-1, 2, 7), np.ones(7)),
@@ -57,6 +58,9 @@ STREAMS = {
     "uint8": few_values((211, 199), np.arange(256), np.linspace(1, 9, 256)).astype(np.uint8),
     "large integers": (few_values((211, 99), np.arange(-8, 8), BELL) * 2.0**40).astype(np.int64),
     "bool": few_values((211, 99), [0, 1], [9, 1]).astype(bool),
+    "of 600, even": few_values((211, 199), np.float32(0.0123) * (np.arange(600) - 300), BELL_OF_600),
+    "long, of 600": few_values((259, 257), np.cumsum(np.linspace(0.1, 0.2, 600)), BELL_OF_600),
+    "float64 of 600": few_values((211, 99), np.arange(600), BELL_OF_600).astype(np.float64) / 3,
     "float64 exact in float32": few_values((211, 99), np.linspace(-1, 2, 16), BELL).astype(np.float64),
 }
 
@@ -79,14 +83,22 @@ class ModelFile:
 
 def codes_of(weights: Values) -> dict[str, Code]:
     """The smallest code of every encoding that takes these weights, with and without masks."""
-    palette = palette_of(weights)
-    assert palette is not None
+    palette = palette_of_any(weights)
     found: dict[str, Code] = {}
     for code in tensor_candidates([palette.indices.reshape(weights.shape)], palette.codebook):
         name = code.encoding + (", masked" if code.masks else "") + (", coarse" if _coarse(code) else "")
+        name += ", computed" if "EvenCodebook" in repr(code.program) else ""
         if name not in found or _stored_bytes(code) < _stored_bytes(found[name]):
             found[name] = code
     return found
+
+
+def palette_of_any(values: Values) -> Palette:
+    """The palette of a tensor, whatever the number of its values."""
+    if (palette := palette_of(values)) is not None:
+        return palette
+    codebook, indices = np.unique(values, return_inverse=True)
+    return Palette(codebook, indices.reshape(-1).astype(index_type(len(codebook))), values.shape)
 
 
 def _coarse(code: Code) -> bool:
@@ -189,6 +201,7 @@ def _embedding_files() -> Iterator[ModelFile]:
             (32, (99, 40), np.float32),
             (100, (99, 37), np.float32),
             (200, (70, 40), np.float16),
+            (600, (99, 37), np.float32),
             (16, (99, 33), ml_dtypes.bfloat16),
             (16, (99, 33), np.float64),
         ]
@@ -205,8 +218,7 @@ def embedding_file(name: str, tables: Values, opset: int) -> ModelFile:
     model = ir.from_proto(dense)
     codes = {}
     for embedding in find_embeddings(model, smallest=1):
-        palette = palette_of(tables[int(embedding.name[1:])])
-        code = None if palette is None else packing.row_code(embedding, palette)
+        code = packing.row_code(embedding, palette_of_any(tables[int(embedding.name[1:])]))
         assert code is not None
         codes[embedding.name] = code
     data = to_bytes(packing.packed_model(model, {}, codes)[0])

@@ -67,12 +67,12 @@ Encode = Callable[[npt.NDArray[np.unsignedinteger], Array], Code | None]
 """Encodes the words, uint16, of an alphabet of words; None if it gives up."""
 
 
-def encode_blocks(symbols: npt.NDArray[np.uint8], codebook: Array, encode: Encode) -> Code | None:
+def encode_blocks(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, encode: Encode) -> Code | None:
     """Encode blocks of symbols, of the length that takes fewest bytes.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         Each below K.
     codebook : ndarray (K,), float32, K >= 2
         Value of each symbol.
@@ -103,7 +103,7 @@ def encode_blocks(symbols: npt.NDArray[np.uint8], codebook: Array, encode: Encod
     return best
 
 
-def _encode(symbols: npt.NDArray[np.uint8], codebook: Array, length: int, encode: Encode) -> Code | None:
+def _encode(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, length: int, encode: Encode) -> Code | None:
     words = _words(symbols, length, len(codebook))
     occurring, ranks = np.unique(words, return_inverse=True)
     inner = encode(ranks.reshape(-1).astype(np.uint16), occurring)
@@ -117,7 +117,7 @@ def _encode(symbols: npt.NDArray[np.uint8], codebook: Array, length: int, encode
     return Code(program, symbols.size, codebook, (*table, *inner.arrays), payload)
 
 
-def _words(symbols: npt.NDArray[np.uint8], length: int, base: int) -> npt.NDArray[np.int64]:
+def _words(symbols: npt.NDArray[np.unsignedinteger], length: int, base: int) -> npt.NDArray[np.int64]:
     """Words of ``length`` symbols each, shape (ceil(n / length),); the last block is filled up with zeros."""
     padded = np.pad(symbols, (0, -symbols.size % length)).reshape(-1, length)
     words = np.zeros(len(padded), np.int64)

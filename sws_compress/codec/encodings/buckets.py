@@ -27,6 +27,7 @@ from sws_compress.codec.interpreter import A, Array, ArrayOps
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.numbers import decode_head, encode_head, head_bytes
 from sws_compress.codec.program import Code, Operators, SymbolSequence
+from sws_compress.codec.transforms.even import EvenGrid
 
 _MOST_WORDS = 1 << 13
 """Words there may be in all, so that a table of them stays small beside the weights."""
@@ -39,6 +40,10 @@ LONGEST_SEQUENCE_SYMBOLS = 1 << 20
 
 _POPULARITY_STEPS = 8
 """Steps of p per factor of 2 in counts."""
+
+_MOST_STORED_ENTRIES = 256
+"""Smaller codebooks are stored even if they are even: they are rounded to float16, and hardly a percent of a file. At
+50 dB, that of 600 entries is six percent of ResNet-20."""
 
 _NANOSECONDS_PER_WORD = 80.0
 """Time to decode a word of the stream."""
@@ -168,35 +173,50 @@ class BucketsEncoding:
     """Words in buckets."""
 
     def codes(self, sequence: SymbolSequence, earlier: Sequence[Code]) -> Iterator[Code]:
-        """Codes of words of 1, 2, .. symbols, as long as each takes fewer bytes than the one before."""
+        """Codes of words of 1, 2, .. symbols, as long as each takes fewer bytes than the one before.
+
+        If a large codebook is even there are others, which compute it.
+        """
         if sequence.is_constant or sequence.symbols.size > LONGEST_SEQUENCE_SYMBOLS:
             return
-        most = min(_MOST_WORDS, sequence.symbols.size // _LEAST_PLACES_PER_WORD)
-        code = encode_buckets(sequence.symbols, sequence.codebook, 1)
-        yield code
-        longest = digits_that_fit(len(sequence.codebook), most) if sequence.is_scalar else 1
-        for symbols in range(2, longest + 1):
-            before, code = code, encode_buckets(sequence.symbols, sequence.codebook, symbols)
-            if code.payload_bytes >= before.payload_bytes:
-                return
-            yield code
+        yield from _codes(sequence.symbols, sequence.codebook, in_order=False)
+        grid = EvenGrid.of(sequence.codebook) if len(sequence.codebook) > _MOST_STORED_ENTRIES else None
+        if grid is not None:
+            yield from map(grid.computed, _codes(grid.symbols(sequence.symbols), grid.codebook, in_order=True))
 
     def recognise(self, operators: Operators) -> str | None:
         """``Pow`` makes the sizes of the buckets; no other encoding has it."""
         return Buckets.encoding if operators["Pow"] and not operators["ScatterElements"] else None
 
 
-def encode_buckets(symbols: npt.NDArray[np.uint8], codebook: Array, per_word: int) -> Code:
+def _codes(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, *, in_order: bool) -> Iterator[Code]:
+    """Codes of words of 1, 2, .. symbols, as long as each takes fewer bytes than the one before."""
+    most = min(_MOST_WORDS, symbols.size // _LEAST_PLACES_PER_WORD)
+    code = encode_buckets(symbols, codebook, 1, in_order=in_order)
+    yield code
+    longest = digits_that_fit(len(codebook), most) if codebook.ndim == 1 else 1
+    for per_word in range(2, longest + 1):
+        before, code = code, encode_buckets(symbols, codebook, per_word)
+        if code.payload_bytes >= before.payload_bytes:
+            return
+        yield code
+
+
+def encode_buckets(
+    symbols: npt.NDArray[np.unsignedinteger], codebook: Array, per_word: int, *, in_order: bool = False
+) -> Code:
     """Encode words of a fixed number of symbols.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         At least two different ones, each below K.
     codebook : ndarray (K,) or (K, d)
         Value of each symbol. That of the code is in the order of the words if they have one symbol.
     per_word : int
         Symbols of a word, m; 1 if the codebook has vectors.
+    in_order : bool
+        Whether the codebook stays as it is. That of a code whose words have several symbols always does.
 
     Returns
     -------
@@ -207,7 +227,7 @@ def encode_buckets(symbols: npt.NDArray[np.uint8], codebook: Array, per_word: in
     counts = np.bincount(symbols, minlength=base)
     popularities = np.round(_POPULARITY_STEPS * np.log2(np.maximum(counts, 1))).astype(np.uint8)
     if per_word == 1:
-        order, table = np.argsort(-counts, kind="stable"), list[Array]()
+        order, table = np.arange(base) if in_order else np.argsort(-counts, kind="stable"), list[Array]()
         codebook = codebook[order]
     else:
         order, table = _word_order(popularities, per_word), [popularities]
@@ -229,7 +249,7 @@ def _word_order(popularities: npt.NDArray[np.uint8], per_word: int) -> npt.NDArr
     return np.argsort(-sums, kind="stable")
 
 
-def _words(symbols: npt.NDArray[np.uint8], base: int, per_word: int) -> npt.NDArray[np.int64]:
+def _words(symbols: npt.NDArray[np.unsignedinteger], base: int, per_word: int) -> npt.NDArray[np.int64]:
     """Words of ``per_word`` symbols each; the last one is filled up with the first symbol."""
     padded = np.pad(symbols, (0, -symbols.size % per_word)).reshape(-1, per_word)
     return padded @ base ** np.arange(per_word)

@@ -120,13 +120,13 @@ class _Class:
 
 
 def encode_classes(
-    symbols: npt.NDArray[np.uint8], codebook: Array, *, fill: int, cuts: Sequence[int] = ()
+    symbols: npt.NDArray[np.unsignedinteger], codebook: Array, *, fill: int, cuts: Sequence[int] = ()
 ) -> Code | None:
     """Encode symbols around one of them.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         Numbers of codebook rows.
     codebook : ndarray (k,), float32
         Value of each symbol.
@@ -186,7 +186,9 @@ def _stream(
     return pack_bits(bits)
 
 
-def _classes(symbols: npt.NDArray[np.uint8], where: npt.NDArray[np.int64], cuts: Sequence[int]) -> Iterator[_Class]:
+def _classes(
+    symbols: npt.NDArray[np.unsignedinteger], where: npt.NDArray[np.int64], cuts: Sequence[int]
+) -> Iterator[_Class]:
     """One class for each symbol and stretch between ``cuts``; neighbours are joined if that takes fewer bits."""
     order = where[np.argsort(symbols[where], kind="stable")]
     found, first = np.unique(symbols[order], return_index=True)

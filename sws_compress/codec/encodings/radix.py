@@ -1,9 +1,10 @@
 """Fixed-length code: a word holds as many base-K digits as fit, ``word = sum_j symbol_j K^j``.
 
 In short sequences, words are bytes (m = floor(log_K 256) symbols each) or int32 (m = floor(log_K 2^31)), and division
-reads them. In long ones they have one to seven bytes, whichever comes nearest to log_2 K bits a symbol, and a table of
-all words of a few digits reads them: K = 16 takes 4 bits, K = 3 1.6. For some K the shortest words take much memory to
-read: K = 32 takes 5 bits, or 5.33 with less memory, K = 100 6.67 or 8, K = 128 7 or 8.
+reads them; those of more than 256 values are uint16 or int32. In long ones they have one to seven bytes, whichever
+comes nearest to log_2 K bits a symbol, and a table of all words of a few digits reads them: K = 16 takes 4 bits, K = 3
+1.6. For some K the shortest words take much memory to read: K = 32 takes 5 bits, or 5.33 with less memory, K = 100 6.67
+or 8, K = 128 7 or 8.
 """
 
 from __future__ import annotations
@@ -177,10 +178,16 @@ class Form:
 
 
 def word_forms(base: int) -> Iterator[Form]:
-    """All forms. Words of one byte have one part; others have up to seven bytes, and parts of two digits or more."""
-    yield Form(1, digits_that_fit(base, 1 << 8), 1)
+    """All forms. Words of one byte have one part; others have up to seven bytes.
+
+    Their parts have two digits or more, or one where that is no byte.
+    """
+    if base <= 1 << 8:
+        yield Form(1, digits_that_fit(base, 1 << 8), 1)
     for word_bytes in range(2, 8):
-        for part_digits in range(2, 1 + digits_that_fit(base, min(_LARGEST_TABLE_ROWS, 1 << 8 * word_bytes))):
+        for part_digits in range(
+            2 if base <= 1 << 8 else 1, 1 + digits_that_fit(base, min(_LARGEST_TABLE_ROWS, 1 << 8 * word_bytes))
+        ):
             yield Form(word_bytes, part_digits, digits_that_fit(base**part_digits, 1 << 8 * word_bytes))
 
 
@@ -213,7 +220,7 @@ class RadixEncoding:
 
 
 def encode_radix(
-    symbols: npt.NDArray[np.uint8],
+    symbols: npt.NDArray[np.unsignedinteger],
     codebook: Array,
     *,
     most_bytes_per_symbol: float = _LEAST_MEMORY_BYTES_PER_SYMBOL,
@@ -222,9 +229,9 @@ def encode_radix(
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         At least one, each below K.
-    codebook : ndarray (K,) or (K, d), 2 <= K <= 256
+    codebook : ndarray (K,) or (K, d), 2 <= K <= 65,536
         Value of each symbol.
     most_bytes_per_symbol : float
         Memory that reading the words of a long sequence may take. Less of it takes longer words for some K.
@@ -236,15 +243,11 @@ def encode_radix(
     """
     if symbols.size >= LONG_SEQUENCE_SYMBOLS:
         forms = [form for form in word_forms(len(codebook)) if form.bytes_per_symbol <= most_bytes_per_symbol]
-        best = min(forms, key=lambda form: (form.word_bytes / form.digits, form.word_bytes, form.parts))
-        if best.digits > 1:
-            return _by_table(symbols, codebook, best)
+        order = sorted(forms, key=lambda form: (form.word_bytes / form.digits, form.word_bytes, form.parts))
+        if order and order[0].digits > 1:
+            return _by_table(symbols, codebook, order[0])
+    dtype, per = _plain_words(len(codebook), symbols.size)
     base = len(codebook)
-    per_byte, per_word = digits_that_fit(base, 1 << 8), digits_that_fit(base, 1 << 31)
-    dtype: type[np.generic] = np.uint8
-    per = per_byte
-    if symbols.size < LONG_SEQUENCE_SYMBOLS and 4 * -(-symbols.size // per_word) < -(-symbols.size // per_byte):
-        dtype, per = np.int32, per_word
     words = _words(symbols, base, per, dtype)
     if per == 1:
         return Code(Radix(1, False), symbols.size, codebook, (words,), (0,))
@@ -253,7 +256,20 @@ def encode_radix(
     return Code(Radix(per, symbols.size % per > 0), symbols.size, codebook, arrays, (0,))
 
 
-def _by_table(symbols: npt.NDArray[np.uint8], codebook: Array, form: Form) -> Code:
+def _plain_words(base: int, size: int) -> tuple[type[np.generic], int]:
+    """Type of the words of a sequence that are read without a table, and digits of each.
+
+    A digit beyond a byte has two bytes, or shares an int32 with others, in long sequences as well.
+    """
+    dtype: type[np.generic] = np.uint8 if base <= 1 << 8 else np.uint16
+    short, per_word = digits_that_fit(base, 1 << 8), digits_that_fit(base, 1 << 31)
+    may_divide = size < LONG_SEQUENCE_SYMBOLS or base > 1 << 8
+    if may_divide and 4 * -(-size // per_word) < np.dtype(dtype).itemsize * -(-size // short):
+        return np.int32, per_word
+    return dtype, short
+
+
+def _by_table(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, form: Form) -> Code:
     base = len(codebook)
     powers, number, parts, places = form.constants(base)
     arrays = (byte_words(symbols, base, form), powers, number, row_shape(codebook), parts, *places)
@@ -270,12 +286,12 @@ def fixed_lengths() -> dict[int, float]:
     return {base: bits for bits, base in found.items()}
 
 
-def byte_words(symbols: npt.NDArray[np.uint8], base: int, form: Form) -> npt.NDArray[np.uint8]:
+def byte_words(symbols: npt.NDArray[np.unsignedinteger], base: int, form: Form) -> npt.NDArray[np.uint8]:
     """Words of symbols, the last one filled up with zero digits.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         Each below ``base``.
     base : int
         K.
@@ -293,7 +309,7 @@ def byte_words(symbols: npt.NDArray[np.uint8], base: int, form: Form) -> npt.NDA
     return words.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8)[:, : form.word_bytes].copy()
 
 
-def _words(symbols: npt.NDArray[np.uint8], base: int, per: int, dtype: type[np.generic]) -> Array:
+def _words(symbols: npt.NDArray[np.unsignedinteger], base: int, per: int, dtype: type[np.generic]) -> Array:
     """Words of ``per`` symbols each, shape (ceil(n / per),); the last one is filled up with zero digits."""
     padding = -symbols.size % per
     powers = base ** np.arange(per, dtype=np.int64)

@@ -135,14 +135,14 @@ class RowsEncoding:
         return RowLookUp.encoding if operators["Shape"] and not operators["TopK"] else None
 
 
-def encode_rows(symbols: npt.NDArray[np.uint8], codebook: Array, shape: tuple[int, ...]) -> RowCode | None:
+def encode_rows(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, shape: tuple[int, ...]) -> RowCode | None:
     """Encode a table so that its rows can be looked up while they are packed.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         Symbols of the table in C order, each below K.
-    codebook : ndarray (K,) or (K, d), floating point, K <= 256
+    codebook : ndarray (K,) or (K, d), floating point
         Value of each symbol; a symbol of vectors stands for d values of a row. Rows that no symbol uses are dropped.
     shape : tuple of int
         Shape (v, ...) of the table.
@@ -191,11 +191,13 @@ def _best_form(base: int, rows: int, per_row: int, symbol_bytes: int) -> Form:
     )
 
 
-def _compact(symbols: npt.NDArray[np.uint8], codebook: Array) -> tuple[npt.NDArray[np.uint8], Array]:
+def _compact(
+    symbols: npt.NDArray[np.unsignedinteger], codebook: Array
+) -> tuple[npt.NDArray[np.unsignedinteger], Array]:
     """Symbols and codebook without the rows that no symbol uses."""
     present = np.zeros(len(codebook), bool)
     present[symbols] = True
     if present.all():
         return symbols, codebook
-    number = (np.cumsum(present) - 1).astype(np.uint8)
+    number = (np.cumsum(present) - 1).astype(np.min_scalar_type(np.count_nonzero(present) - 1))
     return number[symbols], codebook[present]

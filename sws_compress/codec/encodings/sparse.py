@@ -138,14 +138,14 @@ class SparseEncoding:
         return Sparse.encoding if found else None
 
 
-def encode_sparse(symbols: npt.NDArray[np.uint8], codebook: Array) -> Code | None:
+def encode_sparse(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) -> Code | None:
     """Encode symbols around zero.
 
     The codebook of the code leaves out the zero. Padding numbers write 0.0 (one more row) where zeros are anyway.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         Numbers of codebook rows.
     codebook : ndarray (k,) or (k, d), float32
         Value of each symbol.
@@ -245,7 +245,7 @@ def _name_with_values(values: str) -> str:
     return f"sparse+{values}"
 
 
-def _with_values(symbols: npt.NDArray[np.uint8], zero: int, values: Code) -> Code:
+def _with_values(symbols: npt.NDArray[np.unsignedinteger], zero: int, values: Code) -> Code:
     """The code of ``symbols`` whose symbols other than ``zero`` are coded by ``values``."""
     positions = _sparse_positions(symbols, zero).arrays
     used = np.array([values.count], np.int64)
@@ -254,7 +254,7 @@ def _with_values(symbols: npt.NDArray[np.uint8], zero: int, values: Code) -> Cod
     return Code(SparseValues(values.program), symbols.size, values.codebook, arrays, payload)
 
 
-def _sparse_positions(symbols: npt.NDArray[np.uint8], zero: int) -> Gaps:
+def _sparse_positions(symbols: npt.NDArray[np.unsignedinteger], zero: int) -> Gaps:
     """Positions of the symbols other than ``zero``, padded with the numbers that follow the last position there is."""
     where = np.flatnonzero(symbols != zero)
     padding = symbols.size + np.arange(-where.size % _NUMBERS_PER_BYTE)

@@ -174,7 +174,7 @@ def _most_probable(shares: Sequence[float], words: int, longest: int) -> list[tu
     return pairs
 
 
-def _nodes(symbols: npt.NDArray[np.uint8], tree: _Tree) -> npt.NDArray[np.int64]:
+def _nodes(symbols: npt.NDArray[np.unsignedinteger], tree: _Tree) -> npt.NDArray[np.int64]:
     """Nodes of the longest runs into which the symbols are cut, in order; the last one may be an inner node."""
     found, start = list[npt.NDArray[np.int64]](), 0
     while start < symbols.size:
@@ -184,7 +184,7 @@ def _nodes(symbols: npt.NDArray[np.uint8], tree: _Tree) -> npt.NDArray[np.int64]
     return np.concatenate(found)
 
 
-def _nodes_of_piece(symbols: npt.NDArray[np.uint8], tree: _Tree) -> tuple[npt.NDArray[np.int64], int]:
+def _nodes_of_piece(symbols: npt.NDArray[np.unsignedinteger], tree: _Tree) -> tuple[npt.NDArray[np.int64], int]:
     """Nodes of the runs that begin in the first `_PIECE_SYMBOLS` symbols, and how many symbols these runs have."""
     size = min(_PIECE_SYMBOLS, symbols.size)
     node = np.zeros(size, np.int32)
@@ -229,12 +229,12 @@ class TunstallEncoding:
         return Tunstall.encoding if found else None
 
 
-def encode_tunstall(symbols: npt.NDArray[np.uint8], codebook: Array, bits: int) -> Code | None:
+def encode_tunstall(symbols: npt.NDArray[np.unsignedinteger], codebook: Array, bits: int) -> Code | None:
     """Encode symbols in words of 8 or 12 bits.
 
     Parameters
     ----------
-    symbols : ndarray (n,), uint8
+    symbols : ndarray (n,), uint8 or uint16
         Each below K.
     codebook : ndarray (K,), K >= 2
         Value of each symbol.
@@ -262,7 +262,7 @@ def encode_tunstall(symbols: npt.NDArray[np.uint8], codebook: Array, bits: int) 
     return _code(symbols.size, codebook, bits, tree, nodes)
 
 
-def _best_tree(symbols: npt.NDArray[np.uint8], base: int, bits: int) -> _Tree:
+def _best_tree(symbols: npt.NDArray[np.unsignedinteger], base: int, bits: int) -> _Tree:
     """The dictionary, of both kinds, that cuts the sample into fewest words; its runs are short, for little padding."""
     sample = symbols[:_SAMPLE_SYMBOLS]
     shares = (np.bincount(symbols, minlength=base) / symbols.size).tolist()

@@ -42,7 +42,7 @@ class Masks:
     def axes(self) -> tuple[int, ...]:
         return tuple(axis for axis, _ in self.live)
 
-    def compact(self, symbols: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def compact(self, symbols: npt.NDArray[np.unsignedinteger]) -> npt.NDArray[np.unsignedinteger]:
         """The tensor with only the first dead slice and the live ones of every masked axis."""
         for axis, live in self.live:
             kept = np.concatenate([np.flatnonzero(~live)[:1], np.flatnonzero(live)])
@@ -59,12 +59,12 @@ class Masks:
         return tuple(kept.get(axis, size) for axis, size in enumerate(shape))
 
 
-def worthwhile_masks(symbols: npt.NDArray[np.uint8], known: Collection[bytes] = ()) -> Masks | None:
+def worthwhile_masks(symbols: npt.NDArray[np.unsignedinteger], known: Collection[bytes] = ()) -> Masks | None:
     """The masks that save most bytes, as estimated by the order-0 entropy.
 
     Parameters
     ----------
-    symbols : ndarray, uint8, any shape
+    symbols : ndarray, uint8 or uint16, any shape
         The tensor.
     known : collection of bytes
         Masks, as bytes, that are stored in any case.
@@ -98,7 +98,7 @@ def _subsets(axes: list[tuple[int, npt.NDArray[np.bool_]]]) -> Iterator[Masks]:
         yield from (Masks(chosen) for chosen in itertools.combinations(axes, count))
 
 
-def _coded_bytes(symbols: npt.NDArray[np.uint8]) -> float:
+def _coded_bytes(symbols: npt.NDArray[np.unsignedinteger]) -> float:
     return entropy_bits(np.bincount(symbols.reshape(-1))) / 8
 
 
@@ -130,12 +130,14 @@ def numbered_masks(
     return list(different.values()), numbers
 
 
-def shared_masks(members: Sequence[npt.NDArray[np.uint8]], masks: Sequence[Masks | None]) -> list[Masks | None]:
+def shared_masks(
+    members: Sequence[npt.NDArray[np.unsignedinteger]], masks: Sequence[Masks | None]
+) -> list[Masks | None]:
     """Masks of which more are shared: two of equal length become their union if that saves more than it costs.
 
     Parameters
     ----------
-    members : sequence of ndarray, uint8
+    members : sequence of ndarray, uint8 or uint16
         The tensors.
     masks : sequence of (Masks or None)
         Masks of every tensor.

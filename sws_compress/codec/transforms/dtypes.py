@@ -100,18 +100,18 @@ class RowTable:
     ----------
     rows : ndarray (k,)
         Rows that occur, the most frequent one first.
-    numbers : ndarray (n,), uint8
+    numbers : ndarray (n,), uint8, or uint16 if k > 256
         Number of each symbol's row.
     """
 
     rows: Array
-    numbers: npt.NDArray[np.uint8]
+    numbers: npt.NDArray[np.unsignedinteger]
 
     @classmethod
-    def of(cls, symbols: npt.NDArray[np.uint8], codebook: Array) -> RowTable:
+    def of(cls, symbols: npt.NDArray[np.unsignedinteger], codebook: Array) -> RowTable:
         counts = np.bincount(symbols, minlength=len(codebook))
         order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
-        number = np.empty(len(codebook), np.uint8)
+        number = np.empty(len(codebook), np.min_scalar_type(order.size - 1))
         number[order] = np.arange(order.size)
         return cls(codebook[order], number[symbols])
 

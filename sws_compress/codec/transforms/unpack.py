@@ -22,7 +22,7 @@ from sws_compress.errors import ArgumentError
 
 
 def tensor_candidates(
-    members: Sequence[npt.NDArray[np.uint8]],
+    members: Sequence[npt.NDArray[np.unsignedinteger]],
     codebook: Array,
     limit: LoadCost | None = None,
     *,
@@ -32,7 +32,7 @@ def tensor_candidates(
 
     Parameters
     ----------
-    members : sequence of ndarray, uint8, of any shapes
+    members : sequence of ndarray, uint8 or uint16, of any shapes
         Symbols of each tensor. With a codebook of vectors, each symbol is one of its rows.
     codebook : ndarray (k,) or (k, d), floating point
         Value of each symbol, in the type of the tensors.
@@ -70,7 +70,7 @@ def tensor_candidates(
 
 
 def radix_tensor(
-    symbols: npt.NDArray[np.uint8], codebook: Array, *, factors: npt.NDArray[np.float32] | None = None
+    symbols: npt.NDArray[np.unsignedinteger], codebook: Array, *, factors: npt.NDArray[np.float32] | None = None
 ) -> Code | None:
     """The radix code of one tensor, for tensors so large that making every code would take too long.
 
@@ -104,11 +104,11 @@ def _scaled_codebook(codebook: Array) -> npt.NDArray[np.float32]:
     return single
 
 
-def _joined(members: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+def _joined(members: Sequence[npt.NDArray[np.unsignedinteger]]) -> npt.NDArray[np.unsignedinteger]:
     return np.concatenate([member.reshape(-1) for member in members]) if len(members) > 1 else members[0].reshape(-1)
 
 
-def _cuts(members: Sequence[npt.NDArray[np.uint8]]) -> list[int]:
+def _cuts(members: Sequence[npt.NDArray[np.unsignedinteger]]) -> list[int]:
     return list(itertools.accumulate(member.size for member in members))[:-1]
 
 
