@@ -114,6 +114,28 @@ class InputMoment:
         return mean
 
 
+def correlated(moment: InputMoment, share: float) -> Array:
+    """H of inputs of equal size that go together as far as some of what was seen of them is believed.
+
+    Parameters
+    ----------
+    moment : InputMoment
+        What was seen.
+    share : float
+        The share of it, 0..1; the rest takes inputs to have nothing to do with each other.
+
+    Returns
+    -------
+    ndarray, shape (groups, d, d), float64
+        Positive definite; the diagonal is 1.
+    """
+    found = moment.shrunk()
+    sizes = np.sqrt(np.diagonal(found, axis1=1, axis2=2))
+    found *= share / (sizes[:, :, None] * sizes[:, None, :])
+    found[:, np.arange(found.shape[1]), np.arange(found.shape[1])] = 1.0
+    return found
+
+
 def output_energy(rows: Array, moment: Array) -> Array:
     """E|y|^2 of each output: w H w^T for every row.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.write.probed import score_names
 from sws_compress.ort.activations import Trials
-from sws_compress.ort.sample_inputs import smoothed
 from sws_compress.ort.session import SessionError
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.seen_inputs import seen_feeds
 from sws_compress.pipelines.source import Source
 from sws_compress.quantize.palette import Palette
 
@@ -21,8 +20,7 @@ class OutputQuality:
     Parameters
     ----------
     source : Source
-        The network, in memory. It is run on ``source.feeds``; where these are drawn, also on smooth ones: images and
-        sounds are smooth, and noise is not.
+        The network, in memory. It is run on `seen_feeds`.
     names : tuple of str
         Initialisers whose values change.
     job : Job
@@ -31,9 +29,9 @@ class OutputQuality:
 
     def __init__(self, source: Source, names: tuple[str, ...], job: Job) -> None:
         self._trials: Trials | None = None
-        if source.feeds is None or not names or draws(source.model) or not score_names(source.model):
+        feeds = seen_feeds(source, job)
+        if not feeds or not names or not score_names(source.model):
             return
-        feeds = [source.feeds] if job.inputs is not None else [source.feeds, smoothed(source.feeds)]
         try:
             self._trials = Trials(source.model, names, feeds)
         except SessionError:  # smooth inputs take another branch, or the values behind an output cannot be shown

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from sws_compress.calibrate.moments import InputMoment
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.packing.pack import find_palettes
@@ -15,6 +16,8 @@ from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.output_quality import OutputQuality
 from sws_compress.pipelines.overrides import overrides_of
+from sws_compress.pipelines.places import place_of
+from sws_compress.pipelines.seen_inputs import seen_inputs
 from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.streamed import stream_weights
 from sws_compress.pipelines.untrained import publish_untrained, weights_of
@@ -92,9 +95,14 @@ def _checked(
     job: Job,
 ) -> tuple[ClusteredWeights, tuple[str, ...]]:
     """Round all weights, to more than the quality asked for if outputs do not keep that, and say so."""
+    seen: Mapping[str, InputMoment] = {}
+    if request.quality is not None:
+        job.on_progress("running the network", 0, source.elements)
+        seen = seen_inputs(source, {weight.name: place_of(source.model, weight) for weight in weights}, job)
 
     def rounded(wanted: WeightsOnly) -> ClusteredWeights:
-        return cluster_weights(source, weights, {weight.name: wanted for weight in weights} | dict(others), job)
+        requests = {weight.name: wanted for weight in weights} | dict(others)
+        return _clustered(source, weights, requests, seen, job)
 
     clustered = rounded(request)
     if request.quality is None:
@@ -113,15 +121,26 @@ def _checked(
     return clustered, (note,)
 
 
-def cluster_weights(
-    source: Source, weights: Sequence[Weight], requests: Mapping[str, WeightsOnly], job: Job
+def _clustered(
+    source: Source,
+    weights: Sequence[Weight],
+    requests: Mapping[str, WeightsOnly],
+    seen: Mapping[str, InputMoment],
+    job: Job,
 ) -> ClusteredWeights:
-    """Round each weight by itself, as its request says."""
+    """Round each weight by itself, as its request says, with what was seen of its inputs."""
     palettes, mixtures, done = {}, {}, 0
     elements = sum(weight.size for weight in weights)
     for weight in weights:
         job.on_progress(f"rounding {weight.name}", done, elements)
-        found = rounded_alone(source.model, weight, requests[weight.name], elements=elements, seed=job.seed)
+        found = rounded_alone(
+            source.model,
+            weight,
+            requests[weight.name],
+            elements=elements,
+            seed=job.seed,
+            inputs=seen.get(weight.name),
+        )
         palettes[weight.name] = found.palette
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sws_compress.calibrate.moments import LEAST_SHRINKAGE, InputMoment, output_energy
+from sws_compress.calibrate.moments import LEAST_SHRINKAGE, InputMoment, correlated, output_energy
 from sws_compress.errors import ArgumentError
 
 RANDOM = np.random.default_rng(0)
@@ -58,3 +58,13 @@ def test_the_energy_is_that_of_the_outputs() -> None:
     outputs = np.einsum("god,ngd->ngo", rows, inputs)
     moment = InputMoment.of(inputs)
     np.testing.assert_allclose(output_energy(rows, moment.sums / 40), np.square(outputs).mean(axis=0), rtol=1e-12)
+
+
+def test_correlations_are_believed_in_part() -> None:
+    inputs = RANDOM.standard_normal((500, 2, 6)) @ RANDOM.standard_normal((6, 6)) * np.geomspace(0.1, 10, 6)
+    moment = InputMoment.of(inputs)
+    np.testing.assert_array_equal(correlated(moment, 0.0), np.broadcast_to(np.eye(6), (2, 6, 6)))
+    whole, part = correlated(moment, 1.0), correlated(moment, 0.3)
+    np.testing.assert_allclose(part - np.eye(6), 0.3 * (whole - np.eye(6)), atol=1e-12)
+    assert (np.linalg.eigvalsh(part) >= 0.7 - 1e-12).all()
+    np.testing.assert_allclose(correlated(InputMoment.of(30 * inputs), 0.3), part, rtol=1e-9)

@@ -15,6 +15,11 @@ from onnx import helper, numpy_helper
 import sws_compress as sws
 from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.user_models import run_model
+from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.places import Place, place_of
+from sws_compress.pipelines.seen_inputs import seen_inputs
+from sws_compress.pipelines.source import Source, in_memory, open_source
+from sws_compress.pipelines.untrained import weights_of
 
 Array = npt.NDArray[Any]
 
@@ -130,3 +135,49 @@ def test_weights_are_kept_closer_where_outputs_show_a_larger_error(given: bool, 
     kept = error_decibels(model, result.output)
     assert kept > 19 or "raised by 12 dB" in note
     assert kept > 19 or result.warnings
+
+
+def opened(path: Path) -> tuple[Source, Job]:
+    job = Job(output=path.with_suffix(".small"))
+    return in_memory(open_source(path, job), job), job
+
+
+def places(source: Source) -> dict[str, Place]:
+    return {weight.name: place_of(source.model, weight) for weight in weights_of(source)}
+
+
+def test_inputs_of_inner_layers_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the first layer are noise here, and as the caller's inputs are elsewhere."""
+    source, job = opened(write(tmp_path / "model.onnx", weights()))
+    seen = seen_inputs(source, places(source), job)
+    assert list(seen) == ["b"]
+    assert source.feeds is not None
+    inputs = np.maximum(source.feeds["x"] @ weights()["a"], 0).astype(np.float64)
+    assert seen["b"].samples == 2 * len(inputs)  # 64 features are smooth as well
+    monkeypatch.setattr("sws_compress.pipelines.seen_inputs.MOST_INPUTS", HIDDEN - 1)
+    assert not seen_inputs(source, places(source), job)
+
+
+def test_nothing_is_seen_of_networks_that_draw(tmp_path: Path) -> None:
+    proto = onnx.load(write(tmp_path / "model.onnx", weights()))
+    proto.graph.node[1].output[0] = "s"
+    proto.graph.node.insert(2, helper.make_node("RandomUniformLike", ["s"], ["u"]))
+    proto.graph.node.insert(3, helper.make_node("Add", ["s", "u"], ["r"]))
+    onnx.save(proto, tmp_path / "draws.onnx")
+    source, job = opened(tmp_path / "draws.onnx")
+    assert not seen_inputs(source, places(source), job)
+
+
+def test_what_was_seen_makes_the_error_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rectified values are positive: errors in the same direction of all weights of an output would add up."""
+    model = write(tmp_path / "model.onnx", weights())
+    exact = sws.WeightsOnly(quality=60)
+    request = {"request": sws.WeightsOnly(quality=20), "overrides": {"a": exact}}
+    seen = sws.compress(model, tmp_path / "seen.onnx", **request)
+    monkeypatch.setattr("sws_compress.pipelines.weights_only.seen_inputs", lambda *_: {})
+    alike = sws.compress(model, tmp_path / "alike.onnx", **request)
+    bits, error = (
+        [result.tensors[1].entropy_bits for result in (alike, seen)],
+        [error_decibels(model, result.output) for result in (alike, seen)],
+    )
+    assert error[1] - error[0] > 6.02 * (bits[1] - bits[0]) + 0.5
