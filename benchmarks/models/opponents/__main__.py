@@ -60,9 +60,12 @@ LEAST_CODED = 64
 
 COMPONENTS = (4, 8, 16, 32, 64, 256)
 QUALITIES = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0)
-FEW_QUALITIES = (10.0, 20.0, 30.0, 40.0, 50.0)
+FEW_QUALITIES = (15.0, 20.0, 25.0, 30.0, 40.0)
+FEW_FROM_BYTES = 3_500_000
+"""Models from here on have few qualities, since each file takes minutes."""
+
 LARGE_BYTES = 20_000_000
-"""Larger models have few qualities and no Fisher information, since each file takes minutes."""
+"""Larger models have no Fisher information."""
 
 RATIOS = (8.0, 10.0)
 
@@ -221,10 +224,10 @@ def ways(subject: Subject) -> dict[str, tuple[str, Maker]]:
     found |= {name: (name.partition(" ")[0], by_worker(name)) for name in MAKE}
     found |= {f"NNCodec qp {qp}": ("nncodec", by_nncodec(qp)) for qp in NNCODEC}
     found |= {f"k-means {k}": ("k-means", by_us(lambda _, k=k: sws.WeightsOnly(components=k))) for k in COMPONENTS}
-    large = subject.path.stat().st_size > LARGE_BYTES
-    if not large:
+    size = subject.path.stat().st_size
+    if size <= LARGE_BYTES:
         found |= {f"Fisher k-means {k}": ("fisher", by_fisher(k)) for k in COMPONENTS}
-    qualities = FEW_QUALITIES if large else QUALITIES
+    qualities = FEW_QUALITIES if size >= FEW_FROM_BYTES else QUALITIES
     found[ALONE] = ("ours", by_us(lambda _: sws.WeightsOnly()))
     for quality in qualities:
         found[f"weights only, {quality:g} dB"] = ("ours", by_us(lambda _, q=quality: sws.WeightsOnly(quality=q)))

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from benchmarks.models.opponents.nncodec_worker import TORCHVISION
-from benchmarks.models.opponents.onnx_worker import LEAST_WEIGHTS, feeds_of
+from benchmarks.models.opponents.onnx_worker import LEAST_WEIGHTS, feeds_of, with_initialisers
 from benchmarks.models.opponents.tensors import Array, float_tensors
 
 NEWEST = 16
@@ -40,11 +40,7 @@ def converted(model: onnx.ModelProto) -> Any:
         return OperationConverterResult(torch_module=GlobalMaxPool(), onnx_mapping=onnx_mapping_from_node(node))
 
     add_converter(operation_type="GlobalMaxPool", version=1)(pool)
-    for node in [node for node in model.graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]:
-        tensor = model.graph.initializer.add()
-        tensor.CopyFrom(node.attribute[0].t)
-        tensor.name = node.output[0]
-        model.graph.node.remove(node)
+    with_initialisers(model)
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type.startswith("Reduce") and len(node.input) == 2:

@@ -26,6 +26,10 @@ LEAST_WEIGHTS = 1024
 """Smaller tensors stay as they are where the opponent has no rule of its own."""
 
 
+SCALES_PER_CHANNEL = 13
+"""First operator set whose ``DequantizeLinear`` takes scales per channel."""
+
+
 def feeds_of(path: Path) -> list[dict[str, Any]]:
     """Sets of inputs in an .npz file, with names ``number/input``."""
     found: dict[int, dict[str, Any]] = {}
@@ -56,10 +60,11 @@ def int8_static(model: Path, feeds: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(str(model), str(prepared), skip_symbolic_shape=True)
+        per_channel = onnx.load(prepared).opset_import[0].version >= SCALES_PER_CHANNEL
         for options in ({}, {"QDQDisableWeightAdjustForInt32Bias": True}):  # the adjustment fails for some matrices
             try:
                 quantize_static(
-                    prepared, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
+                    prepared, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=per_channel,
                     activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, extra_options=options,
                 )  # fmt: skip
                 return
@@ -141,21 +146,43 @@ MAKERS: dict[str, Callable[[Path, Path, Path], None]] = {
 }  # fmt: skip
 
 
+LARGE_BYTES = 30_000_000
+"""Larger files go through brotli -9 instead of -11, which takes minutes there."""
+
+
 def sizes(path: Path) -> dict[str, int]:
     """Bytes of a file, and after gzip and brotli at their highest levels."""
     import brotli
 
     data = path.read_bytes()
-    packed = {"gzip_bytes": gzip.compress(data, 9), "brotli_bytes": brotli.compress(data, quality=11, lgwin=24)}
+    quality = 11 if len(data) <= LARGE_BYTES else 9
+    packed = {"gzip_bytes": gzip.compress(data, 9), "brotli_bytes": brotli.compress(data, quality=quality, lgwin=24)}
     return {"bytes": len(data), **{name: len(value) for name, value in packed.items()}}
+
+
+def with_initialisers(model: onnx.ModelProto) -> bool:
+    """Move weights of ``Constant`` nodes to initialisers, since these tools see no others; whether there were any."""
+    found = [node for node in model.graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
+    for node in found:
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        model.graph.node.remove(node)
+    return any(np.prod(node.attribute[0].t.dims) >= LEAST_WEIGHTS for node in found)
 
 
 def main() -> None:
     variant, *paths = sys.argv[1:]
     if variant == "size":
         json.dump(sizes(Path(paths[0])), sys.stdout)
-    else:
-        MAKERS[variant](*map(Path, paths))
+        return
+    model, feeds, target = map(Path, paths)
+    with tempfile.TemporaryDirectory() as folder:
+        moved = onnx.load(model)
+        if with_initialisers(moved) and not variant.startswith("coremltools"):
+            model = Path(folder) / "moved.onnx"
+            onnx.save(moved, model)
+        MAKERS[variant](model, feeds, target)
 
 
 if __name__ == "__main__":

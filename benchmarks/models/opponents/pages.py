@@ -55,12 +55,12 @@ Bytes after `brotli -11` as a part of the float file, against the score. Lines g
 are files of others. Dotted lines mark the loss of a point, and an eighth and a tenth of the bytes. What loses much more
 is left out.
 
-![Bytes against score, a panel per model](../../docs/images/opponents_scores.png)
+![Bytes against score, a panel per model](images/scores.png)
 
 The same against the error of the outputs (energy of the outputs over that of their error), which tells files apart
 whose scores do not differ.
 
-![Bytes against error, a panel per model](../../docs/images/opponents_errors.png)
+![Bytes against error, a panel per model](images/errors.png)
 """
 
 FILES_HEAD = """# Every file

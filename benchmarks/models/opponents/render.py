@@ -2,8 +2,8 @@
 
     python -m benchmarks.models.opponents.render [--folder FOLDER/opponents] [--into FOLDER]
 
-Writes ``GOALS.md`` and ``OPPONENTS.md`` beside this package and pictures into ``docs/images``, from the committed
-results; into another folder, all of them side by side.
+Writes ``GOALS.md``, ``OPPONENTS.md`` and ``images/`` beside this package, from the committed results, or into another
+folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.models.opponents.compare import Point, front, succeeded
 from benchmarks.models.opponents.pages import OURS, Report, files_page, goals_page, name
 
 HERE = Path(__file__).parent
-IMAGES = HERE.parents[2] / "docs" / "images"
+PAGES = HERE.parent
 
 COLOURS = {
     "calibrated": "#c2410c", "weights only": "#1d4ed8", "int8 static": "#15803d", "int8 dynamic": "#65a30d",
@@ -95,15 +95,15 @@ def panel(axes: Any, report: Report, key: str) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=HERE / "results")
-    parser.add_argument("--into", type=Path, help="a folder for pages and pictures (default: their committed places)")
+    parser.add_argument("--into", type=Path, default=PAGES, help="a folder for pages and pictures")
     chosen = parser.parse_args(arguments)
     found = reports(chosen.folder)
-    pages, images = chosen.into or HERE.parent, chosen.into or IMAGES
-    pages.mkdir(parents=True, exist_ok=True)
-    (pages / "GOALS.md").write_text(goals_page(found), encoding="utf-8")
-    (pages / "OPPONENTS.md").write_text(files_page(found), encoding="utf-8")
-    draw(found, "score", images / "opponents_scores.png")
-    draw(found, "error_db", images / "opponents_errors.png")
+    images = chosen.into / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    (chosen.into / "GOALS.md").write_text(goals_page(found), encoding="utf-8")
+    (chosen.into / "OPPONENTS.md").write_text(files_page(found), encoding="utf-8")
+    draw(found, "score", images / "scores.png")
+    draw(found, "error_db", images / "errors.png")
 
 
 if __name__ == "__main__":
