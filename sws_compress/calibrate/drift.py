@@ -72,10 +72,6 @@ class Drift:
             self.sums[:, start : start + BAND_ROWS] += band @ second
         return Drift(self.sums, *totals, self.samples + len(now))
 
-    def __add__(self, other: Drift) -> Drift:
-        before, now = self.before + other.before, self.now + other.now
-        return Drift(self.sums + other.sums, before, now, self.samples + other.samples)
-
     def centred(self) -> Drift:
         """The drift of x and x' less their means."""
         means = (self.before - self.now)[:, :, None] * self.now[:, None] / self.samples

@@ -63,9 +63,6 @@ class InputMoment:
             self.sums[:, start : start + BAND_ROWS] += band @ by_group
         return InputMoment(self.sums, self.totals + by_group.sum(axis=1), self.samples + len(inputs))
 
-    def __add__(self, other: InputMoment) -> InputMoment:
-        return InputMoment(self.sums + other.sums, self.totals + other.totals, self.samples + other.samples)
-
     @property
     def mean(self) -> Array:
         """Mean inputs, shape (groups, d)."""
@@ -78,11 +75,6 @@ class InputMoment:
             band = slice(start, start + BAND_ROWS)
             sums[:, band] -= self.totals[:, band, None] * mean[:, None]
         return InputMoment(sums, np.zeros_like(self.totals), self.samples)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the matrices."""
-        return self.sums.nbytes
 
     def shrunk(self) -> Array:
         """Positive definite estimates of H: each group's mean, drawn towards a multiple of the identity.

@@ -1,4 +1,4 @@
-"""Values that flow through a network at a cut, for every set of inputs, on disk."""
+"""Values that flow through a network at a cut, for every set of inputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from sws_compress.ort.activations import Feeds
 from sws_compress.ort.session import Array
+from sws_compress.pipelines.held_arrays import HeldArrays
 from sws_compress.pipelines.work_folder import WorkFolder
 
 
@@ -16,7 +17,7 @@ class ActivationStore:
 
     Parameters
     ----------
-    folder : WorkFolder
+    folder : WorkFolder or HeldArrays
         Where they lie.
     network : str
         Which network they flow in.
@@ -30,7 +31,7 @@ class ActivationStore:
 
     def __init__(
         self,
-        folder: WorkFolder,
+        folder: WorkFolder | HeldArrays,
         network: str,
         feeds: Sequence[Feeds],
         *,

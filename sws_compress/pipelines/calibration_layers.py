@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
-from typing import TypeVar
 
-import numpy as np
 import onnx_ir as ir
 
-from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Layer
-from sws_compress.calibrate.moments import InputMoment
-from sws_compress.onnx_io.analyse.products import Product
-from sws_compress.ort.activations import Feeds, activations
+from sws_compress.onnx_io.analyse.segments import Segment
+from sws_compress.ort.activations import Feeds
 from sws_compress.ort.session import Array
+from sws_compress.pipelines.activation_store import ActivationStore
 from sws_compress.pipelines.decided import Reason
-from sws_compress.pipelines.places import Place, in_order
+from sws_compress.pipelines.held_arrays import HeldArrays
+from sws_compress.pipelines.met import Meeting, Met, meetings, met_by, samples
+from sws_compress.pipelines.places import Place
+from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
 from sws_compress.quantize.palette import Palette
 
 MOMENT_BYTES = 1 << 30
 """Second moments that are held at a time; more are collected in several passes over the inputs."""
-
-SAMPLES_PER_FEED = 400
-"""Inputs of a layer that are taken from each set of inputs of the network: neighbours in an image or a text tell
-little more than one of them."""
-
-
-Sum = TypeVar("Sum", InputMoment, Drift)
-
-MOST_STAGES = 24
-"""Steps in which layers follow those before them, at most: each step runs both networks as far as its layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +37,12 @@ class Assigned:
     @property
     def values(self) -> dict[str, Array]:
         """The new values of all initialisers that have some."""
-        return {**{name: palette.expand() for name, palette in self.palettes.items()}, **self.biases}
+        return self.values_of(self.palettes)
+
+    def values_of(self, names: Collection[str]) -> dict[str, Array]:
+        """The new values of these weights, as far as they are assigned, and of all biases."""
+        chosen = {name: self.palettes[name].expand() for name in names if name in self.palettes}
+        return {**chosen, **self.biases}
 
 
 class Collector:
@@ -84,16 +79,17 @@ class Collector:
         self._model, self._places, self._feeds, self._seed = model, places, feeds, seed
         self._work, self._weights = work, sum(place.weight.size for place in places.values())
         self._batches = tuple(_batches(places))
-        self._held: tuple[tuple[str, Layer], ...] | None = None
+        self._held: dict[str, Layer] | None = None
         self.unmet: set[str] = set()
 
     def layers(self, doing: str) -> Iterator[tuple[str, Layer]]:
         """All layers; they are kept if one pass over the inputs has collected all moments."""
         self._work.expect((1 if self._held is not None else 2) * self._weights)
         if self._held is None and len(self._batches) == 1:
-            self._held = tuple(self._collected(self._batches[0]))
+            self._held = dict(self._collected(self._batches[0]))
         batches = (self._collected(batch) for batch in self._batches)
-        for name, layer in self._held if self._held is not None else (pair for batch in batches for pair in batch):
+        found = self._held.items() if self._held is not None else (pair for batch in batches for pair in batch)
+        for name, layer in found:
             self._work.doing(f"{doing} {name}")
             yield name, layer
             self._work.did(layer.rows.size)
@@ -104,88 +100,89 @@ class Collector:
         self._work.expect((2 + per_pass * (passes - 1) + 3 * turns) * self._weights)
 
     @cached_property
-    def stages(self) -> tuple[tuple[str, ...], ...]:
-        """The weights in the order in which the network uses them, `MOST_STAGES` steps or as many as moments need."""
-        read = in_order(self._model, self._places)
-        names = [*read, *(name for name in self._places if name not in read)]
-        ends = np.linspace(0, len(names), min(MOST_STAGES, len(names)) + 1).round().astype(int)
-        groups = ({name: self._places[name] for name in names[start:end]} for start, end in pairwise(ends))
-        return tuple(tuple(batch) for group in groups for batch in _batches(group, copies=2))
+    def plan(self) -> Plan:
+        """The segments of the model."""
+        return Plan.of(self._model, self._places)
 
-    def in_turn(self, changed: Callable[[], ir.Model]) -> Iterator[tuple[str, Layer]]:
-        """All layers, stage by stage: they follow their inputs in the model that ``changed`` gives before each."""
-        self._work.expect(3 * self._weights)
-        for names in self.stages:
-            for name, layer in self._following(names, changed()):
-                self._work.doing(f"following {name}")
-                yield name, layer
-                self._work.did(layer.rows.size)
+    def in_turn(self, changed: Callable[[Collection[str]], Mapping[str, Array]]) -> Iterator[tuple[str, Layer]]:
+        """All layers, segment by segment: they follow their inputs in the network as it has become.
 
-    def _following(self, names: Sequence[str], changed: ir.Model) -> Iterator[tuple[str, Layer]]:
-        """Layers with the moments of their inputs in a changed model, and their drift from those in the model."""
-        moments: dict[str, InputMoment] = {}
-        drifts: dict[str, Drift] = {}
-        before, now = (self._inputs(model, names) for model in (self._model, changed))
-        for (name, first), (_, second) in zip(before, now, strict=True):
-            if first is None:
-                continue
-            if second is None or second.shape != first.shape:  # another branch, or more or fewer times
-                second = first
-            added(moments, name, InputMoment.of(second))
-            added(drifts, name, Drift.of(first, second))
-        for name in names:
-            yield name, self._places[name].layer(moments.pop(name, None), drifts.pop(name, None))
-
-    def _collected(self, names: Sequence[str]) -> Iterator[tuple[str, Layer]]:
-        """The layers of some weights, with the moments of their inputs."""
-        moments: dict[str, InputMoment] = {}
-        for name, inputs in self._inputs(self._model, names):
-            if inputs is not None:
-                added(moments, name, InputMoment.of(inputs))
-        self.unmet |= {name for name in names if name not in moments}
-        for name in names:
-            yield name, self._places[name].layer(moments.pop(name, None))
-
-    def _inputs(self, model: ir.Model, names: Sequence[str]) -> Iterator[tuple[str, Array | None]]:
-        """Samples of what some weights multiply, at the same places in every model of the same graph.
-
-        None where a branch was not taken, or a body did not run.
+        Parameters
+        ----------
+        changed : callable
+            Gives the new values of some weights, which this method has yielded, and of all biases.
         """
-        values = sorted({product.value for name in names for product in self._places[name].products})
-        units = sum(self._places[name].weight.size for name in names)
-        for feed, found in enumerate(activations(model, values, self._feeds) if values else ()):
+        self._work.expect(3 * self._weights)
+        with closing(HeldArrays()) as held:
+            before, now = (ActivationStore(held, network, self._feeds) for network in ("before", "now"))
+            for number, segment in enumerate(self.plan.segments):
+                for name, layer in self._following(segment, before, now if number else None):
+                    self._work.doing(f"following {name}")
+                    yield name, layer
+                    self._work.did(layer.rows.size)
+                for _ in self.plan.advance(segment, now, changed(segment.read), ()):
+                    pass
+                for store in (before, now):
+                    store.drop(segment.last)
+        read = {name for segment in self.plan.segments for name in segment.weights}
+        for name in self._places:
+            if name not in read:
+                yield name, self._places[name].layer(None)
+
+    def _following(
+        self, segment: Segment, before: ActivationStore, now: ActivationStore | None
+    ) -> Iterator[tuple[str, Layer]]:
+        """The layers of a segment with the moments of their inputs, and how these have drifted.
+
+        The segment is passed in the network as it was. A weight that later segments use as well keeps the moment of
+        all its uses.
+        """
+        together = self.plan.meetings(segment)
+        values = sorted({product.value for meeting in together for product in meeting.products})
+        names, feeds = tuple(dict.fromkeys((*values, *segment.outputs))), range(len(self._feeds))
+        met = [Met() for _ in together]
+        runs = [self.plan.run(segment, names, before, feeds, {})] if names else []
+        if runs and values and now is not None:
+            runs.append(self.plan.run(segment, values, now, feeds, {}))
+        for feed, *seen in zip(feeds, *runs, strict=True) if runs else ():
             self._work.doing("collecting inputs of layers")
-            for number, name in enumerate(names):
-                for product in self._places[name].products:
-                    random = np.random.default_rng([self._seed, feed, number])
-                    yield name, samples_of(product, found[product.value], random)
+            for number, meeting in enumerate(together):
+                drawn = [samples(meeting.products, each, (self._seed, feed, number)) for each in seen]
+                met[number].add(drawn[-1], drawn[0] if len(drawn) > 1 else None)
+            before.put(feed, {name: seen[0][name] for name in segment.outputs})
+        self._work.did(self.plan.size(segment.weights))
+        for meeting, each in zip(together, met, strict=True):
+            for name in meeting.names:
+                whole = len(meeting.products) == len(self._places[name].products)
+                held = None if whole or self._held is None else self._held[name]
+                yield name, each.layer(self._places[name]) if held is None else held
+
+    def _collected(self, together: Sequence[Meeting]) -> Iterator[tuple[str, Layer]]:
+        """The layers of some weights, with the moments of their inputs."""
+        units = sum(self._places[name].weight.size for meeting in together for name in meeting.names)
+        self._work.doing("collecting inputs of layers")
+
+        def told() -> None:
             self._work.did(units / len(self._feeds))
-        if not values:
-            self._work.did(units)
+            self._work.doing("collecting inputs of layers")
+
+        met = met_by(self._model, together, self._feeds, self._seed, told)
+        for meeting, each in zip(together, met, strict=True):
+            if each.moment is None:
+                self.unmet.update(meeting.names)
+            for name in meeting.names:
+                yield name, each.layer(self._places[name])
 
 
-def samples_of(product: Product, found: Array, random: np.random.Generator) -> Array | None:
-    """Some of what a product multiplies, at all times that its body ran; None if that was never."""
-    if not found.size:
-        return None
-    times = found.reshape(-1, *found.shape[product.stacks :]) if product.stacks else (found,)
-    most = max(SAMPLES_PER_FEED // len(times), 1)
-    return np.concatenate([product.layout.inputs(each, most, random) for each in times])
-
-
-def added(sums: dict[str, Sum], name: str, part: Sum) -> None:
-    sums[name] = sums[name] + part if name in sums else part
-
-
-def _batches(places: Mapping[str, Place], *, copies: int = 1) -> Iterator[list[str]]:
-    """Names of weights whose moments, so many for each, are collected in one pass over the inputs."""
-    batch: list[str] = []
+def _batches(places: Mapping[str, Place]) -> Iterator[list[Meeting]]:
+    """Weights whose moments are collected in one pass over the inputs."""
+    batch: list[Meeting] = []
     held = 0
-    for name, place in places.items():
-        own = copies * place.moment_bytes
+    for meeting in meetings(places, places):
+        own = places[meeting.names[0]].moment_bytes
         if batch and held + own > MOMENT_BYTES:
             yield batch
             batch, held = [], 0
-        batch.append(name)
+        batch.append(meeting)
         held += own
     yield batch

@@ -19,8 +19,9 @@ from sws_compress.onnx_io.analyse.segments import Segment
 from sws_compress.ort.activations import Feeds, OutputErrors
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.activation_store import ActivationStore
+from sws_compress.pipelines.met import samples
 from sws_compress.pipelines.places import Place
-from sws_compress.pipelines.segment_runs import Plan, samples
+from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
 from sws_compress.pipelines.work_folder import WorkFolder
 
@@ -136,15 +137,15 @@ def share_of_error(size: int, price: float, gain: float) -> float:
 def _inputs(plan: Plan, segment: Segment, store: ActivationStore, seed: int) -> dict[str, Array]:
     """Samples of what the weights of a segment multiply, (n, groups, d), by name; without those that met nothing."""
     met: dict[str, list[Array]] = {}
-    groups = plan.groups(segment)
-    values = sorted({product.value for _, products in groups for product in products})
+    together = plan.meetings(segment)
+    values = sorted({product.value for each in together for product in each.products})
     feeds = range(len(store.feeds) if values else 0)
     for feed, found in zip(feeds, plan.run(segment, values, store, feeds, {}) if values else (), strict=True):
-        for number, (names, products) in enumerate(groups):
-            for sample in samples(products, found, (seed, feed, number)):
-                for name in names:
-                    met.setdefault(name, []).append(sample)
-    return {name: np.concatenate(found) for name, found in met.items()}
+        for number, meeting in enumerate(together):
+            drawn = samples(meeting.products, found, (seed, feed, number))
+            for name in meeting.names:
+                met.setdefault(name, []).extend(each for each in drawn if each is not None)
+    return {name: np.concatenate(found) for name, found in met.items() if found}
 
 
 def _noisy(place: Place, inputs: Array | None, share: float, seed: Sequence[int]) -> Array:

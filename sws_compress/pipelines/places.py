@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,9 +134,3 @@ def place_of(model: ir.Model, weight: Weight) -> Place:
     if not products:
         return Place(weight, Unknown(), ())
     return Place(weight, products[0].layout, products)
-
-
-def in_order(model: ir.Model, names: Container[str]) -> list[str]:
-    """Those of the initialisers with these names that nodes read, in the order of the nodes."""
-    read = (value.name for node in ir.traversal.RecursiveGraphIterator(model.graph) for value in node.inputs if value)
-    return list(dict.fromkeys(name for name in read if name in names and name is not None))

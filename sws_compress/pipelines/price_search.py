@@ -137,7 +137,8 @@ class PriceSearch:
 
     def assigned(self) -> Assigned:
         """The weights that meet the goal."""
-        self._collector.expect(*(EXPECTED_PASSES if len(self._collector.stages) > 1 else (EXPECTED_PASSES[0], 0)))
+        passes, turns = EXPECTED_PASSES
+        self._collector.expect(passes, turns if len(self._collector.plan.segments) > 1 else 0)
         found = kept_where_they_help(self._found(), self._trials.error)
         self._work.finish("packing and checking")
         return found
@@ -257,7 +258,7 @@ class PriceSearch:
     def _assigned(self, own: Mapping[str, float], price: float) -> Assigned:
         """All weights, at once or in turn: what comes closer on inputs that neither has seen."""
         at_once = self._at_once(own, price)
-        if len(self._collector.stages) == 1:
+        if len(self._collector.plan.segments) == 1:
             return at_once
         found = at_once, self._in_turn(own, price)
         return min(found, key=lambda each: self._trials.error(each.values))
@@ -272,8 +273,7 @@ class PriceSearch:
     def _in_turn(self, own: Mapping[str, float], price: float) -> Assigned:
         """Every weight with the inputs that it meets once those before it are assigned."""
         found = Assigned(dict(self._alone), {}, {})
-        layers = self._collector.in_turn(lambda: with_values(self._source.model, found.values))
-        for name, layer in layers:
+        for name, layer in self._collector.in_turn(found.values_of):
             self._assign(name, layer.at_level(own[name]), price, found)
         return found
 

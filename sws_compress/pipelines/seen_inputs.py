@@ -12,11 +12,12 @@ import numpy as np
 
 from sws_compress.calibrate.moments import InputMoment
 from sws_compress.onnx_io.analyse.draws import draws
-from sws_compress.ort.activations import Feeds, activations
+from sws_compress.ort.activations import Feeds
 from sws_compress.ort.sample_inputs import smoothed
 from sws_compress.ort.session import SessionError
-from sws_compress.pipelines.calibration_layers import MOMENT_BYTES, added, samples_of
+from sws_compress.pipelines.calibration_layers import MOMENT_BYTES
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.met import Meeting, meetings, met_by
 from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.source import Source
 
@@ -54,30 +55,18 @@ def seen_inputs(source: Source, places: Mapping[str, Place], job: Job) -> dict[s
         whose inputs cannot be seen or are not finite; of the others as many as fit into `MOMENT_BYTES`.
     """
     own = {str(value.name) for value in source.model.graph.inputs}
-    inner, held = {}, 0
-    for name, place in places.items():
-        values = {product.value for product in place.products}
+    inner: list[Meeting] = []
+    held = 0
+    for meeting in meetings(places, places):
+        place = places[meeting.names[0]]
+        values = {product.value for product in meeting.products}
         inputs = place.layout.rows(place.weight.values).shape[2]
         if values and not values & own and inputs <= MOST_INPUTS and held + place.moment_bytes <= MOMENT_BYTES:
-            inner[name] = place
+            inner.append(meeting)
             held += place.moment_bytes
-    moments: dict[str, InputMoment] = {}
     try:
-        _collect(source, inner, seen_feeds(source, job), job.seed, moments)
+        met = met_by(source.model, inner, seen_feeds(source, job), job.seed)
     except SessionError:  # smooth inputs take another branch, or a value inside cannot be shown
         return {}
-    return {name: moment for name, moment in moments.items() if np.isfinite(moment.sums).all()}
-
-
-def _collect(
-    source: Source, places: Mapping[str, Place], feeds: tuple[Feeds, ...], seed: int, moments: dict[str, InputMoment]
-) -> None:
-    values = sorted({product.value for place in places.values() for product in place.products})
-    if not values:
-        return
-    for feed, found in enumerate(activations(source.model, values, feeds)):
-        for number, (name, place) in enumerate(places.items()):
-            for product in place.products:
-                inputs = samples_of(product, found[product.value], np.random.default_rng([seed, feed, number]))
-                if inputs is not None:
-                    added(moments, name, InputMoment.of(inputs))
+    found = {name: each.moment for meeting, each in zip(inner, met, strict=True) for name in meeting.names}
+    return {name: moment for name, moment in found.items() if moment is not None and np.isfinite(moment.sums).all()}

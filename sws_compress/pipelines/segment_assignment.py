@@ -5,26 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.fixed_length import coded_in_words
-from sws_compress.calibrate.layers import Layer
-from sws_compress.calibrate.moments import InputMoment
 from sws_compress.codec.encodings.radix import fixed_lengths
 from sws_compress.onnx_io.analyse.segments import Segment
 from sws_compress.ort.activations import Feeds, OutputErrors
-from sws_compress.ort.session import Array
 from sws_compress.pipelines.activation_store import ActivationStore
 from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.kept_palettes import keep_palette, kept_palette
+from sws_compress.pipelines.met import Met, samples
 from sws_compress.pipelines.overrides import Overrides
 from sws_compress.pipelines.pilot import LEAST_ERROR, share_of_error
-from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.price_search import SEEN, UNSEEN
-from sws_compress.pipelines.segment_runs import Plan, samples
+from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
 from sws_compress.pipelines.work_folder import WorkFolder
 from sws_compress.quantize.palette import Palette
@@ -32,68 +26,8 @@ from sws_compress.quantize.palette import Palette
 PASSES = 4
 """Units of work of a weight: its inputs are taken, it is assigned, which counts twice, and both networks pass it."""
 
-WAITING_BYTES = 1 << 27
-"""Samples of inputs that are kept until they are added to moments together."""
-
 CHECKED_FEEDS = 4
 """Sets of inputs that tell whether a layer follows its inputs, at most."""
-
-
-class _Met:
-    """What some weights meet: the moment of their inputs, and how these have drifted."""
-
-    def __init__(self) -> None:
-        self._moment: InputMoment | None = None
-        self._drift: Drift | None = None
-        self._pairs: list[tuple[Array, Array]] = []
-        self._waiting: list[tuple[Array | None, Array]] = []
-
-    def add(self, before: Array | None, now: Array, *, kept: bool, held_out: bool) -> None:
-        """Add samples of inputs as they are, and as they were if that is known."""
-        if kept:
-            self._waiting.append((before, now))
-        if held_out and before is not None:
-            self._pairs.append((before, now))
-        if sum(each.nbytes for _, each in self._waiting) > WAITING_BYTES:
-            self._take()
-
-    def _take(self) -> None:
-        """Add the samples that wait to the moments, all in one product."""
-        now = np.concatenate([each for _, each in self._waiting])
-        self._moment = InputMoment.of(now) if self._moment is None else self._moment.include(now)
-        pairs = [(before, each) for before, each in self._waiting if before is not None]
-        if pairs:
-            first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
-            self._drift = Drift.of(first, second) if self._drift is None else self._drift.include(first, second)
-        self._waiting = []
-
-    @property
-    def nothing(self) -> bool:
-        """Whether there are no samples."""
-        return self._moment is None and not self._waiting
-
-    def layer(self, place: Place) -> Layer:
-        """The layer of a weight that meets them; it follows them if that comes closer on inputs that are held out."""
-        if self._waiting:
-            self._take()
-        assert self._moment is not None
-        rows = place.layout.rows(place.weight.values).astype(np.float64)
-        moment = np.broadcast_to(self._moment.shrunk(), (len(rows), rows.shape[2], rows.shape[2]))
-        if self._drift is not None:
-            followed = self._drift.followed(rows, moment)
-            if self._error(rows, followed) < self._error(rows, rows):
-                rows = followed
-        return Layer(rows, moment, scaled=place.layout.output_axis(place.weight.shape) is not None)
-
-    def _error(self, rows: Array, changed: Array) -> float:
-        """Squared error of the outputs of changed rows on the inputs as they are."""
-        errors = (rows @ _columns(before) - changed @ _columns(now) for before, now in self._pairs)
-        return sum(float(np.square(error).sum()) for error in errors)
-
-
-def _columns(inputs: Array) -> Array:
-    """Samples, (n, groups, d), as (groups, d, n)."""
-    return np.moveaxis(inputs, 0, 2).astype(np.float64)
 
 
 class Assignment:
@@ -179,7 +113,7 @@ class Assignment:
             keep_palette(self._folder, name, found, reason)
             self._work.did(2 * self._plan.size([name]))
 
-    def _coded(self, name: str, met: _Met | None) -> tuple[Palette, Reason]:
+    def _coded(self, name: str, met: Met | None) -> tuple[Palette, Reason]:
         """The palette of a weight at the price."""
         place, price = self._plan.loaded(name), float(self._folder.state["price"])
         layer = place.layer(None) if met is None else met.layer(place)
@@ -194,28 +128,34 @@ class Assignment:
             how, coded.step, level, gain * share_of_error(place.weight.size, price, gain)
         )
 
-    def _met(self, segment: Segment, *, first: bool) -> dict[str, _Met]:
+    def _met(self, segment: Segment, *, first: bool) -> dict[str, Met]:
         """What the weights of a segment meet, by name; before the first segment nothing has changed."""
-        groups = self._plan.groups(segment)
-        values = sorted({product.value for _, products in groups for product in products})
+        together = self._plan.meetings(segment)
+        values = sorted({product.value for each in together for product in each.products})
         feeds = sorted(self._kept.union(self._held_out[:CHECKED_FEEDS])) if values else []
-        found = [_Met() for _ in groups]
         if not feeds:
             return {}
+        found = [Met() for _ in together]
         runs = [self._plan.run(segment, values, self._original, feeds, {})]
         if not first:
             runs.append(self._plan.run(segment, values, self._assigned, feeds, {}))
         for feed, *seen in zip(feeds, *runs, strict=True):
             self._work.doing("collecting inputs of layers")
-            for number, (_, products) in enumerate(groups):
-                pairs = [samples(products, each, (self._seed, feed, number)) for each in seen]
-                for before, now in zip(pairs[0], pairs[-1], strict=True):
-                    drifts = not first and before.shape == now.shape
-                    found[number].add(
-                        before if drifts else None, now, kept=feed in self._kept, held_out=feed in self._held_out
-                    )
+            for number, meeting in enumerate(together):
+                drawn = [samples(meeting.products, each, (self._seed, feed, number)) for each in seen]
+                found[number].add(
+                    drawn[-1],
+                    None if first else drawn[0],
+                    fitted=feed in self._kept,
+                    held_out=feed in self._held_out,
+                )
         self._work.did(self._plan.size(segment.weights))
-        return {name: met for (names, _), met in zip(groups, found, strict=True) if not met.nothing for name in names}
+        return {
+            name: met
+            for meeting, met in zip(together, found, strict=True)
+            if met.moment is not None
+            for name in meeting.names
+        }
 
     def _pass(self, segment: Segment) -> None:
         """Run a segment in both networks, and compare what comes out of the network in it."""

@@ -10,7 +10,6 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.onnx_io.analyse.bodies import Inside, values_inside
-from sws_compress.onnx_io.analyse.products import Product
 from sws_compress.onnx_io.analyse.segments import Segment, segments
 from sws_compress.onnx_io.analyse.weights import Weight, each_weight
 from sws_compress.onnx_io.external_data import forget
@@ -19,7 +18,7 @@ from sws_compress.onnx_io.write.probed import score_names
 from sws_compress.ort.activations import activations
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.activation_store import ActivationStore
-from sws_compress.pipelines.calibration_layers import samples_of
+from sws_compress.pipelines.met import Meeting, meetings
 from sws_compress.pipelines.places import Place, place_of
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
@@ -49,12 +48,14 @@ class Plan:
     scores: tuple[str, ...]
 
     @classmethod
-    def of(cls, model: ir.Model) -> Plan:
-        """The plan of a model; its weights are read once, one after the other."""
-        places = {
-            each.name: place_of(model, _bare(each))
-            for each in each_weight(model, smallest=SMALLEST_WEIGHT, tables=True)
-        }
+    def of_file(cls, model: ir.Model) -> Plan:
+        """The plan of a model on disk; its weights are read once, one after the other."""
+        weights = each_weight(model, smallest=SMALLEST_WEIGHT, tables=True)
+        return cls.of(model, {each.name: place_of(model, _bare(each)) for each in weights})
+
+    @classmethod
+    def of(cls, model: ir.Model, places: Mapping[str, Place]) -> Plan:
+        """The plan of a model with these weights."""
         multiplied = {name: {product.value for product in place.products} for name, place in places.items()}
         sizes = {name: 4 * place.weight.size for name, place in places.items()}
         made = {str(value.name) for node in model.graph for value in node.outputs}
@@ -113,15 +114,9 @@ class Plan:
             if scores and feed in scored:
                 yield feed, {name: found[name] for name in scores}
 
-    def groups(self, segment: Segment) -> list[tuple[list[str], tuple[Product, ...]]]:
-        """The weights of a segment that meet the same values of it, and their products with them."""
-        found: dict[tuple[object, ...], tuple[list[str], tuple[Product, ...]]] = {}
-        for name in segment.weights:
-            products = tuple(each for each in self.places[name].products if self._is_there(each.value, segment))
-            key = tuple((each.value, each.layout, each.stacks) for each in products)
-            if products:
-                found.setdefault(key, ([], products))[0].append(name)
-        return list(found.values())
+    def meetings(self, segment: Segment) -> list[Meeting]:
+        """The weights that a segment is the first to read, by the values of it that they multiply."""
+        return meetings(self.places, segment.weights, lambda value: self._is_there(value, segment))
 
     def _is_there(self, value: str, segment: Segment) -> bool:
         """Whether a value, perhaps one inside of a body, is known in a segment."""
@@ -131,12 +126,6 @@ class Plan:
     @cached_property
     def _known(self) -> dict[str, Inside]:
         return values_inside(self.model)
-
-
-def samples(products: Sequence[Product], found: Mapping[str, Array], seed: Sequence[int]) -> list[Array]:
-    """What weights of these products multiply, among values of one run: some of it, at places that the seed decides."""
-    drawn = (samples_of(product, found[product.value], np.random.default_rng(seed)) for product in products)
-    return [each for each in drawn if each is not None]
 
 
 def _bare(weight: Weight) -> Weight:

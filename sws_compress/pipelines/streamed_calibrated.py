@@ -74,7 +74,7 @@ def stream_calibrated(source: Source, request: Calibrated, job: Job) -> Compress
     asked = f"quality {request.quality!r}"
     made_of = fingerprint(source.path, feeds, asked, job, version("sws-compress"))
     with work_folder(job.output, made_of) as folder, coding(source, job) as (source, coded):
-        plan = Plan.of(source.model)
+        plan = Plan.of_file(source.model)
         if not plan.places:
             refuse_nothing_to_do(source.name, source.model, find_weights(source.model))
         overrides = overrides_of(job, {name: place.weight.operators for name, place in plan.places.items()})

@@ -44,7 +44,7 @@ def test_weights_stay_where_inputs_did() -> None:
 
 def test_parts_add_up() -> None:
     whole = Drift.of(BEFORE, NOW)
-    parts = Drift.of(BEFORE[:100], NOW[:100]) + Drift.of(BEFORE[100:], NOW[100:])
+    parts = Drift.of(BEFORE[:100], NOW[:100]).include(BEFORE[100:], NOW[100:])
     assert parts.samples == whole.samples == 300
     np.testing.assert_allclose(parts.sums, whole.sums, rtol=1e-9)
 

@@ -14,7 +14,7 @@ RANDOM = np.random.default_rng(0)
 def test_moments_of_parts_add_up() -> None:
     inputs = RANDOM.standard_normal((50, 3, 4)).astype(np.float32)
     whole = InputMoment.of(inputs)
-    parts = InputMoment.of(inputs[:20]) + InputMoment.of(inputs[20:])
+    parts = InputMoment.of(inputs[:20]).include(inputs[20:])
     assert parts.samples == whole.samples == 50
     np.testing.assert_allclose(parts.sums, whole.sums, rtol=1e-12)
     np.testing.assert_allclose(whole.sums[1], sum(np.outer(x, x) for x in inputs[:, 1].astype(np.float64)), rtol=1e-12)

@@ -29,7 +29,7 @@ def test_mean_outputs_stay() -> None:
 
 
 def test_the_moment_around_the_mean_is_the_energy_of_what_is_left() -> None:
-    moment = InputMoment.of(BEFORE[:100]) + InputMoment.of(BEFORE[100:])
+    moment = InputMoment.of(BEFORE[:100]).include(BEFORE[100:])
     added = Means(moment.mean, moment.mean).kept_by(ROWS, CODED)
     left = np.square(outputs(CODED - ROWS, BEFORE) + added).mean(axis=0)
     centred = moment.centred()
@@ -38,7 +38,7 @@ def test_the_moment_around_the_mean_is_the_energy_of_what_is_left() -> None:
 
 
 def test_the_drift_around_the_means_is_that_of_centred_inputs() -> None:
-    found = (Drift.of(BEFORE[:100], NOW[:100]) + Drift.of(BEFORE[100:], NOW[100:])).centred()
+    found = (Drift.of(BEFORE[:100], NOW[:100]).include(BEFORE[100:], NOW[100:])).centred()
     expected = Drift.of(BEFORE - BEFORE.mean(axis=0), NOW - NOW.mean(axis=0))
     np.testing.assert_allclose(found.sums, expected.sums, rtol=1e-9, atol=1e-9)
     assert found.samples == expected.samples == 300

@@ -1,0 +1,194 @@
+"""What weights meet: samples of their inputs, as they were and as they have become, added up to moments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from sws_compress.calibrate.drift import Drift
+from sws_compress.calibrate.layers import Layer
+from sws_compress.calibrate.moments import InputMoment
+from sws_compress.onnx_io.analyse.products import Product
+from sws_compress.ort.activations import Feeds, activations
+from sws_compress.ort.session import Array
+from sws_compress.pipelines.places import Place
+
+SAMPLES_PER_FEED = 400
+"""Inputs of a layer that are taken from each set of inputs of the network: neighbours in an image or a text tell
+little more than one of them."""
+
+PART_SAMPLES = 512
+"""Samples that are added to a moment at a time: the whole matrix is read and written for each part."""
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """Weights that multiply the same values, and their products with them; none for a weight whose are not known."""
+
+    names: tuple[str, ...]
+    products: tuple[Product, ...]
+
+
+def meetings(
+    places: Mapping[str, Place], names: Iterable[str], is_there: Callable[[str], bool] = lambda value: True
+) -> list[Meeting]:
+    """Weights by what they meet.
+
+    Parameters
+    ----------
+    places : mapping of str to Place
+        Weights, by name.
+    names : iterable of str
+        Those that are wanted.
+    is_there : callable, optional
+        Whether a value is known: products with others are left out.
+    """
+    found: dict[tuple[object, ...], tuple[list[str], tuple[Product, ...]]] = {}
+    for name in names:
+        products = tuple(each for each in places[name].products if is_there(each.value))
+        key = tuple((each.value, each.layout, each.stacks) for each in products) or (name,)
+        found.setdefault(key, ([], products))[0].append(name)
+    return [Meeting(tuple(together), products) for together, products in found.values()]
+
+
+def samples(products: Sequence[Product], found: Mapping[str, Array], seed: Sequence[int]) -> list[Array | None]:
+    """What weights of these products multiply, among values of one run: some of it, at places that the seed decides.
+
+    None where a branch was not taken, or a body did not run.
+    """
+    return [_samples_of(product, found[product.value], np.random.default_rng(seed)) for product in products]
+
+
+def _samples_of(product: Product, found: Array, random: np.random.Generator) -> Array | None:
+    """Some of what a product multiplies, at all times that its body ran; None if that was never."""
+    if not found.size:
+        return None
+    times = found.reshape(-1, *found.shape[product.stacks :]) if product.stacks else (found,)
+    most = max(SAMPLES_PER_FEED // len(times), 1)
+    return np.concatenate([product.layout.inputs(each, most, random) for each in times])
+
+
+class Met:
+    """What some weights meet: the moment of their inputs, and how these have drifted."""
+
+    def __init__(self) -> None:
+        self._moment: InputMoment | None = None
+        self._drift: Drift | None = None
+        self._part: list[tuple[Array | None, Array]] = []
+        self._held_out: list[tuple[Array, Array]] = []
+
+    def add(
+        self,
+        now: Sequence[Array | None],
+        before: Sequence[Array | None] | None = None,
+        *,
+        fitted: bool = True,
+        held_out: bool = False,
+    ) -> None:
+        """Add samples of a run.
+
+        Parameters
+        ----------
+        now : sequence of ndarray, shape (n, groups, d), or None
+            Inputs as they are, of every product.
+        before : sequence of ndarray, shape (n, groups, d), or None, optional
+            The same as they were; left out if they are the same.
+        fitted, held_out : bool
+            Whether the moments are made of them, and whether `layer` tries on them if weights shall follow.
+        """
+        for new, old in zip(now, before or (None,) * len(now), strict=True):
+            if new is None or (old is not None and old.shape != new.shape):
+                new, old = old, None  # another branch, or more or fewer times: what was met before counts
+            if new is None:
+                continue
+            if held_out and old is not None:
+                self._held_out.append((old, new))
+            if fitted:
+                self._fit(new, old)
+
+    def _fit(self, now: Array, before: Array | None) -> None:
+        if self._part and (before is None) != (self._part[0][0] is None):
+            self._sum_up()
+        self._part.append((before, now))
+        if sum(len(each) for _, each in self._part) >= PART_SAMPLES:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        if not self._part:
+            return
+        now = np.concatenate([each for _, each in self._part])
+        before = [each for each, _ in self._part if each is not None]
+        self._part = []
+        self._moment = InputMoment.of(now) if self._moment is None else self._moment.include(now)
+        if before:
+            pair = np.concatenate(before), now
+            self._drift = Drift.of(*pair) if self._drift is None else self._drift.include(*pair)
+
+    @property
+    def moment(self) -> InputMoment | None:
+        """The moment of the inputs as they are; None if there were none."""
+        self._sum_up()
+        return self._moment
+
+    def layer(self, place: Place) -> Layer:
+        """The layer of a weight that meets them. It follows its inputs, unless that is worse on those held out."""
+        moment = self.moment
+        layer = place.layer(moment, self._drift)
+        if self._drift is None or not self._held_out:
+            return layer
+        rows = place.layout.rows(place.weight.values).astype(np.float64)
+        staying = replace(layer, rows=rows)
+        return layer if self._error(rows, layer) < self._error(rows, staying) else staying
+
+    def _error(self, rows: Array, layer: Layer) -> float:
+        """Squared error of the outputs of a layer on the inputs as they are."""
+        means = (0.0, 0.0) if layer.means is None else (layer.means.before[..., None], layer.means.now[..., None])
+        errors = (
+            rows @ (_columns(before) - means[0]) - layer.rows @ (_columns(now) - means[1])
+            for before, now in self._held_out
+        )
+        return sum(float(np.square(error).sum()) for error in errors)
+
+
+def _columns(inputs: Array) -> Array:
+    """Samples, (n, groups, d), as (groups, d, n)."""
+    return np.moveaxis(inputs, 0, 2).astype(np.float64)
+
+
+def met_by(
+    model: ir.Model,
+    together: Sequence[Meeting],
+    feeds: Sequence[Feeds],
+    seed: int,
+    told: Callable[[], None] = lambda: None,
+) -> list[Met]:
+    """Run a model, and add up what weights meet.
+
+    Parameters
+    ----------
+    model : ir.Model
+        The model.
+    together : sequence of Meeting
+        The weights.
+    feeds : sequence of mapping of str to ndarray
+        Inputs that it is run on.
+    seed : int
+        Seed of the positions that are taken.
+    told : callable, optional
+        Called after each run; not if there is nothing to be seen.
+
+    Returns
+    -------
+    list of Met
+        Of each meeting.
+    """
+    met = [Met() for _ in together]
+    values = sorted({product.value for meeting in together for product in meeting.products})
+    for feed, found in enumerate(activations(model, values, feeds) if values else ()):
+        for number, meeting in enumerate(together):
+            met[number].add(samples(meeting.products, found, (seed, feed, number)))
+        told()
+    return met
