@@ -108,17 +108,21 @@ def _checked(
     if request.quality is None:
         return clustered, ()
     check, raised = OutputQuality(source, tuple(clustered.palettes), job), 0.0
+    kept = check.of(clustered.palettes)
     for _ in range(MOST_RAISES):
-        missing = request.quality - check.of(clustered.palettes)
+        missing = request.quality - kept
         if missing <= TOLERANCE or raised >= MOST_RAISED:
             break
         raised = min(raised + missing, MOST_RAISED)
         clustered = rounded(replace(request, quality=request.quality + raised))
+        kept = check.of(clustered.palettes)
     if not raised:
         return clustered, ()
     given = "random" if job.inputs is None else "given"
-    note = f"quality of the weights was raised by {raised:.0f} dB, since outputs on {given} inputs had less than asked"
-    return clustered, (note,)
+    return clustered, (
+        f"quality of the weights was raised by {raised:.0f} dB, since outputs on {given} inputs had less than asked: "
+        f"they keep {kept:.0f} dB now",
+    )
 
 
 def _clustered(

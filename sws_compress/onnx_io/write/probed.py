@@ -16,27 +16,45 @@ READOUTS = frozenset({
 """Operators at the end of a network that hide how far its answer is from changing, or move it."""
 
 
+MOST_PARTS = 8
+"""Values that are joined to one output, at most, to be judged each by itself: more are steps of one kind."""
+
+
 def score_names(model: ir.Model) -> tuple[str, ...]:
     """The values behind the outputs that tell most of an error: those before a last softmax, sigmoid or argmax.
+
+    Of several values that are joined to one output, such as the boxes and the classes of a detector, each counts: one
+    of them may be much larger than the others.
 
     Returns
     -------
     tuple of str
-        One name per floating-point output, without repetitions.
+        At least one name per floating-point output, without repetitions.
     """
     found: dict[str, None] = {}
     for output in model.graph.outputs:
-        value: ir.Value | None = output
-        while value is not None and (node := value.producer()) is not None:
-            inner = node.inputs[0] if node.inputs else None
-            if node.domain or node.op_type not in READOUTS or inner is None or inner.const_value is not None:
-                break
-            value = inner
-        for candidate in (value, output):
-            if candidate is not None and candidate.name and (candidate.dtype is None or _is_float(candidate)):
-                found[candidate.name] = None
-                break
+        names = [value.name for value in _scores(output) if value.name and _may_be_float(value)]
+        if not names and output.name and _may_be_float(output):
+            names = [output.name]
+        found.update(dict.fromkeys(filter(None, names)))
     return tuple(found)
+
+
+def _scores(output: ir.Value) -> list[ir.Value]:
+    """What is read out as a value."""
+    value = output
+    while (node := value.producer()) is not None and not node.domain:
+        inner = [each for each in node.inputs if each is not None and each.const_value is None]
+        if node.op_type == "Concat" and 1 < len(inner) <= MOST_PARTS:
+            return [score for each in inner if each.producer() is not None for score in _scores(each)]
+        if node.op_type not in READOUTS or not node.inputs or not inner or node.inputs[0] is not inner[0]:
+            break
+        value = inner[0]
+    return [value]
+
+
+def _may_be_float(value: ir.Value) -> bool:
+    return value.dtype is None or _is_float(value)
 
 
 def _is_float(value: ir.Value) -> bool:
