@@ -16,6 +16,7 @@ from sws_compress.codec.encodings.radix import digits_that_fit
 from sws_compress.codec.encodings.strides import Strides
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.dtypes import HalfCodebook
+from sws_compress.codec.transforms.even import EvenCodebook, EvenGrid
 from sws_compress.codec.transforms.unpack import unpack
 from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.onnx_ops import OnnxOps
@@ -27,6 +28,7 @@ BELL = np.exp(-(np.linspace(-3.5, 3.5, 16) ** 2) / 2)
 SHARES = {
     "Gaussian, K = 16": BELL,
     "Gaussian, K = 256": np.exp(-(np.linspace(-3.5, 3.5, 256) ** 2) / 2),
+    "Gaussian, K = 600": np.exp(-(np.linspace(-3.5, 3.5, 600) ** 2) / 2),
     "Laplace, K = 64": np.exp(-np.abs(np.arange(64) - 32) / 4),
     "equal, K = 3": np.ones(3),
     "skewed, K = 4": np.array([70, 20, 7, 3]),
@@ -35,31 +37,35 @@ SHARES = {
 }
 
 
-def drawn(shares: npt.NDArray[np.float64], count: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """Random symbols, and a codebook in which the most frequent symbol is 0.0."""
-    symbols = np.random.default_rng(0).choice(len(shares), count, p=shares / shares.sum()).astype(np.uint8)
-    codebook = np.linspace(-1.1, 1, len(shares)).astype(np.float32)
-    codebook[np.argmax(shares)] = 0.0
-    return symbols, codebook
+def drawn(
+    shares: npt.NDArray[np.float64], count: int
+) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.float32]]:
+    """Random symbols, and an even codebook in which the most frequent symbol is 0.0."""
+    symbols = np.random.default_rng(0).choice(len(shares), count, p=shares / shares.sum())
+    codebook = np.float32(0.0123) * (np.arange(len(shares)) - np.argmax(shares)).astype(np.float32)
+    return symbols.astype(np.min_scalar_type(len(shares) - 1)), codebook
 
 
-def codes(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> Iterator[tuple[str, Code]]:
+def codes(symbols: npt.NDArray[np.unsignedinteger], codebook: npt.NDArray[np.float32]) -> Iterator[tuple[str, Code]]:
     """Every applicable code, with its name."""
     longer = () if symbols.size <= LONGEST_SEQUENCE_SYMBOLS else _buckets(symbols, codebook)
     for code in (*candidates(symbols, codebook), *longer):
         if not isinstance(code.program, HalfCodebook):
-            inner = getattr(code.program, "values", code.program)
+            computed = ", computed" if isinstance(code.program, EvenCodebook) else ""
+            inner = getattr(code.program, "values", code.program.program if computed else code.program)
             words = getattr(inner, "words", inner)
             few = ", few depths" if isinstance(words, Strides) and len(words.levels) <= FEW_DEPTHS else ""
-            per_word = f" of {words.symbols}" if isinstance(words, Buckets) else ""
+            per_word = f" of {words.symbols}{computed}" if isinstance(words, Buckets) else ""
             yield code.encoding + (" of blocks" if hasattr(inner, "words") else "") + few + per_word, code
 
 
-def _buckets(symbols: npt.NDArray[np.uint8], codebook: npt.NDArray[np.float32]) -> Iterator[Code]:
+def _buckets(symbols: npt.NDArray[np.unsignedinteger], codebook: npt.NDArray[np.float32]) -> Iterator[Code]:
     """Codes in buckets of sequences that are so long that others take their place."""
     used, compact = np.unique(symbols, return_inverse=True)
     for per_word in range(1, 1 + digits_that_fit(used.size, 1 << 12)):
-        yield encode_buckets(compact.astype(np.uint8), codebook[used], per_word)
+        yield encode_buckets(compact.astype(np.min_scalar_type(used.size - 1)), codebook[used], per_word)
+    if (grid := EvenGrid.of(codebook[used])) is not None and used.size > 256:
+        yield grid.computed(encode_buckets(grid.symbols(compact), grid.codebook, 1, in_order=True))
 
 
 def dense_model(weights: npt.NDArray[np.float32]) -> onnx.ModelProto:

@@ -19,7 +19,11 @@ def codebook_of(size, *, zero=True, seed=0):
 
 def drawn(size, shares, seed=0):
     shares = np.asarray(shares, float)
-    return np.random.default_rng(seed).choice(len(shares), size, p=shares / shares.sum()).astype(np.uint8)
+    return (
+        np.random.default_rng(seed)
+        .choice(len(shares), size, p=shares / shares.sum())
+        .astype(np.min_scalar_type(len(shares) - 1))
+    )
 
 
 def entropy_bytes(symbols):

@@ -36,15 +36,19 @@ SHARES = {
     "few of many": [1, 1, 1, 900, 2, 8, 3, 1],
     "a bell": BELL,
     "sloped": np.linspace(1, 9, 200),
+    "of 600": np.exp(-(np.linspace(-3.5, 3.5, 600) ** 2) / 2),
 }
 SHAPES = {"short": (41, 31), "long": (257, 256), "long and odd": (353, 391)}
 
 
 def drawn(shares, shape):
     shares = np.asarray(shares, float)
-    symbols = np.random.default_rng(0).choice(len(shares), shape, p=shares / shares.sum()).astype(np.uint8)
+    symbols = np.random.default_rng(0).choice(len(shares), shape, p=shares / shares.sum())
+    symbols = symbols.astype(np.min_scalar_type(len(shares) - 1))
     codebook = np.linspace(-1.1, 1.3, len(shares))
     codebook[np.argmax(shares)] = 0
+    if len(shares) > 256:
+        codebook = np.float32(0.0123) * (np.arange(len(shares)) - len(shares) // 2).astype(np.float32)
     return symbols, codebook
 
 

@@ -30,6 +30,9 @@ _LEAST_MEMORY_BYTES_PER_SYMBOL = 10.0
 _BYTES_PER_DIVIDED_DIGIT = 12.0
 """Memory of a symbol whose word is divided: quotient, remainder and value."""
 
+_NANOSECONDS_PER_LONE_DIGIT = 25.0
+"""Time to divide a word of many bytes, if no other symbol shares the part: of more than 256 values."""
+
 _BYTES_PER_CAST_WORD = 4.0
 """Memory of a symbol that is a word: an int32."""
 
@@ -96,7 +99,9 @@ class RadixTable:
     def load_cost(self, arrays: Sequence[Array]) -> LoadCost:
         words, powers, _, _, _, *places = arrays
         form = Form(self.word_bytes, powers.size, places[1].size if self.several_parts else 1)
-        return LoadCost(0.0, form.bytes_per_symbol * form.digits * words.shape[0])
+        symbols = form.digits * words.shape[0]
+        seconds = 1e-9 * _NANOSECONDS_PER_LONE_DIGIT * symbols if form.part_digits == 1 and form.parts > 1 else 0.0
+        return LoadCost(seconds, form.bytes_per_symbol * symbols)
 
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         words, powers, base, rows_shape, parts, *places = arrays
