@@ -75,6 +75,8 @@ class Layer:
         Exponent of an output's energy in what its error costs: 0 counts absolute errors, 1 relative ones.
     means : Means, optional
         Mean inputs, where a constant that is added to the outputs keeps their means; ``moment`` is then around them.
+    shares : ndarray, shape (groups, n), optional
+        How often each output is asked for, > 0, where that differs: costs are then their square roots.
     """
 
     rows: Array
@@ -83,6 +85,7 @@ class Layer:
     level: float = 1.0
     relative: float = RELATIVE
     means: Means | None = None
+    shares: Array | None = None
 
     @cached_property
     def feedback(self) -> tuple[Feedback, ...]:
@@ -100,7 +103,10 @@ class Layer:
         energy = self._energies
         if not self.scaled or not energy.any():
             return np.ones(energy.shape)
-        costs = np.maximum(energy, LEAST_ENERGY * energy.mean()) ** -self.relative
+        if self.shares is None:
+            costs = np.maximum(energy, LEAST_ENERGY * energy.mean()) ** -self.relative
+        else:
+            costs = np.sqrt(self.shares)
         even: Array = costs / np.exp(np.log(costs).mean())
         return even
 

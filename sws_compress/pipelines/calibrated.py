@@ -14,6 +14,7 @@ from sws_compress.ort.compare import differences_on
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
+from sws_compress.pipelines.counted_rows import notes_of_rows, with_counts
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.mean_outputs import reasons_with_biases, with_biases
@@ -77,6 +78,8 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
             f"overrides must leave a weight to calibrate, got patterns of all {len(weights)}: leave one out, or leave "
             "the calibration inputs out"
         )
+    if not job.file.packed_embeddings:  # rows that stay packed have no scales
+        places = with_counts(source.model, places, divided(feeds)[0])
     places = with_biases(source, places, {weight.name for weight in weights})
     search = PriceSearch(source, places, alone, feeds, request.quality, job)
     assigned = search.assigned()
@@ -106,6 +109,7 @@ def _unreached(places: Mapping[str, Place], search: PriceSearch) -> tuple[str, .
                "by one trial each"),
         *_note(places, idle, "did nothing to the outputs on these inputs", "they keep about the quality of the rest; "
                "give inputs that use them"),
+        *notes_of_rows(places, search.idle),
     )  # fmt: skip
 
 

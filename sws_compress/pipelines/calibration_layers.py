@@ -169,7 +169,7 @@ class Collector:
         met = met_by(self._model, together, self._feeds, self._seed, told)
         for meeting, each in zip(together, met, strict=True):
             if each.moment is None:
-                self.unmet.update(meeting.names)
+                self.unmet.update(name for name in meeting.names if self._places[name].counts is None)
             for name in meeting.names:
                 yield name, each.layer(self._places[name])
 

@@ -12,6 +12,7 @@ from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Coded, Layer
 from sws_compress.calibrate.moments import InputMoment
 from sws_compress.calibrate.repair import Means
+from sws_compress.calibrate.row_counts import RowCounts
 from sws_compress.onnx_io.analyse.biases import Bias
 from sws_compress.onnx_io.analyse.layouts import Arrangement
 from sws_compress.onnx_io.analyse.products import Product, products_of
@@ -68,12 +69,21 @@ class Unknown:
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A weight, how it lies, its products (none if they are not known), and what may be changed with it."""
+    """A weight, how it lies, its products (none if they are not known), what may be changed with it, and its counts.
+
+    Counts are known of tables whose rows are only looked up.
+    """
 
     weight: Weight
     layout: Arrangement
     products: tuple[Product, ...]
     bias: Bias | None = None
+    counts: RowCounts | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether its rows have scales by how often they are looked up."""
+        return self.counts is not None and self.layout.output_axis(self.weight.shape) is not None
 
     @property
     def moment_bytes(self) -> int:
@@ -84,9 +94,14 @@ class Place:
         return 8 * int(groups) * int(size) * int(size)
 
     def layer(self, moment: InputMoment | None, drift: Drift | None = None) -> Layer:
-        """Its rows with the moment of their inputs, which they follow; all inputs are alike where that is None."""
+        """Its rows with the moment of their inputs, which they follow; all inputs are alike where that is None.
+
+        Rows that are looked up cost by how often they are.
+        """
         rows = self.layout.rows(self.weight.values).astype(np.float64)
         groups, _, size = rows.shape
+        if self.counts is not None and self.counted:
+            return Layer(rows, np.ones((groups, size)), scaled=True, shares=self.counts.shares[None])
         if moment is None:
             return Layer(rows, np.broadcast_to(np.eye(size), (groups, size, size)), scaled=False)
         means = None

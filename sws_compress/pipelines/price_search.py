@@ -59,6 +59,7 @@ QUALITY_TOLERANCE = 0.5
 """A quality is met within so many decibels."""
 
 SEEN, UNSEEN = "inputs of its layer", "its values and a trial: inputs not seen"
+COUNTED = "how often its rows are looked up"
 """What decides about weights."""
 
 MOST_ROUNDS_IN_TURN = 3
@@ -284,7 +285,7 @@ class PriceSearch:
         rows = place.layout.rows(found.palettes[name].expand()).astype(np.float64)
         changes = rows - layer.rows
         found.biases.update(with_means_kept(self._source.model, place, layer, rows, found.biases))
-        how = UNSEEN if name in self.unmet else SEEN
+        how = UNSEEN if name in self.unmet else COUNTED if place.counted else SEEN
         found.reasons[name] = Reason(how, coded.step, layer.level, layer.level * layer.error(changes))
 
 
