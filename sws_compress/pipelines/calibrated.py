@@ -87,6 +87,7 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     return replace(
         result,
         outputs=_on_all(source, result, divided(feeds)[1]),
+        score_error=search.score_error,
         notes=(*result.notes, *overrides.notes, *_unreached(places, search), *search.notes),
         curve=search.curve,
         decisions=decisions(weights, result.tensors, reasons_with_biases(assigned, places) | overrides.reasons),

@@ -15,7 +15,7 @@ from sws_compress.quantize.palette import Palette
 
 
 class OutputQuality:
-    """Energy of the outputs of a network over that of their error.
+    """How far rounded weights take the outputs of a network.
 
     Parameters
     ----------
@@ -37,9 +37,13 @@ class OutputQuality:
         except SessionError:  # smooth inputs take another branch, or the values behind an output cannot be shown
             return
 
-    def of(self, palettes: Mapping[str, Palette]) -> float:
-        """The quality with these weights, in decibels; inf where it cannot be told."""
+    def error(self, palettes: Mapping[str, Palette]) -> float:
+        """Relative error of what is read out at the outputs, with these weights; NaN where it cannot be told."""
         if self._trials is None:
-            return math.inf
-        error = self._trials.error({name: palette.expand() for name, palette in palettes.items()})
-        return -10 * math.log10(error) if error > 0 else math.inf
+            return math.nan
+        return math.sqrt(self._trials.error({name: palette.expand() for name, palette in palettes.items()}))
+
+
+def decibels(error: float) -> float:
+    """A relative error as energy over that of the error; inf for none or NaN."""
+    return -20 * math.log10(error) if error > 0 else math.inf

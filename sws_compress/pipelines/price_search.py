@@ -107,6 +107,8 @@ class PriceSearch:
     ----------
     notes : tuple of str
         How far the goal was missed.
+    score_error : float
+        Relative error of what is read out at the outputs, on inputs that were held out.
     idle : set of str
         Weights that did nothing to the outputs on these inputs.
     """
@@ -129,6 +131,7 @@ class PriceSearch:
         self._trials = Trials(source.model, (*places, *alone, *biases), held_out)
         self.notes: tuple[str, ...] = ()
         self.curve: tuple[MeasuredSize, ...] = ()
+        self.score_error = math.nan
         self.idle: set[str] = set()
 
     @property
@@ -141,6 +144,7 @@ class PriceSearch:
         passes, turns = EXPECTED_PASSES
         self._collector.expect(passes, turns if len(self._collector.plan.segments) > 1 else 0)
         found = kept_where_they_help(self._found(), self._trials.error)
+        self.score_error = math.sqrt(self._trials.error(found.values))
         self._work.finish("packing and checking")
         return found
 

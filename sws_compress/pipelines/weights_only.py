@@ -14,7 +14,7 @@ from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
-from sws_compress.pipelines.output_quality import OutputQuality
+from sws_compress.pipelines.output_quality import OutputQuality, decibels
 from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.places import place_of
 from sws_compress.pipelines.seen_inputs import seen_inputs
@@ -77,11 +77,12 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     before = metric_before(source, job)
     overrides = overrides_of(job, {weight.name: weight.operators for weight in weights})
     chosen = tuple(weight for weight in weights if weight.name not in overrides.kept)
-    clustered, notes = _checked(source, chosen, request, overrides.requests, job)
+    clustered, score_error, notes = _checked(source, chosen, request, overrides.requests, job)
     result = publish_untrained(source, clustered.palettes, before, job, overrides.kept)
     return replace(
         result,
         mixtures=clustered.mixtures,
+        score_error=score_error,
         notes=(*result.notes, *notes, *overrides.notes),
         decisions=decisions(weights, result.tensors, overrides.reasons),
     )
@@ -93,8 +94,11 @@ def _checked(
     request: WeightsOnly,
     others: Mapping[str, WeightsOnly],
     job: Job,
-) -> tuple[ClusteredWeights, tuple[str, ...]]:
-    """Round all weights, to more than the quality asked for if outputs do not keep that, and say so."""
+) -> tuple[ClusteredWeights, float, tuple[str, ...]]:
+    """Round all weights, to more than the quality asked for if outputs do not keep that, and say so.
+
+    The error of the outputs is NaN where it cannot be told.
+    """
     seen: Mapping[str, InputMoment] = {}
     if request.quality is not None:
         job.on_progress("running the network", 0, source.elements)
@@ -105,24 +109,25 @@ def _checked(
         return _clustered(source, weights, requests, seen, job)
 
     clustered = rounded(request)
-    if request.quality is None:
-        return clustered, ()
     check, raised = OutputQuality(source, tuple(clustered.palettes), job), 0.0
-    kept = check.of(clustered.palettes)
+    error = check.error(clustered.palettes)
+    if request.quality is None:
+        return clustered, error, ()
     for _ in range(MOST_RAISES):
-        missing = request.quality - kept
+        missing = request.quality - decibels(error)
         if missing <= TOLERANCE or raised >= MOST_RAISED:
             break
         raised = min(raised + missing, MOST_RAISED)
         clustered = rounded(replace(request, quality=request.quality + raised))
-        kept = check.of(clustered.palettes)
+        error = check.error(clustered.palettes)
     if not raised:
-        return clustered, ()
+        return clustered, error, ()
     given = "random" if job.inputs is None else "given"
-    return clustered, (
+    note = (
         f"quality of the weights was raised by {raised:.0f} dB, since outputs on {given} inputs had less than asked: "
-        f"they keep {kept:.0f} dB now",
+        f"they keep {decibels(error):.0f} dB now"
     )
+    return clustered, error, (note,)
 
 
 def _clustered(

@@ -62,13 +62,16 @@ def untold_lines(outputs: Sequence[OutputDifference]) -> tuple[str, ...]:
     )
 
 
-def far_lines(outputs: Sequence[OutputDifference], *, trained: bool) -> tuple[str, ...]:
-    """A line for the output that is farthest from the original's, unless all are near."""
+def far_lines(outputs: Sequence[OutputDifference], score_error: float, *, trained: bool) -> tuple[str, ...]:
+    """A line for the output that is farthest from the original's, or for their scores, unless all are near."""
     compared = [each for each in outputs if each.untold is None]
     worst = max(compared, key=lambda each: _excess(each, trained), default=None)
-    if worst is None or _excess(worst, trained) <= 1:
-        return ()
-    return (f"output {shown(worst.name)} {difference_text(worst)}",)
+    if worst is not None and _excess(worst, trained) > 1:
+        return (f"output {shown(worst.name)} {difference_text(worst)}",)
+    if score_error > LARGE_ERROR:
+        by = percent_text(score_error)
+        return (f"values before a last softmax, sigmoid or argmax differ from the original's by {by} of their norm",)
+    return ()
 
 
 def _excess(output: OutputDifference, trained: bool) -> float:

@@ -183,6 +183,9 @@ class CompressionResult:
     outputs : tuple of OutputDifference
         Every output of the file beside that of the original network on the same inputs. Empty where they were not
         compared.
+    score_error : float
+        Relative error of what is read out at the outputs: the values before a last softmax, sigmoid or argmax, which
+        hide it. On the same inputs, or on smooth random ones as well; NaN where it was not measured.
     random_inputs : bool
         Whether these inputs were drawn at random rather than given.
     trained : bool
@@ -212,6 +215,7 @@ class CompressionResult:
     decoded_difference: float
     seconds: float
     outputs: tuple[OutputDifference, ...] = ()
+    score_error: float = math.nan
     random_inputs: bool = False
     trained: bool = False
     before: float | None = None
@@ -235,7 +239,7 @@ class CompressionResult:
 
         A file that was searched for by the caller's metric has been judged by it.
         """
-        far = () if self.curve else far_lines(self.outputs, trained=self.trained)
+        far = () if self.curve else far_lines(self.outputs, self.score_error, trained=self.trained)
         inputs = "; judge by real inputs (--inputs)" if self.random_inputs else ""
         return (*(f"{line}: {self.cure}{inputs}" for line in far), *untold_lines(self.outputs))
 
@@ -279,6 +283,7 @@ class CompressionResult:
             "decoded_difference": self.decoded_difference,
             "outputs": [dataclasses.asdict(output) for output in self.outputs],
             "output_error": self.output_error,
+            "score_error": self.score_error,
             "inputs": "random" if self.random_inputs else "given",
             "warnings": list(self.warnings),
             "seconds": self.seconds,

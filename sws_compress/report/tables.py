@@ -31,6 +31,9 @@ KIND_NAMES = {FLOAT: "floats", QUANTISED: "quantised weights", INTEGERS: "other 
 RANDOM_INPUTS = "random: real ones may take other branches and larger values; judge by them (--inputs)"
 """How much a verification on random inputs tells."""
 
+SCORES = "before a last softmax, sigmoid or argmax, they differ by"
+"""What the error of the scores is that of."""
+
 SMALL_RATIO = 2
 """Ratios below it have two decimals: 1.04x is not 1.0x."""
 
@@ -114,6 +117,7 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
         *bits,
         ("checked", _decoded(result)),
         ("outputs", _outputs(result)),
+        *([] if math.isnan(result.score_error) else [("scores", f"{SCORES} {percent_text(result.score_error)}")]),
         ("time", f"{result.seconds:.1f} s"),
         *(("warning", warning) for warning in result.warnings),
         *(("note", note) for note in result.notes),

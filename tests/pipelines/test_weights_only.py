@@ -181,3 +181,19 @@ def test_what_was_seen_makes_the_error_smaller(tmp_path: Path, monkeypatch: pyte
         [error_decibels(model, result.output) for result in (alike, seen)],
     )
     assert error[1] - error[0] > 6.02 * (bits[1] - bits[0]) + 0.5
+
+
+@pytest.mark.parametrize("request_", [sws.WeightsOnly(components=3), sws.WeightsOnly(quality=4)])
+def test_outputs_that_are_certain_hide_no_error(request_: sws.WeightsOnly, tmp_path: Path) -> None:
+    """A softmax of large scores is 0 or 1, whatever the weights are, unless its largest score changes."""
+    tensors = {"a": weights()["a"], "b": weights()["b"] * 100}
+    tensors["b"][:, 0] = 100
+    proto = onnx.load(write(tmp_path / "model.onnx", tensors))
+    proto.graph.node[-1].output[0] = "s"
+    proto.graph.node.append(helper.make_node("Softmax", ["s"], ["y"]))
+    onnx.save(proto, tmp_path / "certain.onnx")
+    result = sws.compress(tmp_path / "certain.onnx", tmp_path / "small.onnx", request_)
+    assert result.output_error < 0.01
+    assert result.score_error > 0.1
+    (warning,) = result.warnings
+    assert warning.startswith("values before a last softmax, sigmoid or argmax differ from the original's by ")

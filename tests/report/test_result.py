@@ -51,6 +51,15 @@ def test_outputs_far_from_the_original_are_warned_of_in_one_line_with_the_cure()
     assert differing(math.nan, 0.2).output_error == differing(0.2, math.nan).output_error == 0.2
 
 
+def test_certain_outputs_hide_no_error_of_the_scores_behind_them() -> None:
+    assert differing(0.0, score_error=LARGE_ERROR).warnings == ()
+    (warning,) = differing(0.0, score_error=0.3, cure="raise it").warnings
+    assert warning.startswith("values before a last softmax, sigmoid or argmax differ from the original's by 30 %")
+    assert warning.endswith(": raise it")
+    assert len(differing(0.5, score_error=0.3).warnings) == 1
+    assert differing(0.0, score_error=0.3, curve=(MeasuredSize(20_000, 0.98),)).warnings == ()
+
+
 def test_training_moves_outputs_on_purpose_but_not_without_bound() -> None:
     assert differing(0.53, trained=True).warnings == ()
     (warning,) = differing(LARGE_AFTER_TRAINING + 0.3, trained=True, cure="train longer").warnings
