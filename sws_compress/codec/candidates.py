@@ -13,6 +13,7 @@ from sws_compress.codec.interpreter import Array
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code, SymbolSequence, every_code
 from sws_compress.codec.transforms.dtypes import RowTable, in_half, in_single, with_type
+from sws_compress.codec.transforms.even import in_multiples
 from sws_compress.errors import ArgumentError
 from sws_compress.thresholds import MAX_EVEN_CODEBOOK
 
@@ -70,7 +71,7 @@ def _codes(
     numbers = compact.astype(np.min_scalar_type(used.size - 1)).reshape(-1)
     sequence = SymbolSequence(numbers, codebook[used], tuple(cuts), limit)
     found = every_code(ENCODINGS, sequence)
-    return found + [half for code in found if (half := in_half(code)) is not None]
+    return found + [other for code in found for other in (in_half(code), in_multiples(code)) if other is not None]
 
 
 def radix_candidate(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) -> Code | None:
@@ -91,4 +92,5 @@ def radix_candidate(symbols: npt.NDArray[np.unsignedinteger], codebook: Array) -
     single = in_single(codebook)
     if single is None or len(codebook) < 2:
         return None
-    return with_type(encode_radix(symbols, single), codebook.dtype)
+    code = encode_radix(symbols, single)
+    return with_type(in_multiples(code) or code, codebook.dtype)

@@ -107,7 +107,7 @@ class Code:
         What decodes it.
     count : int
         Number n of symbols.
-    codebook : ndarray (k,) or (k, d), float32, or float16 if that is exact
+    codebook : ndarray (k,) or (k, d), float32, float16 if that is exact, or numbers of a step
         Rows in the order that the program wants.
     arrays : tuple of ndarray
         What else the program reads.

@@ -135,7 +135,23 @@ def test_entries_that_do_not_occur_cost_little(share, bits):
 def test_smaller_codebooks_are_stored():
     symbols = drawn(256, 20_000)
     assert not even_codes(symbols, even_codebook(256))
-    assert all(len(code.codebook) > 1 for code in every_code(symbols, even_codebook(256)))
+    codes = every_code(symbols, even_codebook(256))
+    assert all(code.codebook.dtype.kind == "f" and len(code.codebook) > 1 for code in codes)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_other_codes_store_the_multiples(size, dtype):
+    symbols, codebook = drawn(size, 60_000), even_codebook(size)
+    codes = [code for code in every_code(symbols, codebook.astype(dtype)) if code.codebook.dtype == np.int16]
+    assert {code.encoding for code in codes} == {"radix", "huffman", "buckets"}
+    for code in codes:
+        assert code.codebook.nbytes == 2 * size
+        assert code.decode(NumpyOps()).tobytes() == codebook[symbols].astype(dtype).tobytes()
+    radix = radix_candidate(symbols, codebook)
+    assert radix is not None
+    assert radix.codebook.nbytes == 2 * size
+    assert radix.decode(NumpyOps()).tobytes() == codebook[symbols].tobytes()
 
 
 def test_half_steps_and_half_tensors():

@@ -88,6 +88,7 @@ def codes_of(weights: Values) -> dict[str, Code]:
     for code in tensor_candidates([palette.indices.reshape(weights.shape)], palette.codebook):
         name = code.encoding + (", masked" if code.masks else "") + (", coarse" if _coarse(code) else "")
         name += ", computed" if "EvenCodebook" in repr(code.program) else ""
+        name += ", multiples" if "Multiples" in repr(code.program) else ""
         if name not in found or _stored_bytes(code) < _stored_bytes(found[name]):
             found[name] = code
     return found

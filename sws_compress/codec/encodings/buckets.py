@@ -27,7 +27,7 @@ from sws_compress.codec.interpreter import A, Array, ArrayOps
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.numbers import decode_head, encode_head, head_bytes
 from sws_compress.codec.program import Code, Operators, SymbolSequence
-from sws_compress.codec.transforms.even import EvenGrid
+from sws_compress.codec.transforms.even import LARGEST_STORED_CODEBOOK, EvenGrid
 
 _MOST_WORDS = 1 << 13
 """Words there may be in all, so that a table of them stays small beside the weights."""
@@ -40,10 +40,6 @@ LONGEST_SEQUENCE_SYMBOLS = 1 << 20
 
 _POPULARITY_STEPS = 8
 """Steps of p per factor of 2 in counts."""
-
-_MOST_STORED_ENTRIES = 256
-"""Smaller codebooks are stored even if they are even: they are rounded to float16, and hardly a percent of a file. At
-50 dB, that of 600 entries is six percent of ResNet-20."""
 
 _NANOSECONDS_PER_WORD = 80.0
 """Time to decode a word of the stream."""
@@ -180,7 +176,7 @@ class BucketsEncoding:
         if sequence.is_constant or sequence.symbols.size > LONGEST_SEQUENCE_SYMBOLS:
             return
         yield from _codes(sequence.symbols, sequence.codebook, in_order=False)
-        grid = EvenGrid.of(sequence.codebook) if len(sequence.codebook) > _MOST_STORED_ENTRIES else None
+        grid = EvenGrid.of(sequence.codebook) if len(sequence.codebook) > LARGEST_STORED_CODEBOOK else None
         if grid is not None:
             yield from map(grid.computed, _codes(grid.symbols(sequence.symbols), grid.codebook, in_order=True))
 

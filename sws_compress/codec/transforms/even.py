@@ -1,7 +1,7 @@
-"""Even codebooks that a decoder computes: a step times 0, 1, -1, 2, -2, .., so that the file holds only the step.
+"""Even codebooks that a decoder computes from their step, and from the numbers that it is multiplied by.
 
-Weights are popular about in this order, which is all that prefix codes ask of one. Entries that no weight has lie
-mostly far out, where codes are long anyway.
+Those are 0, 1, -1, 2, -2, .., or stored. Weights are popular about in this order, which is all that `buckets` ask of
+one. Entries that no weight has lie mostly far out, where codes are long anyway.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import numpy.typing as npt
 from sws_compress.codec.interpreter import A, Array, ArrayOps
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code, Wrapped
+
+LARGEST_STORED_CODEBOOK = 256
+"""Smaller codebooks are stored even if they are even: they are rounded to float16, and hardly a percent of a file. At
+50 dB, that of 600 entries is six percent of ResNet-20."""
 
 _MOST_ENTRIES_PER_USED = 4
 """Entries of a grid for each that occurs, at most: a grid of others is not used, and takes long to encode."""
@@ -30,6 +34,27 @@ class EvenCodebook(Wrapped):
     def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
         *stored, end = arrays
         return self.program(ops, count, ops.call(_multiples, codebook, end)[0], *stored)
+
+
+@dataclass(frozen=True)
+class Multiples(Wrapped):
+    """A program whose codebook is stored as numbers (k,), int16; one more array is the step (1,) that they count."""
+
+    def load_cost(self, arrays: Sequence[Array]) -> LoadCost:
+        return self.program.load_cost(arrays[:-1])
+
+    def __call__(self, ops: ArrayOps[A], count: A, codebook: A, *arrays: A) -> A:
+        *stored, step = arrays
+        return self.program(ops, count, ops.multiply(ops.cast(codebook, np.float32), step), *stored)
+
+
+def in_multiples(code: Code) -> Code | None:
+    """The same code with its large float32 codebook stored as numbers of a step; None if it is small, or not even."""
+    grid = EvenGrid.of(code.codebook) if len(code.codebook) > LARGEST_STORED_CODEBOOK else None
+    if grid is None or np.abs(grid.numbers).max() > np.iinfo(np.int16).max:
+        return None
+    arrays = (*code.arrays, grid.step)
+    return replace(code, program=Multiples(code.program), codebook=grid.numbers.astype(np.int16), arrays=arrays)
 
 
 def _multiples(ops: ArrayOps[A], step: A, end: A) -> A:
@@ -48,12 +73,12 @@ class EvenGrid:
     ----------
     step : ndarray (1,), float32
         Distance of neighbours.
-    places : ndarray (k,), int64
-        Place of every codebook row in the order 0, 1, -1, 2, -2, ..
+    numbers : ndarray (k,), int64
+        What it is multiplied by in every codebook row.
     """
 
     step: npt.NDArray[np.float32]
-    places: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, codebook: Array) -> EvenGrid | None:
@@ -72,7 +97,12 @@ class EvenGrid:
             return None
         if (numbers.astype(np.float32) * step + np.float32(0)).tobytes() != codebook.tobytes():
             return None
-        return cls(step, np.where(numbers > 0, 2 * numbers - 1, -2 * numbers).astype(np.int64))
+        return cls(step, numbers.astype(np.int64))
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """Place of every codebook row in the order 0, 1, -1, 2, -2, ..; int64 (k,)."""
+        return np.where(self.numbers > 0, 2 * self.numbers - 1, -2 * self.numbers)
 
     @property
     def entries(self) -> int:
