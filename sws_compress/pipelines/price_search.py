@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
 from sws_compress.calibrate.layers import Layer
+from sws_compress.calibrate.re_solve import re_solved
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.write.replaced import with_values
@@ -284,7 +285,7 @@ class PriceSearch:
 
     def _assign(self, name: str, layer: Layer, price: float, found: Assigned) -> None:
         place = self._places[name]
-        coded = layer.coded(price)
+        coded = re_solved(layer, layer.coded(price))
         found.palettes[name] = place.palette(coded)
         rows = place.layout.rows(found.palettes[name].expand()).astype(np.float64)
         changes = rows - layer.rows
