@@ -23,7 +23,8 @@ def test_a_curve_halfway_in_quality_has_the_geometric_mean_of_the_bytes() -> Non
     curve = [Point(100, 10), Point(400, 30)]
     assert size_at(curve, 20) == pytest.approx(200)
     assert size_at(curve, 30) == pytest.approx(400)
-    assert size_at(curve, 5) == 100
+    assert size_at(curve, 10) == 100
+    assert size_at(curve, 9) is None
     assert size_at(curve, 31) is None
     assert size_at([], 0) is None
 
@@ -47,6 +48,7 @@ ROWS = [
     row("dense", "dense", 8000, 90, 150),
     row("calibrated, 1", "ours", 400, 88, 20),
     row("calibrated, 2", "ours", 800, 90, 40),
+    row("calibrated, 3", "ours", 900, 88, 30),
     row("weights only, 1", "ours", 1000, 90, 40),
     row("good", "int8", 2000, 89.9, 30),
     row("fair", "int8", 1000, 89, 60),
@@ -65,6 +67,7 @@ def test_scores_are_compared_where_they_fell_and_errors_where_they_did_not() -> 
     assert found["fair"].measure == "score"
     assert found["fair"].plain == pytest.approx(math.sqrt(400 * 800) / 1000)
     assert found["better"].plain is None
+    assert [way for way, each in found.items() if each.beyond] == ["better"]
 
 
 def test_the_smallest_file_within_a_loss() -> None:
@@ -125,6 +128,9 @@ def test_a_group_is_met_if_no_file_of_it_is_better_than_allowed() -> None:
     assert found["NNCodec"].met
     beyond = next(iter(groups([*ROWS, row("NNCodec", "nncodec", 4000, 90, 50)], "calibrated")))
     assert (beyond.ratios, beyond.out_of_reach, beyond.met) == ((), 1, False)
+    worse = list(groups([*ROWS, row("coremltools", "coremltools", 100, 87, 10)], "calibrated"))
+    assert "coremltools" not in {group.name for group in worse}
+    assert not list(groups([each for each in ROWS if each.get("family") != "ours"], "calibrated"))
     close = next(iter(groups([*ROWS, row("NNCodec", "nncodec", 990, 90, 40)], "calibrated")))
     assert close.ratios[0] > 0.8
     assert not close.met

@@ -37,10 +37,10 @@ def front(points: Iterable[Point]) -> list[Point]:
 def size_at(points: Iterable[Point], quality: float) -> float | None:
     """Bytes of a curve at a quality: logarithms are interpolated between its best points.
 
-    Below the curve it is the bytes of its smallest point, although fewer would do; above the curve it is None.
+    Below and above the curve it is None.
     """
     best = front(points)
-    if not best or quality > best[-1].quality:
+    if not best or not best[0].quality <= quality <= best[-1].quality:
         return None
     for lower, upper in itertools.pairwise(best):
         if lower.quality < quality <= upper.quality:
@@ -51,9 +51,10 @@ def size_at(points: Iterable[Point], quality: float) -> float | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Bytes of ours over bytes of another's file of the same quality; None where ours never gets as good.
+    """Bytes of ours over bytes of another's file of the same quality; None where all of ours are better, or worse.
 
-    ``measure`` is what quality meant: the score, or the error of the outputs where the score hardly fell.
+    ``measure`` is what quality meant: the score, or the error of the outputs where the score hardly fell. ``beyond``
+    tells that all of ours are worse.
     """
 
     way: str
@@ -61,6 +62,7 @@ class Comparison:
     measure: str
     plain: float | None
     brotli: float | None
+    beyond: bool
 
 
 def comparisons(rows: Iterable[Row], ours: str) -> Iterator[Comparison]:
@@ -72,11 +74,12 @@ def comparisons(rows: Iterable[Row], ours: str) -> Iterator[Comparison]:
         if row["family"] in ("dense", "ours") or loss > USABLE_LOSS or not math.isfinite(row["error_db"]):
             continue
         measure = "error_db" if loss < SMALL_LOSS else "score"
-        ratios = []
+        ratios: dict[str, float | None] = {}
         for kind in ("bytes", "brotli_bytes"):
             size = size_at((Point(each[kind], each[measure]) for each in curve), row[measure])
-            ratios.append(None if size is None else size / row[kind])
-        yield Comparison(row["way"], row["family"], measure, *ratios)
+            ratios[kind] = None if size is None else size / row[kind]
+        beyond = all(each[measure] < row[measure] for each in curve)
+        yield Comparison(row["way"], row["family"], measure, ratios["bytes"], ratios["brotli_bytes"], beyond)
 
 
 def smallest_within(rows: Sequence[Row], ours: str, points: float, *, kind: str = "bytes") -> Row | None:

@@ -31,6 +31,9 @@ MOST = {
 }
 """Groups of others: how their ways begin, and the most that ours may be of their bytes at equal quality."""
 
+LEAST_FILES = 3
+"""Fewer files of ours are no curve."""
+
 WITH_INPUTS = ("int8 static", "Fisher k-means")
 """Ways of others that see the calibration inputs."""
 
@@ -66,6 +69,11 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict | None]:
     return [*(size_verdict(rows, *goal) for goal in SIZES), alone]
 
 
+def has_curve(rows: Iterable[Row], ours: str) -> bool:
+    """Whether enough files of ours were measured to compare curves."""
+    return sum(row["family"] == "ours" and row["way"].startswith(ours) for row in succeeded(rows)) >= LEAST_FILES
+
+
 def duel(rows: Sequence[Row], ours: str, points: float, *, inputs: bool) -> tuple[Row | None, Row | None]:
     """The smallest files of ours and of others within a loss, after brotli; without ``inputs`` others see none."""
     others = [
@@ -81,7 +89,10 @@ def duel(rows: Sequence[Row], ours: str, points: float, *, inputs: bool) -> tupl
 
 @dataclass(frozen=True)
 class Group:
-    """Ours against the files of a group at equal quality: ratios after brotli, and files better than all of ours."""
+    """Ours against the files of a group at equal quality: ratios after brotli, and files better than all of ours.
+
+    Files that are worse than all of ours say nothing.
+    """
 
     name: str
     most: float
@@ -94,10 +105,14 @@ class Group:
 
 
 def groups(rows: Iterable[Row], ours: str) -> Iterator[Group]:
-    """Every group with files that can be compared with."""
+    """Every group with files that can be compared with; none where ours has no curve."""
+    rows = list(rows)
+    if not has_curve(rows, ours):
+        return
     found: list[Comparison] = list(comparisons(rows, ours))
     for name, (start, most) in MOST.items():
         mine = [each for each in found if each.way.startswith(start)]
-        if mine:
-            ratios = sorted(each.brotli for each in mine if each.brotli is not None)
-            yield Group(name, most, tuple(ratios), len(mine) - len(ratios))
+        ratios = sorted(each.brotli for each in mine if each.brotli is not None)
+        beyond = sum(each.beyond for each in mine)
+        if ratios or beyond:
+            yield Group(name, most, tuple(ratios), beyond)

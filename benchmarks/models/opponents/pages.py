@@ -16,6 +16,7 @@ from benchmarks.models.opponents.goals import (
     alone_ratio,
     duel,
     groups,
+    has_curve,
     verdicts,
 )
 
@@ -40,20 +41,21 @@ DUELS_HEAD = """## The smallest files
 
 The smallest file within a loss of the score, after `brotli -11` on both sides, among all that were measured: ours, and
 the best of the others. Both are read off the test inputs. Without inputs means that the others saw none either.
+Models with fewer than three files of ours are left out here and below.
 """
 
 GROUPS_HEAD = """## Bytes at equal quality
 
 Our bytes over those of others, after `brotli -11` on both sides, from the lowest to the highest of their files. The
 second row says the most that they may be. "Beyond" counts files whose outputs are closer to the float model than those
-of our best file that was made.
+of our best file that was made. Files that are worse than our smallest that was made are left out.
 """
 
 PICTURES = """## Pictures
 
 Bytes after `brotli -11` as a part of the float file, against the score. Lines go along the best points of ours; crosses
-are files of others. Dotted lines mark the loss of a point, and an eighth and a tenth of the bytes. What loses much more
-is left out.
+are files of others. Dotted lines mark the loss of a point, and an eighth and a tenth of the bytes. What loses much
+more, and models without files of ours, are left out.
 
 ![Bytes against score, a panel per model](images/scores.png)
 
@@ -68,7 +70,7 @@ FILES_HEAD = """# Every file
 Written by `python -m benchmarks.models.opponents.render` from `opponents/results`.
 [Beside others](README.md#beside-others) says what was measured, and [GOALS.md](GOALS.md) what it says about the goals,
 with pictures. Ratios are our bytes over those of the row at equal quality, after brotli on both sides: with inputs, and
-without. They are empty where ours never gets as good, or where the row lost more than ten points.
+without. They are empty outside the range of ours, and where the row lost more than ten points.
 """
 
 
@@ -86,8 +88,10 @@ def sentences(found: Sequence[Report]) -> Iterator[str]:
     goals = [f"{ratio:g}x within {_points(points)}, with inputs" for _, ratio, points in SIZES]
     goals.append(f"{ALONE_RATIO:g}x within {_points(ALONE_LOSS)}, without inputs (silero: 3x)")
     for goal, column in zip(goals, zip(*(verdicts(report["rows"]) for report in found), strict=True), strict=True):
-        met = {name(report): each is not None and not each.missed for report, each in zip(found, column, strict=True)}
-        yield f"- {goal}: {_tally(met)}"
+        made = {name(report): each for report, each in zip(found, column, strict=True)}
+        missing = [model for model, each in made.items() if each is None]
+        met = {model: not each.missed for model, each in made.items() if each is not None}
+        yield f"- {goal}: {_tally(met)}" + (f" Not measured: {', '.join(missing)}." if missing else "")
     for group, (_, most) in MOST.items():
         with_inputs = {name(report): groups(report["rows"], OURS[1]) for report in found}
         compared = {model: each for model, mine in with_inputs.items() for each in mine if each.name == group}
@@ -128,6 +132,8 @@ def duel_table(found: Sequence[Report]) -> Iterator[str]:
     yield "|---" * 9 + "|"
     for report in found:
         for ours, points in (("calibrated", 1.0), ("calibrated", 2.0), ("weights only", 0.5)):
+            if not has_curve(report["rows"], ours):
+                continue
             mine, best = duel(report["rows"], ours, points, inputs=ours == "calibrated")
             start = (name(report), "yes" if ours == "calibrated" else "no", f"{points:g}")
             ratio = "" if mine is None or best is None else f"{mine['brotli_bytes'] / best['brotli_bytes']:.2f}"
@@ -150,7 +156,8 @@ def group_table(found: Sequence[Report]) -> Iterator[str]:
     for report in found:
         for ours in OURS:
             cells = {group.name: group_cell(group) for group in groups(report["rows"], ours)}
-            yield _line(name(report), NAMES[ours], *(cells.get(each, "") for each in MOST))
+            if cells:
+                yield _line(name(report), NAMES[ours], *(cells.get(each, "") for each in MOST))
 
 
 def group_cell(group: Group) -> str:

@@ -42,9 +42,10 @@ def reports(folder: Path) -> list[Report]:
 
 
 def draw(found: Sequence[Report], key: str, target: Path) -> None:
-    """Bytes after brotli against ``key``, a panel per model and a colour per group."""
+    """Bytes after brotli against ``key``, a panel per model of which ours has files, and a colour per group."""
     from matplotlib.figure import Figure
 
+    found = [report for report in found if any(row["family"] == "ours" for row in report["rows"])]
     down = -(-(len(found) + 1) // PANELS_ACROSS)
     sheet = Figure(figsize=(4.2 * PANELS_ACROSS, 3.2 * down), layout="constrained")
     panels = sheet.subplots(down, PANELS_ACROSS, squeeze=False).ravel()
