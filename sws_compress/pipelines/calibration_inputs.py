@@ -100,9 +100,10 @@ def _split(arrays: Mapping[str, Any], model: ir.Model) -> Iterable[dict[str, Any
 
 
 def first_rows(given: Feeds, model: ir.Model, most: int) -> Feeds:
-    """The first rows of a set of inputs, where the model takes any number."""
-    sizes = {str(value.name): _rows(value) for value in model.graph.inputs}
-    return {name: values[:most] if values.ndim and sizes[name] == 0 else values for name, values in given.items()}
+    """The first rows of a set of inputs, where all inputs have rows and the model takes any number of them."""
+    free = all(_rows(value) == 0 for value in model.graph.inputs) and all(values.ndim for values in given.values())
+    counts = {len(values) for values in given.values()} if free else set()
+    return {name: values[:most] for name, values in given.items()} if len(counts) == 1 else given
 
 
 def _rows(value: ir.Value) -> int | None:

@@ -120,7 +120,7 @@ class Collector:
                     self._work.doing(f"following {name}")
                     yield name, layer
                     self._work.did(layer.rows.size)
-                for _ in self.plan.advance(segment, now, changed(segment.read), ()):
+                for _ in self.plan.advance(segment, [now], changed(segment.read), ()):
                     pass
                 for store in (before, now):
                     store.drop(segment.last)
@@ -141,9 +141,9 @@ class Collector:
         values = sorted({product.value for meeting in together for product in meeting.products})
         names, feeds = tuple(dict.fromkeys((*values, *segment.outputs))), range(len(self._feeds))
         met = [Met() for _ in together]
-        runs = [self.plan.run(segment, names, before, feeds, {})] if names else []
+        runs = [self.plan.run(segment, names, [before], feeds, {})] if names else []
         if runs and values and now is not None:
-            runs.append(self.plan.run(segment, values, now, feeds, {}))
+            runs.append(self.plan.run(segment, values, [now], feeds, {}))
         for feed, *seen in zip(feeds, *runs, strict=True) if runs else ():
             self._work.doing("collecting inputs of layers")
             for number, meeting in enumerate(together):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from sws_compress.calibrate.fixed_length import coded_in_words
-from sws_compress.codec.encodings.radix import fixed_lengths
 from sws_compress.onnx_io.analyse.segments import Segment
 from sws_compress.ort.activations import Feeds, OutputErrors
 from sws_compress.pipelines.activation_store import ActivationStore
@@ -18,6 +16,7 @@ from sws_compress.pipelines.met import Met, samples
 from sws_compress.pipelines.overrides import Overrides
 from sws_compress.pipelines.pilot import LEAST_ERROR, share_of_error
 from sws_compress.pipelines.price_search import SEEN, UNSEEN
+from sws_compress.pipelines.segment_coding import coded_at
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
 from sws_compress.pipelines.work_folder import WorkFolder
@@ -121,9 +120,7 @@ class Assignment:
         del met  # its moments are as large as the layer's own
         gain = float(self._folder.state["gains"][name])
         level = gain / layer.energy if layer.energy > 0 else gain
-        layer = layer.at_level(level)
-        alone = place.weight.size >= self._alone_elements  # its indices will have a fixed length
-        coded = coded_in_words(layer, price, fixed_lengths()) if alone else layer.coded(price)
+        coded = coded_at(layer, level, price, self._alone_elements)
         return place.palette(coded), Reason(
             how, coded.step, level, gain * share_of_error(place.weight.size, price, gain)
         )
@@ -136,9 +133,9 @@ class Assignment:
         if not feeds:
             return {}
         found = [Met() for _ in together]
-        runs = [self._plan.run(segment, values, self._original, feeds, {})]
+        runs = [self._plan.run(segment, values, [self._original], feeds, {})]
         if not first:
-            runs.append(self._plan.run(segment, values, self._assigned, feeds, {}))
+            runs.append(self._plan.run(segment, values, [self._assigned], feeds, {}))
         for feed, *seen in zip(feeds, *runs, strict=True):
             self._work.doing("collecting inputs of layers")
             for number, meeting in enumerate(together):
@@ -160,9 +157,10 @@ class Assignment:
     def _pass(self, segment: Segment) -> None:
         """Run a segment in both networks, and compare what comes out of the network in it."""
         names = [name for name in segment.read if name not in self._overrides.kept]
-        expected = dict(self._plan.advance(segment, self._original, {}, self._held_out))
+        passed = self._plan.advance(segment, [self._original], {}, self._held_out)
+        expected = {feed: scores for _, feed, scores in passed}
         weights = {name: self.palette(name).expand() for name in names}
-        for feed, scores in self._plan.advance(segment, self._assigned, weights, self._held_out):
+        for _, feed, scores in self._plan.advance(segment, [self._assigned], weights, self._held_out):
             for name, values in scores.items():
                 self._errors.add(self._plan.scores.index(name), expected[feed][name], values)
         self._work.did(self._plan.size(segment.weights))

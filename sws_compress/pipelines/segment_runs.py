@@ -87,32 +87,41 @@ class Plan:
         self,
         segment: Segment,
         names: Sequence[str],
-        store: ActivationStore,
+        stores: Sequence[ActivationStore],
         feeds: Sequence[int],
         weights: Mapping[str, Array],
     ) -> Iterator[dict[str, Array]]:
-        """Values in or before a segment, for some sets of inputs of a store, with other values for some weights."""
-        given = (store.get(feed, segment.inputs) for feed in feeds)
+        """Values in or before a segment, with other values for some weights: for each store some sets of inputs."""
+        given = (store.get(feed, segment.inputs) for store in stores for feed in feeds)
         if all(name in segment.inputs for name in names):
             yield from ({name: each[name] for name in names} for each in given)
             return
-        examples = store.get(feeds[0], segment.inputs)
+        examples = stores[0].get(feeds[0], segment.inputs)
         part = part_of(self.model, examples, [name for name in names if name not in segment.inputs], weights)
         yield from activations(part, names, given)
 
     def advance(
-        self, segment: Segment, store: ActivationStore, weights: Mapping[str, Array], scored: Collection[int]
-    ) -> Iterator[tuple[int, dict[str, Array]]]:
-        """Run a segment on all sets of inputs, keep what later segments read, and give the scores of some sets."""
+        self, segment: Segment, stores: Sequence[ActivationStore], weights: Mapping[str, Array], scored: Collection[int]
+    ) -> Iterator[tuple[int, int, dict[str, Array]]]:
+        """Run a segment on all sets of inputs of some stores, and keep there what later segments read.
+
+        Yields
+        ------
+        store, feed : int
+            Numbers of a store, and of one of the ``scored`` sets of inputs.
+        scores : dict of str to ndarray
+            Scores that the segment makes, if there are any.
+        """
         scores = [name for name in self.scores if name in segment.made]
         names = tuple(dict.fromkeys((*segment.outputs, *scores)))
-        feeds = range(len(store.feeds)) if segment.outputs else sorted(scored) if scores else ()
+        feeds = range(len(stores[0].feeds)) if segment.outputs else sorted(scored) if scores else ()
         if not feeds:
             return
-        for feed, found in zip(feeds, self.run(segment, names, store, feeds, weights), strict=True):
-            store.put(feed, {name: found[name] for name in segment.outputs})
+        places = ((number, feed) for number in range(len(stores)) for feed in feeds)
+        for (number, feed), found in zip(places, self.run(segment, names, stores, feeds, weights), strict=True):
+            stores[number].put(feed, {name: found[name] for name in segment.outputs})
             if scores and feed in scored:
-                yield feed, {name: found[name] for name in scores}
+                yield number, feed, {name: found[name] for name in scores}
 
     def meetings(self, segment: Segment) -> list[Meeting]:
         """The weights that a segment is the first to read, by the values of it that they multiply."""

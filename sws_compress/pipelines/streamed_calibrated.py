@@ -3,7 +3,7 @@
 The network as it was and the one that is assigned run side by side, segment by segment (`segment_runs`), on all inputs.
 A weight is assigned to what its inputs have become. Values between two segments, and weights that are assigned, lie in
 a folder beside the output (`work_folder`): a run that was killed goes on behind the last segment that it finished.
-There is one price per bit, from a run with noise on a few inputs (`pilot`); the quality that comes out is measured at
+There is one price per bit, from runs of a few inputs (`pilot`); the quality that comes out is measured at
 the end.
 """
 
@@ -33,8 +33,11 @@ from sws_compress.pipelines.work_folder import WorkFolder, work_folder
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import Calibrated
 
-PILOT_FEEDS, PILOT_ROWS = 2, 2
-"""Sets of inputs that gains and the price are tried on, and rows of each, at most."""
+GAIN_FEEDS, GAIN_ROWS = 2, 2
+"""Sets of inputs that gains are measured on, and rows of each, at most: every weight takes a run."""
+
+PRICE_FEEDS = 4
+"""Sets of inputs that the price is tried on, at most."""
 
 PILOT_PASSES = 2
 """Units of progress of a weight for it."""
@@ -83,9 +86,10 @@ def stream_calibrated(source: Source, request: Calibrated, job: Job) -> Compress
         kept, held_out = divided(range(len(feeds)))
         resumed = _resumed(folder)
         if "price" not in folder.state:
-            tried = [first_rows(feeds[number], source.model, PILOT_ROWS) for number in held_out[:PILOT_FEEDS]]
+            some = [feeds[number] for number in held_out[:PRICE_FEEDS]]
+            few = [first_rows(given, source.model, GAIN_ROWS) for given in some[:GAIN_FEEDS]]
             chosen = [name for name in plan.places if name not in overrides.kept and name not in overrides.requests]
-            pilot = Pilot(plan, chosen, tried, folder, work, job.seed)
+            pilot = Pilot(plan, chosen, few, some, folder, work, job)
             gains = pilot.gains()
             price = pilot.price(gains, request.quality)
             nothing = [0.0] * len(plan.scores)

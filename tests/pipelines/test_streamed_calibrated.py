@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 import sws_compress as sws
@@ -16,6 +19,7 @@ from sws_compress.errors import ArgumentError, OutputError, SwsError
 from sws_compress.files import locked_file
 from sws_compress.ort.user_models import run_model
 from sws_compress.pipelines.calibrated import compress_calibrated
+from sws_compress.pipelines.calibration_inputs import first_rows
 from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.source import open_source
 from sws_compress.report.result import CompressionResult
@@ -61,7 +65,7 @@ def test_streamed_networks_are_as_close_for_their_bits_as_those_in_memory(net: P
     streamed = compress(net, tmp_path / "small.onnx")
     whole = compress(net, tmp_path / "whole.onnx", limits=Limits())
     found, other = (decibels(net, tmp_path / name) for name in ("small.onnx", "whole.onnx"))
-    assert found == pytest.approx(25, abs=2.5)
+    assert found == pytest.approx(25, abs=3.5)
     assert bits(streamed) < bits(whole) + (found - other) / 6.02 + 0.15  # a bit halves the error: 6.02 dB
     how = {decision.name: decision.how for decision in streamed.decisions}
     assert how["0.down.weight"] == "inputs of its layer"
@@ -95,6 +99,32 @@ def test_weights_of_the_caller_are_kept_or_rounded_alone(net: Path, tmp_path: Pa
     assert rows["head"].distinct_values == 16
     how = {decision.name: decision.how for decision in result.decisions}
     assert (how["0.q.weight"], how["head"]) == ("kept as asked", "16 components asked for")
+
+
+def test_memory_does_not_grow_with_the_number_of_layers(tmp_path: Path) -> None:
+    peaks = []
+    for layers in (1, 4):
+        write_model(tmp_path / "net.onnx", Size(vocabulary=300, width=160, layers=layers))
+        request = sws.Calibrated(inputs=tokens(8, 0), quality=20)
+        job = Job(output=tmp_path / "small.onnx", limits=Limits(calibrated_bytes=0, alone_elements=1 << 12))
+        tracemalloc.start()
+        try:
+            compress_calibrated(open_source(tmp_path / "net.onnx", job), request, job)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_few_rows_are_taken_where_all_inputs_have_them() -> None:
+    text = '<ir_version: 8, opset_import: ["": 17]> net ({}) => (float y) {{ y = Identity(x) }}'
+    both, lone = (
+        ir.from_proto(onnx.parser.parse_model(text.format(inputs)))
+        for inputs in ("float[n, 3] x, float[2, n, 4] state", "float[n, 3] x")
+    )
+    given = {"x": np.zeros((8, 3)), "state": np.zeros((2, 8, 4))}
+    assert first_rows(given, both, 2) is given
+    assert first_rows({"x": given["x"]}, lone, 2)["x"].shape == (2, 3)
 
 
 CHILD = """
