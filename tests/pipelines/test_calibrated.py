@@ -322,7 +322,8 @@ def test_the_smallest_file_that_keeps_a_metric(model: Path, tmp_path: Path, max_
     kept = [size.file_bytes for size in result.curve if size.metric >= 40 - max_drop]
     lost = [size.file_bytes for size in result.curve if size.metric < 40 - max_drop]
     assert result.file_bytes == result.output.stat().st_size == min(kept)
-    assert max(lost) < min(kept) <= 1.03 * max(lost)
+    assert min(kept) <= 1.03 * max(lost)  # a file may lose it that is a little larger: some errors are chance
+    assert min(lost) < min(kept)
     assert result.notes[-1] == (
         f"metric falls by {40 - result.after:.4g}, at most {max_drop:g} asked for: smallest of {len(result.curve)} "
         "files evaluated"
