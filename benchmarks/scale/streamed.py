@@ -49,7 +49,7 @@ started = time.perf_counter()
 job = Job(output=target, on_progress=show, limits=Limits(calibrated_bytes=0))
 request = sws.Calibrated(inputs={"tokens": tokens}, quality=quality)
 result = compress_calibrated(open_source(source, job), request, job)
-show("", 0, 1)
+show("end", 0, 1)
 bits = sum(row.entropy_bits * np.prod(row.shape) for row in result.tensors) / result.weights
 found |= {
     "seconds": time.perf_counter() - started, "phases_seconds": phases, "own_peak_bytes": held_bytes("VmHWM") - base,
