@@ -63,10 +63,10 @@ class Trials:
         self._runtime: Session = session(to_bytes(shown), trusted=True)
         self._expected = [self._runtime.run(given) for given in feeds]
 
-    def error(self, weights: Mapping[str, Array]) -> float:
-        """Mean over the outputs of |change|^2 / |output|^2, see `OutputErrors`."""
+    def error(self, weights: Mapping[str, Array], *, most_feeds: int | None = None) -> float:
+        """Mean over the outputs of |change|^2 / |output|^2, see `OutputErrors`; on all inputs or the first so many."""
         errors = OutputErrors(len(self._runtime.outputs))
-        for given, expected in zip(self._feeds, self._expected, strict=True):
+        for given, expected in zip(self._feeds[:most_feeds], self._expected[:most_feeds], strict=True):
             for number, pair in enumerate(zip(expected, self._runtime.run({**given, **weights}), strict=True)):
                 errors.add(number, *pair)
         return errors.mean

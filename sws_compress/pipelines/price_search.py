@@ -38,6 +38,9 @@ from sws_compress.report.result import MeasuredSize
 TRIAL_FEEDS = 16
 """Sets of inputs that layers are tried on and the quality is measured on, at most."""
 
+SAMPLE_FEEDS = 4
+"""Those of them that the effect of one layer is measured on: the noise that it is tried with is one draw anyway."""
+
 HELD_OUT = 5
 """One of so many sets of inputs is kept for these trials: moments are not made of it."""
 
@@ -66,7 +69,7 @@ COUNTED = "how often its rows are looked up"
 MOST_ROUNDS_IN_TURN = 3
 """Times that weights are assigned one layer after the other, which runs the network several times."""
 
-EXPECTED_PASSES = 6, 2
+EXPECTED_PASSES = 4, 1
 """Passes over all layers at once, and in turn, that are expected, for the time that is left."""
 
 DROP_QUALITIES = (25.0, 60.0, 3.0)
@@ -134,6 +137,7 @@ class PriceSearch:
         self.curve: tuple[MeasuredSize, ...] = ()
         self.score_error = math.nan
         self.idle: set[str] = set()
+        self._latest: tuple[float, Assigned] | None = None
 
     @property
     def unmet(self) -> set[str]:
@@ -169,7 +173,7 @@ class PriceSearch:
         tried = {name: place.changed(changes)} | with_means_kept(
             self._source.model, place, layer, layer.rows + changes, {}
         )
-        found, energy = self._trials.error(tried), layer.error(changes)
+        found, energy = self._trials.error(tried, most_feeds=SAMPLE_FEEDS), layer.error(changes)
         return Sample.of(layer, found / energy if energy > 0 else 0.0, seed)
 
     def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> Assigned:
@@ -180,10 +184,18 @@ class PriceSearch:
         price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
         slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
 
+        per_bit: list[float] = []  # what weights took in the first file, per byte of their entropy
+
         def excess(assigned: Assigned) -> float:
             return math.log(self._file_bytes(assigned) / wanted)
 
-        missed, assigned = self._met(own, price, excess, SIZE_TOLERANCE, slope)
+        def about(assigned: Assigned) -> float:
+            bits = sum(assigned.palettes[name].entropy_bits * place.weight.size for name, place in self._places.items())
+            if not per_bit:
+                per_bit.append((self._file_bytes(assigned) - rest_bytes) / max(bits, 1))
+            return math.log(max(rest_bytes + per_bit[0] * bits, 1) / wanted)
+
+        missed, assigned = self._met(own, price, excess, SIZE_TOLERANCE, slope, about)
         if abs(missed) > 2 * SIZE_TOLERANCE:
             word = "larger" if missed > 0 else "smaller"
             self.notes = (f"file is {abs(math.expm1(missed)):.0%} {word} than the {wanted:.0f} bytes asked for",)
@@ -251,15 +263,25 @@ class PriceSearch:
         return assigned
 
     def _met(
-        self, own: Mapping[str, float], price: float, excess: Excess, tolerance: float, slope: float
+        self,
+        own: Mapping[str, float],
+        price: float,
+        excess: Excess,
+        tolerance: float,
+        slope: float,
+        about: Excess | None = None,
     ) -> tuple[float, Assigned]:
-        """Weights whose excess over the goal, which falls with the price, is least in size; and that excess."""
-        rough = _nearest(lambda price: self._at_once(own, price), price, excess, tolerance, slope, MOST_ROUNDS)
+        """Weights whose excess over the goal, which falls with the price, is least in size; and that excess.
+
+        ``about`` is an estimate of it that takes less time.
+        """
+        rough = _nearest(lambda price: self._at_once(own, price), price, about or excess, tolerance, slope, MOST_ROUNDS)
         found = _nearest(
             lambda price: self._assigned(own, price), rough.price, excess, tolerance, slope, MOST_ROUNDS_IN_TURN
         )
-        best = found if abs(found.missed) <= max(2 * tolerance, abs(rough.missed)) else rough
-        return best.missed, best.assigned
+        if abs(found.missed) <= max(2 * tolerance, abs(rough.missed)):
+            return found.missed, found.assigned
+        return excess(rough.assigned), rough.assigned
 
     def _assigned(self, own: Mapping[str, float], price: float) -> Assigned:
         """All weights, at once or in turn: what comes closer on inputs that neither has seen."""
@@ -271,9 +293,12 @@ class PriceSearch:
 
     def _at_once(self, own: Mapping[str, float], price: float) -> Assigned:
         """Every weight with the inputs that it meets in the user's network."""
+        if self._latest is not None and self._latest[0] == price:
+            return self._latest[1]
         found = Assigned(dict(self._alone), {}, {})
         for name, layer in self._collector.layers("assigning"):
             self._assign(name, layer.at_level(own[name]), price, found)
+        self._latest = price, found
         return found
 
     def _in_turn(self, own: Mapping[str, float], price: float) -> Assigned:
