@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sws_compress.errors import ArgumentError
+from sws_compress.errors import ArgumentError, ModelError
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.messages import first_few, shown
+from sws_compress.onnx_io.write.probed import score_names
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.activations import Feeds
 from sws_compress.ort.compare import differences_on
@@ -56,6 +57,10 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     if source.module is None and job.inputs is None:
         job = replace(job, inputs=feeds[0])
     source = in_memory(source, job)
+    if not score_names(source.model):
+        raise ModelError(
+            f"outputs of {source.name} must come from floating-point values, got none: leave the calibration inputs out"
+        )
     weights = weights_of(source, tables=True)  # the inputs tell what an error in a table does
     refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_before(source, job)

@@ -71,6 +71,15 @@ def test_outputs_are_compared(tmp_path: Path, kind: str, request_: sws.WeightsOn
     sws.inspect(result.output)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_calibrated_by_the_values_behind_outputs(tmp_path: Path, kind: str) -> None:
+    inputs = gaussian(64, 64, seed=3)
+    result = sws.compress(
+        network(tmp_path / "net.onnx", kind), tmp_path / "small.onnx", sws.Calibrated(inputs={"x": inputs}, quality=20)
+    )
+    assert 0.05 < result.score_error < 0.2
+
+
 @pytest.mark.parametrize("kind", ["text", "maps", "bfloat16"])
 def test_expanded_files_keep_their_outputs(tmp_path: Path, kind: str) -> None:
     source = network(tmp_path / "net.onnx", kind)

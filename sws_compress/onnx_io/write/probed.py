@@ -10,11 +10,15 @@ import onnx_ir as ir
 from sws_compress.onnx_io.analyse.bodies import Inside, values_inside
 
 READOUTS = frozenset({
-    "ArgMax", "Cast", "Flatten", "Hardmax", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze",
-    "Transpose", "Unsqueeze",
+    "ArgMax", "Cast", "Flatten", "Greater", "GreaterOrEqual", "Hardmax", "Identity", "LabelEncoder", "Less",
+    "LessOrEqual", "LogSoftmax", "Not", "Optional", "Reshape", "Sigmoid", "Softmax", "Squeeze", "Transpose",
+    "Unsqueeze", "ZipMap",
 })  # fmt: skip
 """Operators at the end of a network that hide how far its answer is from changing, or move it."""
 
+
+JOINING = frozenset({"Concat", "SequenceConstruct"})
+"""Operators that join values to one output."""
 
 MOST_PARTS = 8
 """Values that are joined to one output, at most, to be judged each by itself: more are steps of one kind."""
@@ -43,9 +47,9 @@ def score_names(model: ir.Model) -> tuple[str, ...]:
 def _scores(output: ir.Value) -> list[ir.Value]:
     """What is read out as a value."""
     value = output
-    while (node := value.producer()) is not None and not node.domain:
+    while (node := value.producer()) is not None and node.domain in ("", "ai.onnx.ml"):
         inner = [each for each in node.inputs if each is not None and each.const_value is None]
-        if node.op_type == "Concat" and 1 < len(inner) <= MOST_PARTS:
+        if node.op_type in JOINING and 1 < len(inner) <= MOST_PARTS:
             return [score for each in inner if each.producer() is not None for score in _scores(each)]
         if node.op_type not in READOUTS or not node.inputs or not inner or node.inputs[0] is not inner[0]:
             break
@@ -54,6 +58,8 @@ def _scores(output: ir.Value) -> list[ir.Value]:
 
 
 def _may_be_float(value: ir.Value) -> bool:
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        return False
     return value.dtype is None or _is_float(value)
 
 
