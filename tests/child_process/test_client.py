@@ -206,6 +206,7 @@ def test_threads_take_turns() -> None:
 def test_an_interrupt_leaves_no_half_answer() -> None:
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread only")
+    assert call(calls.echo, 4) == 4  # the child has started, however long that takes
     timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])  # to the process, as a terminal does
     timer.start()
     with pytest.raises(KeyboardInterrupt):
