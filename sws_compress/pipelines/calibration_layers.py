@@ -16,7 +16,7 @@ from sws_compress.ort.session import Array
 from sws_compress.pipelines.activation_store import ActivationStore
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.held_arrays import HeldArrays
-from sws_compress.pipelines.met import Meeting, Met, meetings, met_by, samples
+from sws_compress.pipelines.met import Meeting, Met, add_run, meetings, met_by, multiplied
 from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
@@ -138,7 +138,7 @@ class Collector:
         all its uses.
         """
         together = self.plan.meetings(segment)
-        values = sorted({product.value for meeting in together for product in meeting.products})
+        values = multiplied(together)
         names, feeds = tuple(dict.fromkeys((*values, *segment.outputs))), range(len(self._feeds))
         met = [Met() for _ in together]
         runs = [self.plan.run(segment, names, [before], feeds, {})] if names else []
@@ -146,9 +146,7 @@ class Collector:
             runs.append(self.plan.run(segment, values, [now], feeds, {}))
         for feed, *seen in zip(feeds, *runs, strict=True) if runs else ():
             self._work.doing("collecting inputs of layers")
-            for number, meeting in enumerate(together):
-                drawn = [samples(meeting.products, each, (self._seed, feed, number)) for each in seen]
-                met[number].add(drawn[-1], drawn[0] if len(drawn) > 1 else None)
+            add_run(met, together, (self._seed, feed), *seen)
             before.put(feed, {name: seen[0][name] for name in segment.outputs})
         self._work.did(self.plan.size(segment.weights))
         for meeting, each in zip(together, met, strict=True):

@@ -54,6 +54,11 @@ def meetings(
     return [Meeting(tuple(together), products) for together, products in found.values()]
 
 
+def multiplied(together: Iterable[Meeting]) -> list[str]:
+    """Names of the values that some weights multiply."""
+    return sorted({product.value for meeting in together for product in meeting.products})
+
+
 def samples(products: Sequence[Product], found: Mapping[str, Array], seed: Sequence[int]) -> list[Array | None]:
     """What weights of these products multiply, among values of one run: some of it, at places that the seed decides.
 
@@ -158,6 +163,34 @@ def _columns(inputs: Array) -> Array:
     return np.moveaxis(inputs, 0, 2).astype(np.float64)
 
 
+def add_run(
+    met: Sequence[Met],
+    together: Sequence[Meeting],
+    seed: tuple[int, int],
+    *seen: Mapping[str, Array],
+    fitted: bool = True,
+    held_out: bool = False,
+) -> None:
+    """Add samples of one run to what weights meet.
+
+    Parameters
+    ----------
+    met : sequence of Met
+        Of each meeting.
+    together : sequence of Meeting
+        The weights.
+    seed : (int, int)
+        Seed of the positions that are taken, and the number of the set of inputs.
+    *seen : mapping of str to ndarray
+        Values of the network as it is; before them those of the network as it was, unless they are the same.
+    fitted, held_out : bool
+        As for `Met.add`.
+    """
+    for number, (meeting, each) in enumerate(zip(together, met, strict=True)):
+        drawn = [samples(meeting.products, values, (*seed, number)) for values in seen]
+        each.add(drawn[-1], drawn[0] if len(drawn) > 1 else None, fitted=fitted, held_out=held_out)
+
+
 def met_by(
     model: ir.Model,
     together: Sequence[Meeting],
@@ -186,9 +219,8 @@ def met_by(
         Of each meeting.
     """
     met = [Met() for _ in together]
-    values = sorted({product.value for meeting in together for product in meeting.products})
+    values = multiplied(together)
     for feed, found in enumerate(activations(model, values, feeds) if values else ()):
-        for number, meeting in enumerate(together):
-            met[number].add(samples(meeting.products, found, (seed, feed, number)))
+        add_run(met, together, (seed, feed), found)
         told()
     return met

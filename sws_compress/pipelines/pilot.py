@@ -22,8 +22,9 @@ from sws_compress.ort.activations import Feeds, OutputErrors
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.activation_store import ActivationStore
 from sws_compress.pipelines.job import Job
-from sws_compress.pipelines.met import samples
+from sws_compress.pipelines.met import multiplied, samples
 from sws_compress.pipelines.places import Place
+from sws_compress.pipelines.price_search import LEAST_ERROR
 from sws_compress.pipelines.segment_coding import coded_at
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
@@ -31,9 +32,6 @@ from sws_compress.pipelines.work_folder import WorkFolder
 
 PRICES = (1.0, 1 / 8, 1 / 64)
 """Prices that are tried, in units of the one that is right where the errors of layers add up."""
-
-LEAST_ERROR = 1e-15
-"""Squared relative errors count as at least this: it is that of float32."""
 
 FLATTEST, STEEPEST = 0.5, 2.0
 """Least and greatest slope of the logarithm of the error over that of the price that is believed beyond those tried."""
@@ -162,7 +160,7 @@ def _inputs(plan: Plan, segment: Segment, store: ActivationStore, seed: int) -> 
     """Samples of what the weights of a segment multiply, (n, groups, d), by name; without those that met nothing."""
     met: dict[str, list[Array]] = {}
     together = plan.meetings(segment)
-    values = sorted({product.value for each in together for product in each.products})
+    values = multiplied(together)
     feeds = range(len(store.feeds) if values else 0)
     for feed, found in zip(feeds, plan.run(segment, values, [store], feeds, {}) if values else (), strict=True):
         for number, meeting in enumerate(together):

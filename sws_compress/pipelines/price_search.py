@@ -184,16 +184,17 @@ class PriceSearch:
         price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
         slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
 
-        per_bit: list[float] = []  # what weights took in the first file, per byte of their entropy
+        bytes_per_bit: float | None = None  # of the entropy of the weights, in the first file
 
         def excess(assigned: Assigned) -> float:
             return math.log(self._file_bytes(assigned) / wanted)
 
         def about(assigned: Assigned) -> float:
+            nonlocal bytes_per_bit
             bits = sum(assigned.palettes[name].entropy_bits * place.weight.size for name, place in self._places.items())
-            if not per_bit:
-                per_bit.append((self._file_bytes(assigned) - rest_bytes) / max(bits, 1))
-            return math.log(max(rest_bytes + per_bit[0] * bits, 1) / wanted)
+            if bytes_per_bit is None:
+                bytes_per_bit = (self._file_bytes(assigned) - rest_bytes) / max(bits, 1)
+            return math.log(max(rest_bytes + bytes_per_bit * bits, 1) / wanted)
 
         missed, assigned = self._met(own, price, excess, SIZE_TOLERANCE, slope, about)
         if abs(missed) > 2 * SIZE_TOLERANCE:
@@ -254,8 +255,7 @@ class PriceSearch:
         price = 10 ** (-self._quality / 10) / total  # every weight costs about its share of the error
 
         def excess(assigned: Assigned) -> float:
-            error = self._trials.error(assigned.values)
-            return -10 * math.log10(max(error, LEAST_ERROR)) - self._quality
+            return quality_of(self._trials.error(assigned.values)) - self._quality
 
         missed, assigned = self._met(own, price, excess, QUALITY_TOLERANCE, -10 / math.log(10))
         if abs(missed) > 2 * QUALITY_TOLERANCE:
@@ -341,6 +341,11 @@ def _nearest(
 def _saved_bytes(palette: Palette) -> float:
     """How much smaller its indices are than the weight."""
     return math.prod(palette.shape) * palette.codebook.itemsize - palette.entropy_bits * palette.indices.size / 8
+
+
+def quality_of(error: float) -> float:
+    """A squared relative error of the outputs as their energy over that of the error, in decibels."""
+    return -10 * math.log10(max(error, LEAST_ERROR))
 
 
 def divided(feeds: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:

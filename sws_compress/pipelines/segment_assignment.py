@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from sws_compress.onnx_io.analyse.segments import Segment
@@ -12,10 +11,10 @@ from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.kept_palettes import keep_palette, kept_palette
-from sws_compress.pipelines.met import Met, samples
+from sws_compress.pipelines.met import Met, add_run, multiplied
 from sws_compress.pipelines.overrides import Overrides
-from sws_compress.pipelines.pilot import LEAST_ERROR, share_of_error
-from sws_compress.pipelines.price_search import SEEN, UNSEEN
+from sws_compress.pipelines.pilot import share_of_error
+from sws_compress.pipelines.price_search import SEEN, UNSEEN, quality_of
 from sws_compress.pipelines.segment_coding import coded_at
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
@@ -128,7 +127,7 @@ class Assignment:
     def _met(self, segment: Segment, *, first: bool) -> dict[str, Met]:
         """What the weights of a segment meet, by name; before the first segment nothing has changed."""
         together = self._plan.meetings(segment)
-        values = sorted({product.value for each in together for product in each.products})
+        values = multiplied(together)
         feeds = sorted(self._kept.union(self._held_out[:CHECKED_FEEDS])) if values else []
         if not feeds:
             return {}
@@ -138,14 +137,8 @@ class Assignment:
             runs.append(self._plan.run(segment, values, [self._assigned], feeds, {}))
         for feed, *seen in zip(feeds, *runs, strict=True):
             self._work.doing("collecting inputs of layers")
-            for number, meeting in enumerate(together):
-                drawn = [samples(meeting.products, each, (self._seed, feed, number)) for each in seen]
-                found[number].add(
-                    drawn[-1],
-                    None if first else drawn[0],
-                    fitted=feed in self._kept,
-                    held_out=feed in self._held_out,
-                )
+            where = {"fitted": feed in self._kept, "held_out": feed in self._held_out}
+            add_run(found, together, (self._seed, feed), *seen, **where)
         self._work.did(self._plan.size(segment.weights))
         return {
             name: met
@@ -178,4 +171,4 @@ class Assignment:
     @property
     def quality(self) -> float:
         """Energy of the outputs over that of their error on inputs that were held out, in decibels."""
-        return -10 * math.log10(max(self._errors.mean, LEAST_ERROR))
+        return quality_of(self._errors.mean)

@@ -97,7 +97,8 @@ class Plan:
             yield from ({name: each[name] for name in names} for each in given)
             return
         examples = stores[0].get(feeds[0], segment.inputs)
-        part = part_of(self.model, examples, [name for name in names if name not in segment.inputs], weights)
+        inner = [name for name in names if name not in segment.inputs]
+        part = part_of(self.model, examples, inner, weights, self._known)
         yield from activations(part, names, given)
 
     def advance(

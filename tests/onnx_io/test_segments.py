@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
+from sws_compress.onnx_io.analyse.bodies import values_inside
 from sws_compress.onnx_io.analyse.segments import Segment, segments
 from sws_compress.onnx_io.write.part import part_of
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -91,7 +92,7 @@ def test_segments_make_what_the_model_makes(name: str, most: int) -> None:
         given = {name: values[name] for name in segment.inputs}
         wanted = [*segment.outputs, *(name for name in expected if name in segment.made)]
         if wanted:
-            part = part_of(model, given, wanted, {})
+            part = part_of(model, given, wanted, {}, values_inside(model))
             runtime = session(to_bytes(part))
             made = {entry.name: array for entry, array in zip(runtime.outputs, runtime.run(given), strict=True)}
             values |= {name: made[name] for name in segment.outputs}

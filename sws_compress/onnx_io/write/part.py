@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx_ir as ir
 
-from sws_compress.onnx_io.analyse.bodies import values_inside
+from sws_compress.onnx_io.analyse.bodies import Inside
 
 
 def part_of(
@@ -16,6 +16,7 @@ def part_of(
     inputs: Mapping[str, npt.NDArray[Any]],
     values: Sequence[str],
     weights: Mapping[str, npt.NDArray[Any]],
+    known: Mapping[str, Inside],
 ) -> ir.Model:
     """The nodes between some values and others.
 
@@ -29,13 +30,14 @@ def part_of(
         What is wanted; at least one. Those inside of bodies are there, but no outputs.
     weights : mapping of str to ndarray
         Other values for initialisers, where the part has them.
+    known : mapping of str to Inside
+        All values of the model (`values_inside`).
 
     Returns
     -------
     ir.Model
         Its initialisers are those that it reads.
     """
-    known = values_inside(model)
     owners = {name: known[name].owners for name in values}
     outputs = [owners[name][-1].node.outputs[0] if owners[name] else known[name].value for name in values]
     graph = ir.convenience.extract(model.graph, list(inputs), list(dict.fromkeys(outputs)))
