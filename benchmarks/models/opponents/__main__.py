@@ -7,9 +7,9 @@ Ways are ONNX Runtime's int8 (dynamic, and static with the calibration inputs th
 onnx-shrink-ray, coremltools' palettiser, NNCodec over its range, k-means with our container (plain, and weighted by
 Fisher information), and ours: without inputs and with them. Opponents run in environments of their own, which are made
 under the folder. What was made and measured is kept there by content (the model, the way, the sources), so that a run
-goes on where another was stopped. ``--ours-only`` takes the rows of others from the committed results and measures our
-ways again, or those that ``--ways`` names. Every row is also in ``opponents/MODEL.json``; `render` makes pages and
-pictures of them.
+goes on where another was stopped. ``--ours-only`` measures our ways again, or those that ``--ways`` names, and takes
+the other rows from the committed results. Every row is also in ``opponents/MODEL.json``, which takes the place of the
+committed file by a copy; `render` makes pages and pictures of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import shutil
 import time
 import warnings
@@ -59,8 +60,10 @@ LEAST_CODED = 64
 """Smaller tensors are not given to NNCodec."""
 
 COMPONENTS = (4, 8, 16, 32, 64, 256)
-QUALITIES = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0)
-FEW_QUALITIES = (15.0, 20.0, 25.0, 30.0, 40.0)
+QUALITIES = (8.0, 10.0, 12.0, 15.0, 18.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0)
+"""Decibels of our files, with inputs and without them."""
+
+FEW_QUALITIES = (10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 FEW_FROM_BYTES = 3_500_000
 """Models from here on have few qualities, since each file takes minutes."""
 
@@ -171,11 +174,18 @@ def by_nncodec(qp: int) -> Maker:
 
 def by_us(request: Callable[[Subject], Any], ratio: float | None = None) -> Maker:
     def make(subject: Subject, target: Path) -> dict[str, Any]:
-        example = None if isinstance(found := request(subject), sws.Calibrated) else subject.task.latency_feeds
-        result = sws.compress(subject.path, target, found, ratio=ratio, example_inputs=example, seed=SEED)
-        return {"notes": list(result.notes)}
+        result = sws.compress(subject.path, target, request(subject), ratio=ratio, seed=SEED)
+        return {"notes": list(result.notes), **told(result)}
 
     return make
+
+
+def told(result: sws.CompressionResult) -> dict[str, Any]:
+    """What a result says of its errors: those of the worst output and of scores (None: not measured), and warnings."""
+    errors = {"told_error": result.output_error, "told_score_error": result.score_error}
+    return {key: error if math.isfinite(error) else None for key, error in errors.items()} | {
+        "warnings": list(result.warnings)
+    }
 
 
 def by_fisher(components: int) -> Maker:
@@ -199,8 +209,7 @@ def by_fisher(components: int) -> Maker:
         snapped = target.with_suffix(".snapped.onnx")
         onnx.save(with_tensors(dense, clustered), snapped)
         try:
-            sws.compress(snapped, target, sws.WeightsOnly(components=components),
-                         example_inputs=subject.task.latency_feeds, seed=SEED)  # fmt: skip
+            sws.compress(snapped, target, sws.WeightsOnly(components=components), seed=SEED)
         finally:
             snapped.unlink(missing_ok=True)
         return {}
@@ -284,7 +293,8 @@ def measured(subject: Subject, name: str, family: str, make: Maker) -> dict[str,
         row["seconds"] = time.perf_counter() - started
         row |= measured_file(subject, target, sent if sent.exists() else target)
     except Exception as error:  # a failure of another tool is a result
-        row["failure"] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        row["failure"] = reason.replace(str(subject.folder.absolute()), "FOLDER")
     kept.write_text(json.dumps(row))
     return row
 
@@ -334,14 +344,14 @@ def measure(subject: Subject, chosen: list[str], known: Mapping[str, dict[str, A
         else:
             continue
         print(line(rows[-1]), flush=True)
-        target.write_text(json.dumps(report, indent=1))
+        target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def rows_of_others(model: str) -> dict[str, dict[str, Any]]:
-    """Committed rows of all files but those of this package's own ways, by their ways."""
+def committed_rows(model: str) -> dict[str, dict[str, Any]]:
+    """Committed rows of a model by their ways."""
     path = HERE / "results" / f"{model}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-    return {row["way"]: row for row in rows if row["family"] != "ours"}
+    return {row["way"]: row for row in rows}
 
 
 def line(row: dict[str, Any]) -> str:
@@ -356,12 +366,12 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--ways", nargs="*", default=[], metavar="WAY", help="only these families or ways")
-    parser.add_argument("--ours-only", action="store_true", help="take rows of others from the committed results")
+    parser.add_argument("--ours-only", action="store_true", help="take other rows from the committed results")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| model | way | bytes | gzip | brotli | score % | error dB |\n|---|---|---|---|---|---|---|")
     for name in arguments.models:
-        known = rows_of_others(name) if arguments.ours_only else {}
+        known = committed_rows(name) if arguments.ours_only else {}
         chosen = arguments.ways or (["ours"] if arguments.ours_only else [])
         measure(Subject(name, arguments.data, arguments.folder), chosen, known)
 

@@ -1,17 +1,27 @@
-"""Bytes at equal quality: our curve, read at the quality of another's file."""
+"""Bytes at equal accuracy and at equal error of the outputs: our files beside each of another's."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
+KINDS = ("bytes", "brotli_bytes")
 
-SMALL_LOSS = 0.5
-"""Scores that fall by less say nothing about quality: errors of the outputs are compared instead."""
+LEAST_TOLERANCE = 0.1
+"""Points by which scores may differ and count as equal, however many answers they count."""
+
+CHANGED_ANSWERS = 0.01
+"""Share of the answers in which two files differ, for the standard error of the difference of their scores."""
+
+ANSWERS = {
+    "lenet": 10_000, "resnet20": 10_000, "resnet56": 10_000, "magika": 1_176, "minilm": 400, "captcha_reader": 400,
+    "ocr_recognition": 4_156, "nudenet": 218, "basic_pitch": 756,
+}  # fmt: skip
+"""Answers that a score counts, where they are few: images, files, texts, captchas, characters, boxes, notes."""
 
 USABLE_LOSS = 10.0
 """Files that lose more points are not compared with: nobody would use them."""
@@ -51,48 +61,99 @@ def size_at(points: Iterable[Point], quality: float) -> float | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Bytes of ours over bytes of another's file of the same quality; None where all of ours are better, or worse.
+    """Bytes of ours over bytes of another's file that is as good; None where there is no such file of ours.
 
-    ``measure`` is what quality meant: the score, or the error of the outputs where the score hardly fell. ``beyond``
-    tells that all of ours are worse.
+    ``beyond`` tells that there is none since all of ours are worse.
     """
 
     way: str
     family: str
-    measure: str
     plain: float | None
     brotli: float | None
     beyond: bool
 
 
-def comparisons(rows: Iterable[Row], ours: str) -> Iterator[Comparison]:
-    """Compare those of our rows whose way begins with ``ours`` with every usable file of others."""
-    rows = succeeded(rows)
-    curve = [row for row in rows if row["family"] == "ours" and row["way"].startswith(ours)]
-    for row in rows:
-        loss = loss_of(rows, row)
-        if row["family"] in ("dense", "ours") or loss > USABLE_LOSS or not math.isfinite(row["error_db"]):
-            continue
-        measure = "error_db" if loss < SMALL_LOSS else "score"
+Compare = Callable[[Sequence[Row], str], Iterator[Comparison]]
+"""What compares those of our rows whose way begins with a word with every usable file of others."""
+
+
+def tolerance(model: str) -> float:
+    """Points by which a score may be lower and count as equal.
+
+    It is the standard error of the difference, if files differ in a hundredth of their answers, or `LEAST_TOLERANCE`.
+    """
+    answers = ANSWERS.get(model)
+    return max(LEAST_TOLERANCE, 100 * math.sqrt(CHANGED_ANSWERS / answers) if answers else 0.0)
+
+
+def at_equal_accuracy(rows: Sequence[Row], ours: str) -> Iterator[Comparison]:
+    """Compare with the smallest file of ours of an accuracy that all larger ones of ours have as well.
+
+    A score above that of the dense model is luck, and is not asked for.
+    """
+    dense = dense_row(rows)
+    allowed = tolerance(dense["model"])
+    for row in usable(rows):
+        least = min(row["score"], dense["score"]) - allowed
         ratios: dict[str, float | None] = {}
-        for kind in ("bytes", "brotli_bytes"):
-            size = size_at((Point(each[kind], each[measure]) for each in curve), row[measure])
+        for kind in KINDS:
+            held = smallest_holding(rows, ours, least, kind=kind)
+            ratios[kind] = None if held is None else held[kind] / row[kind]
+        plain, brotli = ratios.values()
+        yield Comparison(row["way"], row["family"], plain, brotli, beyond=plain is None or brotli is None)
+
+
+def at_equal_error(rows: Sequence[Row], ours: str) -> Iterator[Comparison]:
+    """Compare with our curve of bytes where its outputs have the same error.
+
+    All are None below our smallest file, which is better, and beyond our best one.
+    """
+    curve = our_rows(rows, ours)
+    for row in usable(rows):
+        ratios: dict[str, float | None] = {}
+        for kind in KINDS:
+            size = size_at((Point(each[kind], each["error_db"]) for each in curve), row["error_db"])
             ratios[kind] = None if size is None else size / row[kind]
-        beyond = all(each[measure] < row[measure] for each in curve)
-        yield Comparison(row["way"], row["family"], measure, ratios["bytes"], ratios["brotli_bytes"], beyond)
+        beyond = all(each["error_db"] < row["error_db"] for each in curve)
+        plain, brotli = ratios.values()
+        yield Comparison(row["way"], row["family"], plain, brotli, beyond=beyond)
+
+
+def smallest_holding(rows: Sequence[Row], ours: str, score: float, *, kind: str) -> Row | None:
+    """The smallest of our files that has this score, as all larger ones of ours do."""
+    found = None
+    for row in sorted(our_rows(rows, ours), key=lambda row: -row[kind]):
+        if round(score - row["score"], 9) > 0:
+            break
+        found = row
+    return found
 
 
 def smallest_within(rows: Sequence[Row], ours: str, points: float, *, kind: str = "bytes") -> Row | None:
     """The smallest of our files whose score falls by at most so many points."""
-    fitting = (row for row in succeeded(rows) if row["family"] == "ours" and row["way"].startswith(ours))
-    return min((row for row in fitting if loss_of(rows, row) <= points), key=lambda row: row[kind], default=None)
+    fitting = (row for row in our_rows(rows, ours) if loss_of(rows, row) <= points)
+    return min(fitting, key=lambda row: row[kind], default=None)
+
+
+def our_rows(rows: Iterable[Row], ours: str) -> list[Row]:
+    """Those of our files whose way begins with ``ours``."""
+    return [row for row in succeeded(rows) if row["family"] == "ours" and row["way"].startswith(ours)]
+
+
+def usable(rows: Sequence[Row]) -> list[Row]:
+    """Files of others that somebody would use."""
+    others = (row for row in succeeded(rows) if row["family"] not in ("dense", "ours"))
+    return [row for row in others if loss_of(rows, row) <= USABLE_LOSS and math.isfinite(row["error_db"])]
 
 
 def succeeded(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if "failure" not in row]
 
 
-def loss_of(rows: Sequence[Row], row: Row) -> float:
+def dense_row(rows: Iterable[Row]) -> Row:
+    return next(row for row in rows if row["family"] == "dense")
+
+
+def loss_of(rows: Iterable[Row], row: Row) -> float:
     """Points that a file loses against the dense model."""
-    base: float = next(each["score"] for each in rows if each["family"] == "dense")
-    return round(base - row["score"], 9)
+    return round(float(dense_row(rows)["score"] - row["score"]), 9)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmarks.models.opponents.compare import Comparison, Row, comparisons, loss_of, smallest_within, succeeded
+from benchmarks.models.opponents.compare import (
+    Compare,
+    Comparison,
+    Row,
+    dense_row,
+    loss_of,
+    our_rows,
+    smallest_within,
+    succeeded,
+)
 
 SIZE_TOLERANCE = 0.02
 """A file may be larger than what was asked for by this share of it."""
@@ -20,8 +29,8 @@ SIZES = (("calibrated, ratio 8", 8.0, 1.0), ("calibrated, ratio 10", 10.0, 2.0))
 """Ways with inputs, the ratio that each is asked for, and the points that it may lose."""
 
 MOST = {
-    "int8, static": ("int8 static", 0.6),
-    "int8, dynamic": ("int8 dynamic", 0.6),
+    "static int8": ("int8 static", 0.6),
+    "dynamic int8": ("int8 dynamic", 0.6),
     "4 bits": ("4 bits", 0.6),
     "shrink-ray": ("shrink-ray", 0.6),
     "NNCodec": ("NNCodec", 0.8),
@@ -29,7 +38,7 @@ MOST = {
     "k-means": ("k-means", 1.0),
     "Fisher k-means": ("Fisher k-means", 1.0),
 }
-"""Groups of others: how their ways begin, and the most that ours may be of their bytes at equal quality."""
+"""Groups of others: how their ways begin, and the most that ours may be of their bytes at equal accuracy."""
 
 LEAST_FILES = 3
 """Fewer files of ours are no curve."""
@@ -52,7 +61,7 @@ def size_verdict(rows: Sequence[Row], way: str, ratio: float, points: float) -> 
     row = next((row for row in succeeded(rows) if row["way"] == way), None)
     if row is None:
         return None
-    dense = next(row for row in rows if row["family"] == "dense")
+    dense = dense_row(rows)
     found, loss = dense["bytes"] / row["bytes"], loss_of(rows, row)
     missed = [] if row["bytes"] <= (1 + SIZE_TOLERANCE) * dense["bytes"] / ratio else ["size"]
     missed += [] if loss <= points else ["score"]
@@ -71,7 +80,7 @@ def verdicts(rows: Sequence[Row]) -> list[Verdict | None]:
 
 def has_curve(rows: Iterable[Row], ours: str) -> bool:
     """Whether enough files of ours were measured to compare curves."""
-    return sum(row["family"] == "ours" and row["way"].startswith(ours) for row in succeeded(rows)) >= LEAST_FILES
+    return len(our_rows(rows, ours)) >= LEAST_FILES
 
 
 def duel(rows: Sequence[Row], ours: str, points: float, *, inputs: bool) -> tuple[Row | None, Row | None]:
@@ -89,7 +98,7 @@ def duel(rows: Sequence[Row], ours: str, points: float, *, inputs: bool) -> tupl
 
 @dataclass(frozen=True)
 class Group:
-    """Ours against the files of a group at equal quality: ratios after brotli, and files better than all of ours.
+    """Ours against the files of a group that are as good: ratios of bytes, and how many files are better than all ours.
 
     Files that are worse than all of ours say nothing.
     """
@@ -104,15 +113,14 @@ class Group:
         return not self.out_of_reach and all(ratio <= self.most for ratio in self.ratios)
 
 
-def groups(rows: Iterable[Row], ours: str) -> Iterator[Group]:
-    """Every group with files that can be compared with; none where ours has no curve."""
-    rows = list(rows)
+def groups(rows: Sequence[Row], ours: str, compare: Compare, *, brotli: bool = True) -> Iterator[Group]:
+    """Every group with files that can be compared with, after brotli or as files; none where ours has no curve."""
     if not has_curve(rows, ours):
         return
-    found: list[Comparison] = list(comparisons(rows, ours))
+    found: list[Comparison] = list(compare(rows, ours))
     for name, (start, most) in MOST.items():
         mine = [each for each in found if each.way.startswith(start)]
-        ratios = sorted(each.brotli for each in mine if each.brotli is not None)
+        ratios = sorted(ratio for each in mine if (ratio := each.brotli if brotli else each.plain) is not None)
         beyond = sum(each.beyond for each in mine)
         if ratios or beyond:
             yield Group(name, most, tuple(ratios), beyond)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from benchmarks.models.opponents.compare import Row, comparisons, loss_of
+from benchmarks.models.opponents.compare import (
+    LEAST_TOLERANCE,
+    Compare,
+    Row,
+    at_equal_accuracy,
+    at_equal_error,
+    loss_of,
+    tolerance,
+)
 from benchmarks.models.opponents.goals import (
     ALONE_LOSS,
     ALONE_RATIO,
@@ -23,6 +32,7 @@ from benchmarks.models.opponents.goals import (
 Report = dict[str, Any]
 OURS = ("weights only", "calibrated")
 NAMES = {"weights only": "without inputs", "calibrated": "with inputs"}
+FORMS = {False: "as files", True: "after brotli"}
 
 GOALS_HEAD = """# Goals
 
@@ -44,11 +54,23 @@ the best of the others. Both are read off the test inputs. Without inputs means 
 Models with fewer than three files of ours are left out here and below.
 """
 
-GROUPS_HEAD = """## Bytes at equal quality
+ACCURACY_HEAD = """## Bytes at equal accuracy
 
-Our bytes over those of others, after `brotli -11` on both sides, from the lowest to the highest of their files. The
-second row says the most that they may be. "Beyond" counts files whose outputs are closer to the float model than those
-of our best file that was made. Files that are worse than our smallest that was made are left out.
+For each file of others, the smallest of ours whose score is not lower, as are the scores of all larger ones of ours, so
+that no lucky file is picked: our bytes over theirs, from the lowest to the highest of their files, as files and after
+`brotli -11`. The second row says the most that they may be. Scores count as equal up to a tolerance: 0.1 points, or,
+where the test is small, the standard error of a difference in a hundredth of its answers. No more is asked for than
+the score of the float model. Files of others that lose more than ten points are left out.
+
+Tolerances: {tolerances}, others 0.1.
+"""
+
+ERROR_HEAD = """## Bytes at equal error of the outputs
+
+A stricter view: ours has to come as close to the outputs of the float model, even where that changes no score. Our
+bytes over those of others, after `brotli -11`, from the lowest to the highest of their files; bold cells would miss the
+same goals. "Beyond" counts files that are closer to the float model than our best file that was made. Files that are
+worse than our smallest that was made are left out.
 """
 
 PICTURES = """## Pictures
@@ -69,14 +91,18 @@ FILES_HEAD = """# Every file
 
 Written by `python -m benchmarks.models.opponents.render` from `opponents/results`.
 [Beside others](README.md#beside-others) says what was measured, and [GOALS.md](GOALS.md) what it says about the goals,
-with pictures. Ratios are our bytes over those of the row at equal quality, after brotli on both sides: with inputs, and
-without. They are empty outside the range of ours, and where the row lost more than ten points.
+with pictures. Ratios are our bytes over those of the row, after brotli on both sides: at equal accuracy, and at equal
+error of the outputs, each with inputs and without. They are empty where ours has no such file, and where the row lost
+more than ten points.
 """
 
 
 def goals_page(found: Sequence[Report]) -> str:
     parts = [GOALS_HEAD, *sentences(found), "", SIZES_HEAD, *size_table(found), "", DUELS_HEAD, *duel_table(found)]
-    return "\n".join([*parts, "", GROUPS_HEAD, *group_table(found), "", PICTURES])
+    wide = {name(report): tolerance(name(report)) for report in found if tolerance(name(report)) > LEAST_TOLERANCE}
+    tolerances = ", ".join(f"{model} {points:.2f}" for model, points in wide.items())
+    parts += ["", ACCURACY_HEAD.format(tolerances=tolerances), *group_table(found, at_equal_accuracy, (False, True))]
+    return "\n".join([*parts, "", ERROR_HEAD, *group_table(found, at_equal_error, (True,)), "", PICTURES])
 
 
 def files_page(found: Sequence[Report]) -> str:
@@ -91,18 +117,21 @@ def sentences(found: Sequence[Report]) -> Iterator[str]:
         made = {name(report): each for report, each in zip(found, column, strict=True)}
         missing = [model for model, each in made.items() if each is None]
         met = {model: not each.missed for model, each in made.items() if each is not None}
-        yield f"- {goal}: {_tally(met)}" + (f" Not measured: {', '.join(missing)}." if missing else "")
+        yield f"- {goal}: {_tally(met)}." + (f" Not measured: {', '.join(missing)}." if missing else "")
     for group, (_, most) in MOST.items():
-        with_inputs = {name(report): groups(report["rows"], OURS[1]) for report in found}
-        compared = {model: each for model, mine in with_inputs.items() for each in mine if each.name == group}
-        if compared:
-            share = "fewer bytes than" if most == 1 else f"at most {most:g} of the bytes of"
-            yield f"- {share} {group}, with inputs: {_tally({model: each.met for model, each in compared.items()})}"
+        share = "fewer bytes than" if most == 1 else f"at most {most:g} of the bytes of"
+        tallies = []
+        for brotli, form in FORMS.items():
+            made = {name(report): groups(report["rows"], OURS[1], at_equal_accuracy, brotli=brotli) for report in found}
+            met = {model: each.met for model, mine in made.items() for each in mine if each.name == group}
+            tallies += [f"{form} {_tally(met)}"] if met else []
+        if tallies:
+            yield f"- At equal accuracy, with inputs, {share} {group}: {'; '.join(tallies)}."
 
 
 def _tally(met: dict[str, bool]) -> str:
     missed = [model for model, each in met.items() if not each]
-    return f"{len(met) - len(missed)} of {len(met)} models" + (f"; not {', '.join(missed)}." if missed else ".")
+    return f"{len(met) - len(missed)} of {len(met)} models" + (f" (**not {', '.join(missed)}**)" if missed else "")
 
 
 def _points(points: float) -> str:
@@ -149,15 +178,19 @@ def _cells(report: Report, row: Row | None) -> tuple[str, str]:
     return f"{row['brotli_bytes']:,}", f"{-loss_of(report['rows'], row):+.2f}"
 
 
-def group_table(found: Sequence[Report]) -> Iterator[str]:
-    yield _line("model", "ours", *MOST)
-    yield "|---" * (2 + len(MOST)) + "|"
-    yield _line("goal", "", *(f"{most:g}" if most < 1 else "below 1" for _, most in MOST.values()))
+def group_table(found: Sequence[Report], compare: Compare, forms: Sequence[bool]) -> Iterator[str]:
+    """Ratios of all groups; a row for each model, kind of ours, and form of the bytes (after brotli or not)."""
+    kinds = len(forms) > 1
+    yield _line("model", "ours", *["bytes"] * kinds, *MOST)
+    yield "|---" * (2 + kinds + len(MOST)) + "|"
+    yield _line("goal", *[""] * (1 + kinds), *(f"{most:g}" if most < 1 else "below 1" for _, most in MOST.values()))
     for report in found:
-        for ours in OURS:
-            cells = {group.name: group_cell(group) for group in groups(report["rows"], ours)}
+        for ours, brotli in itertools.product(OURS, forms):
+            mine = groups(report["rows"], ours, compare, brotli=brotli)
+            cells = {group.name: group_cell(group) for group in mine}
             if cells:
-                yield _line(name(report), NAMES[ours], *(cells.get(each, "") for each in MOST))
+                form = [FORMS[brotli]] * kinds
+                yield _line(name(report), NAMES[ours], *form, *(cells.get(each, "") for each in MOST))
 
 
 def group_cell(group: Group) -> str:
@@ -169,16 +202,22 @@ def group_cell(group: Group) -> str:
 
 
 def file_table(found: Sequence[Report]) -> Iterator[str]:
-    yield _line("model", "way", "bytes", "gzip", "brotli", "score %", "error dB", "with inputs", "without")
-    yield "|---" * 9 + "|"
+    titles = [f"{equal}, {NAMES[ours]}" for equal in ("accuracy", "error") for ours in OURS[::-1]]
+    yield _line("model", "way", "bytes", "gzip", "brotli", "score %", "error dB", *titles)
+    yield "|---" * (7 + len(titles)) + "|"
     for report in found:
-        ratios = [{each.way: each.brotli for each in comparisons(report["rows"], ours)} for ours in OURS[::-1]]
-        yield from (file_line(row, ratios) for row in report["rows"])
+        rows = report["rows"]
+        ratios = [
+            {each.way: each.brotli for each in compare(rows, ours)} if has_curve(rows, ours) else {}
+            for compare in (at_equal_accuracy, at_equal_error)
+            for ours in OURS[::-1]
+        ]
+        yield from (file_line(row, ratios) for row in rows)
 
 
 def file_line(row: Row, ratios: Sequence[dict[str, float | None]]) -> str:
     if "failure" in row:
-        return _line(row["model"], row["way"], row["failure"].replace("|", "/"), *[""] * 6)
+        return _line(row["model"], row["way"], row["failure"].replace("|", "/"), *[""] * (4 + len(ratios)))
     cells = [f"{row[key]:,}" for key in ("bytes", "gzip_bytes", "brotli_bytes")]
     cells += [f"{row['score']:.2f}", "" if row["family"] == "dense" else f"{row['error_db']:.1f}"]
     cells += ["" if (ratio := found.get(row["way"])) is None else f"{ratio:.2f}" for found in ratios]
