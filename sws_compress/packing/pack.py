@@ -20,7 +20,7 @@ from sws_compress.onnx_io.external_data import forget
 from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.serialise import to_bytes
-from sws_compress.onnx_io.write.strip import shorten, strip, value_names
+from sws_compress.onnx_io.write.strip import constant_names, shorten, strip, value_names
 from sws_compress.packing.search import Selection, emit, smallest_selection
 from sws_compress.packing.streams import Stream, stream_partitions
 from sws_compress.quantize.palette import Palette, palette_of
@@ -151,7 +151,8 @@ def pack(
     load_limit : LoadCost, optional
         What loading the whole model may cost; by default `default_limit` of the number of weights.
     weight_names : bool
-        Whether weights keep their names in the file. Otherwise they get the shortest ones.
+        Whether weights keep their names in the file. Otherwise they get the shortest ones, like dense constants that
+        nobody calls weights: integers of a list, and single numbers.
     packed_rows : bool
         Whether embeddings stay packed while the model runs. A note names those that cannot.
 
@@ -177,7 +178,8 @@ def pack(
         notes = tuple(embedding_notes(embeddings, coded))
     others = {name: palette for name, palette in palettes.items() if name not in coded}
     packed, tensors = packed_model(model, others, coded, load_limit=load_limit)
-    renamed = {} if weight_names else shorten(packed, set(model.graph.initializers))
+    named = constant_names(model).difference(tensor.name for tensor in tensors)
+    renamed = shorten(packed, named if weight_names else set(model.graph.initializers))
     return PackedModel(to_bytes(packed), tensors, renamed, notes)
 
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.onnx_io.write.serialise import plain_bytes, to_bytes
-from sws_compress.onnx_io.write.strip import shorten, strip, value_names
+from sws_compress.onnx_io.write.strip import constant_names, shorten, strip, value_names
 from sws_compress.ort.compare import compare_outputs
 from tests.onnx_io.models import as_ir, lenet
 from tests.onnx_io.nested_models import MODELS, feeds_of
@@ -108,3 +108,38 @@ def test_weights_are_renamed_only_where_asked():
     assert [value.name for value in (*model.graph.inputs, *model.graph.outputs)] == ["input", "output"]
     (difference,) = compare_outputs(lenet().SerializeToString(), to_bytes(model))
     assert difference.largest_absolute == 0
+
+
+def test_values_inside_of_branches_and_loops_get_short_names_too():
+    for make in MODELS:
+        model = as_ir(make())
+        for graph in model.graphs():
+            for number, value in enumerate(value for node in graph for value in node.outputs):
+                if not value.is_graph_output() or graph is not model.graph:
+                    value.name = f"/a/long/name/of/a/module/{graph.name}/{number}/{value.name}"
+        strip(model)
+        kept = {value.name for value in (*model.graph.inputs, *model.graph.outputs)}
+        inner = {value.name for graph in model.graphs() for node in graph for value in node.outputs} - kept
+        assert all(len(name) <= 2 for name in inner)
+
+
+def test_numbers_that_nobody_calls_weights_are_constants():
+    values = {
+        "shape": np.array([2, -1]),
+        "axis": np.array(1),
+        "epsilon": np.array([1e-5], np.float32),
+        "bias": np.ones(4, np.float32),
+        "table": np.ones((2, 2), np.int64),
+    }
+    tensors = [numpy_helper.from_array(array, name) for name, array in values.items()]
+    model = ir.from_proto(helper.make_model(helper.make_graph([], "g", [], [], tensors)))
+    assert constant_names(model) == {"shape", "axis", "epsilon"}
+
+
+def test_new_names_are_those_of_one_copy_alone():
+    proto = lenet()
+    before = proto.SerializeToString()
+    copy = as_ir(proto).clone()
+    shorten(copy, {"0.weight", "2.bias"})
+    to_bytes(copy)
+    assert proto.SerializeToString() == before

@@ -50,6 +50,32 @@ def test_the_model_that_is_packed_stays_as_it_was():
     assert ir.to_proto(model).SerializeToString() == before
 
 
+def test_names_of_weights_stay_and_those_of_other_constants_go():
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["h"]),
+        helper.make_node("Reshape", ["h", "module/shape"], ["flat"]),
+        helper.make_node("Mul", ["flat", "module/scale"], ["y"]),
+    ]
+    weight = few_values((32, 64), np.linspace(-1, 1.25, 4), np.ones(4))
+    tensors = {"weight": weight, "module/shape": np.array([-1]), "module/scale": np.float32(0.5)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["m"])],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in tensors.items()],
+    )
+    dense = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    before = dense.SerializeToString()
+    packed = pack(as_ir(dense), find_palettes(as_ir(dense)))
+    assert {"module/shape", "module/scale"} == packed.renamed.keys()
+    assert b"weight" in packed.data
+    assert b"module/" not in packed.data
+    assert dense.SerializeToString() == before
+    (difference,) = compare_outputs(before, packed.data)
+    assert difference.largest_absolute == 0
+
+
 def test_packing_twice_gives_the_same_bytes():
     assert packed_lenet()[1].data == packed_lenet()[1].data
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from copy import copy
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
@@ -18,8 +20,9 @@ def strip(model: ir.Model) -> None:
     """Drop what a runtime does not need, in place; the model computes the same.
 
     Dropped are names and documentation of nodes, traces of the exporter, the producer, attributes that change nothing,
-    and shapes of intermediate values that inference finds again. Intermediate values and the graph get short names. The
-    names of inputs, outputs, free dimensions and weights stay, and so does the model's own metadata.
+    and shapes of intermediate values that inference finds again. Intermediate values and graphs get short names, in
+    branches and loops as well. The names of inputs, outputs, free dimensions and initialisers stay, and so does the
+    model's own metadata.
     """
     model.producer_name, model.producer_version = None, None
     passes.ClearMetadataAndDocStringPass()(model)
@@ -39,13 +42,35 @@ def strip(model: ir.Model) -> None:
 
 
 def _shorten_intermediate(model: ir.Model) -> None:
-    """Give the graph, and values that are neither interface nor weights, the shortest free names."""
-    model.graph.name = "g"
-    kept = {name for value in _values(model.graph) if (name := value.name) and not _intermediate(value)}
-    fresh = short_names(kept | {name for graph in model.graph.subgraphs() for name in _names(graph)})
-    for value in list(_values(model.graph)):
-        if _intermediate(value):
+    """Give graphs, and values in them that are neither the model's interface nor initialisers, the shortest names."""
+    graphs = tuple(model.graphs())
+    kept = {id(value) for value in (*model.graph.inputs, *model.graph.outputs)}
+    kept |= {id(value) for graph in graphs for value in graph.initializers.values()}
+    values = [value for graph in graphs for value in _values(graph) if value.name]
+    fresh = short_names({str(value.name) for value in values if id(value) in kept} | _outer_names(graphs))
+    for graph in graphs:
+        graph.name = "g"
+    for value in values:
+        if id(value) not in kept:
             value.name = next(fresh)
+
+
+def _outer_names(graphs: Iterable[ir.Graph]) -> set[str]:
+    """The names of what nodes read and no graph holds."""
+    held = {id(value) for graph in graphs for value in _values(graph)}
+    read = (value for graph in graphs for node in graph for value in node.inputs if value is not None)
+    return {value.name for value in read if value.name and id(value) not in held}
+
+
+def constant_names(model: ir.Model) -> frozenset[str]:
+    """The names of initialisers of the main graph that nobody calls weights: integers of a list, and single numbers."""
+    constants = (
+        name
+        for name, value in model.graph.initializers.items()
+        if (tensor := value.const_value) is not None
+        and (tensor.size <= 1 or (len(tensor.shape) <= 1 and not tensor.dtype.is_floating_point()))
+    )
+    return frozenset(constants)
 
 
 def shorten(model: ir.Model, names: Collection[str]) -> dict[str, str]:
@@ -67,18 +92,23 @@ def shorten(model: ir.Model, names: Collection[str]) -> dict[str, str]:
     renamed = {}
     for value in list(_values(model.graph)):
         if value.name in names and not value.is_graph_input() and not value.is_graph_output():
+            value.const_value = _own(value.const_value)
             renamed[str(value.name)] = value.name = next(fresh)
     return renamed
+
+
+def _own(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
+    """The same tensor, with a name of its own: copies of a model share their tensors."""
+    if isinstance(tensor, ir.serde.TensorProtoTensor):
+        proto = onnx.TensorProto()
+        proto.CopyFrom(tensor.raw)
+        return ir.serde.TensorProtoTensor(proto)
+    return copy(tensor)
 
 
 def value_names(model: ir.Model) -> frozenset[str]:
     """The names of all values in the main graph and its subgraphs."""
     return frozenset(name for graph in model.graphs() for name in _names(graph))
-
-
-def _intermediate(value: ir.Value) -> bool:
-    """Whether a value of the main graph is neither part of its interface nor a weight."""
-    return value.producer() is not None and bool(value.name) and not value.is_graph_output()
 
 
 def _names(graph: ir.Graph) -> set[str]:
