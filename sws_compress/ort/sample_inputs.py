@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def sample_inputs(
     seed : int
         Seed of the random numbers.
     batch : int
-        Size of free dimensions. From 32, the first one of an input that has several is 1.
+        Size of free dimensions. From 32, the first one of an input that has several is 1, and so are all of its name.
     ranges : mapping of str to range, optional
         What integer inputs may hold, by name (`index_ranges`).
     flags : bool, optional
@@ -84,12 +84,12 @@ def sample_inputs(
     """
     random = np.random.default_rng(seed)
     feeds: dict[str, Array] = {}
-    left = _MOST_STATED
+    left, ones = _MOST_STATED, _batches(model, batch)
     for entry in model.inputs:
         if entry.type.startswith("optional("):
             feeds[entry.name] = None  # type: ignore[assignment]
             continue
-        shape = _filled(entry.shape, batch)
+        shape = _filled(entry.shape, batch, ones)
         left -= math.prod(shape)
         if left < 0:
             raise DataError(
@@ -163,19 +163,33 @@ def drawn_type(kind: str) -> np.dtype[Any] | None:
 
 def too_many(model: Session, batch: int) -> bool:
     """Whether a size of free dimensions makes one input too large to be tried."""
-    return any(math.prod(_filled(entry.shape, batch)) > _MOST_DRAWN for entry in model.inputs)
+    ones = _batches(model, batch)
+    return any(math.prod(_filled(entry.shape, batch, ones)) > _MOST_DRAWN for entry in model.inputs)
 
 
-def _filled(stated: Sequence[object], size: int) -> list[int]:
-    """A shape with its free dimensions filled."""
-    free = [axis for axis, stated_size in enumerate(stated) if not (isinstance(stated_size, int) and stated_size >= 0)]
+def _batches(model: Session, size: int) -> set[object]:
+    """Names of the dimensions that are batches of a large size: the first of an input, if it has more free ones."""
+    if size < _LEAST_IMAGE:
+        return set()
+    firsts = (entry.shape[0] for entry in model.inputs if len(_free(entry.shape)) > 1 and _free(entry.shape)[0] == 0)
+    return {first for first in firsts if isinstance(first, str) and first}
+
+
+def _free(stated: Sequence[object]) -> list[int]:
+    """The axes of free dimensions."""
+    return [axis for axis, size in enumerate(stated) if not (isinstance(size, int) and size >= 0)]
+
+
+def _filled(stated: Sequence[object], size: int, ones: Collection[object]) -> list[int]:
+    """A shape with its free dimensions filled: batches with 1."""
+    free = _free(stated)
     shape = [
         stated_size if isinstance(stated_size, int) and stated_size >= 0 else _evaluated(stated_size, size)
         for stated_size in stated
     ]
     if size >= _LEAST_IMAGE and len(free) > 1 and free[0] == 0:
         shape[0] = 1
-    return shape
+    return [1 if stated_size in ones else length for stated_size, length in zip(stated, shape, strict=True)]
 
 
 def _evaluated(stated: object, size: int) -> int:

@@ -182,6 +182,11 @@ def test_drawn_images_come_one_by_one():
     assert sample_inputs(runtime_with(sound), seed=0, batch=640)["x"].shape == (640,)
     assert too_many(runtime_with(("x", TensorProto.FLOAT, ["a", "b", "c", "d"])), 640)
     assert not too_many(runtime_with(entry), 640)
+    frames = (("x", TensorProto.FLOAT, ["batch", "samples"]), ("state", TensorProto.FLOAT, [2, "batch", 64]))
+    shapes = {
+        size: [x.shape for x in sample_inputs(runtime_with(*frames), seed=0, batch=size).values()] for size in (2, 224)
+    }
+    assert shapes == {2: [(2, 2), (2, 2, 64)], 224: [(1, 224), (2, 1, 64)]}
 
 
 def test_drawn_inputs_follow_from_the_seed():
