@@ -46,6 +46,12 @@ def drawn(
     return symbols.astype(np.min_scalar_type(len(shares) - 1)), codebook
 
 
+def sinusoids(side: int) -> tuple[npt.NDArray[np.unsignedinteger], npt.NDArray[np.float32]]:
+    """Symbols of a square table of sinusoids, and one period of the cosine."""
+    places = np.arange(side)[:, None] * np.arange(side) % side
+    return places.reshape(-1).astype(np.uint16), np.cos(2 * np.pi * np.arange(side) / side).astype(np.float32)
+
+
 def codes(symbols: npt.NDArray[np.unsignedinteger], codebook: npt.NDArray[np.float32]) -> Iterator[tuple[str, Code]]:
     """Every applicable code, with its name."""
     longer = () if symbols.size <= LONGEST_SEQUENCE_SYMBOLS else _buckets(symbols, codebook)

@@ -9,6 +9,7 @@ Prints a table and writes JSON to out/encodings/load.json.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -17,10 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.encodings.files import SHARES, codes, dense_model, drawn, packed_model
+from benchmarks.encodings.files import SHARES, codes, dense_model, drawn, packed_model, sinusoids
 from benchmarks.environment import environment
+from sws_compress.codec.encodings.progressions import Progressions
 
 SIDE = 3000
+SINUSOIDS = "sinusoids, K = 3,000"
 RUNS = 2
 LOAD = """
 import json, sys, time
@@ -54,9 +57,12 @@ def main() -> None:
         path.write_bytes(dense_model(np.random.default_rng(0).random((SIDE, SIDE), np.float32)).SerializeToString())
         rows.append({"data": "", "encoding": "dense", **measure(path)})
         _show(rows[-1], count)
-        for data, shares in SHARES.items():
-            for encoding, code in codes(*drawn(shares, count)):
-                if not encoding.startswith(tuple(sys.argv[1:]) or ""):
+        tables = {data: functools.partial(drawn, shares, count) for data, shares in SHARES.items()}
+        for data, table in {**tables, SINUSOIDS: functools.partial(sinusoids, SIDE)}.items():
+            for encoding, code in codes(*table()):
+                if not encoding.startswith(tuple(sys.argv[1:]) or "") or (data == SINUSOIDS) != (
+                    encoding == Progressions.encoding
+                ):
                     continue
                 path.write_bytes(packed_model(code, (SIDE, SIDE)))
                 rows.append({"data": data, "encoding": encoding, **measure(path)})

@@ -28,7 +28,7 @@ def candidates(
     symbols : ndarray (n,), uint8 or uint16
         Numbers of codebook rows.
     codebook : ndarray (k,) or (k, d), floating point, k <= 65,536
-        Value of each symbol. Rows that no symbol uses are dropped.
+        Value of each symbol. Rows that no symbol uses are dropped, unless an encoding computes the symbols.
     cuts : sequence of int
         Positions at which other tensors begin.
     limit : LoadCost, optional
@@ -69,7 +69,7 @@ def _codes(
 ) -> list[Code]:
     used, compact = np.unique(symbols, return_inverse=True)
     numbers = compact.astype(np.min_scalar_type(used.size - 1)).reshape(-1)
-    sequence = SymbolSequence(numbers, codebook[used], tuple(cuts), limit)
+    sequence = SymbolSequence(numbers, codebook[used], tuple(cuts), limit, (symbols, codebook))
     found = every_code(ENCODINGS, sequence)
     return found + [other for code in found for other in (in_half(code), in_multiples(code)) if other is not None]
 

@@ -185,12 +185,15 @@ class SymbolSequence:
         Positions at which another tensor begins, where statistics may change.
     limit : LoadCost or None
         What decoding may cost; None if there is no limit.
+    given : tuple of (ndarray (n,), ndarray (g,) or (g, d)), optional
+        The same symbols and their codebook with the rows that do not occur, for encodings that compute symbols.
     """
 
     symbols: npt.NDArray[np.unsignedinteger]
     codebook: Array
     cuts: tuple[int, ...] = ()
     limit: LoadCost | None = None
+    given: tuple[npt.NDArray[np.unsignedinteger], Array] | None = None
 
     @property
     def is_constant(self) -> bool:

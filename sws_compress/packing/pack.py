@@ -24,6 +24,7 @@ from sws_compress.onnx_io.write.strip import constant_names, shorten, strip, val
 from sws_compress.packing.search import Selection, emit, smallest_selection
 from sws_compress.packing.streams import Stream, stream_partitions
 from sws_compress.quantize.palette import Palette, palette_of
+from sws_compress.quantize.sinusoids import sinusoid_palette
 from sws_compress.thresholds import SMALLEST_EXACT_TENSOR, SMALLEST_EXACT_VECTOR, SMALLEST_PACKED_TABLE
 
 
@@ -83,11 +84,12 @@ class PackedModel:
 def find_palettes(
     model: ir.Model, *, smallest: int = SMALLEST_EXACT_TENSOR, besides: Collection[str] = ()
 ) -> Mapping[str, Palette]:
-    """Palettes of the initialisers that hold at most 256 distinct values already.
+    """Palettes of the initialisers that hold at most 256 distinct values already, and of tables of sinusoids.
 
     This is the lossless seam between training and packing. A dense model exported from snapped weights needs nothing
     else, and neither does a model that another tool has clustered. It does not matter what a tensor is for (a mask, a
-    table of positions): packed exactly, it only gets smaller.
+    table of positions): packed exactly, it only gets smaller. Tables of sinusoids, such as the bases of Fourier
+    transforms, are packed to the rounding of their type (`sinusoid_palette`).
 
     Parameters
     ----------
@@ -127,7 +129,7 @@ def _smallest(tensor: ir.TensorProtocol, smallest: int) -> int:
 
 def _exact_palette(values: npt.NDArray[Any]) -> Palette | None:
     try:
-        return palette_of(values)
+        return palette_of(values) or sinusoid_palette(values)
     except ModelError:
         return None
 

@@ -207,7 +207,7 @@ class PriceSearch:
 
     def _file(self, model: ir.Model, palettes: Mapping[str, Palette]) -> bytes:
         self._work.doing("packing")
-        return packed_as(self._job.file, model, {**find_palettes(model), **palettes}).data
+        return packed_as(self._job.file, model, {**find_palettes(model, besides=palettes), **palettes}).data
 
     def _by_metric(self, samples: Mapping[str, Sample], own: Mapping[str, float], max_drop: float) -> Assigned:
         """Find the smallest file that keeps the caller's metric."""

@@ -16,21 +16,24 @@ from sws_compress.pipelines.publish import NOTHING_PRUNED, Snapped, pruned_as, p
 from sws_compress.pipelines.source import Source
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.palette import Palette
+from sws_compress.quantize.sinusoids import sinusoid_palette
 from sws_compress.report.result import CompressionResult
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 
 def weights_of(source: Source, *, tables: bool = False) -> tuple[Weight, ...]:
-    """The weights of a model in memory, and its computed tables if wanted (`find_weights`).
+    """The weights of a model in memory (`find_weights`), with its computed tables if wanted.
 
-    Parameters of a module that training would choose are among them, whatever the graph reads them for.
+    Tables that the file computes (`sinusoid_palette`) are never among them. Parameters of a module that training would
+    choose are, whatever the graph reads them for.
     """
     learned: frozenset[str] = frozenset()
     if source.module is not None:
         from sws_compress.train.select import default_weights
 
         learned = default_weights(source.module, SMALLEST_WEIGHT)
-    return find_weights(source.model, smallest=SMALLEST_WEIGHT, learned=learned, tables=tables)
+    found = find_weights(source.model, smallest=SMALLEST_WEIGHT, learned=learned, tables=tables)
+    return tuple(weight for weight in found if not tables or sinusoid_palette(weight.values) is None)
 
 
 def publish_untrained(
@@ -70,7 +73,7 @@ def publish_untrained(
     pruning = NOTHING_PRUNED
     if source.module is not None and all(map(_is_plain, palettes.values())):
         palettes, pruning = {}, pruned_as(job.file, model)  # what is left of each is found by its values
-    found = {**find_palettes(model), **palettes}
+    found = {**find_palettes(model, besides=palettes), **palettes}
     result = publish(
         Snapped(model, found, source.feeds, outputs, source.outputs, source.dense_bytes, source.name, pruning, kept),
         job,

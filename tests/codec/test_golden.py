@@ -14,6 +14,7 @@ import numpy as np
 
 from sws_compress.codec import NumpyOps, candidates
 from sws_compress.codec.encodings.buckets import Buckets, encode_buckets
+from sws_compress.codec.encodings.progressions import encode_progressions
 from sws_compress.codec.encodings.radix import encode_radix
 from sws_compress.codec.encodings.strides import encode_strides
 from sws_compress.codec.encodings.tunstall import WORD_BITS, encode_tunstall
@@ -68,6 +69,11 @@ def current():
     symbols, codebook = long_sequence(600), (np.arange(600, dtype=np.float32) - 300) * np.float32(0.3)
     for code in candidates(symbols[:20_000], codebook):
         found[f"large {name_of('600', code)}"] = fingerprint(code)
+    for name, columns in (("lines", 60), ("columns", 20)):
+        places = np.arange(20)[:, None] * np.arange(60) % 60
+        table = (places if columns == 60 else places.T).astype(np.uint8)
+        cosine = np.cos(np.arange(60) * np.pi / 30).astype(np.float32)
+        found[f"sinusoids in {name}"] = fingerprint(encode_progressions(table.reshape(-1), cosine))
     for size in (2, 7, 40):  # runs are leaves of Tunstall's tree, then nodes of the other tree
         for bits in WORD_BITS:
             code = encode_tunstall(long_sequence(size), np.arange(size, dtype=np.float32) / 7, bits)

@@ -57,8 +57,14 @@ for operator in {name for name in vars(NumpyOps) if not name.startswith("_")} - 
     setattr(CountingOps, operator, _counted(operator))
 
 
+SINUSOIDS = "sinusoids"
+
+
 def sequence(name, count, dtype=np.float32):
-    """Symbols, and a codebook in which the most frequent one is zero."""
+    """Symbols, and a codebook in which the most frequent one is zero; or lines of 200 samples of the cosine."""
+    if name == SINUSOIDS:
+        places = np.arange(count // 200)[:, None] * np.arange(200) % 100
+        return places.reshape(-1).astype(np.uint8), np.cos(np.arange(100) * np.pi / 50).astype(dtype)
     shares = np.asarray(SHARES[name], float)
     codebook = np.linspace(-1.1, 1.3, len(shares)).astype(dtype)
     codebook[np.argmax(shares)] = 0
@@ -90,6 +96,7 @@ def kind_of(code):
 @pytest.mark.parametrize(
     ("shares", "kind", "million_weights_per_second", "memory", "slower"),
     [
+        (SINUSOIDS, "progressions", 35, 7.3, 1.4),
         ("a bell of 16", "radix", 78, 4.0, 1.95),
         ("a bell of 16", "huffman", 4.1, 36, 0.9),
         ("a bell of 16", "huffman of blocks", 6.1, 36, 1.3),
@@ -126,6 +133,7 @@ def test_estimates_are_near_the_measurements(shares, kind, million_weights_per_s
 
 FACTORS = {
     "constant": (1.8, 1.9),
+    "progressions": (1.1, 1.7),
     "radix": (0.7, 1.6),
     "huffman": (0.85, 1.45),
     "strides": (0.9, 1.65),
@@ -140,7 +148,7 @@ FACTORS = {
 """Estimated bytes over the bytes of all results: a runtime holds more than these, and computes some in fewer steps."""
 
 
-@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("shares", [*SHARES, SINUSOIDS])
 @pytest.mark.parametrize("long", [False, True])
 def test_memory_is_that_of_all_results_within_a_factor(shares, long):
     for code in codes_of(shares) if long else candidates(*sequence(shares, 20_000)):
@@ -151,7 +159,7 @@ def test_memory_is_that_of_all_results_within_a_factor(shares, long):
 
 
 def test_the_cases_above_cover_every_encoding_with_factors():
-    assert {code.encoding for shares in SHARES for code in codes_of(shares)} == set(FACTORS)
+    assert {code.encoding for shares in (*SHARES, SINUSOIDS) for code in codes_of(shares)} == set(FACTORS)
 
 
 @pytest.mark.parametrize("shares", ["one value", "a coin", "half zeros", "64, sloped", "16 with 90 % zeros"])

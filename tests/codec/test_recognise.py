@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sws_compress.codec.encodings import ENCODINGS, UNKNOWN, recognise
 from sws_compress.codec.encodings.rows import encode_rows
 from sws_compress.codec.program import Operators
+from sws_compress.codec.transforms.scales import Scales
 from sws_compress.codec.transforms.unpack import tensor_candidates, unpack
 from sws_compress.onnx_io.format.decoders import find_decoders
 from sws_compress.onnx_io.format.mark import ROWS, mark_of_proto
@@ -103,9 +105,24 @@ def test_candidates_without_a_zero_are_recognised(shares):
     assert_recognised(tensor_candidates([symbols], codebook.astype(np.float32) + 7), SHAPES["long"])
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_sinusoids_are_recognised(transposed):
+    codes = sinusoid_codes(transposed)
+    assert_recognised(codes, (64, 64))
+    factors = np.linspace(1, 2, 64).astype(np.float32)[None]
+    assert_recognised([replace(code, scales=Scales.stored(factors, np.dtype(np.float32))) for code in codes], (64, 64))
+
+
+def sinusoid_codes(transposed):
+    places = np.arange(64)[:, None] * np.arange(5, 69) % 64
+    table = (places.T if transposed else places).astype(np.uint8)
+    return tensor_candidates([table], np.cos(np.arange(64) * np.pi / 32).astype(np.float32))
+
+
 def test_the_cases_above_cover_every_encoding():
     found = {code.encoding for shares in SHARES for shape in SHAPES for code in codes_of(shares, shape)}
-    plain = {"constant", "radix", "huffman", "strides", "buckets", "tunstall", "classes", "sparse"}
+    found |= {code.encoding for code in sinusoid_codes(transposed=False)}
+    plain = {"progressions", "constant", "radix", "huffman", "strides", "buckets", "tunstall", "classes", "sparse"}
     assert found == plain | {"sparse+radix", "sparse+huffman", "sparse+strides"}
 
 

@@ -22,6 +22,13 @@ def offer_only(monkeypatch, encoding):
     monkeypatch.setattr(unpack, "candidates", one_encoding)
 
 
+def fourier_basis(size, window=None, dtype=np.float32):
+    """Cosines, then negative sines, of all frequencies of a real Fourier transform: (size + 2, size) for even sizes."""
+    waves = np.fft.rfft(np.eye(size)).T
+    basis = np.concatenate([waves.real, waves.imag])
+    return (basis if window is None else basis * window).astype(dtype)
+
+
 def few_values(shape, codebook, shares, seed=0):
     shares = np.asarray(shares, float)
     random = np.random.default_rng(seed)

@@ -25,7 +25,8 @@ from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import strip, value_names
 from sws_compress.packing import pack as packing
 from sws_compress.quantize.palette import Palette, index_type, palette_of
-from tests.onnx_io.models import few_values, lenet
+from sws_compress.quantize.sinusoids import sinusoid_palette
+from tests.onnx_io.models import few_values, fourier_basis, lenet
 
 Values = npt.NDArray[np.generic]
 Feeds = dict[str, Values]
@@ -58,6 +59,8 @@ STREAMS = {
     "uint8": few_values((211, 199), np.arange(256), np.linspace(1, 9, 256)).astype(np.uint8),
     "large integers": (few_values((211, 99), np.arange(-8, 8), BELL) * 2.0**40).astype(np.int64),
     "bool": few_values((211, 99), [0, 1], [9, 1]).astype(bool),
+    "sinusoids": sinusoid_palette(fourier_basis(64)).expand(),
+    "columns of sinusoids": sinusoid_palette(fourier_basis(64).T).expand(),
     "of 600, even": few_values((211, 199), np.float32(0.0123) * (np.arange(600) - 300), BELL_OF_600),
     "long, of 600": few_values((259, 257), np.cumsum(np.linspace(0.1, 0.2, 600)), BELL_OF_600),
     "float64 of 600": few_values((211, 99), np.arange(600), BELL_OF_600).astype(np.float64) / 3,
@@ -95,7 +98,9 @@ def codes_of(weights: Values) -> dict[str, Code]:
 
 
 def palette_of_any(values: Values) -> Palette:
-    """The palette of a tensor, whatever the number of its values."""
+    """The palette of a tensor, whatever the number of its values; that of its sinusoids needs no window."""
+    if values.dtype == np.float32 and (palette := sinusoid_palette(values)) is not None:
+        return palette
     if (palette := palette_of(values)) is not None:
         return palette
     codebook, indices = np.unique(values, return_inverse=True)

@@ -11,6 +11,7 @@ from sws_compress.codec.encodings.buckets import BucketsEncoding
 from sws_compress.codec.encodings.classes import ClassesEncoding
 from sws_compress.codec.encodings.constant import ConstantEncoding
 from sws_compress.codec.encodings.huffman import HuffmanEncoding
+from sws_compress.codec.encodings.progressions import ProgressionsEncoding
 from sws_compress.codec.encodings.radix import RadixEncoding
 from sws_compress.codec.encodings.rows import RowsEncoding
 from sws_compress.codec.encodings.sparse import SparseEncoding, SparseValuesEncoding
@@ -22,6 +23,7 @@ _FOR_ANY_VALUES: tuple[Encoding, ...] = (RadixEncoding(), HuffmanEncoding(), Str
 
 ENCODINGS: tuple[Encoding, ...] = (
     ConstantEncoding(),
+    ProgressionsEncoding(),
     *_FOR_ANY_VALUES,
     BucketsEncoding(),
     TunstallEncoding(),

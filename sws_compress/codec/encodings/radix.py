@@ -218,9 +218,9 @@ class RadixEncoding:
     def recognise(self, operators: Operators) -> str | None:
         """``Gather`` reads a table, and its rows stay in order: most other encodings expand, scatter or compress.
 
-        `buckets` have powers for their sizes. Packed rows need the ``Shape`` of the positions.
+        `buckets` have powers for their sizes, and `progressions` sums. Packed rows need the ``Shape`` of the positions.
         """
-        others = ("Expand", "ScatterElements", "TopK", "Shape", "Pow")
+        others = ("Expand", "ScatterElements", "TopK", "Shape", "Pow", "Add")
         return Radix.encoding if operators["Gather"] and not any(operators[name] for name in others) else None
 
 
