@@ -37,6 +37,9 @@ CORRELATION = 0.3
 error of the outputs of six real networks out of seven, on inputs of their own, and adds half a decibel for the other.
 With 0.5 it is about the same."""
 
+TABLE_QUALITY = 66.0
+"""Decibels that computed tables keep, at least: about what float16 keeps of them. Layers follow that count on them."""
+
 EXACT_BITS = 0.5
 """Bits per weight that a weight without any error may take beyond one with: somebody has chosen these few values."""
 
@@ -78,6 +81,8 @@ def rounded_alone(
     assert request.quality is not None
     share = min(max(weight.size / max(elements, 1), LEAST_SHARE), 1.0)
     quality = request.quality - 10 * math.log10(share)
+    if weight.table:
+        quality = max(quality, TABLE_QUALITY)
     return Clustering(at_quality(place_alone(model, weight), quality, inputs), None)
 
 

@@ -71,7 +71,7 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     if source.module is None and source.weight_bytes > job.limits.model_bytes:
         return stream_weights(source, request, job)
     source = in_memory(source, job)
-    weights = weights_of(source)
+    weights = weights_of(source, tables=request.quality is not None)
     if weights or not find_palettes(source.model):
         refuse_nothing_to_do(source.name, source.model, weights)
     before = metric_before(source, job)

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import sws_compress as sws
+from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.user_models import run_model
 from sws_compress.pipelines import calibration_layers, mean_outputs
 from sws_compress.pipelines.calibration_layers import Assigned
@@ -100,7 +101,7 @@ def test_quality_is_that_of_the_outputs(model: Path, tmp_path: Path, quality: fl
 
 
 def test_tables_that_products_read_share_the_error(model: Path, tmp_path: Path) -> None:
-    """A transform to cosines is dense without inputs, since nothing tells how it matters; with them it is coded."""
+    """A transform to cosines is coded by what it does to the outputs; without inputs as finely as float16 keeps it."""
     network = onnx.load(model)
     times, frequencies = np.arange(FEATURES)[:, None], np.geomspace(0.5, 40, FEATURES)
     table = np.cos(np.pi * times * frequencies / FEATURES).astype(np.float32)
@@ -109,11 +110,18 @@ def test_tables_that_products_read_share_the_error(model: Path, tmp_path: Path) 
     network.graph.node.insert(0, helper.make_node("MatMul", ["x", "cosines"], ["spectrum"]))
     path = tmp_path / "spectral.onnx"
     onnx.save(network, path)
-    plain = sws.compress(path, tmp_path / "plain.onnx")
-    found = sws.compress(path, tmp_path / "small.onnx", sws.Calibrated(inputs={"x": digits(256, seed=1)}, quality=20))
-    encodings = [{row.name: row.encoding for row in result.tensors}["cosines"] for result in (plain, found)]
-    assert encodings[0] == "dense"
-    assert encodings[1] != "dense"
+    requests = (sws.WeightsOnly(components=16), sws.WeightsOnly(quality=10))
+    requests += (sws.Calibrated(inputs={"x": digits(256, seed=1)}, quality=20),)
+    results = [sws.compress(path, tmp_path / "small.onnx", request) for request in requests]
+    rows = [{row.name: row for row in result.tensors}["cosines"] for result in results]
+    assert rows[0].encoding == "dense"
+    errors = []
+    for request, row in zip(requests[1:], rows[1:], strict=True):
+        assert row.file_bytes < 0.5 * table.nbytes
+        sws.compress(path, tmp_path / "small.onnx", request)
+        decoded = decoded_weights((tmp_path / "small.onnx").read_bytes(), ["cosines"])["cosines"]
+        errors.append(-20 * np.log10(np.linalg.norm(decoded - table) / np.linalg.norm(table)))
+    assert errors[0] > 65 > errors[1] + 10
     assert -20 * np.log10(logits_error(path, tmp_path / "small.onnx")) == pytest.approx(20, abs=3)
 
 

@@ -70,6 +70,8 @@ class Weight:
         Its elements, in its own type; mapped from the file where they are external.
     channel_axis : int
         Axis of the output channels, as far as the graph tells.
+    table : bool
+        Whether the values are those of a computed table.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Weight:
     operators: tuple[str, ...]
     values: npt.NDArray[Any]
     channel_axis: int = 0
+    table: bool = False
 
     @property
     def size(self) -> int:
@@ -150,7 +153,9 @@ def each_weight(
     refuse_compressed(model)
     for name, value in model.graph.initializers.items():
         if _reason_to_skip(value, model, smallest, types, learned, tables) is None:
-            yield Weight(name, _shape(value), _operators(value, model), finite_values(value), _channel_axis(value))
+            values, operators = finite_values(value), _operators(value, model)
+            table = tables and table_kind(values) is not None
+            yield Weight(name, _shape(value), operators, values, _channel_axis(value), table)
         forget(value)
 
 
