@@ -1,13 +1,12 @@
 """Codebooks for codes of a fixed length, and weights that are assigned to them.
 
 Where every index takes the same bits, a rare entry costs as much as a popular one: the entries lie closer where weights
-are, as those that Lloyd found do. The number of entries is the one for which error and bits cost least.
+are, as those that Lloyd found do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -28,32 +27,24 @@ SETTLED = 1e-5
 """Lloyd's steps end when they lower the error by a smaller share."""
 
 
-def coded_in_words(layer: Layer, bit_price: float, bits: Mapping[int, float]) -> Coded:
-    """Assign all weights of a layer to a codebook whose indices have a fixed length.
-
-    Parameters
-    ----------
-    layer : Layer
-        The layer.
-    bit_price : float
-        What a bit is worth, in units of the network's output error.
-    bits : mapping of int to float
-        Bits of an index, by the number of entries; those numbers are tried.
-    """
-    divided = layer.divided
-    sample = divided.reshape(-1)
-    if sample.size > SAMPLE_WEIGHTS:
-        sample = np.random.default_rng(0).choice(sample, SAMPLE_WEIGHTS, replace=False)
-    sample = np.sort(sample)
-    found = [(size, *lloyd(sample, size)) for size in sorted(bits)]
-    _, codebook, error = min(found, key=lambda each: layer.sensitivity * each[2] + bit_price * bits[each[0]])
-    even = np.full(len(codebook), 1 / len(codebook))
+def coded_in_words(layer: Layer, entries: int) -> Coded:
+    """Assign all weights of a layer to a codebook of at most so many entries, whose indices have a fixed length."""
+    codebook, error = lloyd(sample_of(layer), entries)
+    divided, even = layer.divided, np.full(len(codebook), 1 / len(codebook))
     indices = np.stack(
         [feedback.assign(rows, codebook, even, 0.0) for rows, feedback in zip(divided, layer.feedback, strict=True)]
     )
     used = counts_of(indices, len(codebook)) > 0
     numbers = (np.cumsum(used) - 1).astype(np.uint8)
     return Coded(numbers[indices], codebook[used], layer.factors, math.sqrt(12 * error))
+
+
+def sample_of(layer: Layer) -> Array:
+    """Some weights of a layer divided by their factors, ascending."""
+    sample = layer.divided.reshape(-1)
+    if sample.size > SAMPLE_WEIGHTS:
+        sample = np.random.default_rng(0).choice(sample, SAMPLE_WEIGHTS, replace=False)
+    return np.sort(sample)
 
 
 def lloyd(values: Array, size: int) -> tuple[Array, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 from sws_compress.onnx_io.analyse.segments import Segment
 from sws_compress.ort.activations import Feeds, OutputErrors
@@ -11,11 +13,11 @@ from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.kept_palettes import keep_palette, kept_palette
-from sws_compress.pipelines.met import Met, add_run, multiplied
+from sws_compress.pipelines.met import Met
 from sws_compress.pipelines.overrides import Overrides
-from sws_compress.pipelines.pilot import share_of_error
-from sws_compress.pipelines.price_search import SEEN, UNSEEN, quality_of
-from sws_compress.pipelines.segment_coding import coded_at
+from sws_compress.pipelines.price_search import SEEN, UNSEEN, divided
+from sws_compress.pipelines.segment_coding import bytes_about, coded_at, curve_from, curve_of
+from sws_compress.pipelines.segment_inputs import met_in
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
 from sws_compress.pipelines.work_folder import WorkFolder
@@ -36,44 +38,52 @@ class Assignment:
     plan : Plan
         The model.
     feeds : sequence of mapping of str to ndarray
-        Inputs that it is run on.
-    kept, held_out : sequence of int
-        Those that moments are made of, and those that the quality is measured on.
+        Inputs that it is run on: moments are made of some, and the error is measured on others.
     overrides : Overrides
         Weights that stay as they are, or are rounded alone.
     folder : WorkFolder
-        Where finished segments lie. Its state has the price, and how many segments are finished.
+        Where finished segments lie. Its state has the price, what each weight gets at it, and how far the work is.
     work : Work
         Told what is done: some units for each weight.
     job : Job
         Seed of the positions that are taken, and the size from which a weight is coded alone.
+
+    Attributes
+    ----------
+    unmet : list of str
+        Weights whose inputs were not seen.
+    file_bytes : float
+        What the weights that are assigned take in the file, about.
+    curves : dict
+        What bits buy in each weight; those of an earlier assignment stay as they are.
     """
 
     def __init__(
         self,
         plan: Plan,
         feeds: Sequence[Feeds],
-        kept: Sequence[int],
-        held_out: Sequence[int],
         overrides: Overrides,
         folder: WorkFolder,
         work: Work,
         job: Job,
     ) -> None:
+        kept, held_out = divided(range(len(feeds)))
         self._plan, self._kept, self._held_out = plan, frozenset(kept), tuple(held_out)
         self._overrides, self._folder, self._work, self._seed = overrides, folder, work, job.seed
-        self._alone_elements = job.limits.alone_elements
         self._original = ActivationStore(folder, "original", feeds)
         self._assigned = ActivationStore(folder, "assigned", feeds)
         self._errors = OutputErrors(len(plan.scores))
         self._elements = plan.size([name for segment in plan.segments for name in segment.weights])
+        self._alone_elements = job.limits.alone_elements
         self.unmet: list[str] = []
+        self.file_bytes = 0.0
+        self.curves: dict[str, dict[str, Any]] = {}
 
     def finish(self) -> None:
         """Assign all weights that are not assigned yet."""
         state, segments = self._folder.state, self._plan.segments
         done = int(state["segments"])
-        self.unmet = list(state["unmet"])
+        self.unmet, self.file_bytes, self.curves = list(state["unmet"]), state["file_bytes"], dict(state["curves"])
         self._errors.changes[:], self._errors.energies[:] = state["changes"], state["energies"]
         for segment in segments[:done]:
             self._work.did(PASSES * self._plan.size(segment.weights))
@@ -82,12 +92,15 @@ class Assignment:
             self._pass(segment)
             self._plan.free(segment)
             self._folder.save_state(
-                price=state["price"],
-                gains=state["gains"],
-                segments=number + 1,
-                unmet=self.unmet,
-                changes=self._errors.changes.tolist(),
-                energies=self._errors.energies.tolist(),
+                **self._folder.state
+                | {
+                    "segments": number + 1,
+                    "unmet": self.unmet,
+                    "curves": self.curves,
+                    "file_bytes": self.file_bytes,
+                    "changes": self._errors.changes.tolist(),
+                    "energies": self._errors.energies.tolist(),
+                }
             )
             for store in (self._original, self._assigned):
                 store.drop(segment.last)
@@ -95,7 +108,10 @@ class Assignment:
     def _assign(self, segment: Segment, *, first: bool) -> None:
         """Assign the weights of a segment, and keep them."""
         chosen = [name for name in segment.weights if name not in self._overrides.kept]
-        met = self._met(segment, first=first)
+        self._work.doing("collecting inputs of layers")
+        stores = [self._original] if first else [self._original, self._assigned]  # nothing has changed before the first
+        met = met_in(self._plan, segment, stores, self._kept, self._held_out[:CHECKED_FEEDS], self._seed)
+        self._work.did(self._plan.size(segment.weights))
         self.unmet += [name for name in chosen if name not in met and name not in self._overrides.requests]
         for name in chosen:
             self._work.doing(f"assigning {name}")
@@ -109,6 +125,7 @@ class Assignment:
             else:
                 found, reason = self._coded(name, met.pop(name, None))
             keep_palette(self._folder, name, found, reason)
+            self.file_bytes += bytes_about(found, self._alone_elements)
             self._work.did(2 * self._plan.size([name]))
 
     def _coded(self, name: str, met: Met | None) -> tuple[Palette, Reason]:
@@ -118,34 +135,12 @@ class Assignment:
         how = UNSEEN if met is None else SEEN
         del met  # its moments are as large as the layer's own
         gain = float(self._folder.state["gains"][name])
+        if name not in self.curves:
+            self.curves[name] = asdict(curve_of(layer, self._alone_elements))
+        rate = curve_from(self.curves[name]).at(gain, price)
+        coded = coded_at(layer, gain, price, rate.entries)
         level = gain / layer.energy if layer.energy > 0 else gain
-        coded = coded_at(layer, level, price, self._alone_elements)
-        return place.palette(coded), Reason(
-            how, coded.step, level, gain * share_of_error(place.weight.size, price, gain)
-        )
-
-    def _met(self, segment: Segment, *, first: bool) -> dict[str, Met]:
-        """What the weights of a segment meet, by name; before the first segment nothing has changed."""
-        together = self._plan.meetings(segment)
-        values = multiplied(together)
-        feeds = sorted(self._kept.union(self._held_out[:CHECKED_FEEDS])) if values else []
-        if not feeds:
-            return {}
-        found = [Met() for _ in together]
-        runs = [self._plan.run(segment, values, [self._original], feeds, {})]
-        if not first:
-            runs.append(self._plan.run(segment, values, [self._assigned], feeds, {}))
-        for feed, *seen in zip(feeds, *runs, strict=True):
-            self._work.doing("collecting inputs of layers")
-            where = {"fitted": feed in self._kept, "held_out": feed in self._held_out}
-            add_run(found, together, (self._seed, feed), *seen, **where)
-        self._work.did(self._plan.size(segment.weights))
-        return {
-            name: met
-            for meeting, met in zip(together, found, strict=True)
-            if met.moment is not None
-            for name in meeting.names
-        }
+        return place.palette(coded), Reason(how, coded.step, level, gain * rate.error)
 
     def _pass(self, segment: Segment) -> None:
         """Run a segment in both networks, and compare what comes out of the network in it."""
@@ -169,6 +164,6 @@ class Assignment:
         return {name: kept_palette(self._folder, name)[1] for name in chosen}
 
     @property
-    def quality(self) -> float:
-        """Energy of the outputs over that of their error on inputs that were held out, in decibels."""
-        return quality_of(self._errors.mean)
+    def error(self) -> float:
+        """Squared relative error of the outputs on inputs that were held out."""
+        return self._errors.mean

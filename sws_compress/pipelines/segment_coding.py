@@ -2,29 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from sws_compress.calibrate.fixed_length import coded_in_words
 from sws_compress.calibrate.layers import Coded, Layer
+from sws_compress.calibrate.rate_curves import Curve, Rate, curve_by_entropy, curve_in_words
+from sws_compress.calibrate.re_solve import re_solved
 from sws_compress.codec.encodings.radix import fixed_lengths
+from sws_compress.quantize.palette import Palette
 
 LEAST_ENTRIES = 3
 """Entries of a codebook for a fixed length: one of them is 0, and of two the other would have one sign."""
 
+SCALE_BYTES = 2
+"""Bytes of the scale of an output."""
 
-def coded_at(layer: Layer, level: float, price: float, alone_elements: int) -> Coded:
+TENSOR_BYTES = 100
+"""About what the nodes take that decode a tensor, more than the plain one did."""
+
+
+def curve_of(layer: Layer, alone_elements: int) -> Curve:
+    """What bits buy in a layer: a weight of ``alone_elements`` is coded alone, its indices have a fixed length."""
+    if layer.rows.size < alone_elements:
+        return curve_by_entropy(layer)
+    return curve_in_words(layer, {size: bits for size, bits in fixed_lengths().items() if size >= LEAST_ENTRIES})
+
+
+def curve_from(told: Mapping[str, Any]) -> Curve:
+    """A curve that has been a dict in JSON."""
+    return Curve(told["count"], tuple(Rate(**rate) for rate in told["rates"]))
+
+
+def bytes_about(palette: Palette, alone_elements: int) -> float:
+    """About what a palette takes in a file."""
+    bits = palette.entropy_bits / palette.dimension
+    if palette.indices.size >= alone_elements:
+        bits = next(bits for size, bits in sorted(fixed_lengths().items()) if size >= len(palette.codebook))
+    factors = 0 if palette.scales is None else palette.scales.values.size
+    return palette.indices.size * bits / 8 + palette.codebook.nbytes + SCALE_BYTES * factors + TENSOR_BYTES
+
+
+def coded_at(layer: Layer, gain: float, price: float, entries: int | None) -> Coded:
     """Assign the weights of a layer.
 
     Parameters
     ----------
     layer : Layer
         The layer.
-    level : float
-        What the outputs of the network suffer per unit of its error energy.
+    gain : float
+        What the outputs of the network suffer per unit of its relative error.
     price : float
         What a bit is worth in units of that.
-    alone_elements : int
-        Weights from which a layer is coded alone: its indices have a fixed length then.
+    entries : int or None
+        Size of its codebook if its indices have a fixed length.
     """
-    layer = layer.at_level(level)
-    if layer.rows.size < alone_elements:
-        return layer.coded(price)
-    return coded_in_words(layer, price, {size: bits for size, bits in fixed_lengths().items() if size >= LEAST_ENTRIES})
+    layer = layer.at_level(gain / layer.energy if layer.energy > 0 else gain)
+    return re_solved(layer, layer.coded(price) if entries is None else coded_in_words(layer, entries))
