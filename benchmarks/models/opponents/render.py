@@ -33,6 +33,8 @@ SHOWN_LOSS = 6.0
 
 LEAST_ERROR_DB = 5.0
 PANELS_ACROSS = 3
+TICKS = (80, 40, 20, 14, 10, 8, 6, 5, 4, 3, 2)
+"""How many times smaller than the float file, where axes have a tick."""
 
 
 def reports(folder: Path) -> list[Report]:
@@ -77,7 +79,7 @@ def panel(axes: Any, report: Report, key: str) -> dict[str, Any]:
         else:
             drawn[start] = axes.plot(*zip(*points, strict=True), "x", color=colour, markersize=6)[0]
     axes.set_xscale("log")
-    ticks = [part for part in (1 / 40, 1 / 20, 1 / 10, 1 / 8, 1 / 5, 1 / 4, 1 / 2) if part >= axes.get_xlim()[0]]
+    ticks = [1 / part for part in TICKS if 1 / part >= axes.get_xlim()[0]]
     axes.set_xticks([part for part in ticks if part <= axes.get_xlim()[1]])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda part, _: f"1/{1 / part:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -86,8 +88,9 @@ def panel(axes: Any, report: Report, key: str) -> dict[str, Any]:
     if key == "score":
         axes.axhline(dense["score"], color="#8a8f98", linewidth=0.8)
         axes.axhline(dense["score"] - 1, color="#8a8f98", linestyle=":", linewidth=1)
-    axes.set_title(f"{name(report)}, {dense['bytes'] / 1e6:.1f} MB", fontsize=10, loc="left")
-    axes.set_ylabel(f"{report['metric']}, %" if key == "score" else "output over error, dB", fontsize=8)
+    measure = f"{report['metric']}, %" if key == "score" else "output over error, dB"
+    axes.set_title(f"{name(report)}, {dense['bytes'] / 1e6:.1f} MB: {measure}", fontsize=9, loc="left")
+    axes.set_xlabel("bytes after brotli, part of the float file", fontsize=7)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25)
     return drawn
