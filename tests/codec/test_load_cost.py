@@ -257,5 +257,5 @@ def test_tunstall_codes_are_made_where_no_prefix_code_is_affordable():
     fewer = candidates(symbols, codebook, limit=LoadCost(1.0, 1e9))
     assert [code.encoding for code in fewer] == [code.encoding for code in every if code.encoding != "tunstall"]
     prefix = min(code.load_cost.peak_bytes for code in every if code.encoding in ("huffman", "strides"))
-    scarce = candidates(symbols, codebook, limit=LoadCost(1.0, 0.99 * prefix))
-    assert [code.encoding for code in scarce] == [code.encoding for code in every]
+    scarce = candidates(symbols, codebook, limit=LoadCost(1.0, 0.5 * prefix))
+    assert {code.encoding for code in scarce} == {code.encoding for code in every}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 from sws_compress.codec import NumpyOps
 from sws_compress.codec.encodings.blocks import encode_blocks
 from sws_compress.codec.encodings.huffman import encode_huffman
-from sws_compress.codec.encodings.strides import ENTROPY_RATIOS, encode_strides
+from sws_compress.codec.encodings.strides import ENTROPY_RATIOS, StridesEncoding, encode_strides
+from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.numbers import decode_head, encode_head
 from sws_compress.codec.prefix import code_lengths, few_lengths, restricted_lengths
+from sws_compress.codec.program import SymbolSequence
 from tests.codec import reference
 from tests.codec.sequences import BELL, BELL_OF_256, assert_decodes, by_encoding, codebook_of, drawn, entropy_bytes
 
@@ -157,6 +161,24 @@ def test_strides_keep_few_symbols_in_hand():
     code = encode_strides(symbols, codebook_of(256), entropy_ratio=1.011)
     assert sum(level.unfinished for level in code.program.levels) < 0.2 * symbols.size
     assert code.payload_bytes < 1.012 * entropy_bytes(symbols)
+
+
+def test_long_tails_get_few_depths_where_loading_would_cost_too_much():
+    """An embedding has a peak of forty values and a tail of as many; radix words would take 6.7 bits for 4."""
+    shares = np.maximum(np.exp(-(np.arange(-40, 41) ** 2) / 32), 1e-6)
+    sequence = SymbolSequence(drawn(200_000, shares), codebook_of(81))
+    entropy = entropy_bytes(sequence.symbols)
+
+    def least_memory(limit):
+        codes = StridesEncoding().codes(replace(sequence, limit=limit), ())
+        return min(codes, key=lambda code: code.load_cost.peak_bytes)
+
+    limit = LoadCost(1.0, 50.0 * 200_000)
+    unlimited, limited = least_memory(None), least_memory(limit)
+    assert not unlimited.load_cost.within(limit)
+    assert limited.load_cost.within(limit)
+    assert 1.015 * entropy < limited.payload_bytes < 1.07 * entropy
+    assert limited.decode(NumpyOps()).tobytes() == sequence.codebook[sequence.symbols].tobytes()
 
 
 @pytest.mark.parametrize("ratio", ENTROPY_RATIOS)
