@@ -17,6 +17,7 @@ from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.counted_rows import notes_of_rows, with_counts
 from sws_compress.pipelines.decided import decisions
+from sws_compress.pipelines.distilled import Distillate, distilled
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.mean_outputs import reasons_with_biases, with_biases
 from sws_compress.pipelines.metrics import metric_before
@@ -88,14 +89,20 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     places = with_biases(source, places, {weight.name for weight in weights})
     search = PriceSearch(source, places, alone, feeds, request.quality, job)
     assigned = search.assigned()
-    result = publish_untrained(source, assigned.palettes, before, job, overrides.kept, assigned.biases)
+    reasons = reasons_with_biases(assigned, places) | overrides.reasons
+    found = Distillate(assigned, search.score_error, ())
+    if source.module is not None and request.distillation:
+        names = [weight.name for weight in weights]
+        found = distilled(source, assigned, places, names, divided(feeds), search.score_error, job, search.work)
+    search.work.finish("packing and checking")
+    result = publish_untrained(source, found.assigned.palettes, before, job, overrides.kept, found.assigned.biases)
     return replace(
         result,
         outputs=_on_all(source, result, divided(feeds)[1]),
-        score_error=search.score_error,
-        notes=(*result.notes, *overrides.notes, *_unreached(places, search), *search.notes),
+        score_error=found.error,
+        notes=(*result.notes, *overrides.notes, *_unreached(places, search), *search.notes, *found.notes),
         curve=search.curve,
-        decisions=decisions(weights, result.tensors, reasons_with_biases(assigned, places) | overrides.reasons),
+        decisions=decisions(weights, result.tensors, reasons),
     )
 
 

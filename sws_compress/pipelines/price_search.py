@@ -111,6 +111,8 @@ class PriceSearch:
     ----------
     notes : tuple of str
         How far the goal was missed.
+    work : Work
+        What is done and what is to come.
     score_error : float
         Relative error of what is read out at the outputs, on inputs that were held out.
     idle : set of str
@@ -129,8 +131,8 @@ class PriceSearch:
         self._alone = alone
         self._source, self._places, self._quality, self._job = source, places, quality, job
         kept, held_out = divided(feeds)
-        self._work = Work(job.on_progress)
-        self._collector = Collector(source.model, places, kept, seed=job.seed, work=self._work)
+        self.work = Work(job.on_progress)
+        self._collector = Collector(source.model, places, kept, seed=job.seed, work=self.work)
         biases = {place.bias.name for place in places.values() if place.bias is not None}
         self._trials = Trials(source.model, (*places, *alone, *biases), held_out)
         self.notes: tuple[str, ...] = ()
@@ -150,7 +152,6 @@ class PriceSearch:
         self._collector.expect(passes, turns if len(self._collector.plan.segments) > 1 else 0)
         found = kept_where_they_help(self._found(), self._trials.error)
         self.score_error = math.sqrt(self._trials.error(found.values))
-        self._work.finish("packing and checking")
         return found
 
     def _found(self) -> Assigned:
@@ -206,7 +207,7 @@ class PriceSearch:
         return len(self._file(with_values(self._source.model, assigned.values), assigned.palettes))
 
     def _file(self, model: ir.Model, palettes: Mapping[str, Palette]) -> bytes:
-        self._work.doing("packing")
+        self.work.doing("packing")
         return packed_as(self._job.file, model, {**find_palettes(model, besides=palettes), **palettes}).data
 
     def _by_metric(self, samples: Mapping[str, Sample], own: Mapping[str, float], max_drop: float) -> Assigned:
@@ -234,7 +235,7 @@ class PriceSearch:
         values = assigned.values
         model = with_values(self._source.model, values)
         data = self._file(model, assigned.palettes)
-        self._work.doing("evaluating")
+        self.work.doing("evaluating")
         if self._job.file_metric is not None:
             return len(data), self._job.file_metric.of(data)
         module, evaluate, feeds = self._source.module, self._job.evaluate, self._source.feeds

@@ -6,11 +6,12 @@ three dimensions) or puts together in another order (the gates of recurrent laye
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import VerificationError
@@ -81,23 +82,74 @@ def written_back(source: Source, module: nn.Module, snapped: Mapping[str, Array]
         If all weights are written back, and the copy still answers something else.
     """
     network = copied(module)
-    initializers = source.model.graph.initializers
-    floats = {name: tensor.numpy() for name in snapped if (tensor := initializers[name].const_value) is not None}
     found = set()
-    for name, parameter in _tensors(network):
-        held = parameter.detach().cpu().numpy()
-        exported = initializers.get(name)
-        if exported is not None and _same_bits(held, exported):
-            origin, values = name, snapped.get(name)
-        else:
-            origin, values = _found(name, held, floats, snapped)
-        if values is not None:
-            _write(parameter, values)
-            found.add(origin)
+    for holding in holdings(source, network, snapped):
+        _write(holding.tensor, holding.of(snapped[holding.origin]))
+        found.add(holding.origin)
     missing = tuple(name for name in snapped if name not in found)
     if not missing:
         _check_outputs(source, answers_of(network, source), outputs)
     return WrittenBack(network, missing)
+
+
+@dataclass(frozen=True, eq=False)
+class Holding:
+    """A tensor of a module that holds values of an initialiser, perhaps others of it than its neighbours in memory.
+
+    Parameters
+    ----------
+    origin : str
+        Name of the initialiser.
+    tensor : torch.Tensor
+        The tensor.
+    rows : ndarray, shape (rows,), or None
+        Which rows of the initialiser, along its last axis, are those of the tensor; None for all in order.
+    swapped : bool
+        Whether the last two axes of the initialiser are swapped first.
+    """
+
+    origin: str
+    tensor: torch.Tensor
+    rows: npt.NDArray[np.intp] | None = None
+    swapped: bool = False
+
+    def of(self, values: Array) -> Array:
+        """What of an array of the initialiser's shape lies in the tensor, in the shape of the tensor."""
+        turned: Array = values.swapaxes(-1, -2) if self.swapped else values
+        if self.rows is not None:
+            turned = turned.reshape(-1, turned.shape[-1])[self.rows]
+        return turned.reshape(tuple(self.tensor.shape))
+
+
+def holdings(source: Source, network: nn.Module, names: Collection[str]) -> Iterator[Holding]:
+    """Tensors of a module with the weights of ``source`` that hold values of initialisers.
+
+    Parameters
+    ----------
+    source : Source
+        The module as it was exported.
+    network : nn.Module
+        The module, or a copy of it.
+    names : collection of str
+        The initialisers.
+
+    Yields
+    ------
+    Holding
+        A tensor is looked at when it is asked for: what has been written by then is not found again.
+    """
+    initializers = source.model.graph.initializers
+    values = {name: initializers[name].const_value for name in names}
+    floats = {name: value.numpy() for name, value in values.items() if value is not None}
+    for name, tensor in _tensors(network):
+        held = tensor.detach().cpu().numpy()
+        exported = initializers.get(name)
+        if exported is None or not _same_bits(held, exported):
+            found = _found(name, tensor, held, floats)
+        else:
+            found = Holding(name, tensor) if name in floats else None
+        if found is not None:
+            yield found
 
 
 def held_as_they_are(source: Source, module: nn.Module) -> set[str]:
@@ -124,39 +176,34 @@ def _same_bits(held: Array, exported: ir.Value) -> bool:
     return tensor is not None and tensor.nbytes == held.nbytes and tensor.numpy().tobytes() == held.tobytes()
 
 
-def _found(
-    name: str, held: Array, floats: Mapping[str, Array], snapped: Mapping[str, Array]
-) -> tuple[str, Array | None]:
-    """Name of the initialiser that holds a parameter's rows, first the one of its own name, and their snapped values.
+def _found(name: str, tensor: torch.Tensor, held: Array, floats: Mapping[str, Array]) -> Holding | None:
+    """The initialiser that holds the rows of a tensor, first the one of its own name.
 
     Vectors are not looked for: they are not snapped.
     """
-    if held.ndim >= 2:
-        for origin in sorted(floats, key=lambda other: other != name):
-            before, after = floats[origin], snapped[origin]
-            if before.dtype != held.dtype or before.size < held.size:
+    if held.ndim < 2:
+        return None
+    for origin in sorted(floats, key=lambda other: other != name):
+        before = floats[origin]
+        if before.dtype != held.dtype or before.size < held.size:
+            continue
+        for swapped in (False, True):
+            if before.ndim < 2 and swapped:
                 continue
-            for swap in (False, True):
-                if before.ndim < 2 and swap:
-                    continue
-                pair = (before.swapaxes(-1, -2), after.swapaxes(-1, -2)) if swap else (before, after)
-                values = _rows_of(held, *pair)
-                if values is not None:
-                    return origin, values
-    return "", None
+            rows = _rows_of(held, before.swapaxes(-1, -2) if swapped else before)
+            if rows is not None:
+                return Holding(origin, tensor, rows, swapped)
+    return None
 
 
-def _rows_of(held: Array, before: Array, after: Array) -> Array | None:
-    """``after`` in the places where ``before`` holds the rows of ``held``; None if one of them is not there."""
+def _rows_of(held: Array, before: Array) -> npt.NDArray[np.intp] | None:
+    """The places where ``before`` holds the rows of ``held``; None if one of them is not there."""
     length = held.shape[-1]
     if not length or before.shape[-1] != length:
         return None
     places = {row.tobytes(): place for place, row in enumerate(np.ascontiguousarray(before).reshape(-1, length))}
     found = [places.get(row.tobytes()) for row in np.ascontiguousarray(held).reshape(-1, length)]
-    if None in found:
-        return None
-    rows: Array = after.reshape(-1, length)[np.array(found, np.intp)].reshape(held.shape)
-    return rows
+    return None if None in found else np.array(found, np.intp)
 
 
 def _write(parameter: torch.Tensor, values: Array) -> None:
