@@ -100,11 +100,11 @@ def test_what_is_left_alone_and_why(values, operator, reason):
         (mel(), "MatMul", True),
         (rotary(), "MatMul", True),
         (rotary(), "Gather", False),
-        (rotary(), "Mul", False),
+        (rotary(), "Mul", rotary().size >= 4096),
         (causal_mask(-1e4), "MatMul", False),
     ],
 )
-def test_tables_are_weights_where_wanted_if_only_products_read_them(values, operator, is_weight):
+def test_tables_are_weights_where_wanted_if_only_products_or_arithmetic_read_them(values, operator, is_weight):
     model = model_reading(values, operator)
     assert find_weights(model) == ()
     assert [weight.name for weight in find_weights(model, tables=True)] == ["T"] * is_weight
@@ -113,7 +113,11 @@ def test_tables_are_weights_where_wanted_if_only_products_read_them(values, oper
 def test_a_learned_position_embedding_is_a_weight_where_it_is_looked_up():
     positions = learned("smooth positions").astype(np.float32)
     assert [weight.name for weight in find_weights(model_reading(positions, "Gather"))] == ["T"]
-    assert find_weights(model_reading(positions, "Add")) == ()
+    added = model_reading(positions, "Add")
+    assert find_weights(added) == ()
+    assert positions.size >= 4096
+    assert [weight.table for weight in find_weights(added, tables=True)] == [True]
+    assert find_weights(model_reading(causal_mask(-np.inf), "Add"), tables=True) == ()
 
 
 def test_weights_are_found_behind_operators_that_move_values():

@@ -125,6 +125,29 @@ def test_tables_that_products_read_share_the_error(model: Path, tmp_path: Path) 
     assert -20 * np.log10(logits_error(path, tmp_path / "small.onnx")) == pytest.approx(20, abs=3)
 
 
+def test_positions_that_are_added_share_the_error(model: Path, tmp_path: Path) -> None:
+    """Learned positions, which nothing but Add reads, are coded like weights; masks stay as they are."""
+    network = onnx.load(model)
+    rows = np.random.default_rng(0).standard_normal((64, FEATURES)).astype(np.float32)
+    network.graph.initializer.append(numpy_helper.from_array(rows, "positions"))
+    network.graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "which"))
+    network.graph.node[0].input[0] = "placed"
+    network.graph.node.insert(0, helper.make_node("Slice", ["positions", "which", "one", "which"], ["position"]))
+    network.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
+    network.graph.node.insert(1, helper.make_node("Add", ["x", "position"], ["placed"]))
+    path = tmp_path / "placed.onnx"
+    onnx.save(network, path)
+    errors = []
+    for request in (sws.WeightsOnly(quality=10), sws.Calibrated(inputs={"x": digits(256, seed=1)}, quality=20)):
+        result = sws.compress(path, tmp_path / "small.onnx", request)
+        row = {row.name: row for row in result.tensors}["positions"]
+        assert row.file_bytes < 0.45 * rows.nbytes
+        decoded = decoded_weights((tmp_path / "small.onnx").read_bytes(), ["positions"])["positions"]
+        errors.append(-20 * np.log10(np.linalg.norm(decoded - rows) / np.linalg.norm(rows)))
+    assert errors[0] > 65 > errors[1] + 10
+    assert -20 * np.log10(logits_error(path, tmp_path / "small.onnx")) == pytest.approx(20, abs=3)
+
+
 def test_layers_that_follow_their_inputs_are_closer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = perceptron(tmp_path / "deep.onnx", hidden=8)
     request = sws.Calibrated(inputs={"x": digits(256, seed=1)})
