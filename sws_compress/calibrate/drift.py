@@ -14,12 +14,14 @@ Li, Yin, Lin, Yang & Panda, GPTAQ, arXiv 2504.02692: the same target, with the w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.calibrate.moments import BAND_ROWS, Array
+from sws_compress.calibrate.error_feedback import Feedback
+from sws_compress.calibrate.moments import BAND_ROWS, Array, by_groups
 from sws_compress.errors import ArgumentError
 
 FOLLOWED = 0.5
@@ -32,7 +34,7 @@ class Drift:
 
     Parameters
     ----------
-    sums : ndarray, shape (groups, d, d), float64
+    sums : ndarray, shape (groups, d, d), float64, or float32 for `WIDE_INPUTS`
         One matrix per group of a grouped convolution; other layers have one group.
     before, now : ndarray, shape (groups, d), float64
         Sums of x and of x'.
@@ -59,13 +61,18 @@ class Drift:
                 f"inputs must have the same shape (n, groups, d), got {before.shape} and {now.shape}: take them at the "
                 "same places"
             )
-        first, second = (np.moveaxis(each, 1, 0).astype(np.float64) for each in (before, now))
-        return cls(np.swapaxes(first - second, 1, 2) @ second, first.sum(axis=1), second.sum(axis=1), len(now))
+        first, second = by_groups(before), by_groups(now)
+        totals = first.sum(axis=1, dtype=np.float64), second.sum(axis=1, dtype=np.float64)
+        first -= second
+        return cls(np.swapaxes(first, 1, 2) @ second, *totals, len(now))
 
     def include(self, before: npt.NDArray[np.floating], now: npt.NDArray[np.floating]) -> Drift:
         """The drift with more samples, as for `of`; its matrices become those of the result."""
-        first, second = (np.moveaxis(each, 1, 0).astype(np.float64) for each in (before, now))
-        totals = self.before + first.sum(axis=1), self.now + second.sum(axis=1)
+        first, second = by_groups(before), by_groups(now)
+        totals = (
+            self.before + first.sum(axis=1, dtype=np.float64),
+            self.now + second.sum(axis=1, dtype=np.float64),
+        )
         first -= second
         for start in range(0, first.shape[2], BAND_ROWS):
             band = np.swapaxes(first[:, :, start : start + BAND_ROWS], 1, 2)
@@ -74,24 +81,27 @@ class Drift:
 
     def centred(self) -> Drift:
         """The drift of x and x' less their means."""
-        means = (self.before - self.now)[:, :, None] * self.now[:, None] / self.samples
-        nothing = np.zeros_like(self.now)
-        return Drift(self.sums - means, nothing, nothing, self.samples)
+        sums, nothing = self.sums.copy(), np.zeros_like(self.now)
+        change = (self.before - self.now) / self.samples
+        for start in range(0, sums.shape[1], BAND_ROWS):
+            band = slice(start, start + BAND_ROWS)
+            sums[:, band] -= (change[:, band, None] * self.now[:, None]).astype(sums.dtype)
+        return Drift(sums, nothing, nothing, self.samples)
 
-    def followed(self, rows: Array, moment: Array) -> Array:
+    def followed(self, rows: Array, feedback: Sequence[Feedback]) -> Array:
         """The weights that half follow the inputs.
 
         Parameters
         ----------
         rows : ndarray, shape (groups, n, d), float64
             W of each group.
-        moment : ndarray, shape (groups, d, d), float64
-            E[x' x'^T] of each group, positive definite.
+        feedback : sequence of Feedback
+            That for E[x' x'^T] of each group.
 
         Returns
         -------
         ndarray, shape (groups, n, d), float64
         """
-        lost = rows @ self.sums * (FOLLOWED / self.samples)
-        found: Array = rows + np.swapaxes(np.linalg.solve(moment, np.swapaxes(lost, 1, 2)), 1, 2)
-        return found
+        lost = rows @ self.sums
+        lost *= lost.dtype.type(FOLLOWED / self.samples)
+        return rows + np.stack([by.over_moment(each) for each, by in zip(lost, feedback, strict=True)])

@@ -44,7 +44,7 @@ def sample_of(layer: Layer) -> Array:
     sample = layer.divided.reshape(-1)
     if sample.size > SAMPLE_WEIGHTS:
         sample = np.random.default_rng(0).choice(sample, SAMPLE_WEIGHTS, replace=False)
-    return np.sort(sample)
+    return np.sort(sample.astype(np.float64))
 
 
 def lloyd(values: Array, size: int) -> tuple[Array, float]:

@@ -63,9 +63,9 @@ class Layer:
 
     Parameters
     ----------
-    rows : ndarray, shape (groups, n, d), float64
+    rows : ndarray, shape (groups, n, d), of the type of the moment
         Weights by output.
-    moment : ndarray, shape (groups, d, d) or (groups, d), float64
+    moment : ndarray, shape (groups, d, d) or (groups, d), float64, or float32 for `WIDE_INPUTS`
         H of the inputs, positive definite, or its diagonal where it has no other entries.
     scaled : bool
         Whether every output may have a factor of its own.
@@ -156,10 +156,16 @@ class Layer:
 
     def at_level(self, level: float) -> Layer:
         """The layer with another ``level``; what is known of it and does not depend on that is not computed again."""
-        found = replace(self, level=level)
-        known = ("_energies", "costs", "feedback", "row_curvatures", "factors")
-        found.__dict__.update({name: self.__dict__[name] for name in known if name in self.__dict__})
-        return found
+        return replace(self, level=level).knowing(self, "_energies", "costs", "feedback", "row_curvatures", "factors")
+
+    def with_rows(self, rows: Array) -> Layer:
+        """The layer with other weights."""
+        return replace(self, rows=rows).knowing(self, "feedback", "row_curvatures")
+
+    def knowing(self, other: Layer, *names: str) -> Layer:
+        """The layer with what is known of another one, so that it is not computed again."""
+        self.__dict__.update({name: other.__dict__[name] for name in names if name in other.__dict__})
+        return self
 
     def coded(self, bit_price: float) -> Coded:
         """Assign all weights at a price per bit, in units of the network's output error."""

@@ -6,13 +6,18 @@ A layer y = W x whose weights change by dW changes its outputs by E|dW x|^2 = tr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[np.floating[Any]]
+
+WIDE_INPUTS = 1024
+"""Inputs of a layer from which its matrices are float32: they are as many gigabytes as thousands of inputs squared, and
+shrinkage keeps them far from singular."""
 
 LEAST_SHRINKAGE = 0.01
 """Share of the identity in every moment. Inputs that never occurred are rare, not impossible, and the inverse stays
@@ -23,13 +28,24 @@ BAND_ROWS = 1024
 """Rows of a moment that are added at a time: no second matrix is held."""
 
 
+def number_type(size: int) -> type[np.floating[Any]]:
+    """The type of the matrices of a layer of so many inputs."""
+    return np.float32 if size >= WIDE_INPUTS else np.float64
+
+
+def by_groups(inputs: npt.NDArray[np.floating]) -> Array:
+    """Samples, (n, groups, d), as a copy of shape (groups, n, d) in the type of the layer's matrices."""
+    found: Array = np.moveaxis(inputs, 1, 0).astype(number_type(inputs.shape[2]))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class InputMoment:
     """Sums of x x^T over samples of the inputs of a layer.
 
     Parameters
     ----------
-    sums : ndarray, shape (groups, d, d), float64
+    sums : ndarray, shape (groups, d, d), float64, or float32 for `WIDE_INPUTS`
         One matrix per group of a grouped convolution; other layers have one group.
     totals : ndarray, shape (groups, d), float64
         Sums of x.
@@ -52,16 +68,19 @@ class InputMoment:
         """
         if inputs.ndim != 3:
             raise ArgumentError(f"inputs must have shape (n, groups, d), got {inputs.shape}: reshape them")
-        by_group = np.moveaxis(inputs, 1, 0).astype(np.float64)
-        return cls(np.swapaxes(by_group, 1, 2) @ by_group, by_group.sum(axis=1), len(inputs))
+        by_group = by_groups(inputs)
+        return cls(np.swapaxes(by_group, 1, 2) @ by_group, by_group.sum(axis=1, dtype=np.float64), len(inputs))
 
     def include(self, inputs: npt.NDArray[np.floating]) -> InputMoment:
         """The moment with more samples, (n, groups, d); its matrices become those of the result."""
-        by_group = np.moveaxis(inputs, 1, 0).astype(np.float64)
+        by_group = by_groups(inputs)
         for start in range(0, by_group.shape[2], BAND_ROWS):
-            band = np.swapaxes(by_group[:, :, start : start + BAND_ROWS], 1, 2)
-            self.sums[:, start : start + BAND_ROWS] += band @ by_group
-        return InputMoment(self.sums, self.totals + by_group.sum(axis=1), self.samples + len(inputs))
+            own, behind = slice(start, start + BAND_ROWS), slice(start + BAND_ROWS, None)
+            band = np.swapaxes(by_group[:, :, own], 1, 2)
+            self.sums[:, own, start:] += band @ by_group[:, :, start:]
+            self.sums[:, behind, own] = np.swapaxes(self.sums[:, own, behind], 1, 2)
+        totals = self.totals + by_group.sum(axis=1, dtype=np.float64)
+        return InputMoment(self.sums, totals, self.samples + len(inputs))
 
     @property
     def mean(self) -> Array:
@@ -73,7 +92,7 @@ class InputMoment:
         sums, mean = self.sums.copy(), self.mean
         for start in range(0, sums.shape[1], BAND_ROWS):
             band = slice(start, start + BAND_ROWS)
-            sums[:, band] -= self.totals[:, band, None] * mean[:, None]
+            sums[:, band] -= (self.totals[:, band, None] * mean[:, None]).astype(sums.dtype)
         return InputMoment(sums, np.zeros_like(self.totals), self.samples)
 
     def shrunk(self) -> Array:
@@ -85,7 +104,7 @@ class InputMoment:
 
         Returns
         -------
-        ndarray, shape (groups, d, d), float64
+        ndarray, shape (groups, d, d), of the type of the sums
             The identity for a group whose inputs were all 0.
 
         References
@@ -94,15 +113,16 @@ class InputMoment:
         """
         mean = self.sums / self.samples
         size = mean.shape[-1]
-        trace = np.trace(mean, axis1=1, axis2=2)
-        squared_trace, trace_of_square = np.square(trace), np.array([np.vdot(each, each) for each in mean])
+        trace = np.trace(mean, axis1=1, axis2=2, dtype=np.float64)
+        squares = [sum(float(np.vdot(line, line)) for line in each) for each in mean]
+        squared_trace, trace_of_square = np.square(trace), np.array(squares)
         spread = trace_of_square - squared_trace / size
         with np.errstate(divide="ignore", invalid="ignore"):
             share = ((1 - 2 / size) * trace_of_square + squared_trace) / ((self.samples + 1 - 2 / size) * spread)
         share = np.clip(np.where(spread > 0, share, 1.0), LEAST_SHRINKAGE, 1.0)
         level = np.where(trace > 0, trace / size, 1.0)
-        mean *= (1 - share)[:, None, None]
-        mean[:, np.arange(size), np.arange(size)] += (share * level)[:, None]
+        mean *= (1 - share)[:, None, None].astype(mean.dtype)
+        mean[:, np.arange(size), np.arange(size)] += (share * level)[:, None].astype(mean.dtype)
         return mean
 
 
@@ -145,5 +165,6 @@ def output_energy(rows: Array, moment: Array) -> Array:
     if moment.ndim == 2:
         alone: Array = (np.square(rows) @ moment[..., None])[..., 0]
         return alone
-    energy: Array = np.einsum("gnd,gnd->gn", rows @ moment, rows)
+    rows = rows.astype(moment.dtype, copy=False)
+    energy: Array = np.einsum("gnd,gnd->gn", rows @ moment, rows).astype(np.float64)
     return energy

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Layer
-from sws_compress.calibrate.moments import InputMoment
+from sws_compress.calibrate.moments import InputMoment, by_groups
 from sws_compress.onnx_io.analyse.products import Product
 from sws_compress.ort.activations import Feeds, activations
 from sws_compress.ort.session import Array
@@ -20,7 +20,7 @@ SAMPLES_PER_FEED = 400
 """Inputs of a layer that are taken from each set of inputs of the network: neighbours in an image or a text tell
 little more than one of them."""
 
-PART_SAMPLES = 512
+PART_SAMPLES = 2048
 """Samples that are added to a moment at a time: the whole matrix is read and written for each part."""
 
 
@@ -84,6 +84,7 @@ class Met:
         self._drift: Drift | None = None
         self._part: list[tuple[Array | None, Array]] = []
         self._held_out: list[tuple[Array, Array]] = []
+        self._like: Layer | None = None
 
     def add(
         self,
@@ -141,26 +142,25 @@ class Met:
     def layer(self, place: Place) -> Layer:
         """The layer of a weight that meets them. It follows its inputs, unless that is worse on those held out."""
         moment = self.moment
-        layer = place.layer(moment, self._drift)
+        self._like = layer = place.layer(moment, self._drift, self._like)
         if self._drift is None or not self._held_out:
             return layer
-        rows = place.layout.rows(place.weight.values).astype(np.float64)
-        staying = replace(layer, rows=rows)
-        return layer if self._error(rows, layer) < self._error(rows, staying) else staying
+        staying = layer.with_rows(place.layout.rows(place.weight.values).astype(layer.rows.dtype))
+        return layer if self._is_closer(layer, staying) else staying
 
-    def _error(self, rows: Array, layer: Layer) -> float:
-        """Squared error of the outputs of a layer on the inputs as they are."""
-        means = (0.0, 0.0) if layer.means is None else (layer.means.before[..., None], layer.means.now[..., None])
-        errors = (
-            rows @ (_columns(before) - means[0]) - layer.rows @ (_columns(now) - means[1])
-            for before, now in self._held_out
-        )
-        return sum(float(np.square(error).sum()) for error in errors)
-
-
-def _columns(inputs: Array) -> Array:
-    """Samples, (n, groups, d), as (groups, d, n)."""
-    return np.moveaxis(inputs, 0, 2).astype(np.float64)
+    def _is_closer(self, layer: Layer, staying: Layer) -> bool:
+        """Whether a layer has a smaller error of its outputs than its weights as they were, on inputs as they are."""
+        errors = np.zeros(2)
+        for before, now in self._held_out:
+            old, new = by_groups(before), by_groups(now)
+            if layer.means is not None:
+                old -= layer.means.before[:, None].astype(old.dtype)
+                new -= layer.means.now[:, None].astype(new.dtype)
+            wanted = old @ np.swapaxes(staying.rows, 1, 2)
+            for number, each in enumerate((layer, staying)):
+                error = new @ np.swapaxes(each.rows, 1, 2) - wanted
+                errors[number] += np.square(error, dtype=np.float64).sum()
+        return bool(errors[0] < errors[1])
 
 
 def add_run(

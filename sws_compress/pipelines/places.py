@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.layers import Coded, Layer
-from sws_compress.calibrate.moments import InputMoment
+from sws_compress.calibrate.moments import InputMoment, number_type
 from sws_compress.calibrate.repair import Means
 from sws_compress.calibrate.row_counts import RowCounts
 from sws_compress.onnx_io.analyse.biases import Bias
@@ -93,13 +93,15 @@ class Place:
         groups, _, size = self.layout.rows(self.weight.values).shape
         return 8 * int(groups) * int(size) * int(size)
 
-    def layer(self, moment: InputMoment | None, drift: Drift | None = None) -> Layer:
+    def layer(self, moment: InputMoment | None, drift: Drift | None = None, like: Layer | None = None) -> Layer:
         """Its rows with the moment of their inputs, which they follow; all inputs are alike where that is None.
 
-        Rows that are looked up cost by how often they are.
+        Rows that are looked up cost by how often they are. ``like`` is the layer of another weight that meets the same
+        inputs: what is known of these is not computed again.
         """
-        rows = self.layout.rows(self.weight.values).astype(np.float64)
+        rows = self.layout.rows(self.weight.values)
         groups, _, size = rows.shape
+        rows = rows.astype(number_type(size))
         if self.counts is not None and self.counted:
             return Layer(rows, np.ones((groups, size)), scaled=True, shares=self.counts.shares[None])
         if moment is None:
@@ -107,13 +109,16 @@ class Place:
         means = None
         if self.bias is not None:
             means = Means(moment.mean if drift is None else drift.before / drift.samples, moment.mean)
-            moment, drift = moment.centred(), None if drift is None else drift.centred()
-        shrunk = moment.shrunk()
-        if len(shrunk) < groups:
-            shrunk = np.broadcast_to(shrunk, (groups, size, size))
-        if drift is not None:
-            rows = drift.followed(rows, shrunk)
-        return Layer(rows, shrunk, scaled=self.layout.output_axis(self.weight.shape) is not None, means=means)
+            drift = None if drift is None else drift.centred()
+        scaled = self.layout.output_axis(self.weight.shape) is not None
+        if like is not None and len(like.moment) == groups and (like.means is None) == (means is None):
+            layer = Layer(rows, like.moment, scaled=scaled, means=means).knowing(like, "feedback", "row_curvatures")
+        else:
+            shrunk = (moment if means is None else moment.centred()).shrunk()
+            if len(shrunk) < groups:
+                shrunk = np.broadcast_to(shrunk, (groups, size, size))
+            layer = Layer(rows, shrunk, scaled=scaled, means=means)
+        return layer if drift is None else layer.with_rows(drift.followed(rows, layer.feedback))
 
     def changed(self, changes: Array) -> Array:
         """The weight with changes of its rows added."""

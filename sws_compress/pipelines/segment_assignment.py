@@ -16,7 +16,7 @@ from sws_compress.pipelines.kept_palettes import keep_palette, kept_palette
 from sws_compress.pipelines.met import Met
 from sws_compress.pipelines.overrides import Overrides
 from sws_compress.pipelines.price_search import SEEN, UNSEEN, divided
-from sws_compress.pipelines.segment_coding import bytes_about, coded_at, curve_from, curve_of
+from sws_compress.pipelines.segment_coding import bytes_in_words, coded_at, curve_from, curve_of
 from sws_compress.pipelines.segment_inputs import met_in
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
@@ -52,8 +52,8 @@ class Assignment:
     ----------
     unmet : list of str
         Weights whose inputs were not seen.
-    file_bytes : float
-        What the weights that are assigned take in the file, about.
+    bytes_in_words : float
+        What the weights that are coded alone take in the file.
     curves : dict
         What bits buy in each weight; those of an earlier assignment stay as they are.
     """
@@ -76,14 +76,15 @@ class Assignment:
         self._elements = plan.size([name for segment in plan.segments for name in segment.weights])
         self._alone_elements = job.limits.alone_elements
         self.unmet: list[str] = []
-        self.file_bytes = 0.0
+        self.bytes_in_words = 0.0
         self.curves: dict[str, dict[str, Any]] = {}
 
     def finish(self) -> None:
         """Assign all weights that are not assigned yet."""
         state, segments = self._folder.state, self._plan.segments
         done = int(state["segments"])
-        self.unmet, self.file_bytes, self.curves = list(state["unmet"]), state["file_bytes"], dict(state["curves"])
+        self.unmet, self.curves = list(state["unmet"]), dict(state["curves"])
+        self.bytes_in_words = float(state["bytes_in_words"])
         self._errors.changes[:], self._errors.energies[:] = state["changes"], state["energies"]
         for segment in segments[:done]:
             self._work.did(PASSES * self._plan.size(segment.weights))
@@ -97,7 +98,7 @@ class Assignment:
                     "segments": number + 1,
                     "unmet": self.unmet,
                     "curves": self.curves,
-                    "file_bytes": self.file_bytes,
+                    "bytes_in_words": self.bytes_in_words,
                     "changes": self._errors.changes.tolist(),
                     "energies": self._errors.energies.tolist(),
                 }
@@ -125,7 +126,8 @@ class Assignment:
             else:
                 found, reason = self._coded(name, met.pop(name, None))
             keep_palette(self._folder, name, found, reason)
-            self.file_bytes += bytes_about(found, self._alone_elements)
+            if found.indices.size >= self._alone_elements:
+                self.bytes_in_words += bytes_in_words(found)
             self._work.did(2 * self._plan.size([name]))
 
     def _coded(self, name: str, met: Met | None) -> tuple[Palette, Reason]:

@@ -18,7 +18,7 @@ LEAST_ENTRIES = 3
 SCALE_BYTES = 2
 """Bytes of the scale of an output."""
 
-TENSOR_BYTES = 100
+TENSOR_BYTES = 200
 """About what the nodes take that decode a tensor, more than the plain one did."""
 
 
@@ -34,11 +34,9 @@ def curve_from(told: Mapping[str, Any]) -> Curve:
     return Curve(told["count"], tuple(Rate(**rate) for rate in told["rates"]))
 
 
-def bytes_about(palette: Palette, alone_elements: int) -> float:
-    """About what a palette takes in a file."""
-    bits = palette.entropy_bits / palette.dimension
-    if palette.indices.size >= alone_elements:
-        bits = next(bits for size, bits in sorted(fixed_lengths().items()) if size >= len(palette.codebook))
+def bytes_in_words(palette: Palette) -> float:
+    """What a palette takes in a file whose indices have a fixed length."""
+    bits = next(bits for size, bits in sorted(fixed_lengths().items()) if size >= len(palette.codebook))
     factors = 0 if palette.scales is None else palette.scales.values.size
     return palette.indices.size * bits / 8 + palette.codebook.nbytes + SCALE_BYTES * factors + TENSOR_BYTES
 

@@ -21,7 +21,7 @@ from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.fingerprints import fingerprint
 from sws_compress.pipelines.job import Job
-from sws_compress.pipelines.overrides import Overrides, overrides_of
+from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.price_search import SIZE_TOLERANCE, quality_of
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.source import Source
@@ -77,7 +77,7 @@ def stream_calibrated(source: Source, request: Calibrated, job: Job) -> Compress
             folder,
             quality=request.quality,
             file_bytes=wanted,
-            other_bytes=_other_bytes(source, plan, overrides),
+            dense_bytes=source.dense_bytes,
             job=replace(job, on_progress=part_of_progress(job.on_progress, 0, ASSIGNED_SHARE)),
         ).assigned()
         told = replace(job, on_progress=part_of_progress(job.on_progress, ASSIGNED_SHARE, 1))
@@ -108,12 +108,6 @@ def _wanted(goal: Goal | None, dense_bytes: int) -> float | None:
             "quality, a ratio or target_bytes"
         )
     return goal.target_bytes or dense_bytes / (goal.ratio or 1)
-
-
-def _other_bytes(source: Source, plan: Plan, overrides: Overrides) -> int:
-    """Bytes of the file besides weights that are assigned."""
-    weights = [place.weight for name, place in plan.places.items() if name not in overrides.kept]
-    return source.dense_bytes - sum(weight.size * weight.values.itemsize for weight in weights)
 
 
 def _resumed(folder: WorkFolder) -> tuple[str, ...]:

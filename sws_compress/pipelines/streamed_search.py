@@ -7,14 +7,16 @@ differ from their sum. So the second time is nearly always the last.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from sws_compress.calibrate.bit_allocation import Sample, levels
 from sws_compress.calibrate.rate_curves import Rates, price_where, share_of_error
 from sws_compress.ort.activations import Feeds
+from sws_compress.packing.pack import packed_model
 from sws_compress.pipelines.calibration_inputs import first_rows
 from sws_compress.pipelines.job import Job, OnProgress
 from sws_compress.pipelines.overrides import Overrides
@@ -34,6 +36,9 @@ MOST_ROUNDS = 3
 
 SHARES = 0.05, 0.5, 0.8, 1.0
 """Share of the progress at which the first of these times begins, and all of them end."""
+
+INITIALIZER_BYTES = 30
+"""About what an initialiser takes besides its values."""
 
 PROGRESS_STEPS = 10_000
 """Units of the progress that is told."""
@@ -59,8 +64,8 @@ class StreamedSearch:
         The goal, in decibels, unless there is a size.
     file_bytes : float or None
         The size of the file.
-    other_bytes : int
-        Bytes of the file besides the weights that are assigned.
+    dense_bytes : int
+        Bytes of the model.
     job : Job
         Seed, limits and progress.
     """
@@ -74,11 +79,11 @@ class StreamedSearch:
         *,
         quality: float,
         file_bytes: float | None,
-        other_bytes: int,
+        dense_bytes: int,
         job: Job,
     ) -> None:
         self._plan, self._feeds, self._overrides, self._folder, self._job = plan, feeds, overrides, folder, job
-        self._quality, self._file_bytes, self._other_bytes = quality, file_bytes, other_bytes
+        self._quality, self._file_bytes, self._dense_bytes = quality, file_bytes, dense_bytes
 
     def assigned(self) -> Assignment:
         """The assignment that meets the goal, or the last one."""
@@ -122,20 +127,34 @@ class StreamedSearch:
     def _begin(self, price: float, **known: Any) -> None:
         """Keep a state in which no weight is assigned at a price."""
         nothing = [0.0] * len(self._plan.scores)
-        start = {"segments": 0, "unmet": [], "file_bytes": 0.0, "changes": nothing, "energies": nothing}
+        start = {"segments": 0, "unmet": [], "bytes_in_words": 0.0, "changes": nothing, "energies": nothing}
         self._folder.save_state(**self._folder.state | {"price": price, **known, **start})
 
     def _is_met(self, found: Assignment) -> bool:
         if self._file_bytes is None:
             return abs(quality_of(found.error) - self._quality) <= QUALITY_TOLERANCE
-        return abs(math.log((self._other_bytes + found.file_bytes) / self._file_bytes)) <= SIZE_TOLERANCE
+        return abs(math.log(self._bytes_of(found) / self._file_bytes)) <= SIZE_TOLERANCE
 
     def _next_price(self, rates: Rates, found: Assignment) -> float:
         """The price at which the goal is expected to be met, after one that has missed it."""
         if self._file_bytes is None:
             return rates.price_for_error(10 ** (-self._quality / 10))
-        more_bytes = self._file_bytes - self._other_bytes - found.file_bytes
+        more_bytes = self._file_bytes - self._bytes_of(found)
         return rates.price_for_bits(rates.bits(self._folder.state["price"]) + 8 * more_bytes)
+
+    def _bytes_of(self, found: Assignment) -> float:
+        """Bytes of the file: small weights are packed for it, those that are coded alone have codes of known length."""
+        model, names = self._plan.model, [name for name in self._plan.places if name not in self._overrides.kept]
+        alone = {name for name in names if self._plan.size([name]) >= self._job.limits.alone_elements}
+        packed, _ = packed_model(model, {name: found.palette(name) for name in names if name not in alone}, {})
+        return self._dense_bytes - _bytes_besides(model, ()) + _bytes_besides(packed, alone) + found.bytes_in_words
+
+
+def _bytes_besides(model: ir.Model, names: Collection[str]) -> int:
+    """Bytes of the nodes of a model, and of its initialisers but some."""
+    tensors = (value.const_value for name, value in model.graph.initializers.items() if name not in names)
+    tensor_bytes = sum(INITIALIZER_BYTES + tensor.nbytes for tensor in tensors if tensor is not None)
+    return tensor_bytes + sum(int(ir.to_proto(node).ByteSize()) for node in model.graph)
 
 
 def part_of_progress(on_progress: OnProgress, first: float, last: float) -> OnProgress:

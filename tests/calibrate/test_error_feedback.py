@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sws_compress.calibrate import error_feedback
 from sws_compress.calibrate.error_feedback import BLOCK_COLUMNS, PIECE_ROWS, Feedback
 from sws_compress.calibrate.grids import even_codebook, nearest, price_of, shares_of
 from sws_compress.calibrate.moments import InputMoment, output_energy
@@ -56,7 +57,10 @@ def slow_assignment(rows: Any, feedback: Feedback, codebook: Any, shares: Any, b
 
 @pytest.mark.parametrize("bit_price", [0.0, 0.05, 5.0])
 @pytest.mark.parametrize(("outputs", "inputs"), [(37, 9), (PIECE_ROWS + 2, 2 * BLOCK_COLUMNS + 5)])
-def test_every_choice_is_the_cheapest(bit_price: float, outputs: int, inputs: int) -> None:
+def test_every_choice_is_the_cheapest(
+    bit_price: float, outputs: int, inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(error_feedback, "WIDE_COLUMNS", 2 * BLOCK_COLUMNS)
     random = np.random.default_rng(1)
     rows = random.standard_t(3, (outputs, inputs))
     feedback = Feedback.of(moment_of(inputs))
@@ -104,3 +108,10 @@ def test_a_price_buys_bits_with_error() -> None:
         errors.append(float(output_energy((rows - codebook[chosen])[None], moment[None]).mean()))
     assert bits[0] > bits[1] > bits[2]
     assert errors[0] < errors[1] < errors[2]
+
+
+def test_rows_over_the_moment_solve_it() -> None:
+    moment, rows = moment_of(8), np.random.default_rng(1).standard_normal((5, 8))
+    np.testing.assert_allclose(Feedback.of(moment).over_moment(rows) @ moment, rows, rtol=1e-6, atol=1e-9)
+    diagonal = np.diag(moment)
+    np.testing.assert_allclose(Feedback.of(diagonal).over_moment(rows) * diagonal, rows, rtol=1e-12)

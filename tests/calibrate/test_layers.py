@@ -8,9 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from sws_compress.calibrate import moments
+from sws_compress.calibrate.drift import Drift
 from sws_compress.calibrate.grids import price_of
 from sws_compress.calibrate.layers import TRIAL_NOISE, Layer
 from sws_compress.calibrate.moments import InputMoment
+from sws_compress.entropy import entropy_bits
 
 
 def layer_of(*, groups: int = 1, outputs: int = 24, size: int = 16, scaled: bool = True, seed: int = 0) -> Layer:
@@ -85,3 +88,21 @@ def test_a_greater_level_makes_smaller_errors() -> None:
     price = price_of(0.5 * float(layer.divided.std()), layer.sensitivity)
     coarse, fine = (layer.error(changes_of(layer.at_level(level), price)) for level in (1.0, 25.0))
     assert fine < coarse / 15
+
+
+def test_wide_layers_are_coded_as_well_in_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    inputs = (random.standard_normal((40, 1, 90)) @ random.standard_normal((90, 90)) + 2).astype(np.float32)
+    rows = random.standard_normal((1, 70, 90))
+    found = []
+    for wide in (1000, 1):
+        monkeypatch.setattr(moments, "WIDE_INPUTS", wide)
+        moment = InputMoment.of(inputs[:5]).include(inputs[5:]).shrunk()
+        drift = Drift.of(inputs[:5], 0.9 * inputs[:5]).include(inputs[5:], 0.9 * inputs[5:])
+        layer = Layer(rows.astype(moment.dtype), moment, scaled=True)
+        layer = layer.with_rows(drift.followed(layer.rows, layer.feedback))
+        coded = layer.coded(layer.energy * 1e-6)
+        changes = coded.codebook[coded.indices] * coded.factors[..., None] - layer.rows
+        found.append((layer.energy, layer.error(changes), coded.step, entropy_bits(np.bincount(coded.indices.ravel()))))
+    assert moment.dtype == layer.rows.dtype == np.float32
+    np.testing.assert_allclose(found[1], found[0], rtol=0.02)

@@ -55,7 +55,7 @@ class Bias:
     positions: Positions
     factor: float
 
-    def added(self, values: Array, changes: npt.NDArray[np.float64]) -> Array:
+    def added(self, values: Array, changes: npt.NDArray[np.floating]) -> Array:
         """The initialiser with changes of the outputs, in the order of the rows, in its own type."""
         flat = values.astype(np.float64).reshape(-1)
         np.add.at(flat, self.positions, changes.reshape(-1) / self.factor)
