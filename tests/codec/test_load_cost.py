@@ -136,7 +136,7 @@ FACTORS = {
     "progressions": (1.1, 1.7),
     "radix": (0.7, 1.6),
     "huffman": (0.85, 1.45),
-    "strides": (0.9, 1.65),
+    "strides": (0.85, 1.65),
     "buckets": (0.9, 1.6),
     "tunstall": (0.9, 1.5),
     "classes": (0.8, 1.1),

@@ -37,6 +37,9 @@ WIDE_ENTROPY_RATIOS = (1.03, 1.06, 1.1)
 few depths: an embedding of 72 values takes 1.043 times its entropy, and half the memory of the code with 1.029. The
 radix words that it would get take 1.65 times the entropy."""
 
+_SHORTEST_SEQUENCE_SYMBOLS = 1 << 14
+"""Length from which the bytes of the decoder, about a kilobyte, can pay: below, words take one bit more at most."""
+
 _MOST_BITS_PER_NUMBER = 8
 """Numbers are bytes."""
 
@@ -183,7 +186,7 @@ class StridesEncoding:
     """Prefix codes read several bits at a time, of symbols and of blocks of them."""
 
     def codes(self, sequence: SymbolSequence, earlier: Sequence[Code]) -> Iterator[Code]:
-        if sequence.is_constant or not sequence.is_long:
+        if sequence.is_constant or sequence.symbols.size < _SHORTEST_SEQUENCE_SYMBOLS:
             return
         found: list[Code] = []
         for ratio in ENTROPY_RATIOS:
