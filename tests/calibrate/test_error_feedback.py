@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from sws_compress.calibrate import error_feedback
-from sws_compress.calibrate.error_feedback import BLOCK_COLUMNS, PIECE_ROWS, Feedback
+from sws_compress.calibrate.column_order import CHOSEN_TOGETHER, ordered_factor
+from sws_compress.calibrate.error_feedback import BLOCK_COLUMNS, PIECE_ROWS, SURVIVOR_COLUMNS, Feedback
 from sws_compress.calibrate.grids import even_codebook, nearest, price_of, shares_of
-from sws_compress.calibrate.moments import InputMoment, output_energy
+from sws_compress.calibrate.moments import WIDE_INPUTS, InputMoment, output_energy
+
+EVEN = np.arange(-8, 9) / 2.0
 
 
 def moment_of(size: int, seed: int = 0) -> Any:
@@ -20,10 +23,9 @@ def moment_of(size: int, seed: int = 0) -> Any:
     return InputMoment.of(inputs[:, None]).shrunk()[0]
 
 
-def test_feedback_is_the_cholesky_factor_of_the_inverse() -> None:
-    moment = moment_of(7)
-    upper = np.linalg.cholesky(np.linalg.inv(moment)).T
-    feedback = Feedback.of(moment)
+def test_feedback_is_the_cholesky_factor_of_the_inverse_in_its_order() -> None:
+    feedback = Feedback.of(moment := moment_of(7))
+    upper = np.linalg.cholesky(np.linalg.inv(moment[np.ix_(feedback.order, feedback.order)])).T
     np.testing.assert_allclose(feedback.curvatures, 1 / np.diag(upper) ** 2, rtol=1e-9)
     np.testing.assert_allclose(feedback.spread, np.triu(-upper / np.diag(upper)[:, None], 1), atol=1e-12)
     assert np.prod(feedback.curvatures) == pytest.approx(np.linalg.det(moment))
@@ -33,26 +35,84 @@ def test_later_columns_make_up_for_an_error_as_well_as_they_can() -> None:
     """Moving the later columns by ``spread`` leaves curvature * error^2, the minimum over all their moves."""
     moment = moment_of(6)
     feedback = Feedback.of(moment)
-    for j in range(6):
+    assert feedback.spread is not None
+    for j, column in enumerate(feedback.order):
         change = np.zeros(6)
-        change[j] = 1.0
-        later = slice(j + 1, 6)
-        best = -np.linalg.solve(moment[later, later], moment[later, j]) if j < 5 else np.zeros(0)
+        change[column] = 1.0
+        later = feedback.order[j + 1 :]
+        best = -np.linalg.solve(moment[np.ix_(later, later)], moment[later, column])
         change[later] = best
         assert change @ moment @ change == pytest.approx(feedback.curvatures[j])
-        np.testing.assert_allclose(-feedback.spread[j, later], best, atol=1e-9)
+        np.testing.assert_allclose(-feedback.spread[j, j + 1 :], best, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, CHOSEN_TOGETHER, 3 * CHOSEN_TOGETHER + 5, WIDE_INPUTS])
+def test_the_order_has_a_factor_of_its_own_and_makes_costs_alike(size: int) -> None:
+    moment = moment_of(size)
+    order, upper = ordered_factor(moment)
+    reversed_order = order[::-1]
+    np.testing.assert_array_equal(np.sort(order), np.arange(size))
+    wanted = moment[np.ix_(reversed_order, reversed_order)]
+    np.testing.assert_allclose(upper.T @ upper, wanted, rtol=1e-9 if size < WIDE_INPUTS else 1e-3, atol=1e-5 * size)
+    assert not np.tril(upper, -1).any()
+    assert order[-1] == np.diag(moment).argmin()
+    as_given = np.square(np.diag(np.linalg.cholesky(moment[::-1, ::-1])))
+    assert np.square(np.diag(upper)).sum() <= as_given.sum() * (1 + 1e-6)
 
 
 def slow_assignment(rows: Any, feedback: Feedback, codebook: Any, shares: Any, bit_price: float) -> Any:
     """Each choice by trying all entries."""
     chosen = np.zeros(rows.shape, int)
     for r, row in enumerate(rows):
-        w = row.copy()
+        w = row[feedback.order]
         for j in range(len(w)):
             costs = feedback.curvatures[j] * (w[j] - codebook) ** 2 - bit_price * np.log2(shares)
-            chosen[r, j] = int(costs.argmin())
-            w += (w[j] - codebook[chosen[r, j]]) * feedback.spread[j]
+            best = chosen[r, feedback.order[j]] = int(costs.argmin())
+            w += (w[j] - codebook[best]) * feedback.spread[j]
     return chosen
+
+
+def slow_survivors(row: Any, feedback: Feedback, codebook: Any, costs: Any, survivors: int) -> Any:
+    """The entries of a row in the order of the columns, every survivor extended by all of them."""
+    alive: list[tuple[float, list[int], Any]] = [(0.0, [], row[feedback.order])]
+    for j in range(len(row)):
+        extended = [
+            (total + feedback.curvatures[j] * (w[j] - codebook[k]) ** 2 + costs[k], [*entries, k], w)
+            for total, entries, w in alive
+            for k in range(len(codebook))
+        ]
+        alive = [
+            (total, entries, w + (w[j] - codebook[entries[-1]]) * feedback.spread[j])
+            for total, entries, w in sorted(extended, key=lambda each: each[0])[:survivors]
+        ]
+    return alive[0][1]
+
+
+@pytest.mark.parametrize("survivors", [2, 5])
+@pytest.mark.parametrize(("outputs", "inputs"), [(PIECE_ROWS + 2, 3), (5, 2 * SURVIVOR_COLUMNS + 3)])
+def test_the_cheapest_survivors_are_followed(survivors: int, outputs: int, inputs: int) -> None:
+    random = np.random.default_rng(6)
+    rows, feedback, codebook = random.standard_normal((outputs, inputs)), Feedback.of(moment_of(inputs)), EVEN
+    shares = shares_of(nearest(rows, codebook), len(codebook))
+    found = feedback.assign(rows, codebook, shares, 0.05, survivors)
+    for row, own in zip(rows, found[:, feedback.order], strict=True):
+        assert own.tolist() == slow_survivors(row, feedback, codebook, -0.05 * np.log2(shares), survivors)
+
+
+def test_more_survivors_cost_less() -> None:
+    random = np.random.default_rng(7)
+    rows, moment = random.standard_normal((100, 40)), moment_of(40)
+    feedback, shares = Feedback.of(moment), shares_of(nearest(rows, EVEN), len(EVEN))
+    price = price_of(0.5, float(np.exp(np.log(feedback.curvatures).mean())))
+
+    def cost(survivors: int) -> float:
+        found = feedback.assign(rows, EVEN, shares, price, survivors)
+        return float(
+            output_energy((rows - EVEN[found])[None], moment[None]).sum() - price * np.log2(shares[found]).sum()
+        )
+
+    one, two, eight = map(cost, (1, 2, 8))
+    assert one > two > eight
 
 
 @pytest.mark.parametrize("bit_price", [0.0, 0.05, 5.0])

@@ -169,7 +169,7 @@ def test_biases_that_keep_mean_outputs_bring_them_closer(tmp_path: Path, monkeyp
     result = sws.compress(path, tmp_path / "without.onnx", request, ratio=12)
     assert {each.how for each in result.decisions} == {"inputs of its layer"}
     errors = [logits_error(path, tmp_path / name) for name in ("with.onnx", "without.onnx")]
-    assert errors[0] < 0.95 * errors[1]
+    assert errors[0] < 0.98 * errors[1]
 
 
 def tensors_of(path: Path) -> dict[str, Array]:
