@@ -106,6 +106,9 @@ class Calibrated:
         Torch modules: whether codebooks, scales, biases and norms are then trained for up to 150 steps to bring the
         outputs closer to those of the float network, on the same inputs. It is kept where inputs that were held out
         are better off, takes no bytes, and some minutes at most.
+    resumable : bool
+        ONNX files: whether a run that was killed goes on where it was, if it is started again. Finished work lies in
+        ``OUT.sws-work`` until the end. Files with more than 512 MiB of weights are always handled so.
 
     Raises
     ------
@@ -116,7 +119,7 @@ class Calibrated:
     --------
     >>> import sws_compress as sws
     >>> sws.Calibrated(inputs="inputs.npz", quality=30)
-    Calibrated(inputs='inputs.npz', quality=30, distillation=True)
+    Calibrated(inputs='inputs.npz', quality=30, distillation=True, resumable=False)
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(
@@ -129,6 +132,7 @@ class Calibrated:
     inputs: Any
     quality: float = 25.0
     distillation: bool = True
+    resumable: bool = False
 
     def __post_init__(self) -> None:
         _check_quality(self.quality)

@@ -345,4 +345,4 @@ def test_the_help_names_the_ways_and_what_they_need(
         text.index(f"\n{title}:") for title in ("weights only (default)", "calibrated", "low bits", "file", "check")
     ]
     assert groups == sorted(groups)
-    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 3
+    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 4

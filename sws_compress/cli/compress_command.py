@@ -130,6 +130,11 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         help="how far the metric of --evaluate may fall; some ten files are measured, and the smallest that keeps it "
         "is written; needs --calibration and --evaluate",
     )
+    group.add_argument(
+        "--resumable",
+        action="store_true",
+        help="keep finished work beside OUT: the same command goes on there after it was killed; needs --calibration",
+    )
 
 
 def _add_single_weights(command: argparse.ArgumentParser) -> None:
@@ -261,17 +266,17 @@ def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
                 "--max-drop must come with --evaluate, got it alone: name the metric that may fall so far"
             )
         quality = {} if options.quality is None else {"quality": options.quality}
-        return Calibrated(inputs=calibration_inputs(options.calibration), **quality)
+        return Calibrated(inputs=calibration_inputs(options.calibration), resumable=options.resumable, **quality)
     if options.low_bit is not None:
         cure = "the bits alone decide the size"
         _refuse(options, (*OF_WEIGHTS_ONLY, *GOALS), "be left out with --low-bit, got both", cure)
         cure = "nothing is decoded at load"
-        _refuse(options, OF_FILE, "be left out with --low-bit, got both", cure)
+        _refuse(options, (*OF_FILE, "resumable"), "be left out with --low-bit, got both", cure)
         cure = "the bits of all weights are the same"
         _refuse(options, SINGLE_WEIGHTS, "be left out with --low-bit, got both", cure)
         return LowBit(bits=options.low_bit)
     cure = "give some hundred inputs with --calibration, or choose a --quality"
-    _refuse(options, SIZES, "come with --calibration, got it alone", cure)
+    _refuse(options, (*SIZES, "resumable"), "come with --calibration, got it alone", cure)
     if options.quality is not None:
         cure = "the quality decides how many values there are"
         _refuse(options, OF_WEIGHTS_ONLY, "be left out with --quality, got both", cure)

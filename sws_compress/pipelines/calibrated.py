@@ -52,7 +52,9 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     VerificationError
         If the file does not do what the snapped network does.
     """
-    if source.path is not None and source.weight_bytes > job.limits.calibrated_bytes:
+    if source.path is None and request.resumable:
+        raise ArgumentError("resumable must be left out for a torch module, got it: export it, and compress the file")
+    if source.path is not None and (request.resumable or source.weight_bytes > job.limits.calibrated_bytes):
         return stream_calibrated(source, request, job)
     feeds = calibration_feeds(request.inputs, source)
     if source.module is None and job.inputs is None:

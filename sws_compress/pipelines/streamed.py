@@ -114,8 +114,8 @@ def refuse_options(job: Job) -> None:
         given.append("evaluate")
     if given:
         raise ArgumentError(
-            f"{given[0]} must be left out for a model of more than {job.limits.model_bytes:,} bytes, got some: it is "
-            "streamed, coded by radix words and checked weight by weight without running it"
+            f"{given[0]} must be left out for a model that is streamed, got some: one of more than "
+            f"{job.limits.model_bytes:,} bytes, or a resumable run, is checked weight by weight without running it"
         )
 
 

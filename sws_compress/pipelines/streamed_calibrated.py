@@ -9,6 +9,7 @@ There is one price per bit. If it has missed the goal, all weights are assigned 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -58,6 +59,8 @@ def stream_calibrated(source: Source, request: Calibrated, job: Job) -> Compress
     VerificationError
         If a check fails. What was at the output before stays as it is.
     """
+    if source.weight_bytes <= min(job.limits.model_bytes, job.limits.calibrated_bytes):
+        job = replace(job, limits=replace(job.limits, alone_elements=sys.maxsize))  # all codes of all weights are tried
     wanted = _wanted(job.goal, source.dense_bytes)
     refuse_options(job)
     assert source.path is not None

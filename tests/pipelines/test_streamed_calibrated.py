@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 
 import sws_compress as sws
 from benchmarks.scale.model import Size, write_model
@@ -154,9 +155,19 @@ compress_calibrated(open_source(sys.argv[1], job), sws.Calibrated(inputs=given),
 """
 
 
-def kill_at(source: Path, target: Path, line: str) -> None:
+RESUMABLE = """
+import sys
+import numpy as np
+import sws_compress as sws
+given = {"tokens": np.random.default_rng(0).integers(0, 300, (40, 24))}
+request = sws.Calibrated(inputs=given, resumable=True)
+sws.compress(sys.argv[1], sys.argv[2], request, on_progress=lambda *told: print(told[0], flush=True))
+"""
+
+
+def kill_at(source: Path, target: Path, line: str, program: str = CHILD) -> None:
     """Run until a line of progress, and kill it there."""
-    command = [sys.executable, "-c", CHILD, str(source), str(target)]
+    command = [sys.executable, "-c", program, str(source), str(target)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
         assert child.stdout is not None
         for told in child.stdout:
@@ -180,6 +191,24 @@ def test_killed_runs_go_on_and_make_the_same_bytes(net: Path, tmp_path: Path, li
     compress(net, tmp_path / "other.onnx", on_progress=lambda *told: others.append(told[0]))
     assert lines.count("assigning 0.q.weight") < others.count("assigning 0.q.weight")
     assert target.read_bytes() == (tmp_path / "other.onnx").read_bytes()
+
+
+def test_small_models_go_on_where_that_is_asked_for(net: Path, tmp_path: Path) -> None:
+    target, request = tmp_path / "small.onnx", sws.Calibrated(inputs=tokens(40, 0), resumable=True)
+    kill_at(net, target, "assigning 1.o.weight", RESUMABLE)
+    result = sws.compress(net, target, request)
+    assert any(note.startswith("went on where an earlier run was stopped") for note in result.notes)
+    sws.compress(net, tmp_path / "other.onnx", request)
+    assert target.read_bytes() == (tmp_path / "other.onnx").read_bytes()
+    encodings = {row.encoding for row in result.tensors}
+    assert any(encoding.startswith("huffman") for encoding in encodings), encodings
+
+
+def test_modules_are_not_resumable(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(40, 30), torch.nn.ReLU(), torch.nn.Linear(30, 10))
+    request = sws.Calibrated(inputs=[(torch.zeros(8, 40),)], resumable=True)
+    with pytest.raises(ArgumentError, match="resumable must be left out for a torch module"):
+        sws.compress(network, tmp_path / "small.onnx", request, example_inputs=(torch.zeros(8, 40),))
 
 
 def test_work_for_another_request_is_left_alone_and_told(net: Path, tmp_path: Path) -> None:
