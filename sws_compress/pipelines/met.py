@@ -20,8 +20,9 @@ SAMPLES_PER_FEED = 400
 """Inputs of a layer that are taken from each set of inputs of the network: neighbours in an image or a text tell
 little more than one of them."""
 
-PART_SAMPLES = 2048
-"""Samples that are added to a moment at a time: the whole matrix is read and written for each part."""
+PART_SAMPLES = 512
+"""Samples that are added to a moment at a time, at least, as the whole matrix is read and written for each part. Of d
+inputs they are d / 4: as many bytes as a quarter of the matrix."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,7 @@ class Met:
         if self._part and (before is None) != (self._part[0][0] is None):
             self._sum_up()
         self._part.append((before, now))
-        if sum(len(each) for _, each in self._part) >= PART_SAMPLES:
+        if sum(len(each) for _, each in self._part) >= max(PART_SAMPLES, now.shape[2] // 4):
             self._sum_up()
 
     def _sum_up(self) -> None:
