@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -259,8 +260,8 @@ def _vectors_of(source: Source, network: nn.Module, weights: Collection[str]) ->
 
 
 def _bits(tensor: Any) -> bytes:
-    data: bytes = tensor.detach().cpu().numpy().tobytes()
-    return data
+    """A digest of the values of a tensor."""
+    return hashlib.sha256(tensor.detach().cpu().numpy().tobytes()).digest()
 
 
 def _is_few(tensor: Any) -> bool:
