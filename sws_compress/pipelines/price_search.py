@@ -16,9 +16,10 @@ from sws_compress.calibrate.re_solve import re_solved
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.write.replaced import with_values
-from sws_compress.onnx_io.write.serialise import plain_bytes, to_bytes
+from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.activations import Feeds, Trials
 from sws_compress.ort.compare import outputs_in_runtime
+from sws_compress.ort.session import Array
 from sws_compress.packing.pack import find_palettes
 from sws_compress.pipelines.calibration_layers import Assigned, Collector
 from sws_compress.pipelines.decided import Reason
@@ -179,9 +180,8 @@ class PriceSearch:
 
     def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> Assigned:
         """Correct the price by the bytes that the file turns out to have."""
-        weight_bytes = sum(place.weight.values.nbytes for place in self._places.values())
-        saved_bytes = sum(map(_saved_bytes, self._alone.values()))
-        rest_bytes = len(plain_bytes(self._source.model)) - weight_bytes - saved_bytes
+        nothing = {name: _zeros_like(place.weight.values) for name, place in self._places.items()}
+        rest_bytes = self._file_bytes(Assigned({**self._alone, **nothing}, {}, {}))
         price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
         slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
 
@@ -339,9 +339,9 @@ def _nearest(
     return best
 
 
-def _saved_bytes(palette: Palette) -> float:
-    """How much smaller its indices are than the weight."""
-    return math.prod(palette.shape) * palette.codebook.itemsize - palette.entropy_bits * palette.indices.size / 8
+def _zeros_like(values: Array) -> Palette:
+    """The palette of a weight of zeros, which takes next to no bytes."""
+    return Palette(np.zeros(1, values.dtype), np.zeros(values.size, np.uint8), values.shape)
 
 
 def quality_of(error: float) -> float:

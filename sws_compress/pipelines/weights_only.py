@@ -35,6 +35,10 @@ MOST_RAISES = 3
 MOST_RAISED = 12.0
 """Decibels that their quality is raised by at most: two bits per weight. Outputs on noise may be noise."""
 
+LEAST_EFFECT = 0.1
+"""Decibels that outputs must gain for each that weights do. Where they gain less, most of their error is no matter of
+the weights: a network that jumps between two states on noise."""
+
 TOLERANCE = 0.5
 """Decibels that outputs may lack."""
 
@@ -113,16 +117,23 @@ def _checked(
     error = check.error(clustered.palettes)
     if request.quality is None:
         return clustered, error, ()
+    given = "random" if job.inputs is None else "given"
     for _ in range(MOST_RAISES):
         missing = request.quality - decibels(error)
         if missing <= TOLERANCE or raised >= MOST_RAISED:
             break
-        raised = min(raised + missing, MOST_RAISED)
-        clustered = rounded(replace(request, quality=request.quality + raised))
-        error = check.error(clustered.palettes)
+        more = min(missing, MOST_RAISED - raised)
+        closer = rounded(replace(request, quality=request.quality + raised + more))
+        found = check.error(closer.palettes)
+        if decibels(found) - decibels(error) < LEAST_EFFECT * more:
+            note = (
+                f"outputs on {given} inputs keep {decibels(error):.0f} dB, less than asked, and closer weights hardly "
+                "bring them closer: give typical inputs (--inputs, --calibration)"
+            )
+            return clustered, error, (note,)
+        clustered, error, raised = closer, found, raised + more
     if not raised:
         return clustered, error, ()
-    given = "random" if job.inputs is None else "given"
     note = (
         f"quality of the weights was raised by {raised:.0f} dB, since outputs on {given} inputs had less than asked: "
         f"they keep {decibels(error):.0f} dB now"

@@ -62,6 +62,12 @@ def test_the_basis_takes_next_to_nothing_and_is_equal_to_rounding(model: Path, t
     assert result.output_error < 0.1
 
 
+def test_sizes_are_met_beside_a_basis(model: Path, tmp_path: Path) -> None:
+    """The basis is a quarter of the network, and takes 1 kB of the file."""
+    result = sws.compress(model, tmp_path / "small.onnx", sws.Calibrated(inputs=list(sounds(40))), ratio=4)
+    assert result.ratio == pytest.approx(4, rel=0.02)
+
+
 def test_a_basis_that_was_trained_is_a_weight(model: Path, tmp_path: Path) -> None:
     network = onnx.load(model)
     (basis,) = [each for each in network.graph.initializer if tuple(each.dims) == BASIS.shape]

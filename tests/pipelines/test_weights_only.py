@@ -137,6 +137,21 @@ def test_weights_are_kept_closer_where_outputs_show_a_larger_error(given: bool, 
     assert kept > 19 or result.warnings
 
 
+def test_weights_are_not_kept_closer_for_outputs_that_jump(tmp_path: Path) -> None:
+    """The sine of a large number is noise, however close the weights are."""
+    network = onnx.load(write(tmp_path / "plain.onnx", weights()))
+    network.graph.node[-1].output[0] = "z"
+    network.graph.initializer.append(numpy_helper.from_array(np.float32(1e6), "large"))
+    network.graph.node.append(helper.make_node("Mul", ["z", "large"], ["phase"]))
+    network.graph.node.append(helper.make_node("Sin", ["phase"], ["y"]))
+    onnx.save(network, tmp_path / "jumping.onnx")
+    found = sws.compress(tmp_path / "jumping.onnx", tmp_path / "small.onnx", sws.WeightsOnly(quality=20))
+    plain = sws.compress(tmp_path / "plain.onnx", tmp_path / "same.onnx", sws.WeightsOnly(quality=20))
+    assert found.file_bytes < 1.05 * plain.file_bytes
+    assert any("closer weights hardly bring them closer: give typical inputs" in note for note in found.notes)
+    assert found.warnings
+
+
 def opened(path: Path) -> tuple[Source, Job]:
     job = Job(output=path.with_suffix(".small"))
     return in_memory(open_source(path, job), job), job
