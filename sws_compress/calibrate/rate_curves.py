@@ -24,6 +24,11 @@ DECIBELS = np.arange(0.0, 61.0)
 """Energies of the outputs over that of their error at which the entropy of weights is known."""
 
 
+def quality_of(error: float) -> float:
+    """A squared relative error of the outputs as their energy over that of the error, in decibels."""
+    return -10 * math.log10(max(error, LEAST_ERROR))
+
+
 @dataclass(frozen=True)
 class Rate:
     """Bits that weights of a layer may take, and what error its outputs have with them.

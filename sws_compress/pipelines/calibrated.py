@@ -14,7 +14,7 @@ from sws_compress.ort.activations import Feeds
 from sws_compress.ort.compare import differences_on
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.pipelines.alone import rounded_alone
-from sws_compress.pipelines.calibration_inputs import calibration_feeds
+from sws_compress.pipelines.calibration_inputs import calibration_feeds, divided
 from sws_compress.pipelines.counted_rows import notes_of_rows, with_counts
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.distilled import Distillate, distilled
@@ -23,7 +23,7 @@ from sws_compress.pipelines.mean_outputs import reasons_with_biases, with_biases
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.overrides import overrides_of
 from sws_compress.pipelines.places import Place, place_of
-from sws_compress.pipelines.price_search import PriceSearch, divided
+from sws_compress.pipelines.price_search import PriceSearch
 from sws_compress.pipelines.source import Source, in_memory
 from sws_compress.pipelines.streamed_calibrated import stream_calibrated
 from sws_compress.pipelines.untrained import publish_untrained, weights_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -17,8 +17,16 @@ from sws_compress.ort.given_inputs import as_array
 from sws_compress.ort.user_models import load_feeds
 from sws_compress.pipelines.source import Source
 
+TRIAL_FEEDS = 16
+"""Sets of inputs that layers are tried on and the quality is measured on, at most."""
+
+HELD_OUT = 5
+"""One of so many sets of inputs is kept for these trials: moments are not made of it."""
+
 ROWS_PER_FEED = 8
 """Rows that a network with a free batch dimension gets at a time: activations are held for all of them."""
+
+T = TypeVar("T")
 
 
 def calibration_feeds(inputs: Any, source: Source) -> tuple[Feeds, ...]:
@@ -114,3 +122,11 @@ def _rows(value: ir.Value) -> int | None:
         return None
     rows = value.shape[0]
     return max(rows, 0) if isinstance(rows, int) else 0
+
+
+def divided(feeds: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """Sets of inputs for moments, and others for trials and checks; all for both if there are few."""
+    if len(feeds) < HELD_OUT:
+        return feeds, feeds
+    apart = max(HELD_OUT, -(-len(feeds) // TRIAL_FEEDS))
+    return [each for number, each in enumerate(feeds) if number % apart], feeds[::apart]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 
 from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
 from sws_compress.calibrate.layers import Layer
+from sws_compress.calibrate.rate_curves import quality_of
 from sws_compress.calibrate.re_solve import re_solved
 from sws_compress.errors import ModelError
 from sws_compress.onnx_io.messages import shown
@@ -21,6 +22,7 @@ from sws_compress.ort.activations import Feeds, Trials
 from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.ort.session import Array
 from sws_compress.packing.pack import find_palettes
+from sws_compress.pipelines.calibration_inputs import divided
 from sws_compress.pipelines.calibration_layers import Assigned, Collector
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.drop_search import Try, drop_note, smallest_within
@@ -36,14 +38,8 @@ from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import MeasuredSize
 
-TRIAL_FEEDS = 16
-"""Sets of inputs that layers are tried on and the quality is measured on, at most."""
-
 SAMPLE_FEEDS = 4
 """Those of them that the effect of one layer is measured on: the noise that it is tried with is one draw anyway."""
-
-HELD_OUT = 5
-"""One of so many sets of inputs is kept for these trials: moments are not made of it."""
 
 MOST_ROUNDS = 6
 """Times that all weights are assigned, to meet a goal."""
@@ -56,9 +52,6 @@ SIZE_TOLERANCE = 0.01
 
 FARTHEST = 3.0
 """Most that the logarithm of the price changes at a time."""
-
-LEAST_ERROR = 1e-15
-"""Squared relative errors count as at least this: it is that of float32."""
 
 QUALITY_TOLERANCE = 0.5
 """A quality is met within so many decibels."""
@@ -76,7 +69,6 @@ EXPECTED_PASSES = 4, 1
 DROP_QUALITIES = (25.0, 60.0, 3.0)
 """Decibels at which the search for a drop starts, and at which it ends on either side."""
 
-T = TypeVar("T")
 
 Excess: TypeAlias = Callable[[Assigned], float]
 
@@ -342,19 +334,6 @@ def _nearest(
 def _zeros_like(values: Array) -> Palette:
     """The palette of a weight of zeros, which takes next to no bytes."""
     return Palette(np.zeros(1, values.dtype), np.zeros(values.size, np.uint8), values.shape)
-
-
-def quality_of(error: float) -> float:
-    """A squared relative error of the outputs as their energy over that of the error, in decibels."""
-    return -10 * math.log10(max(error, LEAST_ERROR))
-
-
-def divided(feeds: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
-    """Sets of inputs for moments, and others for trials and checks; all for both if there are few."""
-    if len(feeds) < HELD_OUT:
-        return feeds, feeds
-    apart = max(HELD_OUT, -(-len(feeds) // TRIAL_FEEDS))
-    return [each for number, each in enumerate(feeds) if number % apart], feeds[::apart]
 
 
 def _root(tried: Sequence[tuple[float, float]], slope: float) -> float:

@@ -10,12 +10,13 @@ from sws_compress.onnx_io.analyse.segments import Segment
 from sws_compress.ort.activations import Feeds, OutputErrors
 from sws_compress.pipelines.activation_store import ActivationStore
 from sws_compress.pipelines.alone import rounded_alone
+from sws_compress.pipelines.calibration_inputs import divided
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.kept_palettes import keep_palette, kept_palette
 from sws_compress.pipelines.met import Met
 from sws_compress.pipelines.overrides import Overrides
-from sws_compress.pipelines.price_search import SEEN, UNSEEN, divided
+from sws_compress.pipelines.price_search import SEEN, UNSEEN
 from sws_compress.pipelines.segment_coding import bytes_in_words, coded_at, curve_from, curve_of
 from sws_compress.pipelines.segment_inputs import met_in
 from sws_compress.pipelines.segment_runs import Plan

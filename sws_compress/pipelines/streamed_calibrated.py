@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
+from sws_compress.calibrate.rate_curves import quality_of
 from sws_compress.errors import ArgumentError
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import find_weights
@@ -23,7 +24,7 @@ from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.fingerprints import fingerprint
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.overrides import overrides_of
-from sws_compress.pipelines.price_search import SIZE_TOLERANCE, quality_of
+from sws_compress.pipelines.price_search import SIZE_TOLERANCE
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.source import Source
 from sws_compress.pipelines.streamed import coding, publish_coded, refuse_options

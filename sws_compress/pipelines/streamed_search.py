@@ -14,14 +14,14 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.calibrate.bit_allocation import Sample, levels
-from sws_compress.calibrate.rate_curves import Rates, price_where, share_of_error
+from sws_compress.calibrate.rate_curves import Rates, price_where, quality_of, share_of_error
 from sws_compress.ort.activations import Feeds
 from sws_compress.packing.pack import packed_model
-from sws_compress.pipelines.calibration_inputs import first_rows
+from sws_compress.pipelines.calibration_inputs import divided, first_rows
 from sws_compress.pipelines.job import Job, OnProgress
 from sws_compress.pipelines.overrides import Overrides
 from sws_compress.pipelines.pilot import Pilot
-from sws_compress.pipelines.price_search import SIZE_TOLERANCE, divided, quality_of
+from sws_compress.pipelines.price_search import SIZE_TOLERANCE
 from sws_compress.pipelines.segment_assignment import PASSES, Assignment
 from sws_compress.pipelines.segment_coding import curve_from
 from sws_compress.pipelines.segment_runs import Plan
