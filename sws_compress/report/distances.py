@@ -14,7 +14,7 @@ TWO_DIGITS = 100
 LARGE_ERROR = 0.07
 """`OutputDifference.error` of an output from which a result warns: 23 dB, a little more than calibrated weights leave
 by default (25 dB, 5.6 %). Most files of real models that lose more than a point of their scores are above it, and so is
-nearly a third of those that lose nothing, coarser than the default (`benchmarks.models.opponents.told`). At 10 % a file
+over a quarter of those that lose nothing, coarser than the default (`benchmarks.models.opponents.told`). At 10 % a file
 that loses 2.8 points passed."""
 
 LARGE_SHARE = 0.05

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -203,9 +204,18 @@ def test_threads_take_turns() -> None:
             assert np.array_equal(array, found)
 
 
-def test_an_interrupt_leaves_no_half_answer() -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own reaction to an interrupt: shells start what runs in their background with interrupts ignored."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread only")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_leaves_no_half_answer() -> None:
     assert call(calls.echo, 4) == 4  # the child has started, however long that takes
     timer = threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGINT])  # to the process, as a terminal does
     timer.start()
