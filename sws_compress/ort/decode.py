@@ -171,7 +171,7 @@ def decoded_shapes(model: StoredModel, names: Iterable[str]) -> dict[str, tuple[
     found = {name: dense[name] for name in wanted if name in dense}
     part = _constant_part(proto, constants, [name for name in wanted if name not in dense], largest_bytes=_SHAPE_BYTES)
     try:
-        shaped = inferred(part, data_prop=True)
+        shaped = inferred(part)  # not from values: those of a large Range would take gigabytes
     except CallError:  # these shapes are not known
         return found
     for entry in shaped.graph.output:
