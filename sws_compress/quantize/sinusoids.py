@@ -100,9 +100,12 @@ def sinusoid_palette(values: npt.NDArray[Any]) -> Palette | None:
         length = values.shape[axis]
         if length < _SHORTEST_LINE or values.size // length < _FEWEST_LINES:
             continue
-        lines = np.moveaxis(values, axis, -1).reshape(-1, length).astype(np.float64)
+        along = np.moveaxis(values, axis, -1)
+        if not _may_be_sinusoids(along):
+            continue
+        lines = along.reshape(-1, length).astype(np.float64)
         largest = np.abs(lines).max()
-        if not 0 < largest < np.inf or not _may_be_sinusoids(lines):
+        if not 0 < largest < np.inf:
             continue
         lines /= largest
         for period in (length * times for times in _PERIODS):
@@ -113,13 +116,18 @@ def sinusoid_palette(values: npt.NDArray[Any]) -> Palette | None:
     return None
 
 
-def _may_be_sinusoids(lines: Floats) -> bool:
-    """Whether a few lines have most of their energy near one frequency: nearly all other tensors stop here."""
-    some = lines[:: max(1, len(lines) // 8)]
-    spectra = np.abs(np.fft.rfft(some, axis=1)) ** 2
-    bins = np.arange(spectra.shape[1])
-    near = np.abs(bins - spectra.argmax(axis=1)[:, None]) <= _LOBE_BINS
-    return bool(((spectra * near).sum(axis=1) >= 0.8 * spectra.sum(axis=1)).all())
+def _may_be_sinusoids(along: npt.NDArray[Any]) -> bool:
+    """Whether a few lines along the last axis have most of their energy near one frequency: nearly no others have.
+
+    The tensor is not copied: all weights come here.
+    """
+    count = along.size // along.shape[-1]
+    chosen = np.unravel_index(np.arange(0, count, max(1, count // 8)), along.shape[:-1])
+    with np.errstate(invalid="ignore", over="ignore"):  # values that are not finite fail the comparison
+        spectra = np.abs(np.fft.rfft(along[chosen].astype(np.float64), axis=1)) ** 2
+        bins = np.arange(spectra.shape[1])
+        near = np.abs(bins - spectra.argmax(axis=1)[:, None]) <= _LOBE_BINS
+        return bool(((spectra * near).sum(axis=1) >= 0.8 * spectra.sum(axis=1)).all())
 
 
 def _windows(lines: Floats) -> Iterator[Floats]:

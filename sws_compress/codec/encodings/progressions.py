@@ -102,13 +102,12 @@ def encode_progressions(symbols: npt.NDArray[np.unsignedinteger], codebook: Arra
     Code or None
         None if they are not, for lines of 16 symbols or more.
     """
-    numbers = symbols.astype(np.int32)
     for periods in range(1, _MOST_PERIODS + 1):
         period, left = divmod(len(codebook), periods)
         if left or period < 2:
             continue
-        for length in _lengths(numbers.size, period):
-            for across, lines in ((False, numbers.reshape(-1, length)), (True, numbers.reshape(length, -1).T)):
+        for length in _lengths(symbols.size, period):
+            for across, lines in ((False, symbols.reshape(-1, length)), (True, symbols.reshape(length, -1).T)):
                 if _found(lines[:1, :_SHORTEST_LINE], period) and (found := _found(lines, period)):
                     return _code(codebook, found, length, period, across=across)
     return None
@@ -132,8 +131,9 @@ def _lengths(count: int, period: int) -> Iterator[int]:
     yield from lengths[within][::-1].tolist()
 
 
-def _found(lines: npt.NDArray[np.int32], period: int) -> _Lines | None:
+def _found(symbols: npt.NDArray[np.unsignedinteger], period: int) -> _Lines | None:
     """The progressions that the rows of a matrix are; None if one of them is none."""
+    lines = symbols.astype(np.int32)
     begins, starts = lines[:, 0] // period * period, lines[:, 0] % period
     steps = (lines[:, 1] - lines[:, 0]) % period
     grown = starts[:, None] + steps[:, None] * np.arange(lines.shape[1], dtype=np.int32)
