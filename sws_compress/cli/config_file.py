@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sws_compress.errors import ArgumentError
-from sws_compress.onnx_io.messages import first_line, shown
+from sws_compress.messages import first_line, shown
 
 if TYPE_CHECKING:
     from sws_compress.cli.command_parser import Parser

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from sws_compress.errors import ArgumentError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.onnx_io.traversal import tensors
 
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import first_line
+from sws_compress.messages import first_line
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from sws_compress.errors import VerificationError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.ort.comparable import comparable_session
 from sws_compress.ort.differences import (
     Differences,

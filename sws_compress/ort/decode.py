@@ -15,9 +15,9 @@ from onnx import helper
 
 from sws_compress.child_process.client import CallError
 from sws_compress.errors import ArgumentError, OutputError, VerificationError
+from sws_compress.messages import shown
 from sws_compress.onnx_io.external_data import StoredModel, in_memory
 from sws_compress.onnx_io.format.look_ups import all_rows, look_ups
-from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.native import inferred
 from sws_compress.onnx_io.traversal import ancestors, constant_nodes, reads
 from sws_compress.ort.session import Array, Session, SessionError, reason_of, session

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sws_compress.errors import VerificationError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.ort.session import Array
 
 LEVEL_BYTES = 1

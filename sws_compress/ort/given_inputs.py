@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sws_compress.errors import DataError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.ort.sample_inputs import drawn_type
 from sws_compress.ort.session import Array
 

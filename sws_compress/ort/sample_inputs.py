@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sws_compress.errors import DataError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.ort.session import Array, Session
 
 _DTYPES = {

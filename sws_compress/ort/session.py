@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sws_compress.child_process.client import CallError, child_lives, in_child
 from sws_compress.child_process.limits import Limits, loading, own, running
 from sws_compress.errors import ModelError, VerificationError
-from sws_compress.onnx_io.messages import first_line, one_line
+from sws_compress.messages import first_line, one_line
 from sws_compress.onnx_io.native import check_fully
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk
 from sws_compress.ort import worker

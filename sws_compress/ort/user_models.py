@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sws_compress.errors import DataError, ModelError, VerificationError
 from sws_compress.files import AnyPath
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.ort.comparable import comparable_session
 from sws_compress.ort.differences import tells
 from sws_compress.ort.given_inputs import as_input

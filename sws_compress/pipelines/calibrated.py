@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
-from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.write.probed import score_names
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.activations import Feeds

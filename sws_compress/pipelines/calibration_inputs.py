@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, DataError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.ort.activations import Feeds
 from sws_compress.ort.given_inputs import as_array
 from sws_compress.ort.user_models import load_feeds

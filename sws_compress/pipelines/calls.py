@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import DataError, ModelError
+from sws_compress.messages import first_line
 from sws_compress.onnx_io.from_torch import evaluating
-from sws_compress.onnx_io.messages import first_line
 
 if TYPE_CHECKING:
     from torch import nn

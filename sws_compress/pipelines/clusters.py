@@ -10,9 +10,9 @@ import numpy as np
 
 from sws_compress.errors import ArgumentError, ModelError, OutputError
 from sws_compress.files import AnyPath, checked_output
+from sws_compress.messages import first_few
 from sws_compress.onnx_io.analyse.inputs import input_shapes
 from sws_compress.onnx_io.external_data import StoredModel
-from sws_compress.onnx_io.messages import first_few
 from sws_compress.onnx_io.read.on_disk import stored_model
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeight, StoredWeights
 from sws_compress.ort.session import Array

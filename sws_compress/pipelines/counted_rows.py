@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.calibrate.row_counts import RowCounts
+from sws_compress.messages import shown
 from sws_compress.onnx_io.analyse.looked_up import Rows, positions_of
-from sws_compress.onnx_io.messages import shown
 from sws_compress.ort.activations import Feeds, activations
 from sws_compress.pipelines.places import Place
 

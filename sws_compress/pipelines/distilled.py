@@ -12,9 +12,9 @@ import numpy as np
 import onnx_ir as ir
 
 from sws_compress.errors import VerificationError
+from sws_compress.messages import first_line
 from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.from_torch import evaluating
-from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.activations import Feeds, Trials

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sws_compress.errors import DataError
-from sws_compress.onnx_io.messages import one_line, shown
+from sws_compress.messages import one_line, shown
 
 NAME = "model.onnx"
 """Name of the file that is measured, in a folder of its own."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sws_compress.messages import first_few
 from sws_compress.onnx_io.analyse.computed_tables import table_kind
 from sws_compress.onnx_io.analyse.weights import find_weights
-from sws_compress.onnx_io.messages import first_few
 from sws_compress.pipelines.source import Source, refuse_other_float
 from sws_compress.thresholds import SMALLEST_WEIGHT
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx_ir as ir
 
 from sws_compress.errors import VerificationError
+from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.choices import first_choices
-from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.write.probed import showing
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes

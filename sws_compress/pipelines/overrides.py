@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from sws_compress.errors import ArgumentError
-from sws_compress.onnx_io.messages import first_few, shown
+from sws_compress.messages import first_few, shown
 from sws_compress.pipelines.decided import Reason
 from sws_compress.pipelines.job import Job
 from sws_compress.requests import WeightsOnly

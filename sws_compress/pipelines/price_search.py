@@ -15,7 +15,7 @@ from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.rate_curves import quality_of
 from sws_compress.calibrate.re_solve import re_solved
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.activations import Feeds, Trials

@@ -13,11 +13,11 @@ import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, DataError, ModelError
 from sws_compress.files import AnyPath
+from sws_compress.messages import first_few, first_line, shown
 from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
 from sws_compress.onnx_io.from_torch import from_torch
-from sws_compress.onnx_io.messages import first_few, first_line, shown
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.read.shapes import correct_shapes

@@ -16,9 +16,9 @@ from importlib.metadata import version
 
 from sws_compress.calibrate.rate_curves import quality_of
 from sws_compress.errors import ArgumentError
+from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import find_weights
-from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.fingerprints import fingerprint

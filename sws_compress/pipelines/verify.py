@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sws_compress.errors import ArgumentError, DataError, ModelError, SwsError
 from sws_compress.files import AnyPath
+from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
-from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
 from sws_compress.ort.differences import OutputDifference, same_structure, telling_difference
 from sws_compress.ort.session import Array, runtime_error

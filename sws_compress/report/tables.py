@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
+from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
-from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.ort.decode import Decoding
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.weight_differences import WeightDifference

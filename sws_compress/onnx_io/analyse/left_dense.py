@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.tensor_kinds import quantised_readers
 from sws_compress.onnx_io.analyse.weights import readers, skipped_weights
 from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
-from sws_compress.onnx_io.messages import first_few, shown
 from sws_compress.thresholds import SMALLEST_EXACT_TENSOR, SMALLEST_WEIGHT
 
 NOTED_SHARE = 0.05

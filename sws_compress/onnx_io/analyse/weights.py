@@ -23,12 +23,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ModelError
+from sws_compress.messages import shown
 from sws_compress.onnx_io.analyse.computed_tables import MASK, table_kind
 from sws_compress.onnx_io.analyse.weight_inputs import is_kernel_input, is_weight_input
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.external_data import forget
 from sws_compress.onnx_io.format.mark import refuse_compressed
-from sws_compress.onnx_io.messages import shown
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 MOVES = (

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import onnx
 
 from sws_compress.errors import ModelError
+from sws_compress.messages import shown
 from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.look_ups import is_look_up, look_ups
 from sws_compress.onnx_io.format.mark import DOMAIN, Mark
 from sws_compress.onnx_io.format.scaled import scaled_names
-from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.traversal import constant_nodes, reads
 
 MOST_DECODER_VALUES = 1_000_000

@@ -9,8 +9,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from sws_compress.errors import ModelError
+from sws_compress.messages import shown
 from sws_compress.onnx_io.format.mark import DOMAIN, ROWS
-from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.traversal import nodes_of
 
 

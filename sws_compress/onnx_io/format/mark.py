@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 
 DOMAIN = "sws"
 """Domain of the model-local functions that decode."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import first_line
+from sws_compress.messages import first_line
 from sws_compress.onnx_io.native import converted_to
 from sws_compress.onnx_io.read.converter_mistakes import corrected
 from sws_compress.onnx_io.read.tensor_data import load_external

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.onnx_io.traversal import graphs
 
 KNOWN_FROM = 7

@@ -10,9 +10,9 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 
 from sws_compress.errors import ModelError
+from sws_compress.messages import first_line
 from sws_compress.onnx_io.external_data import is_external
 from sws_compress.onnx_io.map_types import model_from_proto
-from sws_compress.onnx_io.messages import first_line
 from sws_compress.onnx_io.read.convert import CONVERTED_FROM, converted, default_opset
 from sws_compress.onnx_io.read.lift import lift_constants
 from sws_compress.onnx_io.read.other_formats import other_format

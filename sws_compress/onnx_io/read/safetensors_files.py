@@ -20,7 +20,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 
 INDEX_ENDING = ".index.json"
 ENDING = ".safetensors"

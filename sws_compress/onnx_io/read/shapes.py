@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from sws_compress.child_process.client import CallError
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import first_few, first_line, shown
+from sws_compress.messages import first_few, first_line, shown
 from sws_compress.onnx_io.native import inferred
 from sws_compress.onnx_io.traversal import graphs
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import onnx
 
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.onnx_io.traversal import subgraphs
 
 _Body: TypeAlias = "MutableSequence[onnx.NodeProto]"

@@ -12,8 +12,8 @@ import onnx_ir as ir
 from onnx import TensorProto
 
 from sws_compress.errors import ModelError
+from sws_compress.messages import first_line, shown
 from sws_compress.onnx_io.external_data import external_fields, is_external
-from sws_compress.onnx_io.messages import first_line, shown
 
 _FIELDS = {
     "float_data": (TensorProto.FLOAT, TensorProto.COMPLEX64),

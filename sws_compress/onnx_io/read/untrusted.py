@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import Message  # type: ignore[import-untyped,unused-ignore]
 
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.messages import shown
+from sws_compress.messages import shown
 from sws_compress.onnx_io.read.tensor_data import check_tensor
 from sws_compress.onnx_io.traversal import graphs, nodes, nodes_of, subgraphs, tensors
 

@@ -13,8 +13,8 @@ import onnx_ir as ir
 
 from sws_compress.errors import ModelError
 from sws_compress.files import Draft
+from sws_compress.messages import shown
 from sws_compress.onnx_io.external_data import is_external
-from sws_compress.onnx_io.messages import shown
 from sws_compress.onnx_io.read.model import parse
 from sws_compress.onnx_io.read.safetensors_files import StoredTensor
 from sws_compress.onnx_io.read.tensor_data import check_tensor, mapped

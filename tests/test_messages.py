@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sws_compress.onnx_io.messages import first_line, one_line, shown
+from sws_compress.messages import first_line, one_line, shown
 
 
 def test_names_are_quoted_and_escaped():
