@@ -33,7 +33,7 @@ STEPS = {
         {"element_types", "traversal", "map_types", "native"},
         {"external_data"},
         {"format"},
-        {"read", "analyse", "from_torch"},
+        {"read", "analyse", "from_torch", "to_torch"},
         {"write"},
     )
 }
