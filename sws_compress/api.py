@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sws_compress.arguments import file_path
 from sws_compress.errors import ArgumentError
 from sws_compress.files import AnyPath
 from sws_compress.pipelines.calibrated import compress_calibrated
@@ -147,7 +148,7 @@ def compress(
     16
     """
     job = Job(
-        output=Path(output),
+        output=file_path("output", output),
         goal=Goal.of(ratio=ratio, target_bytes=target_bytes, max_drop=max_drop),
         file=file,
         inputs=example_inputs,
@@ -166,7 +167,7 @@ def compress(
         return replace(_compressed(model, request, job), cure=cure)
     if not isinstance(model, str | os.PathLike):
         raise ArgumentError("weights must come with an ONNX file, got a module: load them into it")
-    with joined_model(Path(model), Path(weights), job.output) as path:
+    with joined_model(Path(model), file_path("weights", weights), job.output) as path:
         return replace(_compressed(path, request, job), cure=cure)
 
 
@@ -242,4 +243,4 @@ def export(
     >>> result.ratio > 3
     True
     """
-    return export_snapped(model, palettes, Job(output=Path(output), file=file, inputs=example_inputs))
+    return export_snapped(model, palettes, Job(output=file_path("output", output), file=file, inputs=example_inputs))

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
-from sws_compress.codec.load_cost import LoadCost
+from sws_compress.arguments import number, own_numbers
+from sws_compress.codec.load_cost import FREE, LoadCost
 from sws_compress.errors import ArgumentError
 from sws_compress.onnx_io.format.blocked_weight import BLOCK_SIZES
 from sws_compress.quantize.affine_palette import INDEX_BITS
@@ -67,6 +68,7 @@ class WeightsOnly:
     granularity: Granularity | None = None
 
     def __post_init__(self) -> None:
+        own_numbers(self)
         if self.granularity is not None:
             check_granularity(self.granularity)
         if self.components is not None:
@@ -135,6 +137,7 @@ class Calibrated:
     resumable: bool = False
 
     def __post_init__(self) -> None:
+        own_numbers(self)
         _check_quality(self.quality)
 
 
@@ -175,6 +178,7 @@ class LowBit:
     symmetric: bool = False
 
     def __post_init__(self) -> None:
+        own_numbers(self)
         if self.bits not in INDEX_BITS:
             raise ArgumentError(f"bits must be 4 or 8, got {self.bits}: runtimes multiply by no other widths")
         if self.block_size not in BLOCK_SIZES:
@@ -218,6 +222,7 @@ class Goal:
     max_drop: float | None = None
 
     def __post_init__(self) -> None:
+        own_numbers(self)
         if len(self.given) != 1:
             found = ", ".join(self.given) or "none"
             raise ArgumentError(f"exactly one of ratio, target_bytes, max_drop must be given, got {found}: choose one")
@@ -287,6 +292,8 @@ class FileOptions:
             raise ArgumentError(
                 f"load_budget must be a LoadCost, got {self.load_budget!r}: write LoadCost(seconds=2, peak_bytes=300e6)"
             )
+        for name, value in vars(self.load_budget or FREE).items():
+            number(f"load_budget.{name}", value)
 
     @property
     def changed(self) -> dict[str, object]:

@@ -15,8 +15,8 @@ SOURCE = Path(__file__).resolve().parent.parent / PACKAGE
 
 # From the ground up. Rooms on one floor do not know each other; a new room is given its floor here.
 FLOORS = (
-    {"errors"},
-    {"child_process", "entropy", "files", "messages", "terminal", "thresholds", "threads"},
+    {"errors", "messages"},
+    {"arguments", "child_process", "entropy", "files", "terminal", "thresholds", "threads"},
     {"mixture", "codec", "onnx_io"},
     {"quantize", "calibrate", "ort"},
     {"packing", "train", "report"},

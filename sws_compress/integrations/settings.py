@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sws_compress.arguments import own_numbers
+from sws_compress.quantize.palette import check_components
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.select import Selection
@@ -23,6 +25,10 @@ class PriorSettings:
     schedule: Schedule | None
     parameters: Selection | None
     sharing: Sharing
+
+    def __post_init__(self) -> None:
+        own_numbers(self)
+        check_components(self.components)
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, total_steps: int) -> SoftWeightSharing:
         """Make the prior of a run."""

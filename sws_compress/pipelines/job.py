@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from sws_compress.arguments import check_function, whole_number
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.files import checked_output
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
@@ -123,7 +124,9 @@ class Job:
                     f"overrides must be WeightsOnly by pattern, got {request!r} for {pattern!r}: "
                     "for example WeightsOnly(quality=35)"
                 )
-        check_seed(self.seed)
+        object.__setattr__(self, "seed", checked_seed(self.seed))
+        check_function("evaluate", self.evaluate, "evaluate(model)")
+        check_function("on_progress", self.on_progress, "on_progress(description, done, total)")
         checked_output(self.output)
 
     @property
@@ -155,7 +158,9 @@ class Job:
         return time.perf_counter() - self.started
 
 
-def check_seed(seed: int) -> None:
-    """Raise ArgumentError if ``seed`` is negative."""
-    if seed < 0:
-        raise ArgumentError(f"seed must be >= 0, got {seed}: any whole number will do")
+def checked_seed(seed: object) -> int:
+    """``seed`` as Python's own number. Raises ArgumentError if it is negative or no whole number."""
+    found = whole_number("seed", seed)
+    if found < 0:
+        raise ArgumentError(f"seed must be >= 0, got {found}: any whole number will do")
+    return found

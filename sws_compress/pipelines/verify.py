@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sws_compress.arguments import number
 from sws_compress.errors import ArgumentError, DataError, ModelError, SwsError
 from sws_compress.files import AnyPath
 from sws_compress.messages import first_few, shown
@@ -23,7 +24,7 @@ from sws_compress.ort.user_models import (
     open_model,
 )
 from sws_compress.ort.weight_differences import WeightDifference, computed_in_one, weight_differences
-from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits, check_seed
+from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits, checked_seed
 from sws_compress.report.result import Verification
 
 COMPUTED = (
@@ -88,9 +89,10 @@ def verify(
     >>> sws.verify("model.onnx", "small.onnx").passed
     True
     """
+    tolerance = number("tolerance", tolerance)
     if not tolerance >= 0:
         raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
-    check_seed(seed)
+    seed = checked_seed(seed)
     return compare_models(Path(original), Path(compressed), inputs=inputs, tolerance=tolerance, seed=seed)
 
 

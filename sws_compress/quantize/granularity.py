@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from sws_compress.arguments import own_numbers
 from sws_compress.errors import ArgumentError
 
 VECTOR_LENGTHS = (2, 4, 8)
@@ -65,6 +66,7 @@ class Vectors:
     length: int = 2
 
     def __post_init__(self) -> None:
+        own_numbers(self, "vectors.")
         if self.length not in VECTOR_LENGTHS:
             raise ArgumentError(
                 f"length of vectors must be 2, 4 or 8, got {self.length}: for single weights take PerTensor"
@@ -98,6 +100,7 @@ class PerBlock:
     size: int = 32
 
     def __post_init__(self) -> None:
+        own_numbers(self, "blocks.")
         if self.size < 1:
             raise ArgumentError(f"size of blocks must be >= 1, got {self.size}: it counts weights")
 

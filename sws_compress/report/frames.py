@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from sws_compress.arguments import whole_number
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.mixture.histogram import WeightHistogram
 from sws_compress.mixture.mixture import Mixture
@@ -103,6 +104,7 @@ class WeightFrames:
     """
 
     def __init__(self, count: int = 80) -> None:
+        count = whole_number("count", count)
         if count < 2:
             raise ArgumentError(f"count must be >= 2, got {count}: 80 make an animation of ten seconds")
         self.count = count

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from sws_compress.arguments import whole_number
 from sws_compress.quantize.cluster import cluster
 from sws_compress.quantize.palette import Palette, check_components
 from sws_compress.train.ranks import undistributed
@@ -54,6 +55,7 @@ def cluster_frozen(
     >>> list(cluster_frozen(net, components=8)), len(net[0].weight.unique())
     (['0.weight'], 8)
     """
+    components = whole_number("components", components)
     check_components(components)
     return snap_each(frozen_weights(undistributed(model), parameters).items(), components, seed)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sws_compress.arguments import number, whole_number
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.histogram import WeightHistogram
 from sws_compress.mixture.mixture import Mixture
@@ -117,12 +118,15 @@ class SoftWeightSharing:
         groups: Sequence[ParameterGroup] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
+        components, ratio = whole_number("components", components), number("ratio", ratio)
         check_components(components)
         if not ratio > 1:
             raise ArgumentError(f"ratio must be > 1, got {ratio}: it is how many times smaller the weights become")
+        bit_price = None if bit_price is None else number("bit_price", bit_price)
         check_bit_price(bit_price)
         if bit_price is not None and size_target is not None:
             raise ArgumentError("bit_price must be left out with size_target, got both: give one")
+        total_steps = None if total_steps is None else whole_number("total_steps", total_steps)
         if total_steps is not None and total_steps < 1:
             raise ArgumentError(f"total_steps must be >= 1, got {total_steps}: count the optimizer steps of the run")
         self.optimizer = unwrapped(optimizer)
@@ -131,7 +135,6 @@ class SoftWeightSharing:
         self.total_steps = total_steps
         self.ranks = Ranks.of() if ranks is None else ranks
         self._model, self._components = model, components
-        # Python's own numbers: a state that holds NumPy's cannot be read again.
         self._ratio, self._bit_price = float(ratio), None if bit_price is None else float(bit_price)
         if groups is None:
             groups = select_parameters(

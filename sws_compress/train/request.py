@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from sws_compress.arguments import check_function, own_numbers
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.files import AnyPath
 from sws_compress.quantize.palette import check_components
@@ -117,6 +118,8 @@ class FineTuned:
     frames: AnyPath | None = None
 
     def __post_init__(self) -> None:
+        own_numbers(self)
+        check_function("loss", self.loss, "loss(outputs, targets)")
         check_components(self.components)
         if self.bias_components is not None and not 2 <= self.bias_components <= MAX_CODEBOOK:
             raise ArgumentError(

@@ -6,6 +6,7 @@ import enum
 import math
 from dataclasses import dataclass, fields
 
+from sws_compress.arguments import own_numbers
 from sws_compress.errors import ArgumentError
 
 NEVER_ZERO = ("strength", "penalty", "floor", "soft_every", "hard_every")
@@ -96,6 +97,7 @@ class Schedule:
     hard_every: int = 10
 
     def __post_init__(self) -> None:
+        own_numbers(self, "schedule.")
         if self.soft_until != 1 and not 0 <= self.soft_until < self.target_at <= self.tune_from <= 1:
             raise ArgumentError(
                 "schedule must have 0 <= soft_until < target_at <= tune_from <= 1, "
