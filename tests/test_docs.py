@@ -24,6 +24,9 @@ PUBLIC_NAME = re.compile(r"\bsws\.([A-Za-z]\w*)\b(?! *=)")
 USER_PAGES = (
     "README.md",
     "docs/choosing.md",
+    "docs/faq.md",
+    "docs/large.md",
+    "docs/loading.md",
     "docs/tutorial.md",
     "docs/watching.md",
     "docs/format.md",
@@ -78,6 +81,11 @@ def test_watching(repository: Path, tmp_path: Path, names: dict[str, Any], capsy
     }
     assert names["steps"] == (1, *range(10, 81, 10))
     assert "% of the weights" in capsys.readouterr().out
+
+
+def test_questions(repository: Path, tmp_path: Path) -> None:
+    assert run_blocks(repository / "docs" / "faq.md", {}) == 1
+    assert (tmp_path / "inputs.npz").stat().st_size > 0
 
 
 def test_loops(repository: Path, tmp_path: Path) -> None:
