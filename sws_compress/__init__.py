@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from sws_compress.quantize.weight_scales import ChannelScales
     from sws_compress.report.clustered import Cluster, ClusterReport, Picture, Place, TensorClusters
     from sws_compress.report.decisions import Decision
+    from sws_compress.report.file_parts import FileParts
     from sws_compress.report.frames import Snapshot, WeightFrames
     from sws_compress.report.inspection import ModelParts, TensorRow
     from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, MeasuredSize, Verification
@@ -79,6 +80,7 @@ __all__ = [
     "ExpansionResult",
     "ExpectedStatistics",
     "FileOptions",
+    "FileParts",
     "FineTuned",
     "Inspection",
     "LoadCost",
@@ -145,6 +147,7 @@ _HOMES = {
     "ExpansionResult": "sws_compress.report.result",
     "ExpectedStatistics": "sws_compress.mixture.statistics",
     "FileOptions": "sws_compress.requests",
+    "FileParts": "sws_compress.report.file_parts",
     "FineTuned": "sws_compress.train.request",
     "Inspection": "sws_compress.report.result",
     "LoadCost": "sws_compress.codec.load_cost",

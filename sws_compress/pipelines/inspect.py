@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from sws_compress.files import AnyPath
 from sws_compress.onnx_io.analyse.tensor_kinds import is_listed, tensor_kinds
 from sws_compress.onnx_io.analyse.weights import skipped_weights
 from sws_compress.onnx_io.external_data import StoredModel, forget
-from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes
+from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes, stored_bytes
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
 from sws_compress.onnx_io.format.sizes import initializer_bytes
@@ -130,11 +130,18 @@ def _inspect_compressed(model: StoredModel, mark: Mark, written: bool, together_
     for name, tensor in dense.items():
         known[name] = _statistics(model.values(tensor))
     own = {name: initializer_bytes(tensor) for name, tensor in dense.items()}
-    own |= own_bytes(proto, decoders, {name: math.prod(known[name].shape) for name in decoders})
+    elements = {name: math.prod(known[name].shape) for name in decoders}
+    own |= own_bytes(proto, decoders, elements)
+    symbols, codebooks = stored_bytes(proto, decoders, elements)
     encodings = {name: _encoding(part) for name, part in decoders.items()} | dict.fromkeys(dense, "dense")
     kinds = tensor_kinds(model_in_ir(model.path or Path(), proto), {name: known[name].type for name in encodings})
     rows = tuple(
-        _row(name, known[name], encoding, own[name], total, kinds[name]) for name, encoding in encodings.items()
+        replace(
+            _row(name, known[name], encoding, own[name], total, kinds[name]),
+            codebook_bytes=codebooks.get(name, 0),
+            decoder_bytes=own[name] - symbols[name] - codebooks[name] if name in symbols else 0,
+        )
+        for name, encoding in encodings.items()
     )
     every = sum(size for size, _ in decoder_parts(proto, decoders))
     shared = every - sum(own[name] for name in decoders)

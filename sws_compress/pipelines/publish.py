@@ -30,6 +30,7 @@ from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.moved_choices import moved_choices
 from sws_compress.pipelines.source import Source, answers_of, draw_notes
 from sws_compress.quantize.palette import Palette
+from sws_compress.report.file_parts import FileParts
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import FileOptions
 
@@ -149,6 +150,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
         before=None if job.file_metric is None else job.file_metric.before,
         after=after,
         notes=(*snapped.pruning.notes, *compared.notes, *packed.notes, *notes),
+        parts=FileParts.of(rows, len(packed.data)),
         pruned_weights=snapped.pruning.weights,
     )
 

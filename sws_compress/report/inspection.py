@@ -36,6 +36,10 @@ class TensorRow:
         The same as a share of the file, 0..1.
     kind : str
         What it is there for (`onnx_io.analyse.tensor_kinds`): "float", "quantised" or "integers".
+    codebook_bytes : int
+        Those of ``file_bytes`` that are values of a codebook, or scales.
+    decoder_bytes : int
+        Those of ``file_bytes`` that are nodes, small integers, names and frames.
     """
 
     name: str
@@ -47,6 +51,8 @@ class TensorRow:
     file_bytes: int
     file_share: float
     kind: str = FLOAT
+    codebook_bytes: int = 0
+    decoder_bytes: int = 0
 
     @property
     def size(self) -> int:

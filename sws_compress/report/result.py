@@ -12,6 +12,7 @@ from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.decisions import Decision
 from sws_compress.report.distances import far_lines, untold_lines
+from sws_compress.report.file_parts import FileParts
 from sws_compress.report.inspection import ModelParts, TensorRow
 
 if TYPE_CHECKING:
@@ -202,6 +203,8 @@ class CompressionResult:
         What to ask for instead where outputs are far from the original's.
     notes : tuple of str
         What the user should know besides, one line each.
+    parts : FileParts, optional
+        The bytes of the file by kind; None where dense tensors are not listed: streamed files, LowBit.
     pruned_weights : int
         Weights that are not in the file, because they belonged to idle units.
     mixtures : dict of str to Mixture
@@ -225,6 +228,7 @@ class CompressionResult:
     network: nn.Module | None = field(default=None, repr=False, compare=False)
     cure: str = ""
     notes: tuple[str, ...] = ()
+    parts: FileParts | None = None
     pruned_weights: int = 0
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
 
@@ -280,6 +284,7 @@ class CompressionResult:
             "pruned_weights": self.pruned_weights,
             "zeros": self.zeros,
             "bits_per_weight": self.bits_per_weight,
+            "parts": None if self.parts is None else dataclasses.asdict(self.parts),
             "decoded_difference": self.decoded_difference,
             "outputs": [dataclasses.asdict(output) for output in self.outputs],
             "output_error": self.output_error,

@@ -109,6 +109,7 @@ def compression_table(result: CompressionResult, more: Iterable[tuple[str, str]]
     lines = [
         ("original", f"{result.dense_bytes:,} bytes"),
         (str(result.output), f"{result.file_bytes:,} bytes"),
+        *([] if result.parts is None else [("bytes of", str(result.parts))]),
         ("ratio", f"{result.ratio:.{1 if result.ratio >= SMALL_RATIO else 2}f}x"),
         *metric,
         *(("metric of a file", f"{size.metric:.4g} at {size.file_bytes:,} bytes") for size in result.curve),

@@ -6,10 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
+from sws_compress.onnx_io.element_types import FLOAT_TYPES
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
 from sws_compress.onnx_io.format.mark import mark_of_proto
-from sws_compress.onnx_io.format.sizes import framed, initializer_bytes
+from sws_compress.onnx_io.format.sizes import data_bytes, framed, initializer_bytes
+
+SYMBOL_TYPES = (ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.INT32)
+"""Types of the arrays that carry symbols."""
 
 
 def decoder_bytes(proto: onnx.ModelProto, elements: Mapping[str, int]) -> dict[str, int]:
@@ -84,9 +89,43 @@ def own_bytes(proto: onnx.ModelProto, decoders: Mapping[str, Decoder], elements:
     dict of str to int
         Bytes by tensor.
     """
+    return _shared_out(decoder_parts(proto, decoders), decoders, elements)
+
+
+def stored_bytes(
+    proto: onnx.ModelProto, decoders: Mapping[str, Decoder], elements: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of `own_bytes` that are data: symbols, and values of codebooks.
+
+    Parameters
+    ----------
+    proto, decoders, elements
+        As for `own_bytes`.
+
+    Returns
+    -------
+    symbols, codebooks : dict of str to int
+        Bytes by tensor. Symbols are unsigned or int32, and the values that they stand for floating-point; tables of
+        words count as symbols.
+    """
+    users = _users((name, part.values) for name, part in decoders.items())
+    symbols: list[tuple[int, tuple[str, ...]]] = []
+    codebooks: list[tuple[int, tuple[str, ...]]] = []
+    for tensor in proto.graph.initializer:
+        kind = ir.DataType(tensor.data_type)
+        if tensor.name in users and (kind in FLOAT_TYPES or kind in SYMBOL_TYPES):
+            parts = codebooks if kind in FLOAT_TYPES else symbols
+            parts.append((data_bytes(tensor), tuple(users[tensor.name])))
+    return _shared_out(symbols, decoders, elements), _shared_out(codebooks, decoders, elements)
+
+
+def _shared_out(
+    parts: Iterable[tuple[int, tuple[str, ...]]], decoders: Mapping[str, Decoder], elements: Mapping[str, int]
+) -> dict[str, int]:
+    """The bytes of parts that one stream uses, by tensor."""
     streams = _streams(decoders)
     own = dict.fromkeys(decoders, 0.0)
-    for size, users in decoder_parts(proto, decoders):
+    for size, users in parts:
         if len({streams[name] for name in users}) == 1:
             total = sum(elements[name] for name in users) or 1  # empty tensors
             for name in users:

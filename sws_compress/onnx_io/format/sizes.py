@@ -15,6 +15,14 @@ def initializer_bytes(tensor: onnx.TensorProto) -> int:
     return framed(_inside_bytes(tensor))
 
 
+def data_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of the elements of a tensor alone, wherever they are: without its name, shape and frames."""
+    if is_external(tensor):
+        return offset_and_length(tensor)[1]
+    bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+    return int(tensor.ByteSize()) - int(bare.ByteSize())
+
+
 def model_bytes(proto: onnx.ModelProto) -> int:
     """Bytes of a model in one file; external tensors, which state their lengths, count as if they were in it."""
     return int(proto.ByteSize()) + _growth(proto)
