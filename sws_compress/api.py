@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from sws_compress.pipelines.calibrated import compress_calibrated
 from sws_compress.pipelines.export import export_snapped
 from sws_compress.pipelines.file_metric import FileMetric
 from sws_compress.pipelines.fine_tuned import fine_tune_module
-from sws_compress.pipelines.job import Job, OnProgress, silent
+from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.joined_model import joined_model
 from sws_compress.pipelines.low_bit import compress_to_low_bits
 from sws_compress.pipelines.source import open_source
@@ -23,6 +24,7 @@ from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import Calibrated, FileOptions, Goal, LowBit, Request, WeightsOnly, cure_of, refuse_unknown
+from sws_compress.terminal.progress_bar import LOGGER, OnProgress, progress_of
 from sws_compress.train.request import FineTuned
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def compress(
     example_inputs: Any = None,
     strict: bool = False,
     seed: int = 0,
-    on_progress: OnProgress | None = None,
+    progress: bool | OnProgress = True,
 ) -> CompressionResult:
     """Compress a network into a small ONNX file of standard operators.
 
@@ -98,8 +100,11 @@ def compress(
         for bit, and a note says what was not compared.
     seed : int
         Seed of training and of random inputs; >= 0.
-    on_progress : callable, optional
-        Called as ``on_progress(description, done, total)`` as the work goes; in training after every step.
+    progress : bool or callable
+        True draws a progress bar on standard error if that is a terminal, or in a notebook (with ipywidgets); it
+        vanishes at the end. False draws none. A function is called as ``progress(description, done, total)`` as the
+        work goes, in training after every step; the total is 0 where it is not known. What is done also goes to the
+        logger ``sws_compress``.
 
     Returns
     -------
@@ -157,18 +162,17 @@ def compress(
         overrides=overrides or {},
         strict=strict,
         seed=seed,
-        on_progress=on_progress or silent,
     )
     refuse_unknown(request, job.given)
     if max_drop is not None and evaluate is None:
         raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
-    cure = cure_of(request, job.goal)
-    if weights is None:
-        return replace(_compressed(model, request, job), cure=cure)
-    if not isinstance(model, str | os.PathLike):
-        raise ArgumentError("weights must come with an ONNX file, got a module: load them into it")
-    with joined_model(Path(model), file_path("weights", weights), job.output) as path:
-        return replace(_compressed(path, request, job), cure=cure)
+    with ExitStack() as stack:
+        job = replace(job, on_progress=stack.enter_context(progress_of(progress)))
+        if weights is not None:
+            if not isinstance(model, str | os.PathLike):
+                raise ArgumentError("weights must come with an ONNX file, got a module: load them into it")
+            model = stack.enter_context(joined_model(Path(model), file_path("weights", weights), job.output))
+        return _logged(replace(_compressed(model, request, job), cure=cure_of(request, job.goal)))
 
 
 def _compressed(model: nn.Module | AnyPath, request: Request, job: Job) -> CompressionResult:
@@ -185,6 +189,18 @@ def _compressed(model: nn.Module | AnyPath, request: Request, job: Job) -> Compr
     return compress_weights(source, request, job)
 
 
+def _logged(result: CompressionResult) -> CompressionResult:
+    """The result, after the log was told of it."""
+    for decision in result.decisions:
+        LOGGER.debug("%s: %s bytes, decided by %s", decision.name, decision.file_bytes, decision.how)
+    for note in result.notes:
+        LOGGER.info("%s", note)
+    for warning in result.warnings:
+        LOGGER.warning("%s", warning)
+    LOGGER.info("%r", result)
+    return result
+
+
 def _patterns(keep: Sequence[str]) -> tuple[str, ...]:
     if isinstance(keep, str):
         raise ArgumentError(f"keep must be a sequence of patterns, got {keep!r}: put it into a list")
@@ -198,6 +214,7 @@ def export(
     *,
     example_inputs: Any,
     file: FileOptions = DEFAULT_FILE,
+    progress: bool | OnProgress = True,
 ) -> CompressionResult:
     """Write a snapped torch module as a small ONNX file, for example after ``SoftWeightSharing.snap``.
 
@@ -216,6 +233,8 @@ def export(
         dimension free.
     file : FileOptions
         What the file is like.
+    progress : bool or callable
+        As for `compress`.
 
     Returns
     -------
@@ -243,4 +262,6 @@ def export(
     >>> result.ratio > 3
     True
     """
-    return export_snapped(model, palettes, Job(output=file_path("output", output), file=file, inputs=example_inputs))
+    job = Job(output=file_path("output", output), file=file, inputs=example_inputs)
+    with progress_of(progress) as on_progress:
+        return _logged(export_snapped(model, palettes, replace(job, on_progress=on_progress)))

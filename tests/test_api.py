@@ -19,7 +19,7 @@ from sws_compress.ort.decode import decoded_weights, unfolded_nodes
 from sws_compress.ort.user_models import run_model
 from sws_compress.report.result import CompressionResult
 from sws_compress.train.distillation import Distillation
-from tests.models import Mlp, answers, batches, gaussian, make, torch_answers, tuned, write_mlp
+from tests.models import Mlp, answers, batches, fail_if_it_trains, gaussian, make, torch_answers, tuned, write_mlp
 
 EIGHT = sws.WeightsOnly(components=8)
 KINDS = ("mlp", "cnn", "lstm", "gru", "tied", "two")
@@ -131,11 +131,15 @@ def test_training_moves_the_copy_only(tmp_path: Path) -> None:
         assert not model.training
         return float(len(scores))
 
-    model, result = trained(tmp_path, evaluate=evaluate, on_progress=lambda *values: seen.append(values))
+    model, result = trained(tmp_path, evaluate=evaluate, progress=lambda *values: seen.append(values))
     assert (result.before, result.after) == (1.0, len(scores))
     assert (scores[0], scores[-1]) == (model, result.network)
-    assert [done for _, done, _ in seen] == list(range(1, 25))
-    assert seen[-5][0].startswith("hard  loss ")
+    trained_at = [i for i, (text, _, _) in enumerate(seen) if text.startswith("epoch ")]
+    assert [seen[i][1:] for i in trained_at] == [(step, 24) for step in range(1, 25)]
+    assert seen[trained_at[-5]][0].startswith("epoch 4/4, hard  loss ")
+    assert [text for text, _, _ in seen[: trained_at[0]]] == ["exporting Mlp", "measuring the smallest file"]
+    assert seen[trained_at[-1] + 1][0].startswith("packing ")
+    assert seen[-1] == ("done", seen[-1][2], seen[-1][2])
     assert len(np.unique(result.network.fc1.weight.detach().numpy())) <= 4
     assert len(np.unique(model.fc1.weight.detach().numpy())) > 256
     assert set(result.mixtures) == {"fc1.weight", "fc2.weight"}
@@ -167,7 +171,7 @@ def test_interrupted_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
     state = tmp_path / "run.state"
     torch.manual_seed(2)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path, "half.onnx", state=state, on_progress=stop)
+        trained(tmp_path, "half.onnx", state=state, progress=stop)
     assert {path.name for path in tmp_path.iterdir()} == {"whole.onnx", "run.state"}
     torch.manual_seed(2)
     assert trained(tmp_path, "half.onnx", state=state)[1].output.read_bytes() == whole
@@ -205,7 +209,7 @@ def test_a_module_that_cannot_be_exported_is_not_trained_first(tmp_path: Path) -
             tmp_path / "small.onnx",
             train=batches(),
             loss=cross_entropy,
-            on_progress=lambda *_: pytest.fail("trained"),
+            progress=fail_if_it_trains,
         )
     assert "\n" not in str(error.value)
     assert "\x1b" not in str(error.value)
@@ -300,7 +304,7 @@ def test_sizes_below_that_of_the_graph_are_refused_before_the_work(tmp_path: Pat
             tmp_path / "s.onnx",
             train=batches(),
             loss=cross_entropy,
-            on_progress=lambda *_: pytest.fail("trained"),
+            progress=fail_if_it_trains,
             **size,
         )
 

@@ -133,7 +133,7 @@ def test_pairs_are_pairs() -> None:
             r"loss must be called as loss\(outputs, targets\), got 'cross_entropy': pass the function itself",
         ),
         (lambda: compressed(evaluate=0.9), r"evaluate must be called as evaluate\(model\), got 0.9: pass the function"),
-        (lambda: compressed(on_progress=7), r"on_progress must be called as on_progress\(.*\), got 7: pass"),
+        (lambda: compressed(progress=7), r"progress must be True, False or a function of .*, got 7: pass"),
         (lambda: sws.compress(nn.Linear(40, 30), None), "output must be a path, got None: name a file"),
         (lambda: sws.export(nn.Linear(4, 3), {}, 3, example_inputs=None), "output must be a path, got 3: name a file"),
     ],

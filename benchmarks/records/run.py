@@ -204,7 +204,7 @@ def main() -> None:
         file=FileOptions(weight_names=False),
         example_inputs=example,
         seed=options.seed,
-        on_progress=lambda text, done, total: (
+        progress=lambda text, done, total: (
             progress.print(f"{done}/{total} {text}") if done % max(1, total // options.epochs) == 0 else None
         ),
     )

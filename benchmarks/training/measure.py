@@ -55,7 +55,7 @@ def run(
                 request,
                 evaluate=_metric(problem, splits.validation),
                 seed=seed,
-                on_progress=lambda *_: None,
+                progress=False,
                 **goal.arguments,
             )
         except Exception as error:  # a benchmark goes on with the next run, and shows what happened

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sws_compress.terminal import print_error, show
+from sws_compress.terminal.printing import print_error, show
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -47,10 +47,17 @@ def add_command(commands: Commands, name: str, summary: str, description: str) -
     Returns
     -------
     Parser
-        The parser of its arguments, which takes ``--json`` so far.
+        The parser of its arguments, which takes ``--json`` and ``--verbose`` so far.
     """
     command = commands.add_parser(name, help=summary, description=description)
     command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    command.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="say on standard error what is done, and twice (-vv) what is done with every weight",
+    )
     return command
 
 

@@ -13,7 +13,6 @@ from sws_compress.cli.config_file import is_given, with_config
 from sws_compress.cli.set_argument import overrides_given
 from sws_compress.cli.user_functions import metric_function
 from sws_compress.errors import ArgumentError
-from sws_compress.terminal import progress_bar
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -219,24 +218,22 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
     if missing := [name for name, value in needed.items() if value is None]:
         command.error(f"the following arguments are required: {', '.join(missing)}")
     request, file = _request(options), _file_options(options)
-    with progress_bar() as on_progress:
-        result = compress(
-            options.model,
-            options.output,
-            request,
-            ratio=options.ratio,
-            target_bytes=options.target_bytes,
-            max_drop=options.max_drop,
-            evaluate=metric_function(options.evaluate),
-            keep=options.keep,
-            overrides=overrides_given(options.set),
-            weights=options.weights,
-            file=file,
-            example_inputs=options.inputs,
-            strict=options.strict,
-            seed=options.seed or 0,
-            on_progress=on_progress,
-        )
+    result = compress(
+        options.model,
+        options.output,
+        request,
+        ratio=options.ratio,
+        target_bytes=options.target_bytes,
+        max_drop=options.max_drop,
+        evaluate=metric_function(options.evaluate),
+        keep=options.keep,
+        overrides=overrides_given(options.set),
+        weights=options.weights,
+        file=file,
+        example_inputs=options.inputs,
+        strict=options.strict,
+        seed=options.seed or 0,
+    )
     return show_result(options, result.to_json(), lambda: _shown(result, table=options.table))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OVERRIDES = "overrides"
 """Name of the table of rules by pattern, which ``--set`` gives on the command line."""
 
-NOT_IN_FILES = ("help", "config")
+NOT_IN_FILES = ("help", "config", "verbose")
 """Options that a file cannot have."""
 
 

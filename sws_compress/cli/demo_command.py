@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sws_compress.cli.command_parser import add_command, show_result
-from sws_compress.terminal import progress_bar
 
 if TYPE_CHECKING:
     from sws_compress.cli.command_parser import Commands
@@ -47,13 +46,11 @@ def add_demo(commands: Commands) -> None:
 def _demo(options: argparse.Namespace) -> int:
     from sws_compress.demo.run import run_demo
 
-    with progress_bar() as on_progress:
-        result = run_demo(
-            options.data,
-            options.output,
-            epochs=options.epochs,
-            ratio=options.ratio,
-            seed=options.seed,
-            on_progress=on_progress,
-        )
+    result = run_demo(
+        options.data,
+        options.output,
+        epochs=options.epochs,
+        ratio=options.ratio,
+        seed=options.seed,
+    )
     return show_result(options, result.to_json(), result.to_table)

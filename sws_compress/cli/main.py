@@ -10,7 +10,13 @@ from sws_compress.cli.compress_command import add_compress
 from sws_compress.cli.demo_command import add_demo
 from sws_compress.cli.reading_commands import add_expand, add_inspect, add_picture, add_verify
 from sws_compress.errors import SwsError
-from sws_compress.terminal import occupy_standard_streams, print_error, silence_libraries, silence_standard_output
+from sws_compress.terminal.printing import (
+    log_on_standard_error,
+    occupy_standard_streams,
+    print_error,
+    silence_libraries,
+    silence_standard_output,
+)
 
 BROKEN_PIPE = 141
 """Exit code: 128 plus the signal's number, as a shell reports a program that a signal has ended."""
@@ -33,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     silence_libraries()
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.run(options)
-        return code
+        with log_on_standard_error(options.verbose):
+            code: int = options.run(options)
+            return code
     except SwsError as error:
         print_error(str(error))
         return error.exit_code

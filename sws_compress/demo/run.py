@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from sws_compress.pipelines.source import dense_onnx
 from sws_compress.report.drawing import drawing
 from sws_compress.report.result import CompressionResult
 from sws_compress.report.tables import compression_table
+from sws_compress.terminal.progress_bar import OnProgress
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.request import FineTuned
 from sws_compress.train.sharing import Sharing
@@ -87,7 +87,7 @@ def run_demo(
     epochs: int,
     ratio: float,
     seed: int,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    progress: bool | OnProgress = True,
 ) -> DemoResult:
     """Compress LeNet-300-100 on MNIST and measure the files.
 
@@ -105,8 +105,8 @@ def run_demo(
         How many times smaller the file becomes.
     seed : int
         Seed of the run.
-    on_progress : callable, optional
-        Called as ``on_progress(description, done, total)``.
+    progress : bool or callable
+        As for `compress`.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def run_demo(
         ratio=ratio,
         example_inputs=(example,),
         seed=seed,
-        on_progress=on_progress,
+        progress=progress,
     )
     dense = output / "dense.onnx"
     write_atomically(dense, dense_onnx(network, (example,)))

@@ -25,6 +25,7 @@ from sws_compress.packing.search import Selection, emit, smallest_selection
 from sws_compress.packing.streams import Stream, stream_partitions
 from sws_compress.quantize.palette import Palette, palette_of
 from sws_compress.quantize.sinusoids import sinusoid_palette
+from sws_compress.terminal.progress_bar import OnProgress, part_of_progress, silent
 from sws_compress.thresholds import SMALLEST_EXACT_TENSOR, SMALLEST_EXACT_VECTOR, SMALLEST_PACKED_TABLE
 
 
@@ -141,6 +142,7 @@ def pack(
     load_limit: LoadCost | None = None,
     weight_names: bool = True,
     packed_rows: bool = False,
+    on_progress: OnProgress = silent,
 ) -> PackedModel:
     """Replace initialisers by decoders of their palettes, and write the file.
 
@@ -157,6 +159,8 @@ def pack(
         nobody calls weights: integers of a list, and single numbers.
     packed_rows : bool
         Whether embeddings stay packed while the model runs. A note names those that cannot.
+    on_progress : callable
+        Called as ``on_progress(description, done, total)``.
 
     Returns
     -------
@@ -179,7 +183,7 @@ def pack(
                 coded[embedding.name] = code
         notes = tuple(embedding_notes(embeddings, coded))
     others = {name: palette for name, palette in palettes.items() if name not in coded}
-    packed, tensors = packed_model(model, others, coded, load_limit=load_limit)
+    packed, tensors = packed_model(model, others, coded, load_limit=load_limit, on_progress=on_progress)
     named = constant_names(model).difference(tensor.name for tensor in tensors)
     renamed = shorten(packed, named if weight_names else set(model.graph.initializers))
     return PackedModel(to_bytes(packed), tensors, renamed, notes)
@@ -235,6 +239,7 @@ def packed_model(
     coded: Mapping[str, Code | RowCode],
     *,
     load_limit: LoadCost | None = None,
+    on_progress: OnProgress = silent,
 ) -> tuple[ir.Model, tuple[PackedTensor, ...]]:
     """A copy of a model in which decoders replace initialisers.
 
@@ -251,6 +256,8 @@ def packed_model(
         Initialisers that have their codes already, by their names; none of them has a palette.
     load_limit : LoadCost, optional
         What loading all palettes may cost; by default `default_limit` of the number of their weights.
+    on_progress : callable
+        Called as ``on_progress(description, done, total)``.
 
     Returns
     -------
@@ -281,9 +288,11 @@ def packed_model(
     tables = [_describe_rows(packed, name, code) for name, code in rows.items()]
     weights = sum(math.prod(palette.shape) for palette in palettes.values())
     limit = load_limit or default_limit(weights)
-    streams = stream_partitions(packed, palettes, limit.scaled(1 / max(1, weights)))
+    coding, choosing = (part_of_progress(on_progress, *part) for part in ((0, 0.5), (0.5, 1)))
+    streams = stream_partitions(packed, palettes, limit.scaled(1 / max(1, weights)), coding)
     whole = sum((code.load_cost for stream in fixed for code in stream.codes), limit)
-    selection = smallest_selection([[*partition, *fixed] for partition in streams], opset, limit=whole)
+    partitions = [[*partition, *fixed] for partition in streams]
+    selection = smallest_selection(partitions, opset, limit=whole, on_progress=choosing)
     emission = emit(selection, opset, taken, rows)
     insert(packed, emission, [name for stream, _ in selection for name in stream.names])
     return packed, (*_describe(selection), *tables)

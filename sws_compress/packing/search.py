@@ -24,10 +24,13 @@ from sws_compress.onnx_io.write.recorded import Handle
 from sws_compress.onnx_io.write.serialise import emission_bytes
 from sws_compress.packing.budget import Options, Picks
 from sws_compress.packing.streams import Stream
+from sws_compress.terminal.progress_bar import OnProgress, silent
 
 Selection = list[tuple[Stream, Code]]
 """The streams that are coded, each with the code it gets; all other tensors stay dense."""
 
+CHOOSING = "choosing codes"
+"""What the progress says meanwhile."""
 
 MEASURED_PER_PARTITION = 3
 """Selections of each partition that are written out and measured.
@@ -43,6 +46,7 @@ def smallest_selection(
     *,
     limit: LoadCost = UNLIMITED,
     measured_per_partition: int = MEASURED_PER_PARTITION,
+    on_progress: OnProgress = silent,
 ) -> Selection:
     """The selection with the smallest file.
 
@@ -57,6 +61,8 @@ def smallest_selection(
         streams dense that a code makes smaller.
     measured_per_partition : int
         Number of selections that are written out for each partition, >= 1.
+    on_progress : callable
+        Called as ``on_progress(description, done, total)``.
 
     Returns
     -------
@@ -64,14 +70,19 @@ def smallest_selection(
         A stream is left out where its tensors are smaller dense.
     """
     costs = _Costs(opset)
-    selections = [
-        selection
-        for streams in partitions
-        for selection in _most_promising(streams, costs, measured_per_partition, limit)
-    ]
+    steps = (1 + measured_per_partition) * len(partitions)
+    selections: list[Selection] = []
+    for i, streams in enumerate(partitions):
+        on_progress(CHOOSING, i, steps)
+        selections += _most_promising(streams, costs, measured_per_partition, limit)
     dense = {name: stream.dense_bytes for stream in partitions[0] for name in stream.names}
 
+    measured = 0
+
     def file_bytes(selection: Selection) -> float:
+        nonlocal measured
+        on_progress(CHOOSING, len(partitions) + measured, steps)
+        measured += 1
         coded = {name for stream, _ in selection for name in stream.names}
         return sum(size for name, size in dense.items() if name not in coded) + emission_bytes(emit(selection, opset))
 

@@ -19,6 +19,7 @@ from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code
 from sws_compress.codec.transforms.unpack import tensor_candidates
 from sws_compress.quantize.palette import Palette, bit_patterns, index_type
+from sws_compress.terminal.progress_bar import OnProgress, silent
 from sws_compress.thresholds import MAX_CODEBOOK
 
 MAX_COMPANION_ELEMENTS = 4096
@@ -56,8 +57,8 @@ class Stream:
 
 
 def stream_partitions(
-    model: ir.Model, palettes: Mapping[str, Palette], limit_per_weight: LoadCost
-) -> Iterator[list[Stream]]:
+    model: ir.Model, palettes: Mapping[str, Palette], limit_per_weight: LoadCost, on_progress: OnProgress = silent
+) -> list[list[Stream]]:
     """Ways to divide the tensors of a model among streams.
 
     In this order, leaving out what divides nothing anew:
@@ -79,18 +80,24 @@ def stream_partitions(
     limit_per_weight : LoadCost
         What loading one weight may cost on average. Codes that take long to make are left out where others load within
         that; a stream keeps codes that cost more.
+    on_progress : callable
+        Called as ``on_progress(description, done, total)`` before every stream.
 
-    Yields
-    ------
-    list of Stream
-        A partition: every tensor is in exactly one stream. A stream that several partitions hold is one object.
+    Returns
+    -------
+    list of list of Stream
+        The partitions: every tensor is in exactly one stream of each. A stream that several hold is one object.
     """
-    known: dict[tuple[str, ...], Stream] = {}
-    for groups in _groupings(model, palettes):
-        for group in groups:
-            if group not in known:
-                known[group] = _stream(group, palettes, limit_per_weight)
-        yield [known[group] for group in groups]
+    partitions = list(_groupings(model, palettes))
+    groups = dict.fromkeys(group for partition in partitions for group in partition)
+    sizes = {group: sum(palettes[name].indices.size for name in group) for group in groups}
+    total, done, known = sum(sizes.values()), 0, {}
+    for group, size in sizes.items():
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        on_progress(f"packing {group[0]}{more}", done, total)
+        known[group] = _stream(group, palettes, limit_per_weight)
+        done += size
+    return [[known[group] for group in partition] for partition in partitions]
 
 
 def _groupings(model: ir.Model, palettes: Mapping[str, Palette]) -> Iterator[list[tuple[str, ...]]]:

@@ -96,7 +96,7 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     if source.module is not None and request.distillation:
         names = [weight.name for weight in weights]
         found = distilled(source, assigned, places, names, divided(feeds), search.score_error, job, search.work)
-    search.work.finish("packing and checking")
+    job = replace(job, on_progress=search.work.finish())
     result = publish_untrained(source, found.assigned.palettes, before, job, overrides.kept, found.assigned.biases)
     return replace(
         result,

@@ -85,6 +85,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     if fixed:
         request = _taught_by(module, request)
         snap_fixed(fixed, request.components, job.seed)
+    job.on_progress("measuring the smallest file", 0, 0)
     chosen = [name for group in groups for name in group.names]
     template = Template(source, job.file, (*chosen, *fixed))
     scale = Scale(network, template, groups, request, job.seed)

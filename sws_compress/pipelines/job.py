@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,19 +15,13 @@ from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
 from sws_compress.onnx_io.write.output import data_files
 from sws_compress.pipelines.file_metric import FileMetric
 from sws_compress.requests import FileOptions, Goal, WeightsOnly
+from sws_compress.terminal.progress_bar import OnProgress, part_of_progress, silent
 
 if TYPE_CHECKING:
     from torch import nn
 
-OnProgress: TypeAlias = Callable[[str, int, int], None]
-"""Called as ``on_progress(description, done, total)``."""
-
 Metric: TypeAlias = "Callable[[nn.Module], float]"
 """A metric of a torch module; higher is better."""
-
-
-def silent(description: str, done: int, total: int) -> None:
-    """Progress that nobody looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +120,6 @@ class Job:
                 )
         object.__setattr__(self, "seed", checked_seed(self.seed))
         check_function("evaluate", self.evaluate, "evaluate(model)")
-        check_function("on_progress", self.on_progress, "on_progress(description, done, total)")
         checked_output(self.output)
 
     @property
@@ -146,6 +139,10 @@ class Job:
                 f"outputs must be compared with the original's when strict is set, got some that {reason}: "
                 "give other inputs, or leave strict out"
             )
+
+    def part(self, first: float, last: float) -> Job:
+        """The job, of whose progress the work is a part: from a share of the whole to another."""
+        return replace(self, on_progress=part_of_progress(self.on_progress, first, last))
 
     @property
     def written_files(self) -> tuple[Path, ...]:

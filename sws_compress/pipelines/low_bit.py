@@ -35,7 +35,7 @@ from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.low_bit_model import LowBitModel, blocked_weight, pack_low_bit, written
 from sws_compress.pipelines.metrics import metric_before
 from sws_compress.pipelines.moved_choices import moved_choices
-from sws_compress.pipelines.publish import check_written, refuse_no_gain
+from sws_compress.pipelines.publish import CHECKS, check_written, refuse_no_gain
 from sws_compress.pipelines.source import Source, draw_notes, in_memory
 from sws_compress.pipelines.write_back import written_back
 from sws_compress.quantize.affine_palette import AffinePalette
@@ -43,6 +43,9 @@ from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import LowBit
 from sws_compress.thresholds import SMALLEST_LOW_BIT_WEIGHT, SMALLEST_WEIGHT
+
+FITTED_SHARE = 0.6
+"""Share of the progress that checking does not have."""
 
 FLOAT_TOLERANCE = 1e-3
 """Largest relative difference of outputs that summing in another order explains."""
@@ -97,17 +100,22 @@ def compress_to_low_bits(source: Source, request: LowBit, job: Job) -> Compressi
         write_out_functions(source.model)
     refuse_nothing_to_do(source.name, source.model, find_weights(source.model, smallest=SMALLEST_WEIGHT))
     before = metric_before(source, job)
-    packed = pack_low_bit(source.model, request, on_progress=job.on_progress)
+    packed = pack_low_bit(source.model, request, on_progress=job.part(0, FITTED_SHARE).on_progress)
+    checking = job.part(FITTED_SHARE, 1).on_progress
+    checking("running the network", 0, CHECKS)
     values = {name: palette.expand() for name, palette in packed.palettes.items()}
     expanded = with_values(source.model, values)
     feeds = source.feeds
     outputs = [] if feeds is None else outputs_in_runtime(to_bytes(expanded), feeds)
+    checking("checking that the file loads", 1, CHECKS)
     check_written(packed.data, source.model, source.name)
+    checking("checking weights and outputs", 2, CHECKS)
     checked = verify_low_bit(packed, feeds, outputs, source.model)
     varies = feeds is not None and math.isnan(checked.largest)
     job.refuse_uncompared(not varies, "change from run to run")
     draw_lines = () if feeds is None else draw_notes(source.model, answers_vary=varies)
     copy = None if source.module is None else written_back(source, source.module, values, outputs)
+    checking("measuring the file", 3, CHECKS)
     notes = dense_notes(
         source.model,
         packed.palettes.keys(),

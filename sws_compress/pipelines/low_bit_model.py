@@ -20,11 +20,11 @@ from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import strip
 from sws_compress.ort.session import runtime_version
 from sws_compress.packing.pack import PackedTensor
-from sws_compress.pipelines.job import OnProgress, silent
 from sws_compress.quantize.affine import affine_cluster
 from sws_compress.quantize.affine_palette import AffinePalette
 from sws_compress.quantize.granularity import PerBlock
 from sws_compress.requests import LowBit
+from sws_compress.terminal.progress_bar import OnProgress, silent
 from sws_compress.thresholds import SMALLEST_LOW_BIT_WEIGHT
 
 EMBEDDING_BITS = 8

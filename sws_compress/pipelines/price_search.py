@@ -41,6 +41,9 @@ from sws_compress.report.result import MeasuredSize
 SAMPLE_FEEDS = 4
 """Those of them that the effect of one layer is measured on: the noise that it is tried with is one draw anyway."""
 
+SEARCHED_SHARE = 0.8
+"""Share of the progress that packing and checking do not have."""
+
 MOST_ROUNDS = 6
 """Times that all weights are assigned, to meet a goal."""
 
@@ -124,7 +127,7 @@ class PriceSearch:
         self._alone = alone
         self._source, self._places, self._quality, self._job = source, places, quality, job
         kept, held_out = divided(feeds)
-        self.work = Work(job.on_progress)
+        self.work = Work(job.on_progress, SEARCHED_SHARE)
         self._collector = Collector(source.model, places, kept, seed=job.seed, work=self.work)
         biases = {place.bias.name for place in places.values() if place.bias is not None}
         self._trials = Trials(source.model, (*places, *alone, *biases), held_out)

@@ -33,12 +33,19 @@ from sws_compress.quantize.palette import Palette
 from sws_compress.report.file_parts import FileParts
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import FileOptions
+from sws_compress.terminal.progress_bar import LOGGER, OnProgress, silent
 
 if TYPE_CHECKING:
     from torch import nn
 
 OUTPUT_TOLERANCE = 1e-3
 """Largest difference of outputs that rounding explains, relative to the largest output; weights must be equal."""
+
+PACKED_SHARE = 0.8
+"""Share of the progress that packing has; checking has the rest."""
+
+CHECKS = 4
+"""Steps of checking, for the progress."""
 
 NOTHING_PRUNED = Pruning({}, 0)
 
@@ -118,15 +125,22 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     ModelError
         If nothing in it gets smaller, as `refuse_no_gain`, or if the network does not pass as it is.
     """
-    packed = packed_as(job.file, snapped.model, snapped.palettes)
+    LOGGER.info("packing %d tensors of %s", len(snapped.palettes), snapped.name)
+    packed = packed_as(job.file, snapped.model, snapped.palettes, job.part(0, PACKED_SHARE).on_progress)
+    checking = job.part(PACKED_SHARE, 1).on_progress
+    LOGGER.info("checking %d bytes", len(packed.data))
+    checking("checking that the file loads", 0, CHECKS)
     check_written(packed.data, snapped.model, snapped.name)
     names = {packed.renamed.get(name, name): name for name in snapped.model.graph.initializers}
     decoded = [packed.renamed.get(tensor.name, tensor.name) for tensor in packed.tensors]
+    checking("checking decoded weights", 1, CHECKS)
     for name, values in decoded_weights(packed.data, decoded, trusted=True).items():
         wanted = snapped.palettes[names[name]].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
             raise VerificationError(f"{names[name]} must decode to the snapped weights, got others: report this")
+    checking("comparing outputs", 2, CHECKS)
     compared = _compared(packed, snapped, job)
+    checking("measuring the file", 3, CHECKS)
     notes = dense_notes(
         snapped.model,
         {names[name] for name in decoded},
@@ -138,6 +152,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     rows = inspect_model(in_memory(packed.data), written=True).rows
     after = None if job.file_metric is None else job.file_metric.of(packed.data)
     write_atomically(job.output, packed.data)
+    checking("done", CHECKS, CHECKS)
     return CompressionResult(
         output=job.output,
         dense_bytes=snapped.dense_bytes,
@@ -202,7 +217,9 @@ def _compared(packed: PackedModel, snapped: Snapped, job: Job) -> _Compared:
     return _Compared(largest, differences, (*draw_notes(snapped.model, answers_vary=False), *notes))
 
 
-def packed_as(options: FileOptions, model: ir.Model, palettes: Mapping[str, Palette]) -> PackedModel:
+def packed_as(
+    options: FileOptions, model: ir.Model, palettes: Mapping[str, Palette], on_progress: OnProgress = silent
+) -> PackedModel:
     """The model with its initialisers packed as ``options`` say; ``model`` itself is not changed."""
     return pack(
         model,
@@ -210,6 +227,7 @@ def packed_as(options: FileOptions, model: ir.Model, palettes: Mapping[str, Pale
         load_limit=options.load_budget,
         weight_names=options.weight_names,
         packed_rows=options.packed_embeddings,
+        on_progress=on_progress,
     )
 
 

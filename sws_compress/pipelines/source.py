@@ -30,6 +30,7 @@ from sws_compress.ort.session import out_of_bounds, reason_of
 from sws_compress.ort.user_models import Feeds, feeds_with_answers, open_model
 from sws_compress.pipelines.calls import arrays, outputs_of, positional, tried
 from sws_compress.pipelines.job import Job
+from sws_compress.terminal.progress_bar import LOGGER
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +175,9 @@ def open_file(path: Path, job: Job) -> Source:
     OutputError
         If the output would overwrite the model or its external data.
     """
+    job.on_progress(f"reading {path.name}", 0, 0)
     model = read_model(path)
+    LOGGER.info("%s: opset %d, %d initialisers", path, model.opset_imports[""], len(model.graph.initializers))
     refuse_overwriting(path, *job.written_files)
     dense_bytes = bytes_on_disk(path)
     converted = check_conversion(path, model, named_inputs(job), seed=job.seed)
@@ -203,6 +206,7 @@ def in_memory(source: Source, job: Job) -> Source:
     if source.path is None:
         return source
     inputs = named_inputs(job)
+    job.on_progress("running the network", 0, 0)
     model = ir.external_data.load_to_model(source.model)
     original = open_model(source.path)
     feeds: Feeds | None
@@ -269,6 +273,7 @@ def open_module(module: nn.Module, job: Job, snapped: Collection[str] = ()) -> S
         raise ArgumentError("example_inputs must be given for a module, got none: pass the arguments of one call")
     _refuse_bfloat16(module)
     examples = positional(module, job.inputs)
+    job.on_progress(f"exporting {type(module).__name__}", 0, 0)
     outputs = tried(module, examples)
     model = from_torch(module, examples, snapped=snapped)
     names = [str(value.name) for value in model.graph.inputs]
@@ -276,7 +281,9 @@ def open_module(module: nn.Module, job: Job, snapped: Collection[str] = ()) -> S
     plain = plain_bytes(model)
     if draws(model):
         outputs = outputs_in_runtime(plain, feeds)
-    return Source(model, type(module).__name__, len(plain), feeds, outputs, module=module, examples=examples)
+    name = type(module).__name__
+    LOGGER.info("%s: exported as %d bytes, %d initialisers", name, len(plain), len(model.graph.initializers))
+    return Source(model, name, len(plain), feeds, outputs, module=module, examples=examples)
 
 
 def _refuse_bfloat16(module: nn.Module) -> None:

@@ -52,6 +52,7 @@ from sws_compress.quantize.palette import palette_of
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import WeightsOnly
+from sws_compress.terminal.progress_bar import LOGGER
 from sws_compress.thresholds import SMALLEST_WEIGHT
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def publish_coded(
     large = _pack_integers_into(coded, source.model, job.limits)
     palettes = {**find_palettes(source.model, besides={*coded.names, *large, *overrides.kept}), **coded.palettes}
     packed, tensors = packed_model(source.model, palettes, coded.codes)
+    LOGGER.info("packed %d tensors of %s", len(tensors), source.name)
     prints = coded.prints | {
         tensor.name: Fingerprint.of(palettes[tensor.name]) for tensor in tensors if tensor.name in palettes
     }

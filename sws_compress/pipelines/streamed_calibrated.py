@@ -28,10 +28,11 @@ from sws_compress.pipelines.price_search import SIZE_TOLERANCE
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.source import Source
 from sws_compress.pipelines.streamed import coding, publish_coded, refuse_options
-from sws_compress.pipelines.streamed_search import QUALITY_TOLERANCE, StreamedSearch, part_of_progress
+from sws_compress.pipelines.streamed_search import QUALITY_TOLERANCE, StreamedSearch
 from sws_compress.pipelines.work_folder import WorkFolder, work_folder
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import Calibrated, Goal
+from sws_compress.terminal.progress_bar import LOGGER
 
 ASSIGNED_SHARE = 0.9
 """Share of the progress that packing and checking do not have."""
@@ -74,6 +75,9 @@ def stream_calibrated(source: Source, request: Calibrated, job: Job) -> Compress
             refuse_nothing_to_do(source.name, source.model, find_weights(source.model))
         overrides = overrides_of(job, {name: place.weight.operators for name, place in plan.places.items()})
         resumed = _resumed(folder)
+        for line in resumed:
+            LOGGER.info("%s", line)
+            job.on_progress(line, 0, 0)
         assignment = StreamedSearch(
             plan,
             feeds,
@@ -82,13 +86,12 @@ def stream_calibrated(source: Source, request: Calibrated, job: Job) -> Compress
             quality=request.quality,
             file_bytes=wanted,
             dense_bytes=source.dense_bytes,
-            job=replace(job, on_progress=part_of_progress(job.on_progress, 0, ASSIGNED_SHARE)),
+            job=job.part(0, ASSIGNED_SHARE),
         ).assigned()
-        told = replace(job, on_progress=part_of_progress(job.on_progress, ASSIGNED_SHARE, 1))
         for name in plan.places:
             if name not in overrides.kept:
                 coded.add(name, assignment.palette(name))
-        result = publish_coded(coded, source, {}, overrides, told)
+        result = publish_coded(coded, source, {}, overrides, job.part(ASSIGNED_SHARE, 1))
         reasons = assignment.reasons | overrides.reasons
     quality = quality_of(assignment.error)
     missed = _missed(quality, request.quality) if wanted is None else _missed_size(result.file_bytes, wanted)

@@ -18,7 +18,7 @@ from sws_compress.calibrate.rate_curves import Rates, price_where, quality_of, s
 from sws_compress.ort.activations import Feeds
 from sws_compress.packing.pack import packed_model
 from sws_compress.pipelines.calibration_inputs import divided, first_rows
-from sws_compress.pipelines.job import Job, OnProgress
+from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.overrides import Overrides
 from sws_compress.pipelines.pilot import Pilot
 from sws_compress.pipelines.price_search import SIZE_TOLERANCE
@@ -27,6 +27,7 @@ from sws_compress.pipelines.segment_coding import curve_from
 from sws_compress.pipelines.segment_runs import Plan
 from sws_compress.pipelines.work import Work
 from sws_compress.pipelines.work_folder import WorkFolder
+from sws_compress.terminal.progress_bar import part_of_progress
 
 GAIN_FEEDS, GAIN_ROWS = 2, 2
 """Sets of inputs that gains are measured on, and rows of each, at most: every weight takes a run."""
@@ -39,9 +40,6 @@ SHARES = 0.05, 0.5, 0.8, 1.0
 
 INITIALIZER_BYTES = 30
 """About what an initialiser takes besides its values."""
-
-PROGRESS_STEPS = 10_000
-"""Units of the progress that is told."""
 
 QUALITY_TOLERANCE = 1.0
 """A quality is met within so many decibels."""
@@ -155,13 +153,3 @@ def _bytes_besides(model: ir.Model, names: Collection[str]) -> int:
     tensors = (value.const_value for name, value in model.graph.initializers.items() if name not in names)
     tensor_bytes = sum(INITIALIZER_BYTES + tensor.nbytes for tensor in tensors if tensor is not None)
     return tensor_bytes + sum(int(ir.to_proto(node).ByteSize()) for node in model.graph)
-
-
-def part_of_progress(on_progress: OnProgress, first: float, last: float) -> OnProgress:
-    """Progress of a part of the work as that of the whole."""
-
-    def told(description: str, done: int, total: int) -> None:
-        share = first + (last - first) * done / max(total, 1)
-        on_progress(description, round(PROGRESS_STEPS * share), PROGRESS_STEPS)
-
-    return told

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sws_compress.errors import ArgumentError
 from sws_compress.files import AnyPath, checked_output
-from sws_compress.pipelines.job import OnProgress
 from sws_compress.report.drawing import drawing
 from sws_compress.report.frames import WeightFrames
 from sws_compress.report.log import COLUMNS, TrainingLog, open_log
+from sws_compress.terminal.progress_bar import LOGGER, OnProgress
 from sws_compress.train.request import Log
 
 if TYPE_CHECKING:
@@ -70,8 +70,14 @@ def watching(on_progress: OnProgress, log: Log | None, frames: AnyPath | None) -
     sink = None if log is None or callable(log) else open_log(_checked_log(log))
     record = log if callable(log) else None if sink is None else _writing(sink)
 
+    before: Progress | None = None
+
     def show(progress: Progress) -> None:
-        on_progress(description(progress), progress.step, progress.total_steps)
+        nonlocal before
+        on_progress(progress.line, progress.step, progress.total_steps)
+        if before is not None and progress.epoch != before.epoch:
+            _log_epoch(before, progress)
+        before = progress
         if record is not None and _due(progress):
             record(progress)
 
@@ -80,8 +86,15 @@ def watching(on_progress: OnProgress, log: Log | None, frames: AnyPath | None) -
     finally:
         if sink is not None:
             sink.close()
+    if before is not None:
+        _log_epoch(before, before)
     if animation is not None and recorder.snapshots:
         recorder.save(animation)
+
+
+def _log_epoch(last: Progress, known: Progress) -> None:
+    """Tell the log of an epoch: its last step, with the metric and the bytes that are known after it."""
+    LOGGER.info("%s", replace(last, metric=known.metric, projected_bytes=known.projected_bytes).line)
 
 
 def _due(progress: Progress) -> bool:
@@ -90,18 +103,6 @@ def _due(progress: Progress) -> bool:
     The number of the step decides alone, so that a resumed run leaves the same rows as one without interruption.
     """
     return progress.step % STEPS_PER_ROW == 0 or progress.step in (1, progress.total_steps)
-
-
-def description(progress: Progress) -> str:
-    """The line of the progress bar, for 80 columns: stage, loss, and metric, projected bytes and ratio once known."""
-    parts = [progress.stage.value, f"loss {progress.loss:.3f}"]
-    if progress.metric is not None:
-        parts.append(f"metric {progress.metric:.4g}")
-    if progress.projected_bytes is not None:
-        parts.append(f"{progress.projected_bytes:,} bytes")
-    if progress.ratio is not None:
-        parts.append(f"{progress.ratio:.1f}x")
-    return "  ".join(parts)
 
 
 def _writing(sink: TrainingLog) -> Callable[[Progress], None]:

@@ -24,10 +24,14 @@ from sws_compress.pipelines.untrained import publish_untrained, weights_of
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import WeightsOnly
+from sws_compress.terminal.progress_bar import LOGGER
 
 if TYPE_CHECKING:
     from sws_compress.mixture.mixture import Mixture
 
+
+ROUNDED_SHARE = 0.4
+"""Share of the progress that packing and checking do not have."""
 
 MOST_RAISES = 3
 """Times that all weights are rounded again because outputs keep less than the quality asked for."""
@@ -81,8 +85,8 @@ def compress_weights(source: Source, request: WeightsOnly, job: Job) -> Compress
     before = metric_before(source, job)
     overrides = overrides_of(job, {weight.name: weight.operators for weight in weights})
     chosen = tuple(weight for weight in weights if weight.name not in overrides.kept)
-    clustered, score_error, notes = _checked(source, chosen, request, overrides.requests, job)
-    result = publish_untrained(source, clustered.palettes, before, job, overrides.kept)
+    clustered, score_error, notes = _checked(source, chosen, request, overrides.requests, job.part(0, ROUNDED_SHARE))
+    result = publish_untrained(source, clustered.palettes, before, job.part(ROUNDED_SHARE, 1), overrides.kept)
     return replace(
         result,
         mixtures=clustered.mixtures,
@@ -105,12 +109,16 @@ def _checked(
     """
     seen: Mapping[str, InputMoment] = {}
     if request.quality is not None:
-        job.on_progress("running the network", 0, source.elements)
+        job.on_progress("following the inputs of the weights", 0, 0)
         seen = seen_inputs(source, {weight.name: place_of(source.model, weight) for weight in weights}, job)
 
+    left = 1.0  # of the progress; most networks are rounded once
+
     def rounded(wanted: WeightsOnly) -> ClusteredWeights:
+        nonlocal left
         requests = {weight.name: wanted for weight in weights} | dict(others)
-        return _clustered(source, weights, requests, seen, job)
+        part, left = job.part(1 - left, 1 - left / 4), left / 4
+        return _clustered(source, weights, requests, seen, part)
 
     clustered = rounded(request)
     check, raised = OutputQuality(source, tuple(clustered.palettes), job), 0.0
@@ -162,8 +170,9 @@ def _clustered(
             inputs=seen.get(weight.name),
         )
         palettes[weight.name] = found.palette
+        LOGGER.debug("%s: %d values", weight.name, len(found.palette.codebook))
         if found.mixture is not None:
             mixtures[weight.name] = found.mixture
         done += weight.size
-    job.on_progress("packing and checking", elements, elements)
+    job.on_progress("running the network", elements, elements)
     return ClusteredWeights(palettes, mixtures)

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sws_compress.errors import ArgumentError
-from sws_compress.terminal import visible
+from sws_compress.terminal.printing import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

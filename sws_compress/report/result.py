@@ -162,7 +162,7 @@ class MeasuredSize:
     metric: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompressionResult:
     """What `compress` or `export` did. All sizes are of files on disk, in bytes.
 
@@ -231,6 +231,11 @@ class CompressionResult:
     parts: FileParts | None = None
     pruned_weights: int = 0
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        metric = "" if self.before is None else f", metric {self.before:.4g} -> {self.after:.4g}"
+        sizes = f"{self.dense_bytes:,} -> {self.file_bytes:,} bytes, {self.ratio:.1f}x smaller"
+        return f"<CompressionResult {self.output}: {sizes}{metric}>"
 
     @property
     def output_error(self) -> float:

@@ -17,6 +17,7 @@ from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.files import write_atomically
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.palette import Palette
+from sws_compress.terminal.progress_bar import LOGGER
 from sws_compress.train.batches import inputs_and_targets, moved, seeded
 from sws_compress.train.distillation import Distillation, distillation_loss, frozen_copy
 from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity
@@ -155,6 +156,7 @@ class _Run:
         self.steering = Steering(target, model, elements, request.schedule, measures)
         ratio = None if target is None else target.coded_ratio
         self.prior = self._prior_of(groups, DEFAULT_CODED_RATIO if ratio is None else ratio)
+        self.epoch, self.resumed_epoch = 0, -1
         self.identity: dict[str, Any] = {}
         if self.rescue_path is not None:
             teacher = distillation.teacher if distillation else None
@@ -202,6 +204,7 @@ class _Run:
         try:
             self.on_step(self.prior)
             for epoch in range(first, self.request.epochs):
+                self.epoch = epoch
                 with seeded(self.seed, epoch, self.device):
                     self._epoch()
                     self._check_weights()
@@ -267,6 +270,9 @@ class _Run:
         return Progress(
             step=prior.steps,
             total_steps=self.total_steps,
+            epoch=self.epoch + 1,
+            epochs=self.request.epochs,
+            resumed=self.epoch == self.resumed_epoch,
             stage=prior.stage,
             loss=loss,
             coded_bits=prior.coded_bits,
@@ -329,6 +335,8 @@ class _Run:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.steering.load_state_dict(saved["steering"])
             epoch: int = saved["epoch"]
+        self.resumed_epoch = epoch
+        LOGGER.info("goes on at epoch %d of %d from %s", epoch + 1, self.request.epochs, self.state_path)
         return epoch
 
     def _check(self, saved: dict[str, Any]) -> None:

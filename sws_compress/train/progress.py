@@ -17,6 +17,10 @@ class Progress:
         Steps taken so far, and steps of the whole run.
     stage : Stage
         Stage of the next step.
+    epoch, epochs : int
+        Number of the epoch of this step, from 1 on, and of the last one.
+    resumed : bool
+        Whether this is the first epoch of a run that goes on from a saved state.
     loss : float
         Training loss of the batch, before the step.
     coded_bits : float or None
@@ -38,7 +42,10 @@ class Progress:
     step: int
     total_steps: int
     stage: Stage
+    epoch: int
+    epochs: int
     loss: float
+    resumed: bool = False
     coded_bits: float | None = None
     ratio: float | None = None
     metric: float | None = None
@@ -46,3 +53,16 @@ class Progress:
     bit_price: float | None = None
     components: int | None = None
     mergers: int | None = None
+
+    @property
+    def line(self) -> str:
+        """Epoch and stage, loss, and metric and projected bytes once known, beside a bar in 80 columns."""
+        parts = [
+            f"epoch {self.epoch}/{self.epochs}{', resumed' if self.resumed else ''}, {self.stage.value}",
+            f"loss {self.loss:.3f}",
+        ]
+        if self.metric is not None:
+            parts.append(f"metric {self.metric:.4g}")
+        if self.projected_bytes is not None:
+            parts.append(f"{self.projected_bytes:,} bytes")
+        return "  ".join(parts)

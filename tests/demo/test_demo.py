@@ -33,7 +33,7 @@ def data(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_result_is_what_lies_on_disk(data: Path, tmp_path: Path) -> None:
     seen: list[int] = []
     output = tmp_path / "out" / "demo"
-    result = run_demo(data, output, epochs=1, ratio=30, seed=0, on_progress=lambda text, done, total: seen.append(done))
+    result = run_demo(data, output, epochs=1, ratio=30, seed=0, progress=lambda text, done, total: seen.append(done))
     models, pictures = {"lenet.onnx", "dense.onnx"}, {"weights.png", "weights.gif", "clusters.png"}
     assert {path.name for path in output.iterdir()} == models | pictures | {"result.json", "training.csv"}
     values = json.loads((output / "result.json").read_text())

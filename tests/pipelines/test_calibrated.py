@@ -467,14 +467,14 @@ def test_progress_never_goes_back(
         model,
         tmp_path / "small.onnx",
         sws.Calibrated(inputs={"x": digits(64, seed=1)}),
-        on_progress=lambda *call: seen.append(call),
+        progress=lambda *call: seen.append(call),
         **goal,
     )
     done, totals = [call[1] for call in seen], [call[2] for call in seen]
     assert done == sorted(done)
     assert totals == sorted(totals)
     assert all(0 <= part <= whole for part, whole in zip(done, totals, strict=True))
-    assert seen[-1] == ("packing and checking", totals[-1], totals[-1])
+    assert seen[-1] == ("done", totals[-1], totals[-1])
     phases = {description.split()[0] for description, _, _ in seen}
     assert {"collecting", "measuring", "assigning"} <= phases
     assert max(later - earlier for earlier, later in pairwise(done)) <= 0.5 * totals[-1]  # no phase is a jump

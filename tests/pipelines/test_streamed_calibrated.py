@@ -161,7 +161,7 @@ import numpy as np
 import sws_compress as sws
 given = {"tokens": np.random.default_rng(0).integers(0, 300, (40, 24))}
 request = sws.Calibrated(inputs=given, resumable=True)
-sws.compress(sys.argv[1], sys.argv[2], request, on_progress=lambda *told: print(told[0], flush=True))
+sws.compress(sys.argv[1], sys.argv[2], request, progress=lambda *told: print(told[0], flush=True))
 """
 
 

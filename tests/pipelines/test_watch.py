@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,9 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
-from sws_compress.pipelines.watch import description
 from sws_compress.train.progress import Progress
 from sws_compress.train.schedule import Stage
-from tests.models import Mlp, batches, tuned
+from tests.models import Mlp, batches, fail_if_it_trains, tuned
 
 STEPS = 24
 
@@ -59,10 +60,30 @@ def test_killed_and_resumed_run_leaves_the_log_of_a_whole_one(tmp_path: Path) ->
     run(tmp_path, log=tmp_path / "whole.csv", state=tmp_path / "whole.state")
     log, state = tmp_path / "run.csv", tmp_path / "run.state"
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, log=log, state=state, on_progress=kill)
+        run(tmp_path, log=log, state=state, progress=kill)
     assert [int(row["step"]) for row in read(log)] == [1, 10, 20]  # of which 20 is done again, from 18 on
     run(tmp_path, log=log, state=state)
     assert log.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_log_tells_of_every_epoch_and_of_a_resumption(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state, lines = tmp_path / "run.state", []
+    caplog.set_level(logging.INFO, logger="sws_compress")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, state=state, progress=kill)
+    caplog.clear()
+    run(tmp_path, state=state, progress=lambda text, *_: lines.append(text))
+    told = [record.getMessage() for record in caplog.records]
+    assert f"goes on at epoch 4 of 4 from {state}" in told
+    assert any(line.startswith("epoch 4/4, resumed, ") for line in told)
+    assert any(line.startswith("epoch 4/4, resumed, ") for line in lines)
+    assert {record.name for record in caplog.records} == {"sws_compress"}
+
+    caplog.clear()
+    run(tmp_path, evaluate=lambda network: 90.0)
+    epochs = [line.split(",")[0] for line in (record.getMessage() for record in caplog.records) if "loss" in line]
+    assert epochs == [f"epoch {epoch}/4" for epoch in range(1, 5)]
+    assert any("metric 90" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize(
@@ -81,15 +102,15 @@ def test_wrong_places_are_found_before_the_run(
     monkeypatch.chdir(tmp_path)
     Path("other.csv").write_text("day,price\n1,2\n")
     with pytest.raises(sws.SwsError, match=message) as error:
-        run(tmp_path, on_progress=lambda *_: pytest.fail("trained"), **options)
+        run(tmp_path, progress=fail_if_it_trains, **options)
     assert "\n" not in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["other.csv"]
 
 
 def test_line_for_the_bar() -> None:
-    soft = Progress(step=5, total_steps=100, stage=Stage.SOFT, loss=0.25)
-    assert description(soft) == "soft  loss 0.250"
-    hard = Progress(
-        step=50, total_steps=100, stage=Stage.HARD, loss=0.25, ratio=190.46, metric=98.512, projected_bytes=5601
-    )
-    assert description(hard) == "hard  loss 0.250  metric 98.51  5,601 bytes  190.5x"
+    soft = Progress(step=5, total_steps=100, epoch=1, epochs=20, stage=Stage.SOFT, loss=0.25)
+    assert soft.line == "epoch 1/20, soft  loss 0.250"
+    hard = replace(soft, step=50, epoch=12, stage=Stage.HARD, ratio=190.46, metric=98.512, projected_bytes=56010)
+    assert hard.line == "epoch 12/20, hard  loss 0.250  metric 98.51  56,010 bytes"
+    assert replace(hard, resumed=True).line.startswith("epoch 12/20, resumed, hard  loss")
+    assert len(hard.line) <= 80 - len("  0:00:12 0:00:34")  # what the bar has beside it

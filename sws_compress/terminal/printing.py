@@ -1,4 +1,4 @@
-"""Output of the command line: a progress bar on standard error, JSON or a table on standard output."""
+"""Output of the command line: JSON or a table on standard output, errors on standard error."""
 
 from __future__ import annotations
 
@@ -20,41 +20,8 @@ if TYPE_CHECKING:
 ERROR_CHARACTERS = 460
 """Characters of an error line that are shown; what is too long loses its middle."""
 
-SPEED_SECONDS = 600
-"""The time that is left is estimated from the work of so many seconds: layers differ in how long they take."""
-
 ERROR_END_CHARACTERS = 160
 """Characters of a shortened line that come from its end, where the cure stands."""
-
-
-@contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Progress bar on standard error; it is silent where there is no terminal.
-
-    Yields
-    ------
-    callable
-        Called as ``show(description, done, total)``.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    description = TextColumn("{task.description}", markup=False)  # names have brackets
-    columns = (description, BarColumn(None), TimeElapsedColumn(), TimeRemainingColumn())
-    silent = not console.is_terminal
-    with Progress(
-        *columns,
-        console=console,
-        transient=True,
-        expand=True,
-        disable=silent,
-        speed_estimate_period=SPEED_SECONDS,
-    ) as progress:
-        task = progress.add_task("loading", total=None)
-        yield lambda description, done, total: progress.update(
-            task, description=visible(description, console.encoding), completed=done, total=total
-        )
 
 
 def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json: bool) -> None:
@@ -143,6 +110,40 @@ def _strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_strict(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def log_on_standard_error(verbosity: int) -> Iterator[None]:
+    """Show what the package logs: at a verbosity of 1 what it does, at 2 what it does with every weight.
+
+    Parameters
+    ----------
+    verbosity : int
+        At 0 nothing is shown.
+    """
+    if not verbosity or sys.stderr is None:  # it was closed when Python began
+        yield
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_VisibleFormatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("sws_compress")
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+    logger.addHandler(handler)
+    logger.propagate = False  # functions of the user's may have set up logs of their own
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _VisibleFormatter(logging.Formatter):
+    """Lines of printable characters: names come from files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), sys.stderr.encoding or "ascii")
 
 
 def silence_standard_output() -> None:

@@ -1,0 +1,1 @@
+"""What a person sees and reads: results, errors, the progress bar and the log."""
