@@ -1,4 +1,4 @@
-"""Work on the pieces of a large array in a few threads. The pieces, and so all sums, do not depend on their number."""
+"""Work on the pieces of a large array in a few threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_THREADS = 8
 
 
 def over_pieces(function: Callable[[slice], T], length: int, piece: int) -> Iterator[T]:
-    """Call a function for consecutive slices of an array, in threads.
+    """Call a function for consecutive slices of an array, in threads; no slice, and so no sum, depends on their number.
 
     Parameters
     ----------
@@ -32,9 +32,38 @@ def over_pieces(function: Callable[[slice], T], length: int, piece: int) -> Iter
         The results, in the order of the slices.
     """
     slices = [slice(start, min(start + piece, length)) for start in range(0, length, piece)]
+    if len(slices) <= 1:  # before cores are counted, which takes longer than a small slice
+        yield from map(function, slices)
+        return
     threads = min(len(slices), os.cpu_count() or 1, MAX_THREADS)
     if threads <= 1:
         yield from map(function, slices)
         return
     with ThreadPoolExecutor(threads) as pool:
         yield from pool.map(function, slices)
+
+
+def over_shares(function: Callable[[slice], None], length: int, least: int) -> None:
+    """Call a function for one slice of an array per thread, for work whose slices do not matter.
+
+    The caller's own thread takes the first share, so that two threads cost the start of one.
+
+    Parameters
+    ----------
+    function : callable
+        Called with each slice.
+    length : int
+        Number of elements of the array.
+    least : int
+        Elements that are worth a thread.
+    """
+    threads = 1 if length < 2 * least else min(length // least, os.cpu_count() or 1, MAX_THREADS)
+    if threads == 1:
+        function(slice(0, length))
+        return
+    first, *others = (slice(length * i // threads, length * (i + 1) // threads) for i in range(threads))
+    with ThreadPoolExecutor(threads - 1) as pool:
+        running = [pool.submit(function, share) for share in others]
+        function(first)
+        for one in running:
+            one.result()

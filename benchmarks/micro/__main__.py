@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.micro import em, pull
+from benchmarks.micro import em, pull, training_step
 
 
 def main() -> None:
-    for benchmark in (em, pull):
+    for benchmark in (em, pull, training_step):
         benchmark.main()
 
 

@@ -2,10 +2,11 @@
 
     python -m benchmarks.micro.pull [--output out/micro/pull.json]
 
-Each is one step on the same float32 weights under the same mixture. Autograd holds arrays of weights times components,
-so it runs on fewer weights and its time is scaled linearly. The largest array is the largest tensor that a step makes
-besides its arguments, or the peak of its NumPy arrays if that is more. Both torch and the pull run on one thread per
-core.
+Each is one step on the same float32 weights under the same mixture. The second table compares pull and Adam in pairs:
+one right after the other, many times, and the median of the ratios. It is processor time with one thread, which other
+programs disturb less, and elapsed time with more. Autograd holds arrays of weights times components, so it runs on
+fewer weights and its time is scaled linearly. The largest array is the largest tensor that a step makes besides its
+arguments, or the peak of its NumPy arrays if that is more.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import argparse
 import json
 import math
 import os
+import statistics
+import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +31,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.environment import environment
 from benchmarks.micro.em import best_seconds, lopsided_weights
+from sws_compress import threads
 from sws_compress.mixture.histogram import weight_histogram, weight_range
-from sws_compress.mixture.majoriser import pull_table
+from sws_compress.mixture.majoriser import PullTable, pull_table
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.initial import even_mixture
 from sws_compress.train.device_pull import pull_, pull_on_device
-from sws_compress.train.optimizers import metric_of
+from sws_compress.train.optimizers import Metric, metric_of
 
 WEIGHTS = 5_000_000
 AUTOGRAD_WEIGHTS = 500_000
 COMPONENTS = 16
 STRENGTH = 1e-6
+PAIRED_WEIGHTS = (100_000, 1_000_000, 10_000_000)
+PAIRS = 25
 REPEATS = 9
-GOAL_ADAM_STEPS = 1.5
+GOAL_ADAM_STEPS = 1.0
 """Goal: time of a pull, in fused Adam steps."""
 
 
@@ -93,27 +100,80 @@ def interleaved_seconds(steps: dict[str, Callable[[], object]]) -> dict[str, flo
     return seconds
 
 
-def measure(seed: int) -> dict[str, object]:
-    values = lopsided_weights(WEIGHTS, seed)
-    low, high = weight_range(values)
-    spread = float(values.std())
-    data = weight_histogram(values, low=low, high=high)
-    mixture = even_mixture(data, COMPONENTS, variance=(0.1 * spread) ** 2)
-    table = pull_table(mixture, low=low, high=high)
+@dataclass(frozen=True)
+class Setting:
+    """A parameter with its optimiser after one step, and a mixture of its weights."""
 
-    parameter = torch.nn.Parameter(torch.from_numpy(values))
-    parameter.grad = torch.randn(WEIGHTS, generator=torch.Generator().manual_seed(seed)) * 1e-3
-    adam = torch.optim.Adam([parameter], lr=1e-6, fused=True)
-    adam.step()
-    metric = metric_of(adam, adam.param_groups[0], parameter)
-    assert metric is not None
+    mixture: Mixture
+    table: PullTable
+    parameter: torch.nn.Parameter
+    adam: torch.optim.Adam
+
+    @classmethod
+    def of(cls, weights: int, seed: int) -> Setting:
+        values = lopsided_weights(weights, seed)
+        low, high = weight_range(values)
+        data = weight_histogram(values, low=low, high=high)
+        mixture = even_mixture(data, COMPONENTS, variance=(0.1 * float(values.std())) ** 2)
+        parameter = torch.nn.Parameter(torch.from_numpy(values))
+        parameter.grad = torch.randn(weights, generator=torch.Generator().manual_seed(seed)) * 1e-3
+        adam = torch.optim.Adam([parameter], lr=1e-6, fused=True)
+        adam.step()
+        return cls(mixture, pull_table(mixture, low=low, high=high), parameter, adam)
+
+    def metric(self) -> Metric:
+        metric = metric_of(self.adam, self.adam.param_groups[0], self.parameter)
+        assert metric is not None
+        return metric
+
+    def pull(self) -> None:
+        """What a training step calls, with the metric of its optimiser."""
+        pull_(self.parameter.data, self.metric(), self.table, STRENGTH)
+
+
+def set_threads(count: int) -> None:
+    """Threads of torch and of our own loops."""
+    torch.set_num_threads(count)
+    threads.MAX_THREADS = count
+
+
+def paired(weights: int, count: int, seed: int) -> dict[str, float]:
+    """Median milliseconds of an Adam step and of the pull after it, and the median of their ratios."""
+    set_threads(count)
+    setting = Setting.of(weights, seed)
+    clock = time.process_time if count == 1 else time.perf_counter
+    in_a_row = max(1, PAIRED_WEIGHTS[1] // weights)
+    found = []
+    for _ in range(PAIRS + 1):
+        ends = [clock()]
+        for step in (setting.adam.step, setting.pull):
+            for _ in range(in_a_row):
+                step()
+            ends.append(clock())
+        found.append((ends[1] - ends[0], ends[2] - ends[1]))
+    found = found[1:]  # the first compiles
+    return {
+        "weights": weights,
+        "threads": count,
+        "adam_ms": 1e3 * statistics.median(adam for adam, _ in found) / in_a_row,
+        "pull_ms": 1e3 * statistics.median(pull for _, pull in found) / in_a_row,
+        "per_adam_step": statistics.median(pull / adam for adam, pull in found),
+    }
+
+
+def measure(seed: int) -> dict[str, object]:
+    cores = os.cpu_count() or 1
+    pairs = [paired(weights, count, seed) for count in sorted({1, min(2, cores)}) for weights in PAIRED_WEIGHTS]
+    set_threads(cores)
+    setting = Setting.of(WEIGHTS, seed)
+    parameter, adam = setting.parameter, setting.adam
     few = parameter.detach()[:AUTOGRAD_WEIGHTS].clone().requires_grad_()
 
     steps: dict[str, Callable[[], object]] = {
-        "autograd": lambda: autograd_step(few, mixture),
+        "autograd": lambda: autograd_step(few, setting.mixture),
         "fused_adam": adam.step,
-        "pull": lambda: pull_(parameter.data, metric, table, STRENGTH),
-        "pull_on_device": lambda: pull_on_device(parameter.data, metric, table, STRENGTH),
+        "pull": setting.pull,
+        "pull_on_device": lambda: pull_on_device(parameter.data, setting.metric(), setting.table, STRENGTH),
     }
     counts = {name: AUTOGRAD_WEIGHTS if name == "autograd" else WEIGHTS for name in steps}
     for step in steps.values():
@@ -140,6 +200,7 @@ def measure(seed: int) -> dict[str, object]:
         "components": COMPONENTS,
         "threads": torch.get_num_threads(),
         "steps": results,
+        "pairs": pairs,
         "goal_per_adam_step": GOAL_ADAM_STEPS,
         "environment": environment(),
     }
@@ -168,14 +229,24 @@ def table_of(result: dict) -> Table:
     return table
 
 
+def table_of_pairs(result: dict) -> Table:
+    table = Table(title=f"Pull and fused Adam in pairs; goal: at most {result['goal_per_adam_step']} Adam steps")
+    for title in ("weights", "threads", "Adam, ms", "pull, ms", "in Adam steps"):
+        table.add_column(title, justify="right")
+    for pair in result["pairs"]:
+        times = (f"{pair['adam_ms']:.3f}", f"{pair['pull_ms']:.3f}", f"{pair['per_adam_step']:.2f}")
+        table.add_row(f"{pair['weights']:,}", str(pair["threads"]), *times)
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="The pull against autograd and a fused Adam step.")
     parser.add_argument("--output", type=Path, default=Path("out/micro/pull.json"), help="JSON file")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     arguments = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
     result = measure(arguments.seed)
     Console().print(table_of(result))
+    Console().print(table_of_pairs(result))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -15,8 +15,8 @@ from typing import Any
 import numba
 import numpy as np
 
-BLOCK_WEIGHTS = 512
-"""Weights of a block; its few arrays take some 10 KB of the first-level cache."""
+BLOCK_WEIGHTS = 256
+"""Weights of a block; its few arrays take some 5 KB, so that the table keeps most of the first-level cache."""
 
 
 def _jit(function: Callable[..., None], *, cache: bool) -> Any:
@@ -32,63 +32,55 @@ def compiled(function: Callable[..., None]) -> Any:
 
 
 @compiled
-def _look_up(weights: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, a: Any, t: Any) -> None:
-    """Look up both tables at the grid point nearest to each weight, into ``a`` and ``t``; NaN reads entry 0.
+def pull_scalar(weights: Any, metric: Any, low: Any, inverse_step: Any, words: Any, tau: Any) -> None:
+    """Pull in a metric of one number.
 
-    Interpolation reads twice as much and takes twice as long; a finer table costs nothing.
+    A weight reads the word of the grid point nearest to it; NaN reads entry 0. Interpolation would read twice as much
+    and take twice as long; a finer table costs nothing.
     """
-    position = np.empty(BLOCK_WEIGHTS, np.int32)
-    last = np.float32(len(curvature) - 1)
-    for i in range(len(weights)):
-        x = (weights[i] - low) * inverse_step + np.float32(0.5)
-        x = x if x > np.float32(0) else np.float32(0)
-        position[i] = np.int32(min(x, last))
-    for i in range(len(weights)):
-        nearest = np.uint64(position[i])  # unsigned: no test for Python's negative indices
-        a[i] = curvature[nearest]
-        t[i] = target[nearest]
-
-
-@compiled
-def pull_scalar(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
-    """Pull in a metric of one number."""
-    a = np.empty(BLOCK_WEIGHTS, np.float32)
-    t = np.empty(BLOCK_WEIGHTS, np.float32)
+    position, found = np.zeros(BLOCK_WEIGHTS, np.int32), np.empty(BLOCK_WEIGHTS, np.uint64)
+    pairs, entries = position.view(np.uint64), found.view(np.float32)  # a and a m in turns
+    last = np.float32(len(words) - 1)
     for start in range(0, len(weights), BLOCK_WEIGHTS):
         w = weights[start : start + BLOCK_WEIGHTS]
-        _look_up(w, low, inverse_step, curvature, target, a, t)
         for i in range(len(w)):
-            w[i] += tau * (t[i] - a[i] * w[i]) / (metric + tau * a[i])
-
-
-@compiled
-def pull_array(weights: Any, metric: Any, low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any) -> None:
-    """Pull in a metric of one number per weight."""
-    a = np.empty(BLOCK_WEIGHTS, np.float32)
-    t = np.empty(BLOCK_WEIGHTS, np.float32)
-    for start in range(0, len(weights), BLOCK_WEIGHTS):
-        w = weights[start : start + BLOCK_WEIGHTS]
-        h = metric[start : start + BLOCK_WEIGHTS]
-        _look_up(w, low, inverse_step, curvature, target, a, t)
+            x = (w[i] - low) * inverse_step + np.float32(0.5)
+            x = x if x > np.float32(0) else np.float32(0)
+            position[i] = np.int32(min(x, last))
+        for i in range((len(w) + 1) // 2):  # one load for two positions; unsigned: no test for negative indices
+            pair = pairs[i]
+            found[2 * i] = words[pair & np.uint64(0xFFFFFFFF)]
+            found[2 * i + 1] = words[pair >> np.uint64(32)]
         for i in range(len(w)):
-            w[i] += tau * (t[i] - a[i] * w[i]) / (h[i] + tau * a[i])
+            w[i] += tau * (entries[2 * i + 1] - entries[2 * i] * w[i]) / (metric + tau * entries[2 * i])
 
 
 @compiled
 def pull_adam(
     weights: Any, second_moment: Any, inverse_correction: Any, eps: Any, inverse_lr: Any,
-    low: Any, inverse_step: Any, curvature: Any, target: Any, tau: Any,
+    low: Any, inverse_step: Any, words: Any, tau: Any,
 ) -> None:  # fmt: skip
-    """Pull in Adam's metric, (sqrt(second moment * inverse correction) + eps) / lr."""
-    a = np.empty(BLOCK_WEIGHTS, np.float32)
-    t = np.empty(BLOCK_WEIGHTS, np.float32)
+    """Pull in Adam's metric, (sqrt(second moment * inverse correction) + eps) / lr.
+
+    The look-up is the one of `pull_scalar`. A function for both is not inlined well and takes a third longer.
+    """
+    position, found = np.zeros(BLOCK_WEIGHTS, np.int32), np.empty(BLOCK_WEIGHTS, np.uint64)
+    pairs, entries = position.view(np.uint64), found.view(np.float32)
+    last = np.float32(len(words) - 1)
     for start in range(0, len(weights), BLOCK_WEIGHTS):
         w = weights[start : start + BLOCK_WEIGHTS]
         v = second_moment[start : start + BLOCK_WEIGHTS]
-        _look_up(w, low, inverse_step, curvature, target, a, t)
+        for i in range(len(w)):
+            x = (w[i] - low) * inverse_step + np.float32(0.5)
+            x = x if x > np.float32(0) else np.float32(0)
+            position[i] = np.int32(min(x, last))
+        for i in range((len(w) + 1) // 2):
+            pair = pairs[i]
+            found[2 * i] = words[pair & np.uint64(0xFFFFFFFF)]
+            found[2 * i + 1] = words[pair >> np.uint64(32)]
         for i in range(len(w)):
             h = (np.sqrt(v[i] * inverse_correction) + eps) * inverse_lr
-            w[i] += tau * (t[i] - a[i] * w[i]) / (h + tau * a[i])
+            w[i] += tau * (entries[2 * i + 1] - entries[2 * i] * w[i]) / (h + tau * entries[2 * i])
 
 
 @compiled

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.mixture import CHUNK_VALUES, AnyArray, Array, FloatArray, Mixture, log_joint, soft_max
-from sws_compress.threads import over_pieces
+from sws_compress.threads import over_shares
 
-PIECE_WEIGHTS = 1 << 19
-"""Weights of one thread's piece; fewer are not worth a thread (this many take about half a millisecond)."""
-
+SHARE_WEIGHTS = 1 << 18
+"""Weights that are worth a thread: they take about a tenth of a millisecond, twice what the start of one takes."""
 
 LARGEST_CURVATURE = 1e24
 """Cap of curvatures, in 1 / units of w squared (sigma = 1e-12): float32 products with the strength stay finite."""
@@ -34,22 +35,35 @@ LARGEST_CURVATURE = 1e24
 class PullTable:
     """Table of a(w) and a(w) m(w) on the grid w_i = low + i step, read at the nearest point.
 
-    Values outside the grid read its ends.
+    Values outside the grid read its ends. Both numbers of a point lie side by side, so that one load of eight bytes
+    reads them: the loads are what a pull spends its time on.
 
     Parameters
     ----------
     low, step : float
         The grid, in units of the weights.
-    curvature : ndarray, shape (t,), float32
-        a, positive, in 1 / units of w squared.
-    target : ndarray, shape (t,), float32
-        a m, in 1 / units of w.
+    entries : ndarray, shape (t, 2), float32, C-contiguous
+        Columns: a, positive, in 1 / units of w squared; a m, in 1 / units of w.
     """
 
     low: float
     step: float
-    curvature: FloatArray
-    target: FloatArray
+    entries: FloatArray
+
+    @property
+    def curvature(self) -> FloatArray:
+        """Curvature a at each point, shape (t,)."""
+        return self.entries[:, 0]
+
+    @property
+    def target(self) -> FloatArray:
+        """Product a m at each point, shape (t,)."""
+        return self.entries[:, 1]
+
+    @cached_property
+    def words(self) -> npt.NDArray[np.uint64]:
+        """The same memory with one word of 64 bits for each point, shape (t,)."""
+        return self.entries.view(np.uint64).reshape(-1)
 
 
 def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 8192) -> PullTable:
@@ -91,8 +105,7 @@ def pull_table(mixture: Mixture, *, low: float, high: float, size: int = 8192) -
     return PullTable(
         low=float(low),
         step=(float(high) - float(low)) / (size - 1),
-        curvature=(curvature * scale).astype(np.float32),
-        target=(target * scale).astype(np.float32),
+        entries=np.stack([curvature * scale, target * scale], axis=1).astype(np.float32),
     )
 
 
@@ -103,15 +116,15 @@ def quadratic_majoriser(values: AnyArray, mixture: Mixture) -> tuple[Array, Arra
     return precisions.sum(axis=0), mixture.means @ precisions
 
 
-def pull(weights: AnyArray, metric: AnyArray | float, table: PullTable, strength: float) -> None:
+def pull(weights: AnyArray, metric: float, table: PullTable, strength: float) -> None:
     """Pull weights in place, w <- (H w + tau a m) / (H + tau a), to float32 rounding.
 
     Parameters
     ----------
     weights : ndarray, any shape, float32, C-contiguous
         Overwritten. NaN stays NaN.
-    metric : ndarray of the same shape and dtype, or float
-        H >= 0; for SGD 1 / learning rate.
+    metric : float
+        H >= 0 of all weights; for SGD 1 / learning rate.
     table : PullTable
         a and a m of the mixture.
     strength : float, >= 0
@@ -120,18 +133,12 @@ def pull(weights: AnyArray, metric: AnyArray | float, table: PullTable, strength
     Raises
     ------
     ArgumentError
-        If the arrays have another type, layout or shape, or the strength is negative.
+        If the weights have another type or layout, or the strength is negative.
     """
     from sws_compress.mixture import kernels
 
-    flat = _flat(weights, "weights")
-    if isinstance(metric, np.ndarray) and metric.ndim > 0:
-        metric_flat = _flat(metric, "metric")
-        _check_same_length(metric_flat, flat, "metric")
-        _run(flat, table, strength, lambda part, grid: kernels.pull_array(flat[part], metric_flat[part], *grid))
-    else:
-        one_metric = np.float32(metric)
-        _run(flat, table, strength, lambda part, grid: kernels.pull_scalar(flat[part], one_metric, *grid))
+    flat, one_metric = _flat(weights, "weights"), np.float32(metric)
+    _run(flat, table, strength, lambda part, grid: kernels.pull_scalar(flat[part], one_metric, *grid))
 
 
 def pull_adam(
@@ -174,7 +181,10 @@ def pull_adam(
             "take them from the optimiser's state"
         )
     flat, moments = _flat(weights, "weights"), _flat(second_moment, "second_moment")
-    _check_same_length(moments, flat, "second_moment")
+    if len(moments) != len(flat):
+        raise ArgumentError(
+            f"second_moment must have one value per weight ({len(flat)}), got {len(moments)}: match the shapes"
+        )
     metric = (np.float32(1 / bias_correction2), np.float32(eps), np.float32(1 / lr))
     _run(flat, table, strength, lambda part, grid: kernels.pull_adam(flat[part], moments[part], *metric, *grid))
 
@@ -184,9 +194,8 @@ def _run(flat: FloatArray, table: PullTable, strength: float, kernel: Callable[[
         raise ArgumentError(f"strength must be finite and >= 0, got {strength}: it multiplies -log p")
     if strength == 0:
         return  # the weights stay exactly, even if the metric is 0 as well
-    grid = (np.float32(table.low), np.float32(1 / table.step), table.curvature, table.target, np.float32(strength))
-    for _ in over_pieces(lambda part: kernel(part, grid), len(flat), PIECE_WEIGHTS):
-        pass
+    grid = (np.float32(table.low), np.float32(1 / table.step), table.words, np.float32(strength))
+    over_shares(lambda part: kernel(part, grid), len(flat), SHARE_WEIGHTS)
 
 
 def _flat(values: AnyArray, name: str) -> FloatArray:
@@ -195,10 +204,3 @@ def _flat(values: AnyArray, name: str) -> FloatArray:
         found = f"{values.dtype}, strides {values.strides}" if isinstance(values, np.ndarray) else type(values).__name__
         raise ArgumentError(f"{name} must be a C-contiguous float32 array, got {found}: they are updated in place")
     return cast(FloatArray, values.reshape(-1))
-
-
-def _check_same_length(values: FloatArray, weights: FloatArray, name: str) -> None:
-    if len(values) != len(weights):
-        raise ArgumentError(
-            f"{name} must have one value per weight ({len(weights)}), got {len(values)}: match the shapes"
-        )

@@ -20,20 +20,18 @@ class DeviceTable:
     ----------
     low, step : float
         First point of the table, and distance between points.
-    curvature, target : tensor, shape (points,), float32
-        a(w), and a(w) m(w), at each point.
+    entries : tensor, shape (points, 2), float32
+        a(w) and a(w) m(w) at each point.
     """
 
     low: float
     step: float
-    curvature: torch.Tensor
-    target: torch.Tensor
+    entries: torch.Tensor
 
     @classmethod
     def of(cls, table: PullTable, device: torch.device) -> DeviceTable:
         """Copy of ``table`` on ``device``."""
-        curvature, target = (torch.tensor(array, device=device) for array in (table.curvature, table.target))
-        return cls(table.low, table.step, curvature, target)
+        return cls(table.low, table.step, torch.tensor(table.entries, device=device))
 
 
 @torch.no_grad()
@@ -80,8 +78,7 @@ def pull_on_device(weights: torch.Tensor, metric: Metric, table: PullTable | Dev
     """`pull_` by torch operations on the device of ``weights``: O(n) temporaries in float32, no copy to the host."""
     if strength == 0:
         return  # exactly unmoved, even where the metric is 0 as well
-    curvature = torch.as_tensor(table.curvature, device=weights.device)
-    target = torch.as_tensor(table.target, device=weights.device)
+    curvature, target = torch.as_tensor(table.entries, device=weights.device).unbind(1)
     w = weights.float().reshape(-1)
     position = ((w - table.low) / table.step + 0.5).clamp_(0, len(curvature) - 1)
     nearest = position.nan_to_num_(0.0).int()  # a NaN weight stays NaN, but must not be an address

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -220,3 +222,23 @@ def test_no_tensor_of_weights_times_components() -> None:
     with LargestTensor() as none:
         pull_(weights, metric, table, 0.1)
     assert none.elements <= weights.numel()  # views only
+
+
+def test_a_pull_takes_about_as_long_as_a_fused_adam_step() -> None:
+    """About 1; so few weights that torch does not share them among threads, whose time is not counted."""
+    parameter = torch.nn.Parameter(torch.randn(30_000, generator=torch.Generator().manual_seed(0)))
+    parameter.grad = torch.full_like(parameter, 1e-3)
+    optimizer = torch.optim.Adam([parameter], lr=1e-6, fused=True)
+    optimizer.step()
+    metric = metric_of(optimizer, optimizer.param_groups[0], parameter)
+    assert metric is not None
+    table = pull_table(MIXTURE, low=-3.0, high=3.0)
+    pull_(parameter.data, metric, table, 1e-6)  # compiles
+    ratios = []
+    for _ in range(15):
+        start = time.thread_time()
+        optimizer.step()
+        between = time.thread_time()
+        pull_(parameter.data, metric, table, 1e-6)
+        ratios.append((time.thread_time() - between) / (between - start))
+    assert statistics.median(ratios) < 4
