@@ -18,7 +18,7 @@ from PIL import Image
 from sws_compress.files import write_atomically
 from sws_compress.mixture.mixture import Array, Mixture, log_joint
 from sws_compress.report.colours import cluster_colours
-from sws_compress.report.drawing import heading
+from sws_compress.report.drawing import heading, short
 from sws_compress.report.frames import Snapshot
 
 MAX_PANELS = 3
@@ -33,6 +33,8 @@ LAST_FRAME_MILLISECONDS = 3000
 DPI = 80
 AXIS_BOTTOM = 0.7
 """Lower end of the logarithmic axis, in weights: a single weight shows."""
+PIN_MARGIN = 0.02
+"""What lies beyond the last pin, as a share of the axis."""
 MIN_PIN_WEIGHTS = 1.5
 """Clusters of fewer weights have no pin: pi of an empty cluster is kept at that of one weight."""
 ZERO_COLOUR = "#9aa0a6"
@@ -134,8 +136,8 @@ class _Panel:
         self.pins = axes.vlines([0.0], 0, 0, linewidth=2.5, animated=True)
         self.heads = axes.scatter([], [], marker="o", s=30, edgecolor=CURVE_COLOUR, zorder=3, animated=True)
         self.ticks = axes.scatter([], [], marker="^", s=22, color=CURVE_COLOUR, clip_on=False, zorder=3, animated=True)
-        axes.set(yscale="log", ylim=(AXIS_BOTTOM, 2 * first.count), xlim=(first.low, first.high), ylabel="weights")
-        heading(axes, f"{name}: {first.count:,.0f} weights")
+        axes.set(yscale="log", ylim=(AXIS_BOTTOM, 2 * first.count), xlim=shown_range(name, snapshots), ylabel="weights")
+        heading(axes, f"{short(name)}: {first.count:,.0f} weights")
         axes.spines[["top", "right"]].set_visible(False)
 
     def draw(self, snapshot: Snapshot) -> None:
@@ -168,6 +170,14 @@ class _Panel:
         self.heads.set_facecolor(list(map(tuple, colours)))
         self.axes.draw_artist(self.pins)
         self.axes.draw_artist(self.heads)
+
+
+def shown_range(name: str, snapshots: Sequence[Snapshot]) -> tuple[float, float]:
+    """The axis of weights: all bins, and every value that the network uses at any time, which may lie beyond them."""
+    first = snapshots[0].histograms[name]
+    means = np.concatenate([snapshot.mixtures[name].means for snapshot in snapshots])
+    margin = PIN_MARGIN * (max(first.high, means.max()) - min(first.low, means.min()))
+    return float(min(first.low, means.min() - margin)), float(max(first.high, means.max() + margin))
 
 
 def _sorted(mixture: Mixture) -> Mixture:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sws_compress.files import write_atomically
 from sws_compress.report.clustered import ClusteredTensor, axis_names
 from sws_compress.report.colours import cluster_colours, cluster_strengths, diverging
-from sws_compress.report.drawing import heading
+from sws_compress.report.drawing import heading, short
 
 Floats = npt.NDArray[np.float64]
 
@@ -32,14 +34,22 @@ FULL_COLOUR_PERCENTILE = 99.5
 """Percentile of the cells' strengths that gets the full colour."""
 MAX_BARS = 20
 """Clusters that have a labelled bar; more of them are lines on an axis of values."""
+LARGEST_AXIS_START = 1.0
+"""Percent at which the axis of shares starts at the latest, so that it has two powers of ten to label."""
 MAX_LABELLED_CELLS = 49
 """Cells that are labelled with their numbers: a kernel of 7x7."""
 PICTURES_PER_LINE, PICTURE_LINES = 24, 2
 """Rows of a matrix that are laid out like the input."""
+PANEL_SHAPE = 2.4
+"""Width of the panel of the weights over its height."""
 DPI = 120
 ROW_INCHES = 2.9
 SLICES_INCHES = 1.5
 BAR_EDGE_COLOUR = "#4b5563"
+SHARE_COLOURS = LinearSegmentedColormap.from_list("shares", [(1.0, 1.0, 1.0), (0.2, 0.2, 0.25)])
+"""Shares of weights from 0 to 100 %; not black, on which nothing can be seen."""
+DARK_PERCENT = 55
+"""Shares above it are so dark that they need white letters."""
 SEAM_GREY = 0.9
 """Grey level between kernels, 0..1."""
 
@@ -89,18 +99,21 @@ def cluster_figure(tensors: Sequence[ClusteredTensor], inputs: Sequence[tuple[in
 
 def _draw_weights(axes: Axes, tensor: ClusteredTensor) -> None:
     shape = "x".join(map(str, tensor.shape))
-    heading(axes, f"{tensor.name} ({shape}, {tensor.palette.indices.size:,} weights)")
+    heading(axes, f"{short(tensor.name)} ({shape}, {tensor.palette.indices.size:,} weights)")
     kernels = math.prod(tensor.shape[:2])
     if len(tensor.shape) == 4 and math.prod(tensor.shape[2:]) > 1 and kernels <= MAX_KERNELS:
         _show(axes, kernels_image(tensor))
         axes.set(xticks=[], yticks=[], anchor="W")
-        axes.set_xlabel("kernels, each a small square; those of one output channel side by side", fontsize=8)
+        below = "kernels, each a small square; those of one output channel side by side"
+        axes.set_xlabel(below, fontsize=8, loc="left")
         return
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
     image, (tall, wide) = matrix_image(tensor)
     _show(axes, image, aspect="auto", extent=(0, columns, rows, 0))
     names = ("row", "column") if len(tensor.shape) == 2 else ("output channel", "input channel, kernel position")
     axes.set_ylabel(names[0], fontsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator("auto", integer=True))  # a lone row has no half ones
     each = "a point is a weight" if (tall, wide) == (1, 1) else f"a point is the mean of {tall}x{wide} weights"
     axes.set_xlabel(f"{names[1]} ({each})", fontsize=8)
     axes.tick_params(labelsize=8)
@@ -146,7 +159,7 @@ def _cell_means(band: Floats, wide: int) -> Floats:
 
 
 def kernels_image(tensor: ClusteredTensor) -> Floats:
-    """Colours of all kernels of a convolution side by side, about twice as wide as high.
+    """Colours of all kernels of a convolution side by side, about as wide as the panel (`PANEL_SHAPE`).
 
     Parameters
     ----------
@@ -160,7 +173,9 @@ def kernels_image(tensor: ClusteredTensor) -> Floats:
     """
     out, inner, height, width = tensor.shape
     colours = cluster_colours(tensor.palette.codebook)[tensor.palette.indices.reshape(tensor.shape)]
-    return _tiled(colours, max(1, round(math.sqrt(2 * out * (height + 1) / (inner * (width + 1))))))
+    many = math.sqrt(PANEL_SHAPE * out * (height + 1) / (inner * (width + 1)))  # groups in a line, for that shape
+    lower = max(1, math.floor(many))
+    return _tiled(colours, lower if many**2 <= lower * (lower + 1) else lower + 1)
 
 
 def _tiled(pictures: Floats, groups: int) -> Floats:
@@ -182,8 +197,9 @@ def _draw_clusters(axes: Axes, tensor: ClusteredTensor) -> None:
     means = np.array([cluster.mean for cluster in tensor.clusters])
     percent = np.array([100 * cluster.share for cluster in tensor.clusters])
     colours = cluster_colours(means)
-    axes.set_title(f"{len(means)} clusters, {percent[means == 0].sum():.1f} % zeros", fontsize=10, loc="left")
-    lowest = 0.5 * percent.min()
+    clusters = f"{len(means)} cluster{'s' if len(means) > 1 else ''}"
+    axes.set_title(f"{clusters}, {percent[means == 0].sum():.1f} % zeros", fontsize=10, loc="left")
+    lowest = min(0.5 * percent.min(), LARGEST_AXIS_START)
     if len(means) <= MAX_BARS:
         axes.barh(np.arange(len(means)), percent, color=colours, edgecolor=BAR_EDGE_COLOUR, linewidth=0.8)
         axes.set_yticks(np.arange(len(means)), [f"{mean:.3g}" for mean in means])
@@ -218,7 +234,7 @@ def _draw_live(axes: Axes, tensor: ClusteredTensor, layout: InputLayout | None) 
         line = np.append(shares, shares[-1])
         axes.plot(np.linspace(0, 100, len(line)), line, drawstyle="steps-post", color=colour, label=along)
     axes.set_title("not zero, in falling order", fontsize=10, loc="left")
-    axes.set(xlim=(0, 100), ylim=(0, None))
+    axes.set(xlim=(0, 100), ylim=(0, max(1.05 * axes.dataLim.y1, 1)))
     axes.set_xlabel(f"% of the {', of the '.join(names)}", fontsize=8)
     axes.set_ylabel("% of their weights", fontsize=8)
     axes.tick_params(labelsize=8)
@@ -227,13 +243,18 @@ def _draw_live(axes: Axes, tensor: ClusteredTensor, layout: InputLayout | None) 
 
 
 def _draw_share(axes: Axes, percent: Floats, title: str) -> None:
-    image = axes.imshow(percent, cmap="Greys", vmin=0)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set(xticks=[], yticks=[])
-    if percent.size <= MAX_LABELLED_CELLS:
+    labelled = percent.size <= MAX_LABELLED_CELLS
+    if not labelled and np.ptp(percent) == 0:
+        axes.text(0.5, 0.5, f"{percent.flat[0]:.3g} % everywhere", ha="center", fontsize=9, transform=axes.transAxes)
+        return
+    # A kernel of much the same everywhere shall look so, and a picture shall use all greys.
+    image = axes.imshow(percent, cmap=SHARE_COLOURS, vmin=0, vmax=100 if labelled else percent.max())
+    if labelled:
         axes.set_xlabel("% of the weights", fontsize=8)
         for (row, column), share in np.ndenumerate(percent):
-            colour = "white" if share > percent.max() / 2 else "black"
+            colour = "white" if share > DARK_PERCENT else "black"
             axes.text(column, row, f"{share:.3g}", ha="center", va="center", fontsize=8, color=colour)
         return
     assert axes.figure is not None
@@ -255,8 +276,8 @@ def _draw_slices(axes: Axes, tensor: ClusteredTensor, layout: InputLayout) -> No
     axes.set(xticks=[], yticks=[])
     heading(
         axes,
-        f"{tensor.name}: the {count} {other}s with the most weights that are not zero, each laid out like the input "
-        f"({layout.height}x{layout.width}): what one unit looks at",
+        f"{short(tensor.name)}: the {count} {other}s with the most weights that are not zero, each laid out like the "
+        f"input ({layout.height}x{layout.width}): what one unit looks at",
     )
 
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+NAME_CHARACTERS = 48
+"""Characters of a name that fit above a panel."""
+
+
 def drawing(module: str) -> Any:
     """Import a module of this room that needs matplotlib.
 
@@ -36,6 +40,20 @@ def drawing(module: str) -> Any:
         raise ArgumentError(
             f"a picture must have matplotlib to be drawn, got '{error}': install it, or sws-compress[demo]"
         ) from error
+
+
+def short(name: str) -> str:
+    """A name that fits above a panel: a long one loses its middle.
+
+    Examples
+    --------
+    >>> short("encoder.layers.11.self_attention.query_key_value_projection.weight")
+    'encoder.layers.11.s...ey_value_projection.weight'
+    """
+    if len(name) <= NAME_CHARACTERS:
+        return name
+    start = 2 * (NAME_CHARACTERS - 3) // 5  # what tells names apart is mostly at the end
+    return f"{name[:start]}...{name[start + 3 - NAME_CHARACTERS :]}"
 
 
 def heading(axes: Axes, text: str) -> None:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sws_compress.mixture.mixture import Mixture
-from sws_compress.report.drawing import heading
+from sws_compress.report.drawing import heading, short
 
 FLOAT_COLOUR, SNAPPED_COLOUR, MIXTURE_COLOUR = "#8a8f98", "#c2410c", "#1d4ed8"
 BINS = 200
@@ -62,7 +62,7 @@ def _draw_density(axes: Axes, name: str, weights: npt.NDArray[np.float32], mixtu
     per_bin = density * weights.size * (edges[1] - edges[0])
     axes.plot(grid, per_bin, color=MIXTURE_COLOUR, linewidth=1.2, label="mixture prior")
     axes.set(yscale="log", ylim=(0.5, 2 * counts.max()), xlim=(-limit, limit), ylabel="weights per bin")
-    heading(axes, f"{name} before ({weights.size:,} weights)")
+    heading(axes, f"{short(name)} before ({weights.size:,} weights)")
     axes.legend(fontsize=8, loc="upper right", frameon=False)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sws_compress.report.cluster_figure import SEAM_GREY, cluster_figure, input_layout, kernels_image, matrix_image
 from sws_compress.report.clustered import ClusteredTensor, clustered
@@ -75,3 +77,50 @@ def test_picture_of_every_kind(tmp_path: Path) -> None:
     blue, red = (np.count_nonzero(picture[..., a] - picture[..., b] > 0.25) for a, b in ((2, 0), (0, 2)))
     assert blue > 5000
     assert red > 5000
+
+
+ODD = {
+    "constant": np.full((40, 64), 0.3, np.float32),
+    "nothing": np.zeros((40, 64), np.float32),
+    "one row": tensor(1, 400).palette.expand(),
+    "one column": tensor(400, 1).palette.expand(),
+    "full": np.where(tensor(25, 64).palette.expand() < 0, np.float32(-0.5), np.float32(0.3)),
+    "square kernels": tensor(32, 32, 3, 3).palette.expand(),
+    "encoder.layers.11.self_attention.query_key_value_projection.and_much_more.weight": tensor(30, 64).palette.expand(),
+}
+
+
+def test_words_are_neither_cut_off_nor_written_over_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the picture is drawn: every title and label lies inside it, and no two of them touch."""
+    figures: list[Figure] = []
+    usual = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), usual(self, *a, **k))[1])
+    found = [clustered(name, values) for name, values in ODD.items()]
+    cluster_figure([each for each in found if each is not None], ((1, 8, 8),), tmp_path / "odd.png")
+    (figure,) = figures
+    whole = figure.bbox
+    for axes in figure.axes:
+        for text in (axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label):  # type: ignore[attr-defined]
+            if text.get_text():
+                box = text.get_window_extent()
+                assert whole.x0 <= box.x0, text
+                assert box.x1 <= whole.x1, text
+    titles = [axes._left_title.get_window_extent() for axes in figure.axes]  # type: ignore[attr-defined]
+    titles = [box for box in titles if box.width]
+    assert len(titles) >= 3 * len(ODD)
+    assert not any(a.overlaps(b) for a, b in combinations(titles, 2))
+
+
+def test_kernels_fill_their_panel() -> None:
+    for shape in ((32, 32, 3, 3), (64, 64, 3, 3), (64, 32, 3, 3), (96, 1, 5, 5)):
+        height, width, _ = kernels_image(tensor(*shape)).shape
+        assert 1 <= width / height <= 6, shape
+
+
+def test_shares_are_never_drawn_black(tmp_path: Path) -> None:
+    full = clustered("full", np.full((16, 16, 3, 3), 0.3, np.float32))
+    assert full is not None
+    cluster_figure([full], (), tmp_path / "full.png")
+    picture = matplotlib.image.imread(tmp_path / "full.png")[..., :3]
+    right = picture[:, int(0.8 * picture.shape[1]) :]
+    assert (right.max(2) < 0.15).mean() < 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from sws_compress.errors import ArgumentError, TrainingError
+from sws_compress.report.drawing import drawing
 from sws_compress.report.frames import BINS, WeightFrames
 from sws_compress.train.prior import SoftWeightSharing
 from tests.train.digits import Batches, trained
@@ -126,3 +128,17 @@ def test_nothing_recorded_is_told(tmp_path: Path) -> None:
         WeightFrames().save(tmp_path / "weights.gif")
     with pytest.raises(ArgumentError, match="count must be >= 2, got 1"):
         WeightFrames(count=1)
+
+
+def test_every_value_of_the_network_is_on_the_axis(recorded: WeightFrames) -> None:
+    """Training may move a value beyond the bins, which are those of the first weights."""
+    shown_range = drawing("animation").shown_range
+    first = recorded.snapshots[0].histograms["2.weight"]
+    last = recorded.snapshots[-1]
+    mixture = last.mixtures["2.weight"]
+    far = replace(mixture, means=np.append(mixture.means[:-1], 3 * first.high))
+    moved = replace(last, mixtures={**last.mixtures, "2.weight": far})
+    low, high = shown_range("2.weight", [*recorded.snapshots[:-1], moved])
+    assert low <= min(first.low, float(mixture.means.min()))
+    assert high > 3 * first.high
+    assert shown_range("2.weight", recorded.snapshots[:1])[1] >= first.high
