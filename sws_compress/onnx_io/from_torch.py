@@ -84,7 +84,7 @@ def from_torch(
         with evaluating(model), _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 model,
-                (*example_inputs, {}),  # no keywords: the exporter would take a dict at the end for them
+                (*_in_order(example_inputs), {}),  # no keywords: the exporter would take a dict at the end for them
                 dynamo=True,
                 optimize=False,
                 opset_version=opset,
@@ -310,6 +310,22 @@ def _free_sizes(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _free_sizes(item) for key, item in value.items()}
     return None
+
+
+def _in_order(value: Any) -> Any:
+    """Arguments with tensors in the order of their dimensions: the exporter cannot write strides that depend on sizes.
+
+    Cut-outs of pictures whose channels come last are such tensors.
+    """
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.contiguous()
+    if isinstance(value, list | tuple):
+        return type(value)(_in_order(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _in_order(item) for key, item in value.items()}
+    return value
 
 
 @contextlib.contextmanager

@@ -163,3 +163,11 @@ def test_flattening_needs_no_shapes() -> None:
     runtime = session(ir.to_proto(model).SerializeToString())
     (logits,) = runtime.run({runtime.inputs[0].name: np.zeros((5, 1, 6, 6), np.float32)})
     assert logits.shape == (5, 3)
+
+
+def test_examples_may_be_cut_out_of_pictures_whose_channels_come_last() -> None:
+    layers = (nn.Conv2d(3, 3, 3, padding=1, groups=3), nn.ReLU(), nn.Conv2d(3, 4, 1))
+    cut_out = torch.rand(2, 10, 10, 3).permute(0, 3, 1, 2)[..., 1:9, 1:9]
+    assert not cut_out.is_contiguous(memory_format=torch.channels_last)
+    model = from_torch(nn.Sequential(*layers), (cut_out,))
+    assert [str(dimension) for dimension in model.graph.inputs[0].shape][1:] == ["3", "8", "8"]
