@@ -5,6 +5,9 @@ from __future__ import annotations
 SMALLEST_WEIGHT = 256
 """Smaller tensors are not clustered: their codebook would cost what it saves."""
 
+SMALLEST_TRAINED_WEIGHT = 64
+"""Smaller parameters are not trained as weights: few values of their own would cost what they save."""
+
 SMALLEST_LOW_BIT_WEIGHT = 1024
 """Smaller matrices stay in float32 while others run in few bits: scales, zero points and padding would cost what the
 bits save."""

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 EXAMPLE_ROWS = 8
 """Rows of the first training batch that serve as example inputs."""
 
+SEEN_ROWS = 128
+"""Rows of it, at most, on which the values of biases and norms are judged."""
+
 SIZE_TOLERANCE = 0.03
 """Relative miss of the size asked for up to which the result has no note."""
 
@@ -88,7 +91,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     job.on_progress("measuring the smallest file", 0, 0)
     chosen = [name for group in groups for name in group.names]
     template = Template(source, job.file, (*chosen, *fixed))
-    scale = Scale(network, template, groups, request, job.seed)
+    scale = Scale(network, template, groups, request, job.seed, first_inputs(module, request, SEEN_ROWS))
     target = _steering_target(request, job.goal, source, scale)
     mixtures = _run(network, groups, scale, request, target, job)
     _refuse_not_finite(answers_of(network, source), source)
@@ -223,7 +226,7 @@ def _emptied(groups: Iterable[ParameterGroup]) -> Iterable[str]:
                 yield f"{name} holds nothing but zeros: ask for a larger file, or train for more epochs"
 
 
-def first_inputs(module: nn.Module, request: FineTuned) -> tuple[Any, ...]:
+def first_inputs(module: nn.Module, request: FineTuned, rows: int = EXAMPLE_ROWS) -> tuple[Any, ...]:
     """A few rows of the first batch as positional arguments of the module, on its device."""
     import torch
 
@@ -234,17 +237,17 @@ def first_inputs(module: nn.Module, request: FineTuned) -> tuple[Any, ...]:
     with torch.random.fork_rng([]):  # a loader that shuffles draws
         for batch in request.train:
             inputs = inputs_and_targets(batch, labelled=request.loss is not None)[0]
-            return tuple(moved(_first_rows(value), device) for value in inputs)
+            return tuple(moved(_first_rows(value, rows), device) for value in inputs)
     raise no_batches()
 
 
-def _first_rows(value: Any) -> Any:
+def _first_rows(value: Any, rows: int) -> Any:
     """The first rows of a tensor, or of those in a dict; anything else as it is."""
     import torch
 
     if isinstance(value, dict):
-        return {name: _first_rows(each) for name, each in value.items()}
-    return value[:EXAMPLE_ROWS] if isinstance(value, torch.Tensor) and value.dim() else value
+        return {name: _first_rows(each, rows) for name, each in value.items()}
+    return value[:rows] if isinstance(value, torch.Tensor) and value.dim() else value
 
 
 def float32_groups(network: nn.Module, request: FineTuned) -> tuple[ParameterGroup, ...]:

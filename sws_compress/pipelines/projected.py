@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from sws_compress.onnx_io.analyse.left_dense import MANY_VALUES, Unchanged, dense_tensors, named
-from sws_compress.onnx_io.from_torch import from_torch
+from sws_compress.onnx_io.from_torch import evaluating, from_torch
 from sws_compress.packing.pack import PackedModel, find_palettes
 from sws_compress.pipelines.publish import packed_as, pruned_as
 from sws_compress.pipelines.source import Source, copied
@@ -136,23 +136,36 @@ class Scale:
         What becomes of the others.
     seed : int
         Seed of their clustering.
+    inputs : tuple
+        Training inputs, as positional arguments. They tell how many values the others need.
     """
 
     def __init__(
-        self, network: nn.Module, template: Template, groups: Iterable[ParameterGroup], request: FineTuned, seed: int
+        self,
+        network: nn.Module,
+        template: Template,
+        groups: Iterable[ParameterGroup],
+        request: FineTuned,
+        seed: int,
+        inputs: tuple[Any, ...],
     ) -> None:
+        from sws_compress.train.remaining_vectors import Seen
+
         self._network, self._template, self._seed = network, template, seed
         self._bias_components = request.bias_components
-        self._copy = copied(network)
+        self._copy = copied(network).eval()
+        self._seen = Seen.by(self._copy, inputs)
         self._trained = frozenset(name for group in groups for name in group.names)
 
     def settle(self, module: nn.Module) -> None:
         """Fold batch norms and cluster the vectors that the loop leaves in float32, in place."""
-        from sws_compress.train.norms import cluster_vectors, fold_batch_norm_statistics
+        from sws_compress.train.norms import fold_batch_norm_statistics
+        from sws_compress.train.remaining_vectors import cluster_vectors
 
         if self._bias_components is not None:
             fold_batch_norm_statistics(module)
-            cluster_vectors(module, self._bias_components, besides=self._trained, seed=self._seed)
+            with evaluating(module):
+                cluster_vectors(module, self._bias_components, besides=self._trained, seed=self._seed, seen=self._seen)
 
     def file_bytes(self) -> int:
         """Bytes of the file that the present weights make, settled."""

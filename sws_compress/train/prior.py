@@ -60,7 +60,7 @@ class SoftWeightSharing:
         How the run tightens.
     parameters : callable or iterable of str, optional
         Parameters to compress: a predicate on ``(name, parameter)``, or names. Default: the weights of layers,
-        and all other matrices that take more than 1 % of the bytes (`default_weights`).
+        and all other matrices, learned positions among them (`default_weights`).
     sharing : Sharing, default Sharing.TENSOR
         Which of these parameters share one mixture.
     groups : sequence of ParameterGroup, optional

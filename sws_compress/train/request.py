@@ -55,14 +55,16 @@ class FineTuned:
         How the run tightens.
     parameters : callable or iterable of str, optional
         Parameters to compress: a predicate on ``(name, parameter)``, or names. Default: the weights of layers,
-        and all other matrices that take more than 1 % of the bytes (`default_weights`). Weights that are frozen, and
-        buffers that are read as weights, are clustered before training.
+        and all other matrices, learned positions among them (`default_weights`). Weights that are frozen, and buffers
+        that are read as weights, are clustered before training.
     sharing : Sharing, default Sharing.TENSOR
         Which of these parameters share one mixture.
     bias_components : int or None, default 254
-        Distinct values, 2..256, for the biases and norm scales that ``parameters`` leaves out; those of one last name
-        (``bias``, ``weight``) share them. Batch norms are folded into their scale and shift first. None keeps all of
-        them in float32. The default leaves two of a byte's 256 values to the zeros and ones of folded batch norms.
+        Distinct values at most, 2..256, for the biases, norm scales and other vectors that ``parameters`` leaves out.
+        There are as few as keep the outputs on the first training batch: the error they add stays 15 dB below what the
+        weights have changed. All biases share their values, and so do others of one last name (``weight``). Batch norms
+        are folded into their scale and shift first. None keeps all of them in float32. The default leaves two of a
+        byte's 256 values to the zeros and ones of folded batch norms.
     bfloat16 : bool, default False
         Compute under ``torch.autocast`` in bfloat16, which is faster where the processor has it. Weights and losses
         stay float32.

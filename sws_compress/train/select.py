@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
-from sws_compress.thresholds import SMALLEST_WEIGHT
+from sws_compress.thresholds import SMALLEST_TRAINED_WEIGHT
 from sws_compress.train.computed import refuse_computed
 from sws_compress.train.ranks import ALONE, Ranks, local, refuse_flattened
 from sws_compress.train.sharing import Sharing
@@ -36,9 +36,6 @@ ATTENTION_WEIGHTS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj
 
 NORMS: tuple[type[nn.Module], ...] = (nn.LayerNorm, nn.RMSNorm)
 """Modules whose ``weight`` may have several dimensions and yet is no matrix."""
-
-NEGLIGIBLE_SHARE = 0.01
-"""Share of the parameters' bytes up to which matrices of unknown use are left alone."""
 
 Selection = Callable[[str, nn.Parameter], bool] | Iterable[str]
 """Parameters to compress: a predicate on (name, parameter), or names."""
@@ -126,9 +123,7 @@ def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
     These are the weights of linear, convolution, embedding, recurrent and attention modules, and every parameter
     called ``weight`` of two dimensions or more: transformers.GPT2 has linear layers of a type of its own. Other
     parameters with two dimensions longer than 1, such as the weights of experts, of functional layers and behind a
-    parametrisation, are weights as well. The smallest of them are left alone, up to `NEGLIGIBLE_SHARE` of all bytes:
-    learned positions and tokens are no matrices, an error in them is not averaged over a sum, and they cost next to
-    nothing. Parameters of norms are no weights.
+    parametrisation, and learned positions, are weights as well. Parameters of norms are no weights.
 
     Parameters
     ----------
@@ -143,8 +138,6 @@ def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
         Qualified names.
     """
     chosen: set[str] = set()
-    others: dict[str, int] = {}
-    seen: set[int] = set()
     for prefix, module in model.named_modules():
         if isinstance(module, NORMS):
             continue
@@ -152,16 +145,8 @@ def default_weights(model: nn.Module, smallest: int) -> frozenset[str]:
             full_name = f"{prefix}.{name}" if prefix else name
             if parameter.numel() < smallest or not parameter.is_floating_point():
                 continue
-            if _is_known_weight(module, name, parameter):
+            if _is_known_weight(module, name, parameter) or _is_matrix(parameter):
                 chosen.add(full_name)
-            elif _is_matrix(parameter) and id(parameter) not in seen:
-                others[full_name] = parameter.nbytes
-                seen.add(id(parameter))
-    negligible = NEGLIGIBLE_SHARE * sum(parameter.nbytes for parameter in model.parameters())
-    for name in sorted(others, key=others.__getitem__):
-        negligible -= others[name]
-        if negligible < 0:
-            chosen.add(name)
     return frozenset(map(plain_name, chosen))
 
 
@@ -194,7 +179,7 @@ def select_parameters(
     parameters: Selection | None = None,
     *,
     sharing: Sharing = Sharing.TENSOR,
-    smallest: int = SMALLEST_WEIGHT,
+    smallest: int = SMALLEST_TRAINED_WEIGHT,
     ranks: Ranks = ALONE,
 ) -> tuple[ParameterGroup, ...]:
     """Choose the parameters to compress, and group those that share a mixture.
@@ -259,7 +244,7 @@ def select_parameters(
 
 
 def frozen_weights(
-    model: nn.Module, parameters: Selection | None = None, *, smallest: int = SMALLEST_WEIGHT
+    model: nn.Module, parameters: Selection | None = None, *, smallest: int = SMALLEST_TRAINED_WEIGHT
 ) -> dict[str, nn.Parameter]:
     """The parameters that `select_parameters` would choose if they were trainable, by name; errors as there."""
     named = {plain_name(name): parameter for name, parameter in model.named_parameters()}
