@@ -44,12 +44,14 @@ if TYPE_CHECKING:
     from sws_compress.quantize.granularity import Best, PerBlock, PerChannel, PerTensor, Vectors
     from sws_compress.quantize.palette import Palette
     from sws_compress.quantize.weight_scales import ChannelScales
-    from sws_compress.report.clustered import Cluster, ClusterReport, Picture, Place, TensorClusters
+    from sws_compress.report.cluster_report import ClusterReport, Picture
+    from sws_compress.report.clustered import Cluster, Place, TensorClusters
     from sws_compress.report.decisions import Decision
     from sws_compress.report.file_parts import FileParts
+    from sws_compress.report.file_reports import ExpansionResult, Inspection, Verification
     from sws_compress.report.frames import Snapshot, WeightFrames
     from sws_compress.report.inspection import ModelParts, TensorRow
-    from sws_compress.report.result import CompressionResult, ExpansionResult, Inspection, MeasuredSize, Verification
+    from sws_compress.report.result import CompressionResult, MeasuredSize
     from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.distillation import Distillation
@@ -137,19 +139,19 @@ _HOMES = {
     "Calibrated": "sws_compress.requests",
     "ChannelScales": "sws_compress.quantize.weight_scales",
     "Cluster": "sws_compress.report.clustered",
-    "ClusterReport": "sws_compress.report.clustered",
+    "ClusterReport": "sws_compress.report.cluster_report",
     "TensorClusters": "sws_compress.report.clustered",
     "CompressionResult": "sws_compress.report.result",
     "Decision": "sws_compress.report.decisions",
     "Decoding": "sws_compress.ort.decode",
     "Distillation": "sws_compress.train.distillation",
     "DivergedError": "sws_compress.train.select",
-    "ExpansionResult": "sws_compress.report.result",
+    "ExpansionResult": "sws_compress.report.file_reports",
     "ExpectedStatistics": "sws_compress.mixture.statistics",
     "FileOptions": "sws_compress.requests",
     "FileParts": "sws_compress.report.file_parts",
     "FineTuned": "sws_compress.train.request",
-    "Inspection": "sws_compress.report.result",
+    "Inspection": "sws_compress.report.file_reports",
     "LoadCost": "sws_compress.codec.load_cost",
     "LowBit": "sws_compress.requests",
     "MeasuredSize": "sws_compress.report.result",
@@ -161,7 +163,7 @@ _HOMES = {
     "PerBlock": "sws_compress.quantize.granularity",
     "PerChannel": "sws_compress.quantize.granularity",
     "PerTensor": "sws_compress.quantize.granularity",
-    "Picture": "sws_compress.report.clustered",
+    "Picture": "sws_compress.report.cluster_report",
     "Place": "sws_compress.report.clustered",
     "Progress": "sws_compress.train.progress",
     "Ranks": "sws_compress.train.ranks",
@@ -174,7 +176,7 @@ _HOMES = {
     "Stage": "sws_compress.train.schedule",
     "TensorRow": "sws_compress.report.inspection",
     "Vectors": "sws_compress.quantize.granularity",
-    "Verification": "sws_compress.report.result",
+    "Verification": "sws_compress.report.file_reports",
     "WeightDifference": "sws_compress.ort.weight_differences",
     "WeightFrames": "sws_compress.report.frames",
     "WeightHistogram": "sws_compress.mixture.histogram",

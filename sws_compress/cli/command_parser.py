@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from sws_compress.terminal.printing import print_error, show
 
@@ -61,7 +60,15 @@ def add_command(commands: Commands, name: str, summary: str, description: str) -
     return command
 
 
-def show_result(options: argparse.Namespace, values: dict[str, Any], table: Callable[[], RenderableType]) -> int:
+class Result(Protocol):
+    """What a command gives: rich prints it as a table."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def __rich__(self) -> RenderableType: ...
+
+
+def show_result(options: argparse.Namespace, result: Result) -> int:
     """Print a result as JSON or as a table, as the user asks; returns exit code 0."""
-    show(values, table, as_json=options.json)
+    show(result.to_json(), result, as_json=options.json)
     return 0

@@ -13,13 +13,11 @@ from sws_compress.cli.config_file import is_given, with_config
 from sws_compress.cli.set_argument import overrides_given
 from sws_compress.cli.user_functions import metric_function
 from sws_compress.errors import ArgumentError
+from sws_compress.terminal.printing import show
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from sws_compress.cli.command_parser import Commands, Parser
     from sws_compress.quantize.granularity import Granularity
-    from sws_compress.report.result import CompressionResult
     from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
 
 GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
@@ -212,6 +210,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 
 def _compress(options: argparse.Namespace, command: Parser) -> int:
     from sws_compress.api import compress
+    from sws_compress.report.decision_table import decision_table
 
     options = with_config(options, command, (*GOALS, "components"))
     needed = {"MODEL": options.model, "-o/--output": options.output}
@@ -234,17 +233,9 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
         strict=options.strict,
         seed=options.seed or 0,
     )
-    return show_result(options, result.to_json(), lambda: _shown(result, table=options.table))
-
-
-def _shown(result: CompressionResult, *, table: bool) -> RenderableType:
-    from rich.console import Group
-
-    from sws_compress.report.decision_table import decision_table
-    from sws_compress.report.tables import compression_table
-
-    parts = [decision_table(result.decisions)] if table and result.decisions else []
-    return Group(*parts, compression_table(result))
+    if options.table and result.decisions and not options.json:
+        show({}, decision_table(result.decisions), as_json=False)
+    return show_result(options, result)
 
 
 def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:

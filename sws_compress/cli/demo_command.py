@@ -53,4 +53,4 @@ def _demo(options: argparse.Namespace) -> int:
         ratio=options.ratio,
         seed=options.seed,
     )
-    return show_result(options, result.to_json(), result.to_table)
+    return show_result(options, result)

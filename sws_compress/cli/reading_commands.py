@@ -40,22 +40,20 @@ def add_inspect(commands: Commands) -> None:
 
 def _inspect(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.inspect import inspect
-    from sws_compress.report.tables import inspection_table
 
     if options.clusters:
         return _clusters(options)
     if options.original is not None:
         raise ArgumentError("--original must come with --clusters, got it alone: add --clusters, or use verify")
     inspection = inspect(options.model)
-    return show_result(options, inspection.to_json(), lambda: inspection_table(inspection))
+    return show_result(options, inspection)
 
 
 def _clusters(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.clusters import clusters
-    from sws_compress.report.tables import clusters_table
 
     report = clusters(options.model, original=options.original)
-    return show_result(options, report.to_json(), lambda: clusters_table(report))
+    return show_result(options, report)
 
 
 def add_picture(commands: Commands) -> None:
@@ -82,10 +80,9 @@ def add_picture(commands: Commands) -> None:
 
 def _picture(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.clusters import picture
-    from sws_compress.report.tables import picture_table
 
     result = picture(options.model, options.output, tensors=options.tensor)
-    return show_result(options, result.to_json(), lambda: picture_table(result))
+    return show_result(options, result)
 
 
 def add_verify(commands: Commands) -> None:
@@ -114,7 +111,6 @@ def add_verify(commands: Commands) -> None:
 
 def _verify(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.verify import verify
-    from sws_compress.report.tables import verification_table
 
     verification = verify(
         options.original,
@@ -123,7 +119,7 @@ def _verify(options: argparse.Namespace) -> int:
         tolerance=options.tolerance,
         seed=options.seed,
     )
-    show_result(options, verification.to_json(), lambda: verification_table(verification))
+    show_result(options, verification)
     return 0 if verification.passed else 1
 
 
@@ -143,7 +139,6 @@ def add_expand(commands: Commands) -> None:
 
 def _expand(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.expand import expand
-    from sws_compress.report.tables import expansion_table
 
     result = expand(options.model, options.output)
-    return show_result(options, result.to_json(), lambda: expansion_table(result))
+    return show_result(options, result)

@@ -24,7 +24,6 @@ from sws_compress.pipelines.clusters import picture
 from sws_compress.pipelines.source import dense_onnx
 from sws_compress.report.drawing import drawing
 from sws_compress.report.result import CompressionResult
-from sws_compress.report.tables import compression_table
 from sws_compress.terminal.progress_bar import OnProgress
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.request import FineTuned
@@ -71,10 +70,10 @@ class DemoResult:
             "log": str(self.log),
         }
 
-    def to_table(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
         errors = f"{self.test_error_before:.2f} %, {self.test_error_after:.2f} %"
         return Group(
-            compression_table(self.compression, [("test error before, after", errors)]),
+            self.compression.table([("test error before, after", errors)]),
             Text.assemble(("pictures of the weights", "dim"), f"  {', '.join(map(str, self.figures))}"),
             Text.assemble(("the run step by step", "dim"), f"  {self.log}"),
         )

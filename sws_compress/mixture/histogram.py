@@ -43,7 +43,7 @@ class OccupiedBins(NamedTuple):
     scatter: Array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WeightHistogram:
     """Counts and sensitivity-weighted moments per bin of an even grid.
 
@@ -96,6 +96,11 @@ class WeightHistogram:
                 "histogram must hold weights of positive sensitivity, "
                 f"got {self.counts.sum():g} weights, sensitivity {self.sensitivity.sum():g}: check the inputs"
             )
+
+    def __repr__(self) -> str:
+        return (
+            f"<WeightHistogram of {self.count:,.0f} weights, {self.bins} bins from {self.low:.4g} to {self.high:.4g}>"
+        )
 
     @property
     def bins(self) -> int:

@@ -23,7 +23,7 @@ CHUNK_VALUES = 1 << 14
 """Values at a time where an array (k, chunk) is needed: 2 MB for 16 components."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mixture:
     """A Gaussian mixture with diagonal covariances.
 
@@ -81,6 +81,10 @@ class Mixture:
             raise ArgumentError(f"mixture weights must be >= 0 and sum to 1, got {self.weights}: normalise them")
         if (self.variances <= 0).any():
             raise ArgumentError(f"mixture variances must be > 0, got {self.variances.min()}: set a variance floor")
+
+    def __repr__(self) -> str:
+        ends = f"means from {self.means.min():.4g} to {self.means.max():.4g}"
+        return f"<Mixture of {self.components} components, {ends}>"
 
     @property
     def components(self) -> int:

@@ -17,14 +17,8 @@ from sws_compress.onnx_io.read.on_disk import stored_model
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeight, StoredWeights
 from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import DECODABLE, callers_file
-from sws_compress.report.clustered import (
-    MIN_CLUSTERED_WEIGHTS,
-    ClusteredTensor,
-    ClusterReport,
-    Picture,
-    TensorClusters,
-    clustered,
-)
+from sws_compress.report.cluster_report import ClusterReport, Picture
+from sws_compress.report.clustered import MIN_CLUSTERED_WEIGHTS, ClusteredTensor, TensorClusters, clustered
 from sws_compress.report.drawing import drawing
 from sws_compress.thresholds import MAX_CODEBOOK
 

@@ -23,7 +23,7 @@ from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, decoded_parts
 from sws_compress.ort.session import Array, check_runs, check_sound
 from sws_compress.ort.user_models import DECODABLE, callers_file
 from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits
-from sws_compress.report.result import ExpansionResult
+from sws_compress.report.file_reports import ExpansionResult
 
 
 def plain_model(

@@ -26,8 +26,8 @@ from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeight, decode
 from sws_compress.ort.decode import NOTHING_DECODED
 from sws_compress.ort.session import Array
 from sws_compress.ort.user_models import DECODABLE, callers_file
+from sws_compress.report.file_reports import Inspection
 from sws_compress.report.inspection import ModelParts, TensorRow
-from sws_compress.report.result import Inspection
 from sws_compress.thresholds import SMALLEST_LISTED_TENSOR
 
 PIECE_ELEMENTS = 1 << 22

@@ -25,7 +25,7 @@ from sws_compress.ort.user_models import (
 )
 from sws_compress.ort.weight_differences import WeightDifference, computed_in_one, weight_differences
 from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits, checked_seed
-from sws_compress.report.result import Verification
+from sws_compress.report.file_reports import Verification
 
 COMPUTED = (
     "weights that only one of the models computes from constants were not compared with those constants: {}; "

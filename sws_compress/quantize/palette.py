@@ -81,7 +81,7 @@ CHUNK_ELEMENTS = 1 << 18
 """Values that are converted and compared at a time, so that little memory is needed beside the result."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Palette:
     """A tensor of few distinct values, or few distinct vectors of d consecutive values.
 
@@ -157,6 +157,10 @@ class Palette:
             raise ArgumentError(
                 f"codebook with scales must be exact in float32, got {self.codebook.dtype}: round it first"
             )
+
+    def __repr__(self) -> str:
+        shape, zeros = "x".join(map(str, self.shape)) or "scalar", 100 * float(np.mean(self.expand() == 0))
+        return f"<Palette {shape}: {len(self.codebook)} values, {zeros:.1f} % zeros>"
 
     @property
     def dimension(self) -> int:

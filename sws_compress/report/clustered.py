@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -193,54 +192,6 @@ class TensorClusters:
             "shape": list(self.shape),
             "clusters": [dataclasses.asdict(cluster) for cluster in self.clusters],
         }
-
-
-@dataclass(frozen=True, eq=False)
-class ClusterReport:
-    """The clusters of all weights of a model.
-
-    Parameters
-    ----------
-    path : Path
-        The model file.
-    tensors : tuple of TensorClusters
-        The weights that hold few distinct values.
-    others : tuple of str
-        Names of the weights whose values are nearly all different, or that are very small.
-    """
-
-    path: Path
-    tensors: tuple[TensorClusters, ...]
-    others: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "path": str(self.path),
-            "tensors": [tensor.to_json() for tensor in self.tensors],
-            "others": list(self.others),
-        }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of clusters that was written.
-
-    Parameters
-    ----------
-    output : Path
-        The PNG file.
-    drawn, left_out : tuple of str
-        Names of the clustered tensors that are in it, and of those that are not.
-    """
-
-    output: Path
-    drawn: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**dataclasses.asdict(self), "output": str(self.output)}
 
 
 def clustered(name: str, values: AnyArray, original: AnyArray | None = None) -> ClusteredTensor | None:

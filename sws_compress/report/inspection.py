@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT
 from sws_compress.onnx_io.analyse.weights import Skipped
@@ -103,3 +105,8 @@ class ModelParts:
     def compressed(self) -> bool:
         """Whether this package wrote the file."""
         return self.format_version is not None
+
+
+def tensor_json(row: TensorRow) -> dict[str, Any]:
+    """Plain values of one tensor, for JSON."""
+    return {**dataclasses.asdict(row), "shape": list(row.shape), "elements": row.size, "file_bits": row.file_bits}

@@ -1,19 +1,25 @@
-"""Results of one compression, inspection, comparison or expansion, as data and as plain values for JSON."""
+"""The result of a compression, as data, as plain values for JSON, and as a table."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from sws_compress.messages import first_few, shown
 from sws_compress.ort.differences import OutputDifference
-from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.decisions import Decision
-from sws_compress.report.distances import far_lines, untold_lines
+from sws_compress.report.distances import far_lines, percent_text, untold_lines
 from sws_compress.report.file_parts import FileParts
-from sws_compress.report.inspection import ModelParts, TensorRow
+from sws_compress.report.inspection import TensorRow, tensor_json
+from sws_compress.report.printed import Printed
+from sws_compress.report.tables import TensorsTable, summary
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,123 +33,14 @@ MAX_BITS_PER_WEIGHT = 64
 """Bits of the widest float. Where the whole file has more per compressed weight, it consists of other things."""
 
 
-def tensor_json(row: TensorRow) -> dict[str, Any]:
-    """Plain values of one tensor, for JSON."""
-    return {**dataclasses.asdict(row), "shape": list(row.shape), "elements": row.size, "file_bits": row.file_bits}
+SCORES = "before a last softmax, sigmoid or argmax, they differ by"
+"""What the error of the scores is that of."""
 
+SMALL_RATIO = 2
+"""Ratios below it have two decimals: 1.04x is not 1.0x."""
 
-@dataclass(frozen=True)
-class Inspection:
-    """What a model file is made of.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    disk_bytes : int
-        Its size with all files of external data, in bytes.
-    parts : ModelParts
-        Its weights and their bytes.
-    """
-
-    path: Path
-    disk_bytes: int
-    parts: ModelParts
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            "path": str(self.path),
-            "disk_bytes": self.disk_bytes,
-            "shared_bytes": self.parts.shared_bytes,
-            "graph_bytes": self.parts.graph_bytes,
-            "format_version": self.parts.format_version,
-            "decoding": dataclasses.asdict(self.parts.decoding),
-            "tensors": [tensor_json(row) for row in self.parts.rows],
-        }
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Outputs of a compressed model beside those of the original, on the same inputs, and the weights of large ones.
-
-    Parameters
-    ----------
-    original, compressed : Path
-        The two files.
-    original_bytes, compressed_bytes : int
-        Their sizes, in bytes.
-    outputs : tuple of OutputDifference
-        The largest difference of every output; empty if ONNX Runtime could not run both models, which a note tells.
-    tolerance : float
-        The largest `OutputDifference.deviation` that passes.
-    random_inputs : bool
-        Whether the inputs were drawn at random rather than given.
-    weights : tuple of WeightDifference
-        The weights that both files of a large model have.
-    notes : tuple of str
-        What the user should know besides, one line each.
-    """
-
-    original: Path
-    compressed: Path
-    original_bytes: int
-    compressed_bytes: int
-    outputs: tuple[OutputDifference, ...]
-    tolerance: float
-    random_inputs: bool = False
-    weights: tuple[WeightDifference, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether no output deviates by more than `tolerance` or is never finite, and some output is not empty.
-
-        Where outputs were not compared, whether no weight differs by more.
-        """
-        if self.weights and not self.outputs:
-            return all(weight.relative_error <= self.tolerance for weight in self.weights)
-        within = all(output.deviation <= self.tolerance for output in self.outputs)
-        return within and any(output.untold is None for output in self.outputs)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {
-            **dataclasses.asdict(self),
-            "original": str(self.original),
-            "compressed": str(self.compressed),
-            "passed": self.passed,
-            "inputs": "random" if self.random_inputs else "given",
-        }
-
-
-@dataclass(frozen=True)
-class ExpansionResult:
-    """A plain model that was made from a compressed one.
-
-    Parameters
-    ----------
-    output : Path
-        The file that was written.
-    compressed_bytes : int
-        Size of the compressed model, in bytes.
-    file_bytes : int
-        Size of the plain model, in bytes.
-    expanded : tuple of str
-        Names of the weights that were decoded.
-    notes : tuple of str
-        What is not plain in it, one line each.
-    """
-
-    output: Path
-    compressed_bytes: int
-    file_bytes: int
-    expanded: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return {**dataclasses.asdict(self), "output": str(self.output)}
+MAX_TENSOR_LINES = 24
+"""Tensors that are listed: a screenful; ``inspect`` lists all."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +60,7 @@ class MeasuredSize:
 
 
 @dataclass(frozen=True, repr=False)
-class CompressionResult:
+class CompressionResult(Printed):
     """What `compress` or `export` did. All sizes are of files on disk, in bytes.
 
     Parameters
@@ -233,9 +130,7 @@ class CompressionResult:
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        metric = "" if self.before is None else f", metric {self.before:.4g} -> {self.after:.4g}"
-        sizes = f"{self.dense_bytes:,} -> {self.file_bytes:,} bytes, {self.ratio:.1f}x smaller"
-        return f"<CompressionResult {self.output}: {sizes}{metric}>"
+        return f"<CompressionResult {self._verdict()}>"
 
     @property
     def output_error(self) -> float:
@@ -278,6 +173,76 @@ class CompressionResult:
     def _compressed(self) -> tuple[TensorRow, ...]:
         return tuple(tensor for tensor in self.tensors if tensor.encoding != DENSE)
 
+    def __rich__(self) -> RenderableType:
+        return self.table()
+
+    def table(self, more: Iterable[tuple[str, str]] = ()) -> RenderableType:
+        """What the command line prints: the verdict, the tensors, and a summary of the whole file.
+
+        Parameters
+        ----------
+        more : iterable of (str, str)
+            Further lines of the summary, each a name and a value.
+
+        Returns
+        -------
+        RenderableType
+            What a rich console prints; ``print(result)`` shows it as text.
+        """
+        metric = [] if self.before is None else [("metric before, after", f"{self.before:.4g}, {self.after:.4g}")]
+        per_weight = self.bits_per_weight
+        bits = [] if per_weight is None else [("bits per weight", f"{per_weight:.3f}")]
+        lines = [
+            ("original", f"{self.dense_bytes:,} bytes"),
+            (str(self.output), f"{self.file_bytes:,} bytes"),
+            *([] if self.parts is None else [("bytes of", str(self.parts))]),
+            ("ratio", ratio_text(self.ratio)),
+            *metric,
+            *(("metric of a file", f"{size.metric:.4g} at {size.file_bytes:,} bytes") for size in self.curve),
+            *more,
+            ("zeros", f"{100 * self.zeros:.1f} %"),
+            *bits,
+            ("checked", self._decoded()),
+            ("outputs", self._outputs()),
+            *([] if math.isnan(self.score_error) else [("scores", f"{SCORES} {percent_text(self.score_error)}")]),
+            ("time", f"{self.seconds:.1f} s"),
+            *(("warning", warning) for warning in self.warnings),
+            *(("note", note) for note in self.notes),
+        ]
+        tensors = TensorsTable(self.tensors, MAX_TENSOR_LINES)
+        return Group(Text(self._verdict(), "bold", overflow="fold"), tensors, summary(lines))
+
+    def _verdict(self) -> str:
+        metric = "" if self.before is None else f", metric {self.before:.4g} -> {self.after:.4g}"
+        return f"{self.output}: {self.file_bytes:,} bytes, {ratio_text(self.ratio)} smaller{metric}"
+
+    def _decoded(self) -> str:
+        """What the file was compared with: the snapped network, whose weights it stores."""
+        if math.isnan(self.decoded_difference):
+            return "weights decoded exactly, network not run"
+        if math.isinf(self.decoded_difference):
+            return "weights decoded exactly, outputs not to a bound: rounding moves choices"
+        if self.decoded_difference == 0:
+            return "weights and outputs decoded exactly"
+        return f"weights decoded exactly, outputs to {self.decoded_difference:.1e}"
+
+    def _outputs(self) -> str:
+        """How far the file is from the original network."""
+        largest = self.output_error
+        if math.isnan(largest):
+            return "not compared with the original"
+        original = "the network before training" if self.trained else "the original"
+        inputs = "random" if self.random_inputs else "given"
+        if largest == 0:
+            return f"equal those of {original} (on {inputs} inputs)"
+        compared = [output for output in self.outputs if output.untold is None]
+        worst = max(compared, key=lambda output: output.error)
+        in_or_by = "" if math.isinf(largest) else "by " if worst.differing_share is None else "in "
+        by = f"{in_or_by}{_error(worst)}{' of their norm' if worst.differing_share is None and in_or_by else ''}"
+        each = [f"{shown(output.name)} {_error(output)}" for output in compared]
+        named = f": {first_few(each, ', ')}" if len(each) > 1 else ""
+        return f"differ from {original} {by} (on {inputs} inputs{named})"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values, for JSON; without the network and the mixtures."""
         return {
@@ -306,3 +271,14 @@ class CompressionResult:
             "notes": list(self.notes),
             "tensors": [tensor_json(tensor) for tensor in self.tensors],
         }
+
+
+def _error(output: OutputDifference) -> str:
+    if not math.isfinite(output.error):
+        return "without bound"
+    return f"{percent_text(output.error)}{'' if output.differing_share is None else ' of entries'}"
+
+
+def ratio_text(ratio: float) -> str:
+    """A ratio of sizes."""
+    return f"{ratio:.{1 if ratio >= SMALL_RATIO else 2}f}x"

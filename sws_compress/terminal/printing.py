@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sws_compress.errors import OutputError, printable
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 ERROR_CHARACTERS = 460
 """Characters of an error line that are shown; what is too long loses its middle."""
@@ -24,15 +26,15 @@ ERROR_END_CHARACTERS = 160
 """Characters of a shortened line that come from its end, where the cure stands."""
 
 
-def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json: bool) -> None:
+def show(values: dict[str, Any], table: RenderableType, *, as_json: bool) -> None:
     """Print values as JSON, or a table, on standard output.
 
     Parameters
     ----------
     values : dict
         What JSON shows; NaN and infinities become null.
-    table : callable
-        Makes the table.
+    table : RenderableType
+        What else is shown.
     as_json : bool
         Whether to print JSON.
 
@@ -47,7 +49,7 @@ def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json
         if as_json:
             print(json.dumps(_strict(values), indent=2, allow_nan=False))
         else:
-            _print(table())
+            _print(table)
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -56,18 +58,48 @@ def show(values: dict[str, Any], table: Callable[[], RenderableType], *, as_json
         raise OutputError(f"standard output must be writable, got '{error.strerror}': make room for it") from error
 
 
+def text_of(table: RenderableType, encoding: str = "utf-8") -> str:
+    """A table as plain text, as wide as the terminal, without blanks at the ends of lines.
+
+    Parameters
+    ----------
+    table : RenderableType
+        What a rich console prints.
+    encoding : str, default "utf-8"
+        Of the terminal; other characters are escaped.
+    """
+    from rich.console import Console
+
+    buffer = io.BytesIO()
+    stream = io.TextIOWrapper(buffer, encoding, newline="\n", write_through=True)
+    console = Console(file=stream, highlight=False, force_terminal=False, force_jupyter=False)
+    console.print(_Visible(table), crop=False)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().decode(encoding).split("\n")).removesuffix("\n")
+
+
 def _print(table: RenderableType) -> None:
-    """Print a table on standard output, with its control characters escaped but not the styles that rich adds."""
-    from rich.console import Console, ConsoleOptions, RenderResult
-    from rich.segment import Segment
+    """Print a table on standard output, in colours where that is a terminal."""
+    from rich.console import Console
 
-    class Visible:
-        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-            for segment in console.render(table, options):
-                lines = segment.text.split("\n")
-                yield Segment("\n".join(visible(line, console.encoding) for line in lines), segment.style)
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(_Visible(table), crop=False)
+    else:
+        print(text_of(table, console.encoding))
 
-    Console(highlight=False).print(Visible(), crop=False)
+
+@dataclass(frozen=True)
+class _Visible:
+    """A table with its control characters escaped, but not the styles that rich adds."""
+
+    table: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.segment import Segment
+
+        for segment in console.render(self.table, options):
+            lines = segment.text.split("\n")
+            yield Segment("\n".join(visible(line, console.encoding) for line in lines), segment.style)
 
 
 def print_error(message: str) -> None:

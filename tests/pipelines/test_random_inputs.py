@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 import sws_compress as sws
-from sws_compress.report.result import untold_lines
+from sws_compress.report.distances import untold_lines
 from tests.models import gaussian
 
 HEAD = '<ir_version: 8, opset_import: ["": 18]> '

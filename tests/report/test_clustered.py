@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
+from sws_compress.report.cluster_report import place_text
 from sws_compress.report.clustered import ClusteredTensor, Place, clustered
-from sws_compress.report.tables import place_text
 
 VALUES = np.array([-0.5, -0.1, 0.0, 0.3], dtype=np.float32)
 
