@@ -258,9 +258,10 @@ class FileOptions:
         What loading may cost on one thread beyond what the runtime needs anyway. Encodings whose estimated cost
         exceeds their share are not used; where none is left, the fastest is. By default 0.5 s and 64 MB, plus 0.17 s
         and 47 MB per million weights.
-    weight_names : bool
+    weight_names : bool, optional
         Keep the names of weights. Without them a very small or very deep model is some percent smaller; the result
-        still lists them.
+        still lists them. By default they are kept, but for trained files of which they would take more than 2 %, which
+        a note tells.
     packed_embeddings : bool
         Keep tables that are read by Gather alone packed while the model runs; every look-up decodes its rows. That
         takes a seventh of the memory with 16 components and loads faster, but look-ups are slower and the file is
@@ -278,12 +279,12 @@ class FileOptions:
     Examples
     --------
     >>> import sws_compress as sws
-    >>> sws.FileOptions(load_budget=sws.LoadCost(seconds=2, peak_bytes=300e6)).weight_names
+    >>> sws.FileOptions(load_budget=sws.LoadCost(seconds=2, peak_bytes=300e6)).prune_units
     True
     """
 
     load_budget: LoadCost | None = None
-    weight_names: bool = True
+    weight_names: bool | None = None
     packed_embeddings: bool = False
     prune_units: bool = True
 

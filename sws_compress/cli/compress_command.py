@@ -302,6 +302,6 @@ def _file_options(options: argparse.Namespace) -> FileOptions:
 
     return FileOptions(
         load_budget=None if options.load_budget is None else load_budget(options.load_budget),
-        weight_names=not options.drop_names,
+        weight_names=False if options.drop_names else None,
         packed_embeddings=options.packed_embeddings,
     )

@@ -27,6 +27,7 @@ from sws_compress.pipelines.source import (
     refuse_other_float,
 )
 from sws_compress.pipelines.watch import watching
+from sws_compress.pipelines.weight_names import unnamed_note, with_names_settled
 from sws_compress.report.result import CompressionResult
 from sws_compress.requests import DEFAULT_RATIO, Goal
 from sws_compress.train.request import FineTuned
@@ -83,6 +84,8 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     if job.inputs is None:
         job = replace(job, inputs=first)
     source = open_module(module, job)  # early: a module that cannot be exported must not cost a run
+    asked = job.file
+    job = replace(job, file=with_names_settled(asked, source.model, _bytes_asked_for(job.goal, source)))
     before = metric_of(module, job)
     fixed = fixed_weights(network, source, request)
     if fixed:
@@ -97,8 +100,16 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     _refuse_not_finite(answers_of(network, source), source)
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
     after = metric_of(network, job)
-    notes = (*result.notes, *fixed_note(fixed), *_missed(target, result.file_bytes, before, after), *_emptied(groups))
+    missed = _missed(target, result.file_bytes, before, after)
+    unnamed = unnamed_note(job.file, asked, source.model)
+    notes = (*result.notes, *fixed_note(fixed), *missed, *_emptied(groups), *unnamed)
     return replace(result, before=before, after=after, network=network, mixtures=mixtures, notes=notes, trained=True)
+
+
+def _bytes_asked_for(goal: Goal | None, source: Source) -> float:
+    """Bytes of the file, as far as they are known before the run."""
+    goal = goal or Goal(ratio=DEFAULT_RATIO)
+    return goal.target_bytes or source.dense_bytes / (goal.ratio or DEFAULT_RATIO)
 
 
 def _selection(parameters: Selection | None) -> Selection | None:

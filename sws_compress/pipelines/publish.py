@@ -225,7 +225,7 @@ def packed_as(
         model,
         palettes,
         load_limit=options.load_budget,
-        weight_names=options.weight_names,
+        weight_names=options.weight_names is not False,
         packed_rows=options.packed_embeddings,
         on_progress=on_progress,
     )
