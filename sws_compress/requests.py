@@ -105,9 +105,10 @@ class Calibrated:
         Where no other goal is given: energy of the outputs over that of their error on these inputs, in decibels; > 0.
         At 25, the outputs change by 6 % of their norm; 6 more halve that.
     distillation : bool
-        Torch modules: whether codebooks, scales, biases and norms are then trained for up to 150 steps to bring the
-        outputs closer to those of the float network, on the same inputs. It is kept where inputs that were held out
-        are better off, takes no bytes, and some minutes at most.
+        Whether codebooks, scales, biases and norms are then trained in torch for up to 150 steps to bring the outputs
+        closer to those of the float network, on the same inputs. It is kept where inputs that were held out are better
+        off, takes no bytes, and some minutes at most. A note tells where an ONNX file cannot be trained: for want of
+        torch, or for an operator that is not covered. Files that are streamed are not distilled.
     resumable : bool
         ONNX files: whether a run that was killed goes on where it was, if it is started again. Finished work lies in
         ``OUT.sws-work`` until the end. Files with more than 512 MiB of weights are always handled so.

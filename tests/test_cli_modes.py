@@ -274,7 +274,7 @@ def test_metrics_that_cannot_be_had(given: str, line: str, here: Path, capsys: p
 
 def test_what_functions_print_goes_to_standard_error(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, metric = f"{FUNCTION}:chatty_rows", f"{FUNCTION}:size"
-    goal = ("--max-drop", "5", "--calibration", rows, "--evaluate", metric)
+    goal = ("--max-drop", "5", "--calibration", rows, "--evaluate", metric, "--no-distillation")
     assert run("compress", "model.onnx", "-o", "small.onnx", *goal, "--json") == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
@@ -345,4 +345,4 @@ def test_the_help_names_the_ways_and_what_they_need(
         text.index(f"\n{title}:") for title in ("weights only (default)", "calibrated", "low bits", "file", "check")
     ]
     assert groups == sorted(groups)
-    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 4
+    assert " ".join(text[groups[1] : groups[2]].split()).count("needs --calibration") == 5

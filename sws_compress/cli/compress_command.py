@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
 """Names of the granularities on the command line."""
 
+OF_CALIBRATED = ("resumable", "no_distillation")
+"""Switches of the calibrated mode alone."""
+
 OF_WEIGHTS_ONLY = ("components", "granularity")
 """Options of the default mode."""
 
@@ -131,6 +134,12 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         "--resumable",
         action="store_true",
         help="keep finished work beside OUT: the same command goes on there after it was killed; needs --calibration",
+    )
+    group.add_argument(
+        "--no-distillation",
+        action="store_true",
+        help="do not train codebooks, scales, biases and norms by the outputs of the float network afterwards, which "
+        "takes up to some minutes and no bytes; needs --calibration",
     )
 
 
@@ -254,17 +263,22 @@ def _request(options: argparse.Namespace) -> WeightsOnly | Calibrated | LowBit:
                 "--max-drop must come with --evaluate, got it alone: name the metric that may fall so far"
             )
         quality = {} if options.quality is None else {"quality": options.quality}
-        return Calibrated(inputs=calibration_inputs(options.calibration), resumable=options.resumable, **quality)
+        return Calibrated(
+            inputs=calibration_inputs(options.calibration),
+            distillation=not options.no_distillation,
+            resumable=options.resumable,
+            **quality,
+        )
     if options.low_bit is not None:
         cure = "the bits alone decide the size"
         _refuse(options, (*OF_WEIGHTS_ONLY, *GOALS), "be left out with --low-bit, got both", cure)
         cure = "nothing is decoded at load"
-        _refuse(options, (*OF_FILE, "resumable"), "be left out with --low-bit, got both", cure)
+        _refuse(options, (*OF_FILE, *OF_CALIBRATED), "be left out with --low-bit, got both", cure)
         cure = "the bits of all weights are the same"
         _refuse(options, SINGLE_WEIGHTS, "be left out with --low-bit, got both", cure)
         return LowBit(bits=options.low_bit)
     cure = "give some hundred inputs with --calibration, or choose a --quality"
-    _refuse(options, (*SIZES, "resumable"), "come with --calibration, got it alone", cure)
+    _refuse(options, (*SIZES, *OF_CALIBRATED), "come with --calibration, got it alone", cure)
     if options.quality is not None:
         cure = "the quality decides how many values there are"
         _refuse(options, OF_WEIGHTS_ONLY, "be left out with --quality, got both", cure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sws_compress.errors import ArgumentError, ModelError
@@ -15,6 +15,7 @@ from sws_compress.ort.compare import differences_on
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.pipelines.alone import rounded_alone
 from sws_compress.pipelines.calibration_inputs import calibration_feeds, divided
+from sws_compress.pipelines.calibration_layers import Assigned
 from sws_compress.pipelines.counted_rows import notes_of_rows, with_counts
 from sws_compress.pipelines.decided import decisions
 from sws_compress.pipelines.distilled import Distillate, distilled
@@ -93,9 +94,11 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     assigned = search.assigned()
     reasons = reasons_with_biases(assigned, places) | overrides.reasons
     found = Distillate(assigned, search.score_error, ())
-    if source.module is not None and request.distillation:
+    if request.distillation:
         names = [weight.name for weight in weights]
-        found = distilled(source, assigned, places, names, divided(feeds), search.score_error, job, search.work)
+        metric = _metric_by(search)
+        given = divided(feeds)
+        found = distilled(source, assigned, places, names, given, search.score_error, job, search.work, metric)
     job = replace(job, on_progress=search.work.finish())
     result = publish_untrained(source, found.assigned.palettes, before, job, overrides.kept, found.assigned.biases)
     return replace(
@@ -106,6 +109,10 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
         curve=search.curve,
         decisions=decisions(weights, result.tensors, reasons),
     )
+
+
+def _metric_by(search: PriceSearch) -> Callable[[Assigned], float]:
+    return lambda assigned: search.measured(assigned)[1]
 
 
 def _on_all(source: Source, result: CompressionResult, feeds: Sequence[Feeds]) -> tuple[OutputDifference, ...]:

@@ -216,7 +216,7 @@ class PriceSearch:
 
         def measure(log_price: float) -> Try[Assigned]:
             assigned = self._assigned(own, math.exp(log_price))
-            file_bytes, after = self._measured(assigned)
+            file_bytes, after = self.measured(assigned)
             curve.append(MeasuredSize(file_bytes, after))
             return Try(log_price, file_bytes, before - after, assigned)
 
@@ -225,7 +225,7 @@ class PriceSearch:
         self.notes = (drop_note(found, max_drop),)
         return found.best.made
 
-    def _measured(self, assigned: Assigned) -> tuple[int, float]:
+    def measured(self, assigned: Assigned) -> tuple[int, float]:
         """Bytes of the file with these weights, and the caller's metric of it."""
         values = assigned.values
         model = with_values(self._source.model, values)

@@ -234,6 +234,7 @@ def shapes() -> Iterator[Case]:
     yield Case("Slice", [_real(9, 8), _whole(2), _whole(5)])
     yield Case("Gather", [x, np.array([[0, -1], [1, 2]], np.int64)], {"axis": 1})
     yield Case("Gather", [x, np.array(1, np.int64)])
+    yield Case("Gather", [_real(5, 3), np.array([[0, -1], [3, 3]], np.int64)])
     yield Case("Gather", [x, np.array([1, 0], np.int32)])
     yield Case("GatherElements", [_real(3, 4), np.array([[0, -1], [1, 3]], np.int64)], {"axis": 1})
     yield Case("GatherND", [x, np.array([[0, -1], [1, 2]], np.int64)])
@@ -253,6 +254,8 @@ def shapes() -> Iterator[Case]:
     for mode in ("constant", "reflect", "edge", "wrap"):
         yield Case("Pad", [_real(4, 5), _whole(1, 0, 2, 3)], {"mode": mode})
         yield Case("Pad", [_real(3, 4, 5), _whole(2, 1), None, _whole(-1)], {"mode": mode})
+    for mode in ("reflect", "edge"):
+        yield Case("Pad", [_real(4, 5), _whole(1, -1, -2, 3)], {"mode": mode})
     yield Case("Pad", [_real(4, 5), _whole(1, -1, -2, 3), np.array(0.5, np.float32)])
     for mode in ("DCR", "CRD"):
         yield Case("DepthToSpace", [_real(2, 12, 3, 4)], {"blocksize": 2, "mode": mode})

@@ -153,3 +153,15 @@ def test_values_that_nothing_reads_any_more_are_let_go() -> None:
     )
     steps = network_of(proto)._body.steps
     assert [set(last) for _, last in steps] == [set(), set(), {"a", "b"}, {"c"}]
+
+
+def test_values_inside_are_shown_without_what_is_behind_them() -> None:
+    proto = two_ways()
+    proto.graph.node.append(helper.make_node("Hardmax", ["y"], ["last"]))
+    model = ir.serde.deserialize_model(proto)
+    assert uncovered(model) == ["Hardmax"]
+    assert uncovered(model, ["y"]) == []
+    network = GraphNetwork(model, (), ["h"])
+    assert [step.attributes.operator for step, _ in network._body.steps] == ["Relu"]
+    (found,) = network(torch.tensor([[-1.0, 1, 2, 3]]), torch.tensor(True))
+    assert found.tolist() == [[0, 1, 2, 3]]

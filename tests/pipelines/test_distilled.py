@@ -14,7 +14,8 @@ from torch import nn
 import sws_compress as sws
 from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.ort.user_models import run_model
-from sws_compress.pipelines.distilled import moved_palette, readouts_of
+from sws_compress.pipelines.tunable import moved_palette
+from sws_compress.pipelines.twins import readouts_of
 from sws_compress.quantize.palette import half_rounded
 from sws_compress.train.output_distillation import Distilled, Distillery, Readout
 from sws_compress.train.tuned_values import Members, TunedCodebook

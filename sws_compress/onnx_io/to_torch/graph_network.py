@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +49,10 @@ class Body:
     outputs: tuple[str, ...]
 
 
-def uncovered(model: ir.Model) -> list[str]:
-    """Operators of a model that the table lacks, each once, in the order of the nodes."""
-    found = []
-    for node in _nodes(model.graph):
+def uncovered(model: ir.Model, outputs: Collection[str] | None = None) -> list[str]:
+    """Operators that some values, by default the outputs, depend on and the table lacks; each once, in order."""
+    found: list[str] = []
+    for node in _nodes(_needed(model.graph, outputs)):
         known = node.op_type in TABLE or node.op_type in ("If", "Constant")
         name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         if (node.domain or not known) and name not in found:
@@ -61,7 +61,7 @@ def uncovered(model: ir.Model) -> list[str]:
 
 
 class GraphNetwork(nn.Module):
-    """A model in torch: takes the inputs in order, and returns a tuple of the outputs.
+    """A model in torch: takes the inputs in order, and returns a tuple of values of the graph.
 
     Parameters and buffers have the names of the initialisers, whatever characters these are made of.
 
@@ -71,6 +71,8 @@ class GraphNetwork(nn.Module):
         A sorted model whose initialisers are in memory; it is not kept.
     learned : collection of str
         Initialisers of floating-point type that are parameters; the others are buffers.
+    outputs : sequence of str, optional
+        Values of the main graph that are returned, by default its outputs. Nodes behind them are left out.
 
     Raises
     ------
@@ -78,9 +80,9 @@ class GraphNetwork(nn.Module):
         If a node is not covered.
     """
 
-    def __init__(self, model: ir.Model, learned: Collection[str]) -> None:
+    def __init__(self, model: ir.Model, learned: Collection[str], outputs: Sequence[str] | None = None) -> None:
         super().__init__()
-        missing = uncovered(model)
+        missing = uncovered(model, outputs)
         if missing:
             raise UncoveredError(", ".join(missing))
         graph = model.graph
@@ -93,10 +95,11 @@ class GraphNetwork(nn.Module):
             else:
                 self._buffers[name] = tensor
         self._inputs = tuple(str(value.name) for value in graph.inputs)
-        self._body = _body(graph, inner=False)
+        shown = [str(value.name) for value in graph.outputs] if outputs is None else outputs
+        self._body = _body({}, _needed(graph, outputs), shown)
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Run the graph.
+        """Compute the values.
 
         Parameters
         ----------
@@ -106,19 +109,36 @@ class GraphNetwork(nn.Module):
         Returns
         -------
         tuple of torch.Tensor
-            The outputs in order.
+            The values in order.
         """
         values: dict[str, Any] = {**self._buffers, **self._parameters, **dict(zip(self._inputs, inputs, strict=True))}
         return tuple(_run(self._body, values))
 
 
-def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    """The nodes of a graph, and those of the graphs inside."""
-    waiting: list[ir.Graph] = [graph]
+def _needed(graph: ir.Graph, outputs: Collection[str] | None) -> list[ir.Node]:
+    """The nodes that lead to some values, by default all nodes, in order."""
+    if outputs is None:
+        return list(graph)
+    names, found = set(outputs), []
+    for node in reversed(graph):
+        if names & {str(value.name) for value in node.outputs}:
+            names.update(str(value.name) for inner in _nodes([node]) for value in inner.inputs if value is not None)
+            names.update(str(value.name) for body in _bodies_of(node) for value in body.outputs)
+            found.append(node)
+    return found[::-1]
+
+
+def _bodies_of(node: ir.Node) -> list[ir.Graph]:
+    return [each.as_graph() for each in node.attributes.values() if each.type == ir.AttributeType.GRAPH]
+
+
+def _nodes(nodes: Iterable[ir.Node]) -> Iterator[ir.Node]:
+    """Nodes, and those of the graphs inside."""
+    waiting = [nodes]
     while waiting:
         for node in waiting.pop():
             yield node
-            waiting.extend(value.value for value in node.attributes.values() if value.type == ir.AttributeType.GRAPH)
+            waiting.extend(_bodies_of(node))
 
 
 def _tensor(tensor: ir.TensorProtocol) -> torch.Tensor:
@@ -128,20 +148,21 @@ def _tensor(tensor: ir.TensorProtocol) -> torch.Tensor:
     return torch.from_numpy(np.array(tensor.numpy()))
 
 
-def _body(graph: ir.Graph, *, inner: bool) -> Body:
-    own = {} if not inner else {
-        str(name): _tensor(value.const_value)
-        for name, value in graph.initializers.items()
-        if value.const_value is not None
-    }  # fmt: skip
-    steps = []
-    for node in graph:
+def _body(constants: Mapping[str, torch.Tensor], nodes: Iterable[ir.Node], outputs: Sequence[str]) -> Body:
+    own, steps = dict(constants), []
+    for node in nodes:
         if node.op_type == "Constant":
             own[str(node.outputs[0].name)] = _constant(node)
         else:
             steps.append(_step(node))
-    outputs = tuple(str(value.name) for value in graph.outputs)
-    return Body(own, tuple(_with_last_reads(steps, outputs)), outputs)
+    return Body(own, tuple(_with_last_reads(steps, outputs)), tuple(outputs))
+
+
+def _inner(graph: ir.Graph) -> Body:
+    """A graph inside of a node, with its own initialisers."""
+    initializers = {str(name): value.const_value for name, value in graph.initializers.items()}
+    constants = {name: _tensor(value) for name, value in initializers.items() if value is not None}
+    return _body(constants, graph, [str(value.name) for value in graph.outputs])
 
 
 def _constant(node: ir.Node) -> torch.Tensor:
@@ -159,7 +180,7 @@ def _step(node: ir.Node) -> Step:
     bodies: dict[str, Body] = {}
     for name, attribute in node.attributes.items():
         if attribute.type == ir.AttributeType.GRAPH:
-            bodies[name] = _body(attribute.value, inner=True)
+            bodies[name] = _inner(attribute.as_graph())
         elif attribute.type == ir.AttributeType.TENSOR:
             values[name] = _tensor(attribute.value)
         else:
