@@ -12,6 +12,10 @@ _REASON_CHARACTERS = 240
 """Characters of another library's message that are shown; the rest is cut off."""
 
 
+_TRACEBACK = "Original Traceback (most recent call last):"
+"""How torch begins the traceback of a process that loads data."""
+
+
 def shown(value: object) -> str:
     """A name or value from a file, on one line and of bounded length; text is in quotes and its control codes escaped.
 
@@ -36,9 +40,14 @@ def first_few(entries: Sequence[str], separator: str, count: int = 3) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that is not empty, or the name of its class if there is none."""
+    """The first line of an error's message that is not empty, or the name of its class if there is none.
+
+    Where the message is the traceback of another process, its last line tells what went wrong.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _cut(lines[0], _REASON_CHARACTERS) if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    return _cut(lines[-1 if _TRACEBACK in lines else 0], _REASON_CHARACTERS)
 
 
 def one_line(text: str) -> str:

@@ -16,6 +16,7 @@ from sws_compress.ort.activations import Feeds
 from sws_compress.ort.given_inputs import as_array
 from sws_compress.ort.user_models import load_feeds
 from sws_compress.pipelines.source import Source
+from sws_compress.train.request import batches_of
 
 TRIAL_FEEDS = 16
 """Sets of inputs that layers are tried on and the quality is measured on, at most."""
@@ -64,7 +65,7 @@ def _given(inputs: Any) -> Iterable[Any]:
     if isinstance(inputs, Mapping):
         return (inputs,)
     if isinstance(inputs, Iterable) and not isinstance(inputs, bytes | np.ndarray):
-        return inputs
+        return batches_of(inputs, "calibration inputs")
     raise ArgumentError(
         f"calibration inputs must be arrays by name, a path, or an iterable of them, got {type(inputs).__name__}: "
         "for example a dict of arrays with some hundred rows"
@@ -74,6 +75,8 @@ def _given(inputs: Any) -> Iterable[Any]:
 def _named(given: Any, source: Source) -> dict[str, Any]:
     """One set of inputs by name; what a module's loader yields besides, such as labels, is left out."""
     names = [str(value.name) for value in source.model.graph.inputs]
+    if isinstance(given, list | tuple) and given and isinstance(given[0], Mapping):
+        given = given[0]  # before the labels
     if isinstance(given, Mapping):
         labelled = source.module is not None and set(given) > set(names)
         arrays = {name: given[name] for name in names} if labelled else dict(given)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sws_compress.errors import DataError, ModelError
@@ -20,37 +18,52 @@ Array = npt.NDArray[Any]
 
 
 def positional(module: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
-    """Positional arguments of one call.
+    """Positional arguments of one call, on the device of the module.
 
     Parameters
     ----------
     module : nn.Module
         The module that is called.
     example_inputs
-        A tuple of them, a dict of arguments by name, or a lone argument. Arrays become tensors.
-    """
-    import torch
-    from torch.utils import _pytree as pytree
+        A tuple of them, a dict of arguments by name, or a lone argument. Arrays become tensors. Labels that a
+        tokeniser's collator puts into the dict are left out where ``forward`` has a default for them.
 
-    inputs = pytree.tree_map_only(np.ndarray, torch.from_numpy, example_inputs)
-    if isinstance(inputs, Mapping):
-        return _by_name(module, inputs) or (inputs,)
+    Raises
+    ------
+    DataError
+        If ``forward`` does not take the arguments by name, or takes one of them by name alone.
+    """
+    from sws_compress.train.batches import called_by_name, tensors, without_targets
+
+    inputs = tensors(example_inputs, module)
+    if isinstance(inputs, dict):
+        named = without_targets(inputs, module)
+        return _in_order(module, named) if called_by_name(module, named) else (inputs,)
     return inputs if isinstance(inputs, tuple) else (inputs,)
 
 
-def _by_name(module: nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Arguments by name in the order of ``forward``, with its defaults between; empty if these are not their names."""
-    signature = inspect.signature(module.forward)
+def _in_order(module: nn.Module, inputs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Arguments by name in the order of ``forward``, with its defaults between."""
+    from sws_compress.train.batches import signature_of
+
+    signature = signature_of(module)
     try:
         bound = signature.bind(**inputs)
-    except TypeError:
-        return ()
+    except TypeError as error:
+        raise DataError(
+            f"example_inputs must be arguments that {type(module).__name__} takes, got {', '.join(map(str, inputs))} "
+            f"(TypeError: {first_line(error)}): forward takes {', '.join(signature.parameters)}"
+        ) from error
     bound.apply_defaults()
-    last = max(list(bound.arguments).index(name) if name in bound.arguments else -1 for name in inputs)
-    kinds = [signature.parameters[name].kind for name in list(bound.arguments)[: last + 1]]
-    if last < 0 or any(kind != inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds):
-        return ()
-    return tuple(bound.arguments.values())[: last + 1]
+    order = [name for name, each in signature.parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    by_name_alone = [name for name in inputs if name not in order]
+    if by_name_alone:
+        raise DataError(
+            f"example_inputs must be arguments that {type(module).__name__} takes by position, got "
+            f"{', '.join(map(str, by_name_alone))} by name alone: wrap it in a module whose forward takes them in order"
+        )
+    last = max(map(order.index, inputs), default=-1)
+    return tuple(bound.arguments[name] for name in order[: last + 1])
 
 
 def outputs_of(module: nn.Module, examples: tuple[Any, ...]) -> list[Array]:
@@ -92,14 +105,11 @@ def tried(
     import torch
     from torch.utils import _pytree as pytree
 
-    try:
-        with evaluating(module), torch.no_grad():
-            outputs = module(*examples)
-    except Exception as error:  # whatever the module raises
-        raise DataError(
-            f"{source} must be arguments that {type(module).__name__} takes, got {_kinds(examples)} "
-            f"({type(error).__name__}: {first_line(error)}): {cure}"
-        ) from error
+    from sws_compress.train.batches import Batch
+    from sws_compress.train.model_calls import called
+
+    with evaluating(module), torch.no_grad():
+        outputs = called(module, Batch(examples), source, cure)
     for leaf in pytree.tree_leaves(outputs):
         if leaf is not None and not isinstance(leaf, torch.Tensor):
             kind = type(leaf).__name__
@@ -117,18 +127,3 @@ def arrays(tree: Any) -> list[Array]:
     if any(leaf.dtype == torch.bfloat16 for leaf in leaves):
         raise ModelError("inputs and outputs must not be bfloat16, got one: cast them to float32")
     return [leaf.cpu().numpy() for leaf in leaves]
-
-
-def _kinds(examples: tuple[Any, ...]) -> str:
-    """What the arguments are, in short."""
-    return ", ".join(_kind(value) for value in examples[:4]) or "none"
-
-
-def _kind(value: Any) -> str:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return f"a tensor {str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return f"a dict of {', '.join(map(str, list(value)[:4]))}"
-    return type(value).__name__

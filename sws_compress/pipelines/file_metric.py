@@ -10,7 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sws_compress.errors import DataError
+import numpy as np
+
+from sws_compress.errors import DataError, SwsError
 from sws_compress.messages import one_line, shown
 
 NAME = "model.onnx"
@@ -59,20 +61,40 @@ class FileMetric:
         return self._known[digest]
 
     def _of_file(self, path: Path) -> float:
-        try:
-            found = self._evaluate(path)
-        except (Exception, SystemExit) as error:
-            raise DataError(
-                "evaluate must return a number for the path of an ONNX file, got "
-                f"{one_line(f'{type(error).__name__}: {error}'.removesuffix(': '))}: correct the function"
-            ) from error
-        return finite(number(found))
+        return finite(metric(self._evaluate, path, "the path of an ONNX file"))
+
+
+def metric(evaluate: Callable[[Any], float], model: Any, kind: str) -> float:
+    """What the caller's function says of a model.
+
+    Parameters
+    ----------
+    evaluate : callable
+        The function.
+    model, kind : object, str
+        What it gets, and what that is, for messages.
+
+    Raises
+    ------
+    DataError
+        If the function raises, or returns no number.
+    """
+    try:
+        found = evaluate(model)
+    except SwsError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise DataError(
+            f"evaluate must return a number for {kind}, got "
+            f"{one_line(f'{type(error).__name__}: {error}'.removesuffix(': '))}: correct the function"
+        ) from error
+    return number(found)
 
 
 def number(found: Any) -> float:
     """What ``evaluate`` returned, as a number. Raises DataError if it is none."""
     try:
-        return _refused(found) if isinstance(found, str | bytes) else float(found)
+        return _refused(found) if isinstance(found, str | bytes | bool | np.bool_) else float(found)
     except (TypeError, ValueError, RuntimeError):  # torch raises RuntimeError for tensors with several elements
         return _refused(found)
 

@@ -11,11 +11,12 @@ import numpy as np
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.files import AnyPath, checked_output
 from sws_compress.messages import shown
+from sws_compress.onnx_io.from_torch import evaluating
 from sws_compress.ort.session import Array
-from sws_compress.pipelines.calls import tried
+from sws_compress.pipelines.calls import positional, tried
 from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed
 from sws_compress.pipelines.job import Job
-from sws_compress.pipelines.metrics import measured, metric_of
+from sws_compress.pipelines.metrics import measured, metric_before, metric_of
 from sws_compress.pipelines.projected import Scale, Template
 from sws_compress.pipelines.publish import publish_module
 from sws_compress.pipelines.source import (
@@ -44,6 +45,9 @@ EXAMPLE_ROWS = 8
 
 SEEN_ROWS = 128
 """Rows of it, at most, on which the values of biases and norms are judged."""
+
+TRAIN_CURE = "yield tensors, several as a tuple or by the names of forward, before the targets"
+"""What to do about batches that a module does not take."""
 
 SIZE_TOLERANCE = 0.03
 """Relative miss of the size asked for up to which the result has no note."""
@@ -79,14 +83,13 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     network = copied(module)
     request = replace(request, parameters=_selection(request.parameters))
     groups = float32_groups(network, request)
-    first = first_inputs(module, request)
-    tried(module, first, "inputs of train", "yield tensors, several as a tuple, before the targets")
+    request, seen = _checked_on_first_batch(module, network, request)
     if job.inputs is None:
-        job = replace(job, inputs=first)
+        job = replace(job, inputs=_first_rows(seen, EXAMPLE_ROWS))
     source = open_module(module, job)  # early: a module that cannot be exported must not cost a run
     asked = job.file
     job = replace(job, file=with_names_settled(asked, source.model, _bytes_asked_for(job.goal, source)))
-    before = metric_of(module, job)
+    before = metric_before(source, job)
     fixed = fixed_weights(network, source, request)
     if fixed:
         request = _taught_by(module, request)
@@ -94,7 +97,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     job.on_progress("measuring the smallest file", 0, 0)
     chosen = [name for group in groups for name in group.names]
     template = Template(source, job.file, (*chosen, *fixed))
-    scale = Scale(network, template, groups, request, job.seed, first_inputs(module, request, SEEN_ROWS))
+    scale = Scale(network, template, groups, request, job.seed, seen)
     target = _steering_target(request, job.goal, source, scale)
     mixtures = _run(network, groups, scale, request, target, job)
     _refuse_not_finite(answers_of(network, source), source)
@@ -120,9 +123,7 @@ def _selection(parameters: Selection | None) -> Selection | None:
 
 def _taught_by(module: nn.Module, request: FineTuned) -> FineTuned:
     """The request with the original as its teacher, if it has none: the copy's frozen weights are clustered."""
-    from sws_compress.train.distillation import Distillation
-
-    distillation = request.distillation or (Distillation(weight=1.0) if request.loss is None else None)
+    distillation = request.distillation
     if distillation is None or distillation.teacher is not None:
         return request
     return replace(request, distillation=replace(distillation, teacher=module))
@@ -237,25 +238,48 @@ def _emptied(groups: Iterable[ParameterGroup]) -> Iterable[str]:
                 yield f"{name} holds nothing but zeros: ask for a larger file, or train for more epochs"
 
 
-def first_inputs(module: nn.Module, request: FineTuned, rows: int = EXAMPLE_ROWS) -> tuple[Any, ...]:
-    """A few rows of the first batch as positional arguments of the module, on its device."""
+def _checked_on_first_batch(
+    module: nn.Module, network: nn.Module, request: FineTuned
+) -> tuple[FineTuned, tuple[Any, ...]]:
+    """The request with the loss that it will have, and rows of the first batch as positional arguments.
+
+    Raises
+    ------
+    DataError, ArgumentError
+        If the module does not take the batch, or if there is no loss of it that training could lower.
+    """
+    from sws_compress.train.batches import taken_apart
+    from sws_compress.train.first_batch import check_batches, refuse_single_samples, settled
+
+    batch = _first_batch(request)
+    refuse_single_samples(request.train, batch)
+    inputs = taken_apart(batch, module, labelled=request.loss is not None).inputs
+    seen = positional(module, _first_rows(inputs, SEEN_ROWS))
+    tried(module, _first_rows(seen, EXAMPLE_ROWS), "inputs of train", TRAIN_CURE)
+    with evaluating(module):
+        request = settled(request, module, batch)
+    check_batches(network, request, batch)
+    return request, seen
+
+
+def _first_batch(request: FineTuned) -> Any:
+    """The first batch; torch's generators stay as they are."""
     import torch
 
-    from sws_compress.train.batches import inputs_and_targets, moved
-    from sws_compress.train.request import no_batches
+    from sws_compress.train.request import batches_of, no_batches
 
-    device = next(module.parameters()).device
     with torch.random.fork_rng([]):  # a loader that shuffles draws
-        for batch in request.train:
-            inputs = inputs_and_targets(batch, labelled=request.loss is not None)[0]
-            return tuple(moved(_first_rows(value, rows), device) for value in inputs)
+        for batch in batches_of(request.train):
+            return batch
     raise no_batches()
 
 
 def _first_rows(value: Any, rows: int) -> Any:
-    """The first rows of a tensor, or of those in a dict; anything else as it is."""
+    """The first rows of a tensor, or of those in a tuple or dict; anything else as it is."""
     import torch
 
+    if isinstance(value, tuple):
+        return tuple(_first_rows(each, rows) for each in value)
     if isinstance(value, dict):
         return {name: _first_rows(each, rows) for name, each in value.items()}
     return value[:rows] if isinstance(value, torch.Tensor) and value.dim() else value

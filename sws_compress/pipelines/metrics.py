@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sws_compress.onnx_io.from_torch import evaluating
-from sws_compress.pipelines.file_metric import finite, number
+from sws_compress.pipelines.file_metric import finite, metric
 from sws_compress.pipelines.job import Job, Metric
 from sws_compress.pipelines.source import Source
 
@@ -27,4 +27,4 @@ def metric_before(source: Source, job: Job) -> float | None:
 def measured(module: nn.Module, evaluate: Metric) -> float:
     """The metric of a module in evaluation mode."""
     with evaluating(module):
-        return number(evaluate(module))
+        return metric(evaluate, module, "the module")

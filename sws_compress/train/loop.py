@@ -18,14 +18,14 @@ from sws_compress.files import write_atomically
 from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.palette import Palette
 from sws_compress.terminal.progress_bar import LOGGER
-from sws_compress.train.batches import inputs_and_targets, moved, seeded
-from sws_compress.train.distillation import Distillation, distillation_loss, frozen_copy
+from sws_compress.train.batches import seeded
+from sws_compress.train.distillation import Distillation
 from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
 from sws_compress.train.ranks import ALONE
-from sws_compress.train.request import FineTuned, no_batches
+from sws_compress.train.request import FineTuned, batches_of, no_batches
 from sws_compress.train.saved_state import (
     check_number,
     check_optimizer,
@@ -37,6 +37,7 @@ from sws_compress.train.saved_state import (
 from sws_compress.train.select import DivergedError, ParameterGroup, select_parameters
 from sws_compress.train.steering import Measures, Steering
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, SteeringTarget
+from sws_compress.train.training_loss import TrainingLoss, backward
 
 START_AGAIN = "lower learning_rate and start again"
 
@@ -147,8 +148,7 @@ class _Run:
             raise ModelError("a model must have trainable parameters, got none: set requires_grad")
         self.device = self.trainable[0].device
         self.total_steps = request.total_steps
-        distillation = request.distillation
-        self.teacher = frozen_copy(distillation.teacher or model, self.device) if distillation else None
+        self.loss = TrainingLoss(model, request, self.device)
         fused = not any(parameter.is_complex() for parameter in self.trainable)
         self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=fused)
         groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
@@ -159,7 +159,7 @@ class _Run:
         self.epoch, self.resumed_epoch = 0, -1
         self.identity: dict[str, Any] = {}
         if self.rescue_path is not None:
-            teacher = distillation.teacher if distillation else None
+            teacher = request.distillation.teacher if request.distillation else None
             self.identity = run_identity(request, target, seed, model, teacher)
 
     def _prior_of(self, groups: Sequence[ParameterGroup], ratio: float) -> SoftWeightSharing:
@@ -186,8 +186,8 @@ class _Run:
             self.steering.start()
             self._epochs(first_epoch)
             self.prior.snap()
-            with seeded(self.seed, self.request.epochs, self.device), self._precision():
-                reestimate_batch_norms(self.model, self.request.train, self.device)
+            with seeded(self.seed, self.request.epochs, self.device), self.loss.precision():
+                reestimate_batch_norms(self.model, self.request.train)
             self.steering.finish(self.prior)
             palettes = self.prior.palettes()
         finally:
@@ -222,13 +222,13 @@ class _Run:
 
     def _epoch(self) -> None:
         batches = 0
-        for batch in self.request.train:
+        for batch in batches_of(self.request.train):
             batches += 1
             share = self.request.schedule.learning_rate(self.prior.progress)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.request.learning_rate * share
-            loss = self._loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = self.loss.of(batch)
+            backward(loss)
             value = self._checked(loss)
             self.optimizer.step()
             self.prior.step()
@@ -284,25 +284,6 @@ class _Run:
             mergers=prior.mergers if living else None,
         )
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.request.bfloat16)
-
-    def _loss(self, batch: Any) -> torch.Tensor:
-        inputs, targets = inputs_and_targets(batch, labelled=self.request.loss is not None)
-        inputs, targets = moved(inputs, self.device), moved(targets, self.device)
-        with self._precision():
-            outputs = _float32(self.model(*inputs))
-        parts = []
-        loss, distillation = self.request.loss, self.request.distillation
-        share = distillation.weight if distillation else 0.0
-        if loss is not None and share < 1:
-            parts.append((1 - share) * loss(outputs, targets))
-        if distillation and self.teacher is not None:
-            with torch.no_grad(), self._precision():
-                wanted = _float32(self.teacher(*inputs))
-            parts.append(share * distillation_loss(outputs, wanted, distillation.temperature))
-        return torch.stack(parts).sum()
-
     # -- state ------------------------------------------------------------------------------------------------------
 
     def _state(self, epoch: int) -> bytes:
@@ -314,7 +295,7 @@ class _Run:
             "epoch": epoch,
             "prior": self.prior.state_dict(),
             "model": self.model.state_dict(),
-            "teacher": None if self.teacher is None else self.teacher.state_dict(),
+            "teacher": None if self.loss.teacher is None else self.loss.teacher.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steering": self.steering.state_dict(),
         }
@@ -330,8 +311,8 @@ class _Run:
             self._check(saved)
             self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run, too
             self.model.load_state_dict(saved["model"])
-            if self.teacher is not None:
-                self.teacher.load_state_dict(saved["teacher"])
+            if self.loss.teacher is not None:
+                self.loss.teacher.load_state_dict(saved["teacher"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.steering.load_state_dict(saved["steering"])
             epoch: int = saved["epoch"]
@@ -343,12 +324,7 @@ class _Run:
         """Raise an error unless all parts of a state but the prior's, which checks its own, fit this run."""
         check_number("epoch", saved["epoch"], whole=True, least=0)
         check_state_dict("network", saved["model"], self.model.state_dict())
-        if self.teacher is not None:
-            check_state_dict("teacher", saved["teacher"], self.teacher.state_dict())
+        if self.loss.teacher is not None:
+            check_state_dict("teacher", saved["teacher"], self.loss.teacher.state_dict())
         check_optimizer(saved["optimizer"], self.optimizer)
         self.steering.check_saved(saved["steering"])
-
-
-def _float32(outputs: Any) -> Any:
-    """Outputs in float32, for the loss; autocast leaves them in half precision."""
-    return outputs.float() if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() else outputs

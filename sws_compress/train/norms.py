@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from sws_compress.train.batches import inputs_and_targets, moved
+from sws_compress.train.batches import taken_apart
+from sws_compress.train.model_calls import BatchNorm, called
+from sws_compress.train.request import batches_of
 
 STATISTICS_BATCHES = 100
 """Batches that the statistics of batch norms are taken over."""
 
-BatchNorm = nn.modules.batchnorm._BatchNorm
-
 
 @torch.no_grad()
-def reestimate_batch_norms(model: nn.Module, train: Iterable[Any], device: torch.device) -> None:
+def reestimate_batch_norms(model: nn.Module, train: Iterable[Any]) -> None:
     """Take means and variances of all batch norms anew, over up to `STATISTICS_BATCHES` batches of equal weight.
 
     Those that a run leaves are running averages over weights that still moved. Every other module is in evaluation
@@ -30,8 +30,6 @@ def reestimate_batch_norms(model: nn.Module, train: Iterable[Any], device: torch
         The network; its statistics are replaced.
     train : iterable
         Batches, as of training.
-    device : torch.device
-        Device that the inputs are moved to.
     """
     norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
     if not norms:
@@ -44,8 +42,8 @@ def reestimate_batch_norms(model: nn.Module, train: Iterable[Any], device: torch
         norm.momentum = None  # a plain average over batches
         norm.train()
     try:
-        for batch in itertools.islice(train, STATISTICS_BATCHES):
-            model(*moved(inputs_and_targets(batch, labelled=False)[0], device))
+        for batch in itertools.islice(batches_of(train), STATISTICS_BATCHES):
+            called(model, taken_apart(batch, model, labelled=False))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

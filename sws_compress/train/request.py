@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sws_compress.arguments import check_function, own_numbers
-from sws_compress.errors import ArgumentError, DataError
+from sws_compress.errors import ArgumentError, DataError, SwsError
 from sws_compress.files import AnyPath
+from sws_compress.messages import first_line
 from sws_compress.quantize.palette import check_components
 from sws_compress.thresholds import MAX_CODEBOOK
 from sws_compress.train.progress import Progress
@@ -36,11 +37,13 @@ class FineTuned:
     Parameters
     ----------
     train : sized iterable
-        Batches: pairs ``(inputs, targets)`` with ``loss``, inputs alone without. It is iterated once per epoch and must
-        have a length, as a list or a ``DataLoader`` over a map-style dataset has.
+        Batches: pairs ``(inputs, targets)``, or dicts by the names of ``forward`` with the targets in ``labels``, or
+        inputs alone. It is iterated once per epoch and must have a length, as a list or a ``DataLoader`` over a
+        map-style dataset has.
     loss : callable, optional
-        ``loss(outputs, targets)``, for example ``torch.nn.functional.cross_entropy``. Without it the network learns
-        from a teacher alone (see ``distillation``).
+        ``loss(outputs, targets)``, for example ``torch.nn.functional.cross_entropy``. Without it, a network that takes
+        the labels of a dict and returns a ``loss`` learns by that, as those of transformers do, and any other from a
+        teacher alone (see ``distillation``).
     components : int, default 16
         Mixture components of each group of weights, 2..256: the distinct values that its weights may take, zero among
         them.
@@ -49,8 +52,8 @@ class FineTuned:
     learning_rate : float, default 7e-4
         Learning rate of Adam at the start of the run.
     distillation : Distillation, optional
-        A teacher in the loss, by default the float network itself. Default: none with ``loss``, all of the loss
-        without.
+        A teacher in the loss, by default the float network itself. Default: none where there is a loss, all of it where
+        there is none.
     schedule : Schedule, optional
         How the run tightens.
     parameters : callable or iterable of str, optional
@@ -172,6 +175,43 @@ def batches_per_epoch(train: Iterable[Any]) -> int:
     if length == 0:
         raise no_batches()
     return length
+
+
+def batches_of(train: Iterable[Any], name: str = "train") -> Iterator[Any]:
+    """Batches as a loader yields them.
+
+    Parameters
+    ----------
+    train : iterable
+        The loader.
+    name : str
+        What errors call it.
+
+    Raises
+    ------
+    DataError
+        If the loader raises anything, also in a process of its own.
+    """
+    try:
+        loader = iter(train)
+    except Exception as error:  # whatever the caller's loader raises
+        raise _not_yielded(name, error) from error
+    while True:
+        try:
+            batch = next(loader)
+        except StopIteration:
+            return
+        except SwsError:
+            raise
+        except Exception as error:
+            raise _not_yielded(name, error) from error
+        yield batch
+
+
+def _not_yielded(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"{name} must yield batches, got {type(error).__name__} ({first_line(error)}): correct the data or the loader"
+    )
 
 
 def no_batches() -> DataError:

@@ -164,54 +164,23 @@ def test_the_prior_refuses_weights_without_values(make: Any, message: str) -> No
 @pytest.mark.parametrize(
     ("inputs", "found"),
     [
-        (X.long(), r"got a tensor int64 \(16, 20\) \(RuntimeError: "),
-        (X.double(), r"got a tensor float64 \(16, 20\) \(RuntimeError: "),
+        (X.long(), r"got a tensor int64 \(16, 20\) \(RuntimeError: .*as a tuple"),
+        (X.double(), r"got a tensor float64 \(16, 20\) \(RuntimeError: .*its weights are float32: cast the inputs"),
         (
             (X, X),
-            r"got a tensor float32 \(16, 20\), a tensor float32 \(16, 20\) \(TypeError: ",
+            r"got a tensor float32 \(16, 20\), a tensor float32 \(16, 20\) \(TypeError: .*as a tuple",
         ),
-        ({"y": X}, r"got a dict of y \(TypeError: "),
-        ("inputs.npz", r"got str \("),
+        ({"y": X}, r"got a dict of y \(TypeError: .*as a tuple.*forward takes x"),
+        ("inputs.npz", r"got str \(.*as a tuple"),
     ],
 )
 def test_example_inputs_that_do_not_fit(inputs: Any, found: str, tmp_path: Path) -> None:
     with pytest.raises(
         sws.DataError,
-        match=f"example_inputs must be arguments that Mlp takes, {found}.*as a tuple",
+        match=f"example_inputs must be arguments that Mlp takes, {found}",
     ) as refusal:
         sws.compress(Mlp(), tmp_path / "small.onnx", example_inputs=inputs)
     assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
-    ("batch", "loss", "message"),
-    [
-        (
-            {"x": X, "labels": X},
-            functional.cross_entropy,
-            "pairs, got a dict of x, labels: yield",
-        ),
-        (
-            {"x": X, "labels": X},
-            None,
-            "inputs of train must be arguments that Mlp takes, got a dict of x, labels",
-        ),
-        (
-            (X.numpy(), X),
-            functional.cross_entropy,
-            "inputs of train must be .* got ndarray",
-        ),
-        (
-            (X[:, :3], X),
-            functional.cross_entropy,
-            r"inputs of train must be .* got a tensor float32 \(8, 3\)",
-        ),
-    ],
-)
-def test_batches_that_do_not_fit(batch: Any, loss: Any, message: str, tmp_path: Path) -> None:
-    request = sws.FineTuned(train=[batch], loss=loss)
-    with pytest.raises(sws.DataError, match=message):
-        sws.compress(Mlp(), tmp_path / "small.onnx", request, example_inputs=X)
 
 
 def test_outputs_that_are_no_tensors(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ SIZE = SteeringTarget(coded_ratio=16)
 SEED = 3
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Raised where a process would be killed."""
 
 

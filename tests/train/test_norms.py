@@ -27,7 +27,7 @@ def batches(count: int) -> list[tuple[torch.Tensor, None]]:
 
 def test_statistics_are_the_mean_over_all_batches() -> None:
     net = network()
-    reestimate_batch_norms(net, batches(7), torch.device("cpu"))
+    reestimate_batch_norms(net, batches(7))
     maps = [net[0](inputs).detach().double() for inputs, _ in batches(7)]
     mean = torch.stack([part.mean((0, 2, 3)) for part in maps]).mean(0)
     variance = torch.stack([part.var((0, 2, 3)) for part in maps]).mean(0)
@@ -39,13 +39,13 @@ def test_statistics_are_the_mean_over_all_batches() -> None:
 
 def test_no_more_batches_than_a_hundred_are_drawn() -> None:
     drawn = []
-    reestimate_batch_norms(network(), (drawn.append(1) or batch for batch in batches(2) * 80), torch.device("cpu"))
+    reestimate_batch_norms(network(), (drawn.append(1) or batch for batch in batches(2) * 80))
     assert 100 <= len(drawn) <= 101
 
 
 def test_folding_leaves_the_function_and_trivial_statistics() -> None:
     net = network()
-    reestimate_batch_norms(net, batches(5), torch.device("cpu"))
+    reestimate_batch_norms(net, batches(5))
     folded = copy.deepcopy(net)
     fold_batch_norm_statistics(folded)
     assert folded[1].running_mean.unique().tolist() == [0]
@@ -57,7 +57,7 @@ def test_folding_leaves_the_function_and_trivial_statistics() -> None:
 def test_norms_that_share_a_parameter_or_lack_one_stay() -> None:
     net = nn.Sequential(nn.BatchNorm1d(3), nn.BatchNorm1d(3), nn.BatchNorm1d(3, affine=False))
     net[1].weight = net[0].weight
-    reestimate_batch_norms(net, [(2 + torch.randn(9, 3),)] * 2, torch.device("cpu"))
+    reestimate_batch_norms(net, [(2 + torch.randn(9, 3),)] * 2)
     before = copy.deepcopy(net.state_dict())
     fold_batch_norm_statistics(net)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
