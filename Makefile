@@ -8,7 +8,7 @@ WORKERS ?= 2
 # Mutants of each file that `make mutation` tries; 0 for all of them.
 MUTANTS ?= 25
 
-.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web check format bench-micro bench-regularisation pretrained clean
+.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web check check-lean format bench-micro bench-regularisation pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -45,6 +45,11 @@ check: .venv/installed-dev
 	$(BIN)/python tests/checks/words.py
 	$(BIN)/python tests/checks/wheel.py
 
+# The wheel in a new environment without torch and other extras: installed sizes, and the commands for ONNX files. It
+# downloads some 200 MB.
+check-lean: .venv/installed-dev
+	$(BIN)/python tests/checks/lean.py
+
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -60,7 +65,7 @@ bench-regularisation: .venv/installed-benchmarks
 bench-records: .venv/installed-test
 	$(BIN)/python -m benchmarks.records.evaluate
 
-# Trains the network in benchmarks/data anew (two minutes).
+# Trains the network in sws_compress/demo/data anew (two minutes).
 pretrained: .venv/installed-demo
 	$(BIN)/python benchmarks/lenet/train.py
 

@@ -20,6 +20,7 @@ from sws_compress.errors import (
     DataError,
     ModelError,
     OutputError,
+    PackageError,
     SwsError,
     TrainingError,
     VerificationError,
@@ -93,6 +94,7 @@ __all__ = [
     "ModelParts",
     "OutputDifference",
     "OutputError",
+    "PackageError",
     "Palette",
     "ParameterGroup",
     "PerBlock",
@@ -203,7 +205,8 @@ def __getattr__(name: str) -> object:
     elif name in _HOMES:
         from importlib import import_module
 
-        value = getattr(import_module(_HOMES[name]), name)
+        with import_module("sws_compress.packages").packages_for(name):
+            value = getattr(import_module(_HOMES[name]), name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sws_compress.arguments import file_path
 from sws_compress.errors import ArgumentError
 from sws_compress.files import AnyPath
+from sws_compress.packages import packages_for
 from sws_compress.pipelines.calibrated import compress_calibrated
 from sws_compress.pipelines.export import export_snapped
 from sws_compress.pipelines.file_metric import FileMetric
@@ -166,7 +167,9 @@ def compress(
     refuse_unknown(request, job.given)
     if max_drop is not None and evaluate is None:
         raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
+    of_file = isinstance(model, str | os.PathLike)
     with ExitStack() as stack:
+        stack.enter_context(packages_for(type(request).__name__ if of_file else "torch modules"))
         job = replace(job, on_progress=stack.enter_context(progress_of(progress)))
         if weights is not None:
             if not isinstance(model, str | os.PathLike):
@@ -263,5 +266,5 @@ def export(
     True
     """
     job = Job(output=file_path("output", output), file=file, inputs=example_inputs)
-    with progress_of(progress) as on_progress:
+    with packages_for("torch modules"), progress_of(progress) as on_progress:
         return _logged(export_snapped(model, palettes, replace(job, on_progress=on_progress)))

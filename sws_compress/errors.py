@@ -61,6 +61,10 @@ class DataError(SwsError, ValueError):
     """The data loader or the input file does not yield what is needed: fix the data."""
 
 
+class PackageError(SwsError, ImportError):
+    """A package that only some uses need is not installed: install the extra that the message names."""
+
+
 class OutputError(SwsError, OSError):
     """The output cannot be written: choose another path, or make room."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
+from sws_compress.demo import DATA
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
 from sws_compress.demo.run import error_percent
@@ -18,9 +19,9 @@ from sws_compress.train.sharing import Sharing
 from tests.models import tuned
 
 
-def test_lenet_is_35_times_smaller_and_as_good(repository: Path, tmp_path: Path) -> None:
-    training, validation, _ = load_mnist(repository / "benchmarks/data/mnist.npz")
-    network = load_lenet(repository / "benchmarks/data/lenet_300_100.npz")
+def test_lenet_is_35_times_smaller_and_as_good(tmp_path: Path) -> None:
+    training, validation, _ = load_mnist(DATA / "mnist.npz")
+    network = load_lenet(DATA / "lenet_300_100.npz")
     example = validation.images[:8].flatten(1)
     dense = tmp_path / "dense.onnx"
     dense.write_bytes(dense_onnx(network, (example,)))

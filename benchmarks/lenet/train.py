@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from sws_compress.demo import DATA
 from sws_compress.demo.lenet import LeNet300100
 from sws_compress.demo.mnist import Split, load_mnist, shift_randomly
-
-DATA = Path(__file__).resolve().parent.parent / "data"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-LENET = Path(__file__).resolve().parent.parent / "data" / "lenet_300_100.npz"
-MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
+from sws_compress.demo import DATA
+
+LENET = DATA / "lenet_300_100.npz"
+MNIST = DATA / "mnist.npz"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.models.train --data FOLDER --folder out/models
 
-FOLDER holds ``fashion_mnist.npz``, in the layout of ``benchmarks/data/mnist.npz``. Test images chose nothing.
+FOLDER holds ``fashion_mnist.npz``, in the layout of ``sws_compress/demo/data/mnist.npz``. Test images chose nothing.
 """
 
 from __future__ import annotations

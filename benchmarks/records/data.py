@@ -18,10 +18,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sws_compress.demo import DATA
 from sws_compress.demo.mnist import Split
 from sws_compress.files import write_atomically
 
-MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
+MNIST = DATA / "mnist.npz"
 CIFAR_JPEG = "cifar10_jpeg.npz"
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR_SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

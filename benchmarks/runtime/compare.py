@@ -81,12 +81,13 @@ def installed(rows: int) -> Iterator[Subject]:
 def lenet(rows: int) -> Subject:
     import torch
 
+    from sws_compress.demo import DATA
     from sws_compress.demo.lenet import load_lenet
     from sws_compress.pipelines.source import dense_onnx
 
-    network = load_lenet(ROOT / "benchmarks/data/lenet_300_100.npz")
+    network = load_lenet(DATA / "lenet_300_100.npz")
     model = onnx.load_from_string(dense_onnx(network, (torch.zeros(2, 784),)))
-    with np.load(ROOT / "benchmarks/data/mnist.npz") as arrays:
+    with np.load(DATA / "mnist.npz") as arrays:
         pixels = (arrays["x_test"][: 4 * rows].astype(np.float32) / 255).reshape(-1, 784)
     return Subject("LeNet-300-100", model, ({model.graph.input[0].name: pixels},))
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sws_compress.cli.command_parser import add_command, show_result
+from sws_compress.demo import DATA
+from sws_compress.packages import packages_for
 
 if TYPE_CHECKING:
     from sws_compress.cli.command_parser import Commands
@@ -24,9 +26,9 @@ def add_demo(commands: Commands) -> None:
     command.add_argument(
         "--data",
         type=Path,
-        default=Path("benchmarks/data"),
+        default=DATA,
         metavar="DIR",
-        help="folder with mnist.npz and lenet_300_100.npz (default %(default)s, as in a clone of the repository)",
+        help="another folder with mnist.npz and lenet_300_100.npz (default: those of the package)",
     )
     command.add_argument(
         "--output",
@@ -44,7 +46,8 @@ def add_demo(commands: Commands) -> None:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from sws_compress.demo.run import run_demo
+    with packages_for("the demo"):
+        from sws_compress.demo.run import run_demo
 
     result = run_demo(
         options.data,

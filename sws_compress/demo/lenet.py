@@ -59,6 +59,6 @@ def load_lenet(path: Path, dropped: float = 0.0) -> LeNet300100:
     except Exception as error:  # whatever a file of another kind makes of NumPy, zipfile and torch
         raise ModelError(
             f"{path} must hold the weights of LeNet-300-100, got {type(error).__name__}: "
-            "run from a clone of the repository, or name the folder that holds it"
+            "leave --data out, or name a folder that holds it"
         ) from error
     return model

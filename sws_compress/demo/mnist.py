@@ -63,7 +63,7 @@ def load_mnist(path: Path) -> tuple[Split, Split, Split]:
     except Exception as error:  # whatever a file of another kind makes of NumPy and zipfile
         raise DataError(
             f"{path} must be MNIST as an .npz file (x_train, y_train, x_test, y_test), got {type(error).__name__}: "
-            "run from a clone of the repository, or name the folder that holds it"
+            "leave --data out, or name a folder that holds it"
         ) from error
     cut = len(train.labels) - len(train.labels) // VALIDATION_PART
     return Split(train.images[:cut], train.labels[:cut]), Split(train.images[cut:], train.labels[cut:]), test

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from sws_compress.arguments import whole_number
 from sws_compress.errors import ArgumentError
 from sws_compress.integrations.settings import PriorSettings, numbers
 from sws_compress.quantize.palette import Palette
@@ -80,7 +81,8 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
             parameters=parameters,
             sharing=sharing,
         )
-        self._submodule, self._total_steps, self._optimizer = submodule, total_steps, optimizer
+        self._total_steps = None if total_steps is None else whole_number("total_steps", total_steps)
+        self._submodule, self._optimizer = submodule, whole_number("optimizer", optimizer)
         self._palettes: dict[str, Palette] | None = None
         self._saved: dict[str, Any] | None = None
         self._hook: torch.utils.hooks.RemovableHandle | None = None
@@ -99,8 +101,8 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         """Make the prior: the optimisers exist from here on, and a checkpoint has been loaded."""
         self._palettes = None
         self.prior = self._settings.start(
-            pl_module.get_submodule(self._submodule),
-            trainer.optimizers[self._optimizer],
+            _part(pl_module, self._submodule),
+            _optimizer(trainer, self._optimizer),
             self._total_steps or _estimated_steps(trainer),
         )
         if self._saved is not None:
@@ -140,6 +142,29 @@ class SoftWeightSharingCallback(Callback):  # type: ignore[misc]
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
+
+
+def _part(module: LightningModule, name: str) -> torch.nn.Module:
+    """The part of a module by its name; ArgumentError if there is none."""
+    try:
+        part: torch.nn.Module = module.get_submodule(name)
+    except AttributeError as error:
+        raise ArgumentError(
+            f"submodule must name a part of {type(module).__name__}, got {name!r}: it has "
+            f"{', '.join(name for name, _ in module.named_children()) or 'none'}"
+        ) from error
+    return part
+
+
+def _optimizer(trainer: Trainer, index: int) -> torch.optim.Optimizer:
+    """The optimiser of that index; ArgumentError if there are fewer."""
+    if not 0 <= index < len(trainer.optimizers):
+        raise ArgumentError(
+            f"optimizer must be an index into the {len(trainer.optimizers)} of configure_optimizers, got {index}: "
+            "count from 0"
+        )
+    optimizer: torch.optim.Optimizer = trainer.optimizers[index]
+    return optimizer
 
 
 def _estimated_steps(trainer: Trainer) -> int:

@@ -38,7 +38,7 @@ def drawing(module: str) -> Any:
         return import_module(f"sws_compress.report.{module}")
     except ImportError as error:
         raise ArgumentError(
-            f"a picture must have matplotlib to be drawn, got '{error}': install it, or sws-compress[demo]"
+            f"a picture must have matplotlib to be drawn, got '{error}': pip install 'sws-compress[pictures]'"
         ) from error
 
 

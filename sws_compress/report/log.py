@@ -217,7 +217,7 @@ def _summary_writer(folder: Path) -> Callable[..., Any]:
     except ImportError as error:
         raise ArgumentError(
             f"log must be a .csv or .jsonl file without tensorboard, got the folder {folder}: "
-            "install tensorboard, or sws-compress[tensorboard]"
+            "pip install 'sws-compress[tensorboard]'"
         ) from error
     return SummaryWriter
 

@@ -11,10 +11,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from sws_compress.demo import DATA
+
 
 @pytest.fixture
-def data(repository: Path) -> Path:
-    return repository / "benchmarks" / "data"
+def data() -> Path:
+    return DATA
 
 
 @pytest.fixture

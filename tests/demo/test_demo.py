@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sws_compress.cli import main as cli
+from sws_compress.demo import DATA
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist, shift_randomly
 from sws_compress.demo.run import error_percent, run_demo
 
@@ -20,13 +21,13 @@ IMAGES = 6000
 
 
 @pytest.fixture(scope="module")
-def data(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first training images only, so that an epoch takes seconds; all of the test images."""
     folder = tmp_path_factory.mktemp("data")
-    with np.load(repository / "benchmarks/data/mnist.npz") as arrays:
+    with np.load(DATA / "mnist.npz") as arrays:
         few = {name: arrays[name][:IMAGES] if name.endswith("train") else arrays[name] for name in arrays.files}
     np.savez(folder / "mnist.npz", **few)
-    shutil.copy(repository / "benchmarks/data/lenet_300_100.npz", folder)
+    shutil.copy(DATA / "lenet_300_100.npz", folder)
     return folder
 
 
@@ -54,12 +55,12 @@ def test_result_is_what_lies_on_disk(data: Path, tmp_path: Path) -> None:
     assert sum(tensor["elements"] for tensor in values["tensors"]) == 266_610 - values["pruned_weights"]
 
 
-def test_splits(data: Path, repository: Path) -> None:
+def test_splits(data: Path) -> None:
     training, validation, test = load_mnist(data / "mnist.npz")
     assert [len(split.labels) for split in (training, validation, test)] == [5500, 500, 10_000]
     assert training.images.shape == (5500, 28, 28)
     assert (float(training.images.min()), float(training.images.max())) == (0.0, 1.0)
-    whole = load_mnist(repository / "benchmarks/data/mnist.npz")
+    whole = load_mnist(DATA / "mnist.npz")
     assert [len(split.labels) for split in whole] == [55_000, 5000, 10_000]
 
 
@@ -103,7 +104,7 @@ def test_wrong_data_is_told_in_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    assert "name the folder that holds it" in captured.err
+    assert "leave --data out, or name a folder that holds it" in captured.err
     assert not output.exists()
 
 

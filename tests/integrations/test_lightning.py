@@ -205,3 +205,15 @@ def test_refuses(tmp_path: Path) -> None:
     fit(tmp_path, prior, max_epochs=-1, max_steps=7)
     assert prior.prior is not None
     assert prior.prior.progress == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"submodule": "nett"}, "submodule must name a part of Classifier, got 'nett': it has net, teacher"),
+        ({"optimizer": 1}, "optimizer must be an index into the 1 of configure_optimizers, got 1: count from 0"),
+    ],
+)
+def test_what_a_module_does_not_have(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        fit(tmp_path, callback(**options))
