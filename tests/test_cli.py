@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -218,6 +219,23 @@ def _assert_shown(text: str) -> None:
     assert not {"\x07", "\x00", "\u202e"} & set(text)
     assert "\x1b[31m" not in text
     assert r"w[/red]\x1b[31m" in text
+
+
+@pytest.mark.parametrize(("options", "stages", "weights"), [((), 0, 0), (("-v",), 1, 0), (("-vv",), 1, 1)])
+def test_verbose_says_what_is_done(
+    options: tuple[str, ...], stages: int, weights: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_mlp(tmp_path / "model.onnx", names=("w1\x1b[31m", "w2"))
+    assert run("compress", model, "-o", tmp_path / "small.onnx", *options) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("packing 2 tensors of") == stages
+    assert captured.err.count("w2: 26 values") == weights
+    assert bool(captured.err) is bool(stages)
+    assert "\x1b" not in captured.err
+    assert "packing" not in captured.out
+    assert logging.getLogger("sws_compress").level == logging.NOTSET
+    assert run("inspect", tmp_path / "none.onnx", "-v") == 2
+    assert_one_line(capsys.readouterr(), "none.onnx")
 
 
 def test_names_do_not_reach_the_terminal_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
+import shlex
+from contextlib import nullcontext, redirect_stdout
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,13 @@ import sws_compress
 from sws_compress.cli.main import main
 from tests.test_architecture import FLOORS
 
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
+"""A block of Python, and what it prints, if the page says so."""
+
+NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
+TOLERANCE = 0.1
+"""Relative difference of printed numbers: other machines round sums in another order, and training enlarges that."""
+
 COMMAND = re.compile(r"^ {4}sws-compress (\w+)(.*)$", re.MULTILINE)
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 INLINE_OPTION = re.compile(r"`(--[a-z][a-z-]*)[^`\n]*`")
@@ -36,13 +46,50 @@ USER_PAGES = (
 
 
 def run_blocks(document: Path, names: dict[str, Any]) -> int:
-    """Execute the blocks of a page in one namespace, with its line numbers in tracebacks; returns their number."""
+    """Execute the blocks of a page in one namespace, with its line numbers in tracebacks; returns their number.
+
+    What a block prints must be what the page says, where it says something.
+    """
     text = document.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
     for block in blocks:
         line = text.count("\n", 0, block.start(1))
-        exec(compile("\n" * line + block[1], str(document), "exec"), names)
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            exec(compile("\n" * line + block[1], str(document), "exec"), names)
+        print(printed.getvalue(), end="")  # noqa: T201 - for the test of the page
+        if block[2] is not None:
+            assert_printed(printed.getvalue(), block[2])
     return len(blocks)
+
+
+def assert_printed(printed: str, written: str, *, tolerance: float = TOLERANCE) -> None:
+    """The words of a page are the printed ones, and its numbers are close to them; times do not count."""
+    found, wanted = squeezed(printed), squeezed(written)
+    assert NUMBER.sub("#", found) == NUMBER.sub("#", wanted)
+    numbers = ([float(number.replace(",", "")) for number in NUMBER.findall(text)] for text in (found, wanted))
+    assert next(numbers) == pytest.approx(next(numbers), rel=tolerance, abs=tolerance / 10)
+
+
+def squeezed(text: str) -> str:
+    """A text with single blanks, wherever its lines end, and without the lines that tell the time."""
+    lines = (line.strip() for line in text.splitlines())
+    return " ".join(" ".join(line for line in lines if not line.startswith("time ")).split())
+
+
+def block_behind(page: Path, line: str) -> str:
+    """The indented block behind a line of a page."""
+    lines = iter(page.read_text(encoding="utf-8").splitlines())
+    assert line in lines, f"{page.name} must have a line {line!r}"
+    block = takewhile(lambda each: not each or each.startswith("    "), lines)
+    return "\n".join(each.removeprefix("    ") for each in block)
+
+
+def run_command(command: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command line prints on its standard output."""
+    capsys.readouterr()
+    assert main(shlex.split(command)[1:]) == 0
+    return capsys.readouterr().out
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +152,40 @@ def test_tutorial(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert names["verification"].passed
     mine = names["accuracy"](names["mine"])
     assert mine > names["accuracy"](names["net"]) - 0.03
+
+
+# -- what commands print ----------------------------------------------------------------------------------------------
+
+
+def test_clusters_of_a_record_are_those_of_the_page(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page shows one tensor of several."""
+    monkeypatch.chdir(repository)
+    command = "sws-compress inspect benchmarks/records/lenet_300_100_190x.onnx --clusters"
+    written = block_behind(repository / "docs" / "watching.md", f"    {command}")
+    assert squeezed(written) in squeezed(run_command(command, capsys))
+
+
+@pytest.mark.slow
+def test_demo_prints_what_the_readme_says(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"sws-compress demo --data {repository / 'benchmarks' / 'data'}"
+    assert_printed(run_command(command, capsys), block_behind(repository / "README.md", "prints:"), tolerance=0.3)
+
+
+@pytest.mark.parametrize(
+    ("printed", "same"),
+    [
+        ("a.onnx   5,620 bytes\ntime 3 s", True),
+        ("a.onnx 5,618 bytes", True),
+        ("a.onnx 9,000 bytes", False),
+        ("b.onnx 5,618 bytes", False),
+        ("a.onnx 5,618 bytes 1", False),
+    ],
+)
+def test_other_words_and_numbers_are_noticed(printed: str, same: bool) -> None:
+    with nullcontext() if same else pytest.raises(AssertionError):
+        assert_printed(printed, "a.onnx 5,618 bytes\n\ntime 4 s\n")
 
 
 def options_of(command: str, capsys: pytest.CaptureFixture[str]) -> set[str]:
