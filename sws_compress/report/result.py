@@ -91,7 +91,8 @@ class CompressionResult(Printed):
     before, after : float, optional
         The caller's metric for the float network and for the snapped one; None without `evaluate`.
     curve : tuple of MeasuredSize
-        All files that a search for ``max_drop`` has measured, the largest first.
+        Sizes and the metric there, the largest first: all files that a search for ``max_drop`` has measured; of a
+        trained network the file, and networks on the way that no smaller one was better than.
     decisions : tuple of Decision
         Why every weight got its bits, where it was decided without training and in memory.
     network : nn.Module, optional
@@ -143,7 +144,7 @@ class CompressionResult(Printed):
 
         A file that was searched for by the caller's metric has been judged by it.
         """
-        far = () if self.curve else far_lines(self.outputs, self.score_error, trained=self.trained)
+        far = () if self.curve and not self.trained else far_lines(self.outputs, self.score_error, trained=self.trained)
         inputs = "; judge by real inputs (--inputs)" if self.random_inputs else ""
         return (*(f"{line}: {self.cure}{inputs}" for line in far), *untold_lines(self.outputs))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from sws_compress.mixture.mixture import Mixture
 from sws_compress.quantize.palette import Palette
 from sws_compress.terminal.progress_bar import LOGGER
 from sws_compress.train.batches import seeded
+from sws_compress.train.best_network import restore
+from sws_compress.train.collapse import GREATEST_LOSS_SHARE, Collapse, batches_to_keep
 from sws_compress.train.distillation import Distillation
+from sws_compress.train.finite import START_AGAIN, FiniteCheck
 from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
@@ -39,7 +42,14 @@ from sws_compress.train.steering import Measures, Steering
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, SteeringTarget
 from sws_compress.train.training_loss import TrainingLoss, backward
 
-START_AGAIN = "lower learning_rate and start again"
+RATE_AFTER_SOFT_COLLAPSE = 0.1
+"""Factor of the learning rate when the network broke before anything was compressed."""
+
+RATE_AFTER_HARD_COLLAPSE = 0.5
+"""Factor of the learning rate when the network broke on its way to a size."""
+
+BITS_AFTER_COLLAPSE = 1.1
+"""Coded bits that a network begins again with, as a share of those that it worked with: a lower price of a bit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +62,17 @@ class FineTuneResult:
         Values of the compressed parameters, and the mixtures that their latent weights follow.
     steps : int
         Optimiser steps of the run.
+    curve : tuple of (int, float)
+        Bytes and metric of the network after every epoch of the hard stage and the tuning.
+    restarts : int
+        How often the run went back to an earlier network and became slower, because the network worked no more.
     """
 
     palettes: dict[str, Palette]
     mixtures: dict[str, Mixture]
     steps: int
+    curve: tuple[tuple[int, float], ...] = ()
+    restarts: int = 0
 
 
 def fine_tune(
@@ -148,12 +164,15 @@ class _Run:
             raise ModelError("a model must have trainable parameters, got none: set requires_grad")
         self.device = self.trainable[0].device
         self.total_steps = request.total_steps
+        self.finite = FiniteCheck(self.trainable, self.total_steps)
         self.loss = TrainingLoss(model, request, self.device)
+        self.collapse = Collapse(model, self.loss)
+        self.rate_share = 1.0
         fused = not any(parameter.is_complex() for parameter in self.trainable)
         self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=fused)
         groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
         elements = sum(group.elements for group in groups)
-        self.steering = Steering(target, model, elements, request.schedule, measures)
+        self.steering = Steering(target, model, elements, request.schedule, measures, self.collapse.share_lost)
         ratio = None if target is None else target.coded_ratio
         self.prior = self._prior_of(groups, DEFAULT_CODED_RATIO if ratio is None else ratio)
         self.epoch, self.resumed_epoch = 0, -1
@@ -186,14 +205,27 @@ class _Run:
             self.steering.start()
             self._epochs(first_epoch)
             self.prior.snap()
-            with seeded(self.seed, self.request.epochs, self.device), self.loss.precision():
-                reestimate_batch_norms(self.model, self.request.train)
-            self.steering.finish(self.prior)
+            self._settle_norms()
+            kept = self.steering.ending()
+            if kept is not None:
+                restore(self.model, self.prior.groups, kept)
+                self._settle_norms()
             palettes = self.prior.palettes()
         finally:
             for module, training in modes:
                 module.training = training
-        return FineTuneResult(palettes, self.prior.mixtures, self.prior.steps)
+        steering = self.steering
+        return FineTuneResult(
+            palettes,
+            self.prior.mixtures,
+            self.prior.steps,
+            curve=tuple(steering.curve),
+            restarts=steering.descent.restarts,
+        )
+
+    def _settle_norms(self) -> None:
+        with seeded(self.seed, self.request.epochs, self.device), self.loss.precision():
+            reestimate_batch_norms(self.model, self.request.train)
 
     def _epochs(self, first: int) -> None:
         """Train the epochs from ``first`` on, and save the state after each.
@@ -201,14 +233,18 @@ class _Run:
         If the loss or the weights break down, the last good state is saved.
         """
         good = self._state(first)
+        if 0 < first < self.request.epochs:
+            with seeded(self.seed, 0, self.device):
+                self._kept_batches(iter(batches_of(self.request.train)))
         try:
             self.on_step(self.prior)
             for epoch in range(first, self.request.epochs):
                 self.epoch = epoch
                 with seeded(self.seed, epoch, self.device):
-                    self._epoch()
-                    self._check_weights()
-                    self.steering.after_epoch(self.prior, self.request.epochs)
+                    self._epoch(epoch)
+                    self.prior.check_finite()  # or the state would not be a good one
+                    self.finite.weights(self.prior.steps)
+                    self._look(good)
                 good = self._state(epoch + 1)
                 if self.state_path is not None:
                     write_atomically(self.state_path, good)
@@ -220,16 +256,43 @@ class _Run:
                 cure = f"lower learning_rate and go on from the last good state, saved in {self.rescue_path}"
             raise TrainingError(f"{error.found}: {cure}") from error
 
-    def _epoch(self) -> None:
-        batches = 0
-        for batch in batches_of(self.request.train):
+    def _kept_batches(self, loader: Iterator[Any]) -> tuple[Any, ...]:
+        """The first batches of an epoch, kept for the measurements of the run."""
+        count = batches_to_keep(self.total_steps // self.request.epochs)
+        return self.collapse.keep(tuple(itertools.islice(loader, count)))
+
+    def _look(self, good: bytes) -> None:
+        """Measure the network after an epoch; go back to the state before if it works no more, slower and larger."""
+        share_lost = self.collapse.share_lost()
+        bits, over = self.prior.coded_bits, self.prior.steps >= self.total_steps
+        if share_lost <= GREATEST_LOSS_SHARE or over or not (bits is None or self.steering.steers):
+            if bits is not None:
+                self.collapse.settle_norms()
+            self.steering.after_epoch(self.prior, self.request.epochs, share_lost)
+            return
+        steps = self.prior.steps
+        saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
+        saved["prior"]["alternation"]["steps"] = steps
+        self._restore(saved)
+        self.rate_share *= RATE_AFTER_SOFT_COLLAPSE if bits is None else RATE_AFTER_HARD_COLLAPSE
+        if bits is not None:
+            if self.prior.coded_bits is not None:
+                self.prior.assign_bits(BITS_AFTER_COLLAPSE * self.prior.coded_bits)
+            self.steering.after_collapse(self.prior, bits)
+
+    def _epoch(self, epoch: int) -> None:
+        loader, batches = iter(batches_of(self.request.train)), 0
+        first = self._kept_batches(loader) if epoch == 0 else ()
+        if first:
+            self.collapse.begin()
+        for batch in itertools.chain(first, loader):
             batches += 1
             share = self.request.schedule.learning_rate(self.prior.progress)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.request.learning_rate * share
+                group["lr"] = self.request.learning_rate * self.rate_share * share
             loss = self.loss.of(batch)
             backward(loss)
-            value = self._checked(loss)
+            value = self.finite.loss(loss, self.prior.steps + 1)
             self.optimizer.step()
             self.prior.step()
             self.optimizer.zero_grad()
@@ -239,30 +302,6 @@ class _Run:
             self.on_step(self.prior)
         if batches == 0:
             raise no_batches()
-
-    def _checked(self, loss: torch.Tensor) -> float:
-        """Value of the loss; DivergedError if it or a gradient is not finite, before a step carries that on."""
-        value, step = float(loss.detach()), self.prior.steps + 1
-        if not math.isfinite(value):
-            raise self._diverged("loss", value, step)
-        gradients = [parameter.grad for parameter in self.trainable if parameter.grad is not None]
-        # The Euclidean norm takes a thirtieth of the time of the largest gradient, but overflows earlier.
-        if not math.isfinite(float(torch.nn.utils.get_total_norm(gradients))):
-            largest = float(torch.nn.utils.get_total_norm(gradients, norm_type=math.inf))
-            if not math.isfinite(largest):
-                raise self._diverged("gradients", largest, step)
-        return value
-
-    @torch.no_grad()
-    def _check_weights(self) -> None:
-        """Raise DivergedError if a weight or a latent weight is not finite: the state would not be a good one."""
-        self.prior.check_finite()
-        largest = float(torch.nn.utils.get_total_norm(self.trainable, norm_type=math.inf))
-        if not math.isfinite(largest):
-            raise self._diverged("weights", largest, self.prior.steps)
-
-    def _diverged(self, thing: str, value: float, step: int) -> DivergedError:
-        return DivergedError(f"{thing} must stay finite, got {value} at step {step} of {self.total_steps}", START_AGAIN)
 
     def _progress(self, loss: float) -> Progress:
         prior, steering = self.prior, self.steering
@@ -287,9 +326,7 @@ class _Run:
     # -- state ------------------------------------------------------------------------------------------------------
 
     def _state(self, epoch: int) -> bytes:
-        """Everything that the epochs from ``epoch`` on depend on, packed; empty if there is nowhere to write it."""
-        if self.rescue_path is None:
-            return b""
+        """Everything that the epochs from ``epoch`` on depend on, packed."""
         state = {
             "run": self.identity,
             "epoch": epoch,
@@ -298,6 +335,8 @@ class _Run:
             "teacher": None if self.loss.teacher is None else self.loss.teacher.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "steering": self.steering.state_dict(),
+            "collapse": self.collapse.state_dict(),
+            "rate_share": self.rate_share,
         }
         return packed_state(state)
 
@@ -309,16 +348,22 @@ class _Run:
             saved = read_state(self.state_path)
             refuse_other_run(saved["run"], self.identity)
             self._check(saved)
-            self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run, too
-            self.model.load_state_dict(saved["model"])
+            self._restore(saved)
             if self.loss.teacher is not None:
                 self.loss.teacher.load_state_dict(saved["teacher"])
-            self.optimizer.load_state_dict(saved["optimizer"])
             self.steering.load_state_dict(saved["steering"])
+            self.collapse.load_state_dict(saved["collapse"])
+            self.rate_share = saved["rate_share"]
             epoch: int = saved["epoch"]
         self.resumed_epoch = epoch
         LOGGER.info("goes on at epoch %d of %d from %s", epoch + 1, self.request.epochs, self.state_path)
         return epoch
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        """Put back network, prior and optimiser."""
+        self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run, too
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
 
     def _check(self, saved: dict[str, Any]) -> None:
         """Raise an error unless all parts of a state but the prior's, which checks its own, fit this run."""
@@ -328,3 +373,5 @@ class _Run:
             check_state_dict("teacher", saved["teacher"], self.loss.teacher.state_dict())
         check_optimizer(saved["optimizer"], self.optimizer)
         self.steering.check_saved(saved["steering"])
+        self.collapse.check_saved(saved["collapse"])
+        check_number("share of the learning rate", saved["rate_share"], least=0)

@@ -300,6 +300,11 @@ class SoftWeightSharing:
         """Palettes of the compressed parameters as they are, by name; the parameters must be snapped."""
         return held_palettes(self.groups, self.ranks)
 
+    def assign_bits(self, coded_bits: float) -> None:
+        """Assign the snapped weights so that they take ``coded_bits``; nothing in the soft and the tuning stage."""
+        if self._alternation.now.kind is Stage.HARD and self._alternation.now.weights is not None:
+            self._alternation.now.weights.assign_bits(coded_bits)
+
     # -- state -----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

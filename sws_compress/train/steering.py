@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from sws_compress.errors import ArgumentError
+from sws_compress.errors import ArgumentError, TrainingError
+from sws_compress.train.best_network import BestNetworks, Kept, Rating, check_rating
+from sws_compress.train.collapse import GREATEST_LOSS_SHARE
+from sws_compress.train.descent import Descent
+from sws_compress.train.file_sizes import Measured, bits_between
 from sws_compress.train.prior import SoftWeightSharing
-from sws_compress.train.saved_state import check_number, check_state_dict
+from sws_compress.train.saved_state import check_number
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, AssignedWeights, SteeringTarget
 
@@ -26,9 +29,9 @@ SETTLING_MEASUREMENTS = 8
 BYTES_TOLERANCE = 0.005
 """Error of a file, as a share of the bytes asked for, that needs no correction."""
 
-LEAST_BRACKET_SHARE = 0.1
-"""Least distance of a try from one that was too small or too large, as a share of what lies between the two. So the
-bracket shrinks even where sizes jump."""
+COLLAPSE_BISECTIONS = 5
+"""Halvings, in logarithms, of the sizes between a network that works and a smaller one that does not. They leave 3 %
+of a size that was half as large again."""
 
 GREATEST_BYTES_SLOPE = 2.0
 """Bytes that a file is taken to lose per byte of coded bits, at most: more than 1 where units die with all their
@@ -66,33 +69,6 @@ class Measures:
     validate: Callable[[], float] | None = None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A measured file: its coded bits, its bytes, and the price of a bit at which its weights were assigned."""
-
-    coded_bits: float
-    file_bytes: int
-    bit_price: float
-
-    @property
-    def other_bytes(self) -> float:
-        """Bytes of the file beyond the coded bits."""
-        return self.file_bytes - self.coded_bits / 8
-
-    def error(self, target_bytes: int) -> float:
-        """Distance from ``target_bytes``, as a share of them."""
-        return abs(self.file_bytes - target_bytes) / target_bytes
-
-
-@dataclass
-class Kept:
-    """The smallest network so far that loses no more than allowed."""
-
-    coded_bits: float
-    metric: float
-    model: dict[str, torch.Tensor]
-
-
 class Steering:
     """Measures a run, and tells its prior how many coded bits to aim for: it is a ``SizeTarget``.
 
@@ -109,6 +85,8 @@ class Steering:
         When the stages begin.
     measures : Measures
         How file and metric are measured.
+    share_lost : callable, optional
+        How much of what the network knew is lost now (``Collapse.share_lost``).
 
     Attributes
     ----------
@@ -116,6 +94,10 @@ class Steering:
         The caller's metric as last measured.
     final_bits : float
         Coded bits that the run should end at, as far as is known now.
+    descent : Descent
+        The way to them.
+    curve : list of (int, float)
+        Bytes and metric after every epoch from the hard stage on.
 
     Raises
     ------
@@ -124,15 +106,24 @@ class Steering:
     """
 
     def __init__(
-        self, target: SteeringTarget | None, model: nn.Module, elements: int, schedule: Schedule, measures: Measures
+        self,
+        target: SteeringTarget | None,
+        model: nn.Module,
+        elements: int,
+        schedule: Schedule,
+        measures: Measures,
+        share_lost: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._share_lost = share_lost
         self._target_bytes = None if target is None else target.file_bytes
         self._metric_drop = None if target is None else target.metric_drop
         if self._target_bytes is not None and measures.file_bytes is None:
             raise ArgumentError("file_bytes must come with a measure of the file, got none: pass Measures(file_bytes=)")
         if self._metric_drop is not None and measures.validate is None:
             raise ArgumentError("metric_drop must come with a metric, got none: pass Measures(validate=)")
-        self._model, self._schedule = model, schedule
+        coded_ratio = None if target is None else target.coded_ratio
+        self._coded_bits = 0.0 if coded_ratio is None else FLOAT_BITS * elements / float(coded_ratio)
+        self._schedule = schedule
         self._file_bytes, self._validate = measures.file_bytes, measures.validate
         if self._target_bytes is None:
             self.final_bits = FLOAT_BITS * elements / DEFAULT_CODED_RATIO  # until the metric was measured
@@ -143,7 +134,10 @@ class Steering:
         self._last: Measured | None = None
         self.metric: float | None = None
         self._metric_before: float | None = None
-        self._kept: Kept | None = None
+        self.descent = Descent(schedule)
+        self._networks = BestNetworks(model, by_size=self._metric_drop is not None)
+        self._last_rating: Rating | None = None
+        self.curve: list[tuple[int, float]] = []
 
     @property
     def steers(self) -> bool:
@@ -156,16 +150,22 @@ class Steering:
         """Coded bits to aim for: what the last metric allows, else the schedule's path to ``final_bits``."""
         if self._held_bits is not None:
             return self._held_bits
-        return self._schedule.target_bits(progress, first_bits, self.final_bits)
+        return self.descent.bits(progress, first_bits, self.final_bits)
 
     def settle(self, weights: AssignedWeights) -> None:
-        """Assign the weights for the last time, at the price of a bit whose file is closest to the bytes asked for."""
+        """Assign the weights for the last time, at the price of a bit whose file is closest to the bytes asked for.
+
+        If the network does not work there, it gets the fewest bits with which it does.
+        """
         self._measurements = len(MEASURED_AT) + 1
+        if self._file_bytes is not None:
+            self._settle_bytes(weights, self._file_bytes)
+        self._settle_collapse(weights)
+
+    def _settle_bytes(self, weights: AssignedWeights, file_bytes: Callable[[], int]) -> None:
         target = self._target_bytes
-        if self._file_bytes is None:
-            return
-        tried = [self._measure(self._file_bytes, weights.coded_bits, weights.bit_price)]
-        if target is None:
+        tried = [self._measure(file_bytes, weights.coded_bits, weights.bit_price)]
+        if target is None or self.descent.floor_bits > self.final_bits:
             return
         while tried[-1].error(target) >= BYTES_TOLERANCE:
             if len(tried) == SETTLING_MEASUREMENTS:  # sizes jump where another code becomes the best
@@ -174,7 +174,20 @@ class Steering:
                 self._last = best
                 return
             weights.assign_bits(bits_between(tried, target) or self.final_bits)
-            tried.append(self._measure(self._file_bytes, weights.coded_bits, weights.bit_price))
+            tried.append(self._measure(file_bytes, weights.coded_bits, weights.bit_price))
+
+    def _settle_collapse(self, weights: AssignedWeights) -> None:
+        """Assign more bits if the network does not work: at most those of the last epoch, with which it did."""
+        low = weights.coded_bits
+        high = low if self._last_rating is None else self._last_rating.coded_bits
+        if high <= low or self._share_lost() <= GREATEST_LOSS_SHARE:
+            return
+        for _ in range(COLLAPSE_BISECTIONS):
+            middle = math.sqrt(low * high)
+            weights.assign_bits(middle)
+            low, high = (low, middle) if self._share_lost() <= GREATEST_LOSS_SHARE else (middle, high)
+        weights.assign_bits(high)
+        self.descent.floor_bits = weights.coded_bits
 
     # -- what the loop calls ---------------------------------------------------------------------------------------
 
@@ -223,35 +236,77 @@ class Steering:
         """Bytes of the file that weights of ``coded_bits`` would make; None before a file was measured."""
         return None if coded_bits is None or self._last is None else round(self._last.other_bytes + coded_bits / 8)
 
-    def after_epoch(self, prior: SoftWeightSharing, epochs: int) -> None:
-        """Measure the metric of the snapped network; with ``metric_drop``, decide the size of the next epoch."""
+    def after_epoch(self, prior: SoftWeightSharing, epochs: int, share_lost: float) -> None:
+        """Measure the metric of the snapped network, and keep the network if it is a good one.
+
+        With ``metric_drop``, decide the size of the next epoch.
+
+        Parameters
+        ----------
+        prior : SoftWeightSharing
+            The run.
+        epochs : int
+            Its length.
+        share_lost : float
+            See ``Collapse.share_lost``.
+        """
         bits = prior.coded_bits
-        if self._validate is None or bits is None:
+        if bits is None:
             return
-        self.metric = float(self._validate())
-        if self._metric_drop is None:
+        if self._validate is not None:
+            self.metric = float(self._validate())
+        self._last_rating = Rating(bits, share_lost, self.metric, self._fits(bits))
+        self._networks.offer(self._last_rating)
+        projected = self.projected_bytes(bits)
+        if self.metric is not None and projected is not None and math.isfinite(self.metric):
+            self.curve.append((projected, self.metric))
+        if self._metric_drop is None or self.metric is None:
             return
-        drop = self._drop(self.metric)
-        if drop <= 1 and (self._kept is None or bits < self._kept.coded_bits):
-            state = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
-            self._kept = Kept(bits, self.metric, state)
         if prior.stage is Stage.HARD:
             speed = SEARCH_RANGE_NATS / max(1.0, epochs * (SEARCH_ENDS_AT - self._schedule.soft_until))
             if prior.progress >= SEARCH_ENDS_AT:
                 speed *= SPEED_SHARE_AFTER_SEARCH
-            self._held_bits = bits * math.exp(-speed * min(max(1 - drop, -1.0), 1.0))
+            held = bits * math.exp(-speed * min(max(1 - self._drop(self.metric), -1.0), 1.0))
+            self._held_bits = max(held, self.descent.floor_bits)
 
-    def finish(self, prior: SoftWeightSharing) -> None:
-        """Restore the smallest network that lost no more than ``metric_drop``, if it is not the last one."""
-        if self._metric_drop is None or self._validate is None:
-            return
-        self.metric = float(self._validate())
-        bits = prior.coded_bits
-        if self._kept is None or bits is None:
-            return
-        if self._drop(self.metric) > 1 or self._kept.coded_bits < bits:
-            self._model.load_state_dict(self._kept.model)
-            self.metric = self._kept.metric
+    def _fits(self, coded_bits: float) -> bool:
+        """Whether the network, as it was measured, is what was asked for."""
+        if self._metric_drop is not None:
+            return self.metric is not None and self._drop(self.metric) <= 1
+        if self._target_bytes is None:
+            return coded_bits <= (1 + BYTES_TOLERANCE) * self._coded_bits
+        projected = self.projected_bytes(coded_bits)
+        return projected is not None and projected <= (1 + BYTES_TOLERANCE) * self._target_bytes
+
+    def after_collapse(self, prior: SoftWeightSharing, broken_bits: float) -> None:
+        """Begin again from the network that ``prior`` went back to, after one of ``broken_bits`` did not work."""
+        self.descent.restart(prior.progress, prior.coded_bits, broken_bits)
+        if self._held_bits is not None and prior.coded_bits is not None:
+            self._held_bits = max(prior.coded_bits, self.descent.floor_bits)
+
+    def ending(self) -> Kept | None:
+        """The network to end with, if it is not the last one.
+
+        Raises
+        ------
+        TrainingError
+            If no network of the run works.
+        """
+        last = self._last_rating
+        if last is None:
+            return None
+        if self._metric_drop is not None and self._validate is not None:
+            self.metric = float(self._validate())
+            last = replace(last, metric=self.metric, fits=self._drop(self.metric) <= 1)
+        kept = self._networks.instead_of(last)
+        if kept is None and not last.works:
+            raise TrainingError(
+                "a network must still work at the end of a run, got outputs little better than constant ones at all "
+                "sizes: lower learning_rate, train for more epochs, or ask for a larger file"
+            )
+        if kept is not None:
+            self.metric = kept.rating.metric
+        return kept
 
     def _drop(self, metric: float) -> float:
         """Accuracy lost so far, in units of `metric_drop` (1.0 = all of it); inf if the metric is not finite."""
@@ -270,7 +325,10 @@ class Steering:
             "last": None if self._last is None else vars(self._last),
             "metric": self.metric,
             "metric_before": self._metric_before,
-            "kept": None if self._kept is None else vars(self._kept),
+            "descent": self.descent.state_dict(),
+            "networks": self._networks.state_dict(),
+            "last_rating": None if self._last_rating is None else vars(self._last_rating),
+            "curve": list(self.curve),
         }
 
     def check_saved(self, saved: dict[str, Any]) -> None:
@@ -283,11 +341,13 @@ class Steering:
         if saved["last"] is not None:
             for name, value in vars(Measured(**saved["last"])).items():
                 check_number(name, value)
-        if saved["kept"] is not None:
-            kept = Kept(**saved["kept"])
-            check_number("coded bits", kept.coded_bits)
-            check_number("metric", kept.metric)
-            check_state_dict("network", kept.model, self._model.state_dict())
+        self.descent.check_saved(saved["descent"])
+        self._networks.check_saved(saved["networks"])
+        if saved["last_rating"] is not None:
+            check_rating(saved["last_rating"])
+        for file_bytes, metric in saved["curve"]:
+            check_number("bytes of a file", file_bytes, whole=True, least=0)
+            check_number("metric", metric)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from `state_dict`, which `check_saved` has found to be one."""
@@ -295,16 +355,7 @@ class Steering:
         self._measurements = saved["measurements"]
         self._last = None if saved["last"] is None else Measured(**saved["last"])
         self.metric, self._metric_before = saved["metric"], saved["metric_before"]
-        self._kept = None if saved["kept"] is None else Kept(**saved["kept"])
-
-
-def bits_between(tried: Sequence[Measured], target_bytes: int) -> float | None:
-    """Coded bits of the target, interpolated from the closest files below and above it; None if there are not both."""
-    below = [one for one in tried if one.file_bytes < target_bytes]
-    above = [one for one in tried if one.file_bytes > target_bytes]
-    if not below or not above:
-        return None
-    low, high = max(below, key=lambda one: one.file_bytes), min(above, key=lambda one: one.file_bytes)
-    share = (target_bytes - low.file_bytes) / (high.file_bytes - low.file_bytes)
-    share = min(max(share, LEAST_BRACKET_SHARE), 1 - LEAST_BRACKET_SHARE)
-    return low.coded_bits + share * (high.coded_bits - low.coded_bits)
+        self.descent.load_state_dict(saved["descent"])
+        self._networks.load_state_dict(saved["networks"])
+        self._last_rating = None if saved["last_rating"] is None else Rating(**saved["last_rating"])
+        self.curve = [(file_bytes, metric) for file_bytes, metric in saved["curve"]]

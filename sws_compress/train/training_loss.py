@@ -60,6 +60,22 @@ class TrainingLoss:
         apart = taken_apart(batch, self._model, labelled=self._request.loss is not None)
         return self._of_outputs(self._outputs(self._model, apart), apart)
 
+    @torch.no_grad()
+    def of_constant(self, batch: Any) -> tuple[float, float | None]:
+        """Loss of the network, and what it would be if all rows of the batch had the same outputs, their mean.
+
+        The second is None where outputs are not one tensor of floats with two rows or more.
+        """
+        apart = taken_apart(batch, self._model, labelled=self._request.loss is not None)
+        outputs = self._outputs(self._model, apart)
+        outputs = scores(outputs) if self._request.loss is None else outputs
+        found = float(self._of_outputs(outputs, apart))
+        if not (isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and outputs.dim()):
+            return found, None
+        if len(outputs) < 2:
+            return found, None
+        return found, float(self._of_outputs(outputs.mean(0, keepdim=True).expand_as(outputs), apart))
+
     def _outputs(self, model: nn.Module, batch: Batch) -> Any:
         with self.precision():
             return _float32(called(model, batch))

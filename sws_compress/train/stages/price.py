@@ -19,6 +19,10 @@ FIRST_BITS_SHARE = 0.9
 """Share of the first coded bits that the first price is set to reach: with more bits they hardly answer to the price.
 """
 
+LEAST_STEP_SHARE = 0.88
+"""Share of the coded bits that an EM step leaves at least. Zeros make zeros cheaper, so a price that was right a
+moment ago may empty whole layers at once; training must have time to make up for what it loses."""
+
 
 class PriceControl(Protocol):
     """Decides at which price of a bit the weights are assigned, from the start of the hard stage on."""
@@ -97,6 +101,7 @@ class SizeFeedback:
     def __init__(self, target: SizeTarget) -> None:
         self.target = target
         self.first_bits = math.inf
+        self._bits_before = 0.0
 
     def begin(self, weights: SnappedWeights) -> None:
         """Jump to the price from which bits answer to the price."""
@@ -106,9 +111,13 @@ class SizeFeedback:
 
     def before_em_step(self, weights: SnappedWeights, progress: float) -> None:
         """Nothing: the price was set after the EM step before."""
+        self._bits_before = weights.coded_bits
 
     def after_em_step(self, weights: SnappedWeights, progress: float) -> None:
         """Move the price towards the one at which the weights take the bits of the target."""
+        least = LEAST_STEP_SHARE * self._bits_before
+        if weights.coded_bits < least:
+            weights.assign_bits(least)
         follow(weights, self.target.bits(progress, self.first_bits))
 
     def before_tuning(self, weights: SnappedWeights) -> None:
