@@ -75,7 +75,7 @@ def test_compress_inspect_verify_as_json(model: Path, output: Path, capsys: pyte
     result = json.loads(captured.out)
     assert captured.err == ""
     assert result["file_bytes"] == os.path.getsize(output)
-    assert result["dense_bytes"] == os.path.getsize(model)
+    assert 0 <= os.path.getsize(model) - result["dense_bytes"] < 100  # names of nodes, and the producer
     assert [tensor["distinct_values"] for tensor in result["tensors"]] == [64, 64]
 
     assert run("inspect", output, "--json") == 0

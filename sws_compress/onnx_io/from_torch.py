@@ -210,6 +210,29 @@ def _simplify(model: ir.Model, keep: Collection[str] = ()) -> None:
     ir.passes.Sequential(passes.OutputFixPass(), passes.NameFixPass())(model)
 
 
+MERGING = ("Conv", "ConvTranspose", "Gemm")
+"""Operators that take in a batch norm behind them."""
+
+
+def with_merged_norms(model: ir.Model) -> ir.Model | None:
+    """A copy in which layers take in the batch norms behind them, as in torch's default export; None without."""
+    from onnxscript.rewriter.rules import common
+
+    if not any(node.op_type == "BatchNormalization" for node in model.graph):
+        return None
+    merged = model.clone()
+    for number, node in enumerate(merged.graph):
+        if len(node.inputs) > 2 and (bias := node.inputs[2]) is not None and len(bias.uses()) > 1:
+            own = ir.Value(name=f"{bias.name}.{number}", const_value=bias.const_value)  # the rules leave shared ones
+            if node.op_type in MERGING and own.const_value is not None:
+                merged.graph.register_initializer(own)
+                node.replace_input_with(2, own)
+    for kind in ("conv", "conv_transpose", "gemm"):
+        getattr(common, f"fuse_batchnorm_into_{kind}_rule").apply_to_model(merged)
+    passes.RemoveUnusedNodesPass()(merged)
+    return merged
+
+
 def _copy_returned_inputs(graph: ir.Graph) -> None:
     """Put an Identity between each input and the output that it is, in place; OutputFixPass would rename the input."""
     for i, value in enumerate(graph.outputs):

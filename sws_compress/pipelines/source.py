@@ -17,12 +17,12 @@ from sws_compress.messages import first_few, first_line, shown
 from sws_compress.onnx_io.analyse.draws import draws
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.element_types import FLOAT_TYPES, INTEGER_TYPES
-from sws_compress.onnx_io.from_torch import from_torch
+from sws_compress.onnx_io.from_torch import from_torch, with_merged_norms
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.read.shapes import correct_shapes
 from sws_compress.onnx_io.write.dead_tensors import drop_dead
-from sws_compress.onnx_io.write.serialise import plain_bytes
+from sws_compress.onnx_io.write.serialise import plain_bytes, trace_bytes
 from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.fold_weights import fold_weights
@@ -179,7 +179,7 @@ def open_file(path: Path, job: Job) -> Source:
     model = read_model(path)
     LOGGER.info("%s: opset %d, %d initialisers", path, model.opset_imports[""], len(model.graph.initializers))
     refuse_overwriting(path, *job.written_files)
-    dense_bytes = bytes_on_disk(path)
+    dense_bytes = bytes_on_disk(path) - trace_bytes(model)
     converted = check_conversion(path, model, named_inputs(job), seed=job.seed)
     notes = (*converted, *drop_dead(model).notes, *correct_shapes(model))
     return Source(model, str(path), dense_bytes, {}, path=path, notes=notes)
@@ -283,7 +283,8 @@ def open_module(module: nn.Module, job: Job, snapped: Collection[str] = ()) -> S
         outputs = outputs_in_runtime(plain, feeds)
     name = type(module).__name__
     LOGGER.info("%s: exported as %d bytes, %d initialisers", name, len(plain), len(model.graph.initializers))
-    return Source(model, name, len(plain), feeds, outputs, module=module, examples=examples)
+    dense_bytes = len(plain_bytes(merged)) if (merged := with_merged_norms(model)) is not None else len(plain)
+    return Source(model, name, dense_bytes, feeds, outputs, module=module, examples=examples)
 
 
 def _refuse_bfloat16(module: nn.Module) -> None:

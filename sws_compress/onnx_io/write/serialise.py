@@ -32,6 +32,17 @@ def plain_bytes(model: ir.Model) -> bytes:
     return to_bytes(plain)
 
 
+def trace_bytes(model: ir.Model) -> int:
+    """Bytes of the file of ``model`` that are an exporter's traces (`strip`); large tensors are not loaded for it."""
+    bare = model.clone()
+    for value in bare.graph.initializers.values():
+        if value.const_value is not None and value.const_value.nbytes > _COUNTED_TENSOR_BYTES:
+            value.const_value = ir.tensor(np.zeros(0, np.float32), name=value.name)
+    before = len(to_bytes(bare))
+    strip(bare)
+    return before - len(to_bytes(bare))
+
+
 def to_proto(model: ir.Model) -> onnx.ModelProto:
     """The model in protobuf form; external tensors stay external."""
     proto: onnx.ModelProto = ir.to_proto(model)
