@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 import sws_compress as sws
-from sws_compress.terminal.progress_bar import part_of_progress, progress_bar, progress_of, silent
+from sws_compress.terminal import progress_bar as progress_module
+from sws_compress.terminal.progress_bar import OnProgress, part_of_progress, progress_bar, progress_of, silent
 from tests.models import write_mlp
 
 SHOW_CURSOR, HIDE_CURSOR, ERASE_LINE = "\x1b[?25h", "\x1b[?25l", "\x1b[2K"
@@ -121,6 +122,23 @@ def test_logs_and_prints_stay_above_the_bar(
         (shown,) = (each for each in lines if line in each)
         assert shown.rpartition(ERASE_LINE)[2].rpartition("\r")[2].endswith(line)
     assert_clean(stream.getvalue())
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_notebooks_have_a_bar_where_widgets_are_installed(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them, rich would warn that they are missing, and draw nothing."""
+    drawn: list[Console] = []
+
+    @contextmanager
+    def drawing(console: Console) -> Iterator[OnProgress]:
+        drawn.append(console)
+        yield silent
+
+    monkeypatch.setattr(progress_module, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(progress_module, "_drawing", drawing)
+    with progress_bar(Console(force_jupyter=True, file=io.StringIO())) as show:
+        show("working", 1, 2)
+    assert bool(drawn) is installed
 
 
 @pytest.mark.parametrize("asked", [None, 1, "yes"])
