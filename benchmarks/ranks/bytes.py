@@ -89,7 +89,9 @@ def counted(widths: tuple[int, ...], sharded: bool) -> dict[str, set[int]]:
     if sharded:
         fully_shard(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    prior = SoftWeightSharing(model, optimizer, components=COMPONENTS, total_steps=STEPS, schedule=SCHEDULE, ratio=6)
+    prior = SoftWeightSharing(
+        model, optimizer, components=COMPONENTS, total_steps=STEPS, schedule=SCHEDULE, coded_ratio=6
+    )
     found: dict[str, set[int]] = {kind: set() for kind in KINDS}
     em_steps = 0
     for _ in range(STEPS):

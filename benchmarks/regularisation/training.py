@@ -80,7 +80,7 @@ def prior_of(setting: Setting, nets: Nets, optimizer: torch.optim.Optimizer, rec
         nets,
         optimizer,
         components=recipe.components,
-        ratio=recipe.ratio,
+        coded_ratio=recipe.ratio,
         total_steps=recipe.steps,
         schedule=schedule,
         parameters=lambda name, _: name.endswith("weight"),

@@ -20,7 +20,7 @@ class PriorSettings:
     """Settings of a `SoftWeightSharing` that do not depend on the run; see there."""
 
     components: int
-    ratio: float
+    coded_ratio: float
     bit_price: float | None
     schedule: Schedule | None
     parameters: Selection | None

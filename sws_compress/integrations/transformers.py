@@ -37,7 +37,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
     ----------
     components : int, default 16
         Mixture components of each group, 2..256.
-    ratio : float, default 20.0
+    coded_ratio : float, default 20.0
         Size to reach: 32 bits per compressed weight over the coded bits.
     bit_price : float, optional
         Price of a bit at the end of its ramp, in place of a size.
@@ -55,7 +55,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
     --------
     ::
 
-        callback = SoftWeightSharingCallback(components=16, ratio=20)
+        callback = SoftWeightSharingCallback(components=16, coded_ratio=20)
         Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
         sws.export(model, callback.palettes, "small.onnx", example_inputs=(ids,))
     """
@@ -64,7 +64,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
         self,
         *,
         components: int = 16,
-        ratio: float = 20.0,
+        coded_ratio: float = 20.0,
         bit_price: float | None = None,
         schedule: Schedule | None = None,
         parameters: Selection | None = None,
@@ -73,7 +73,7 @@ class SoftWeightSharingCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self._settings = PriorSettings(
             components=components,
-            ratio=ratio,
+            coded_ratio=coded_ratio,
             bit_price=bit_price,
             schedule=schedule,
             parameters=parameters,

@@ -49,7 +49,7 @@ def save_checkpoint(
     >>> import torch
     >>> net = torch.nn.Linear(32, 16)
     >>> optimizer = torch.optim.Adam(net.parameters())
-    >>> prior = SoftWeightSharing(net, optimizer, ratio=10, total_steps=100)
+    >>> prior = SoftWeightSharing(net, optimizer, coded_ratio=10, total_steps=100)
     >>> save_checkpoint("run.pt", net, optimizer, prior, epoch=3)
     >>> load_checkpoint("run.pt", net, optimizer, prior)
     {'epoch': 3}

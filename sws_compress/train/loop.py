@@ -186,7 +186,7 @@ class _Run:
             self.model,
             self.optimizer,
             components=self.request.components,
-            ratio=ratio,
+            coded_ratio=ratio,
             bit_price=self.request.bit_price,
             size_target=self.steering if self.steering.steers else None,
             total_steps=self.total_steps,

@@ -46,14 +46,14 @@ class SoftWeightSharing:
         SGD, Adam or AdamW over at least the compressed parameters.
     components : int, default 16
         Mixture components of each group, 2..256, one of them at zero.
-    ratio : float, default 20.0
+    coded_ratio : float, default 20.0
         Size to reach in the hard stage: 32 bits per compressed weight over the coded bits.
     bit_price : float, optional
         Price of a bit (lambda) at the end of its ramp, in place of a size: in mean sensitivity-weighted squared weights
         per bit.
     size_target : SizeTarget, optional
-        Asked at every EM step how many coded bits to aim for, in place of ``ratio``, by a run that measures itself: any
-        object with ``final_bits``, ``bits(progress, first_bits)`` and ``settle(weights)``.
+        Asked at every EM step how many coded bits to aim for, in place of ``coded_ratio``, by a run that measures
+        itself: any object with ``final_bits``, ``bits(progress, first_bits)`` and ``settle(weights)``.
     total_steps : int, optional
         Optimiser steps of the whole run.
     schedule : Schedule, optional
@@ -91,7 +91,7 @@ class SoftWeightSharing:
     >>> import torch
     >>> net = torch.nn.Linear(32, 16)
     >>> optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    >>> prior = SoftWeightSharing(net, optimizer, components=4, ratio=10, total_steps=40)
+    >>> prior = SoftWeightSharing(net, optimizer, components=4, coded_ratio=10, total_steps=40)
     >>> for _ in range(40):
     ...     net(torch.randn(8, 32)).square().mean().backward()
     ...     optimizer.step()
@@ -108,7 +108,7 @@ class SoftWeightSharing:
         optimizer: torch.optim.Optimizer,
         *,
         components: int = 16,
-        ratio: float = DEFAULT_CODED_RATIO,
+        coded_ratio: float = DEFAULT_CODED_RATIO,
         bit_price: float | None = None,
         size_target: SizeTarget | None = None,
         total_steps: int | None = None,
@@ -118,10 +118,12 @@ class SoftWeightSharing:
         groups: Sequence[ParameterGroup] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        components, ratio = whole_number("components", components), number("ratio", ratio)
+        components, ratio = whole_number("components", components), number("coded_ratio", coded_ratio)
         check_components(components)
         if not ratio > 1:
-            raise ArgumentError(f"ratio must be > 1, got {ratio}: it is how many times smaller the weights become")
+            raise ArgumentError(
+                f"coded_ratio must be > 1, got {ratio}: it is how many times smaller the weights become"
+            )
         bit_price = None if bit_price is None else number("bit_price", bit_price)
         check_bit_price(bit_price)
         if bit_price is not None and size_target is not None:
@@ -146,7 +148,7 @@ class SoftWeightSharing:
         greatest = greatest_ratio(groups)
         if size_target is None and total_steps is not None and ratio >= greatest:
             raise ArgumentError(
-                f"ratio must be < {greatest:.4g} for these weights, got {self._ratio}: "
+                f"coded_ratio must be < {greatest:.4g} for these weights, got {self._ratio}: "
                 "with one codebook entry for each group and nothing else they are that many times smaller"
             )
         self.size_target = size_target or FixedSize(FLOAT_BITS * self._elements / self._ratio, self.schedule)
@@ -350,7 +352,7 @@ class SoftWeightSharing:
         own = {
             "total_steps": self.total_steps,
             "components": self._components,
-            "ratio": self._ratio,
+            "coded_ratio": self._ratio,
             "bit_price": self._bit_price,
         }
         return own | {f"schedule.{name}": value for name, value in settings_by_name(self.schedule).items()}

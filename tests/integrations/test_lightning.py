@@ -69,7 +69,7 @@ def loader() -> DataLoader[Any]:
 
 def callback(**options: Any) -> SoftWeightSharingCallback:
     return SoftWeightSharingCallback(
-        **{"components": 8, "ratio": 14, "schedule": SCHEDULE, "submodule": "net", **options}
+        **{"components": 8, "coded_ratio": 14, "schedule": SCHEDULE, "submodule": "net", **options}
     )
 
 
@@ -129,7 +129,9 @@ def test_steps_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     pl.seed_everything(5)
     plain = classifier()
     (optimizer,), (schedule,) = plain.configure_optimizers()
-    loop = sws.SoftWeightSharing(plain.net, optimizer, components=8, ratio=14, total_steps=STEPS, schedule=SCHEDULE)
+    loop = sws.SoftWeightSharing(
+        plain.net, optimizer, components=8, coded_ratio=14, total_steps=STEPS, schedule=SCHEDULE
+    )
     for _ in range(EPOCHS):
         for index, batch in enumerate(loader()):
             (plain.training_step(batch, index) / 2).backward()
@@ -190,7 +192,7 @@ def test_its_elder_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.delitem(sys.modules, name)
     elder = importlib.import_module(name).SoftWeightSharingCallback
     assert issubclass(elder, pytorch_lightning.Callback)
-    prior = elder(components=8, ratio=14, schedule=SCHEDULE, parameters=["net.2.weight"])
+    prior = elder(components=8, coded_ratio=14, schedule=SCHEDULE, parameters=["net.2.weight"])
     module = fit(tmp_path, prior, library=pytorch_lightning, max_epochs=1)
     assert list(prior.palettes) == ["net.2.weight"]
     assert_holds(module, prior.palettes)

@@ -55,7 +55,7 @@ def arguments(folder: Path, **options: Any) -> TrainingArguments:
 
 
 def callback(**options: Any) -> SoftWeightSharingCallback:
-    return SoftWeightSharingCallback(components=8, ratio=12, schedule=SCHEDULE, **options)
+    return SoftWeightSharingCallback(components=8, coded_ratio=12, schedule=SCHEDULE, **options)
 
 
 class Ending(TrainerCallback):

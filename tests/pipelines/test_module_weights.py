@@ -181,7 +181,7 @@ def test_an_own_loop_exports_standardised_and_frozen_weights(tmp_path: Path) -> 
     model[2].requires_grad_(False)
     frozen = sws.cluster_frozen(model, components=8)
     optimizer = torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad])
-    prior = sws.SoftWeightSharing(model, optimizer, components=8, total_steps=6, ratio=5)
+    prior = sws.SoftWeightSharing(model, optimizer, components=8, total_steps=6, coded_ratio=5)
     for x, y in batches(6):
         functional.cross_entropy(model(x), y).backward()
         optimizer.step()

@@ -62,7 +62,7 @@ class Run:
             if kind == "adam"
             else torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.5)
         )
-        options = {"components": 6, "ratio": 20, "total_steps": STEPS, "schedule": SCHEDULE} | options
+        options = {"components": 6, "coded_ratio": 20, "total_steps": STEPS, "schedule": SCHEDULE} | options
         options["parameters"] = options.get("parameters", ["0.weight", "2.weight", "4.weight", "2.bias"])
         self.prior = SoftWeightSharing(self.model, self.optimizer, **options)
 

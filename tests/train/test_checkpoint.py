@@ -30,7 +30,7 @@ class Loop:
         self.model = model or trained()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
         self.prior = SoftWeightSharing(
-            self.model, self.optimizer, components=components, ratio=14, total_steps=STEPS, schedule=SCHEDULE
+            self.model, self.optimizer, components=components, coded_ratio=14, total_steps=STEPS, schedule=SCHEDULE
         )
         with torch.random.fork_rng([]):
             torch.manual_seed(0)

@@ -41,7 +41,7 @@ def batches(count: int) -> list[tuple[Tensor, Tensor]]:
 
 def prior_of(model: nn.Module, optimizer: torch.optim.Optimizer, **options: Any) -> SoftWeightSharing:
     return SoftWeightSharing(
-        model, optimizer, **{"components": 8, "ratio": 14, "total_steps": STEPS, "schedule": SCHEDULE, **options}
+        model, optimizer, **{"components": 8, "coded_ratio": 14, "total_steps": STEPS, "schedule": SCHEDULE, **options}
     )
 
 

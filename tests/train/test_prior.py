@@ -92,7 +92,9 @@ def test_a_run_too_short_for_its_stages_does_not_zero_the_network(total_steps: i
     model = trained()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     schedule = Schedule(soft_until=0.0, target_at=0.1, tune_from=0.1)
-    prior = SoftWeightSharing(model, optimizer, components=16, total_steps=total_steps, ratio=10, schedule=schedule)
+    prior = SoftWeightSharing(
+        model, optimizer, components=16, total_steps=total_steps, coded_ratio=10, schedule=schedule
+    )
     run(model, prior, optimizer, total_steps)
     palettes = prior.snap()
     assert all(len(palette.codebook) > 3 for palette in palettes.values())
@@ -101,7 +103,7 @@ def test_a_run_too_short_for_its_stages_does_not_zero_the_network(total_steps: i
 @pytest.mark.parametrize("total_steps", [1, 2, 3, 9, 14])
 def test_a_run_too_short_for_its_schedule_has_the_size_asked_for(total_steps: int) -> None:
     """The last step tunes: weights are assigned for the ratio, or at the price of a bit."""
-    for options in ({"ratio": 14}, {"bit_price": 0.1}):
+    for options in ({"coded_ratio": 14}, {"bit_price": 0.1}):
         torch.manual_seed(0)
         model = trained()
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -110,7 +112,7 @@ def test_a_run_too_short_for_its_schedule_has_the_size_asked_for(total_steps: in
         assert stages.index(Stage.TUNE) == total_steps - 1
         assert prior.tuning
         assert prior.stage is Stage.TUNE
-        if "ratio" in options:
+        if "coded_ratio" in options:
             assert prior.coded_ratio == pytest.approx(14, rel=0.03)
         else:
             assert prior.bit_price == 0.1
@@ -139,7 +141,7 @@ def test_tied_parameters_stay_tied() -> None:
     torch.manual_seed(0)
     model = Tied()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    prior = SoftWeightSharing(model, optimizer, components=6, ratio=8, total_steps=30, schedule=SCHEDULE)
+    prior = SoftWeightSharing(model, optimizer, components=6, coded_ratio=8, total_steps=30, schedule=SCHEDULE)
     for _ in range(30):
         tokens = torch.randint(0, 30, (16,))
         functional.cross_entropy(model(tokens), (tokens + 1) % 30).backward()
@@ -213,7 +215,7 @@ def test_state_of_another_run_is_refused_untouched() -> None:
     for other, message in (
         (prior_of(components=9), "components must be 8 as in the saved run, got 9"),
         (prior_of(total_steps=50), "total_steps must be 60 as in the saved run, got 50"),
-        (prior_of(ratio=21), "ratio must be 20.0 as in the saved run, got 21.0"),
+        (prior_of(coded_ratio=21), "coded_ratio must be 20.0 as in the saved run, got 21.0"),
         (prior_of(bit_price=0.5), "bit_price must be None as in the saved run, got 0.5"),
         (prior_of(schedule=Schedule(hard_every=5)), "schedule.hard_every must be 10 as in the saved run, got 5"),
         (prior_of(hidden=33), "compressed parameters must be those of the saved run"),
@@ -229,10 +231,10 @@ def test_state_of_another_run_is_refused_untouched() -> None:
     [
         ({"components": 1}, "components must be >= 2, got 1: one is reserved for zero"),
         ({"components": 257}, "components must be <= 256, got 257"),
-        ({"ratio": 1.0}, "ratio must be > 1, got 1.0"),
-        ({"ratio": float("nan")}, "ratio must be > 1, got nan"),
-        ({"ratio": float("inf"), "total_steps": 9}, r"ratio must be < 2368 for these weights, got inf"),
-        ({"ratio": 2368, "total_steps": 9}, r"ratio must be < 2368 for these weights, got 2368"),
+        ({"coded_ratio": 1.0}, "coded_ratio must be > 1, got 1.0"),
+        ({"coded_ratio": float("nan")}, "coded_ratio must be > 1, got nan"),
+        ({"coded_ratio": float("inf"), "total_steps": 9}, r"coded_ratio must be < 2368 for these weights, got inf"),
+        ({"coded_ratio": 2368, "total_steps": 9}, r"coded_ratio must be < 2368 for these weights, got 2368"),
         ({"total_steps": 0}, "total_steps must be >= 1, got 0"),
         ({"parameters": ["1.weight"]}, "must be names of model.named_parameters"),
     ],
