@@ -200,7 +200,7 @@ def _logged(result: CompressionResult) -> CompressionResult:
         LOGGER.info("%s", note)
     for warning in result.warnings:
         LOGGER.warning("%s", warning)
-    LOGGER.info("%r", result)
+    LOGGER.info("%s", result.verdict)
     return result
 
 

@@ -128,7 +128,7 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     LOGGER.info("packing %d tensors of %s", len(snapped.palettes), snapped.name)
     packed = packed_as(job.file, snapped.model, snapped.palettes, job.part(0, PACKED_SHARE).on_progress)
     checking = job.part(PACKED_SHARE, 1).on_progress
-    LOGGER.info("checking %d bytes", len(packed.data))
+    LOGGER.info("checking %s bytes", f"{len(packed.data):,}")
     checking("checking that the file loads", 0, CHECKS)
     check_written(packed.data, snapped.model, snapped.name)
     names = {packed.renamed.get(name, name): name for name in snapped.model.graph.initializers}

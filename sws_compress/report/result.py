@@ -131,7 +131,7 @@ class CompressionResult(Printed):
     mixtures: dict[str, Mixture] = field(default_factory=dict, repr=False, compare=False)
 
     def __repr__(self) -> str:
-        return f"<CompressionResult {self._verdict()}>"
+        return f"<CompressionResult {self.verdict}>"
 
     @property
     def output_error(self) -> float:
@@ -211,9 +211,11 @@ class CompressionResult(Printed):
             *(("note", note) for note in self.notes),
         ]
         tensors = TensorsTable(self.tensors, MAX_TENSOR_LINES)
-        return Group(Text(self._verdict(), "bold", overflow="fold"), tensors, summary(lines))
+        return Group(Text(self.verdict, "bold", overflow="fold"), tensors, summary(lines))
 
-    def _verdict(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """The result in one line: the file, its size, the ratio, and what became of the metric."""
         metric = "" if self.before is None else f", metric {self.before:.4g} -> {self.after:.4g}"
         return f"{self.output}: {self.file_bytes:,} bytes, {ratio_text(self.ratio)} smaller{metric}"
 

@@ -274,6 +274,9 @@ class _Run:
         saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
         saved["prior"]["alternation"]["steps"] = steps
         self._restore(saved)
+        LOGGER.info(
+            "epoch %d of %d broke the network down: undone, learning rate lowered", self.epoch + 1, self.request.epochs
+        )
         self.rate_share *= RATE_AFTER_SOFT_COLLAPSE if bits is None else RATE_AFTER_HARD_COLLAPSE
         if bits is not None:
             if self.prior.coded_bits is not None:

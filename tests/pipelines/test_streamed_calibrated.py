@@ -253,6 +253,7 @@ def test_errors_before_any_work_leave_no_folder(net: Path, tmp_path: Path) -> No
 def test_progress_never_goes_back_and_ends_near_the_total(net: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     compress(net, tmp_path / "small.onnx", on_progress=lambda *each: told.append(each))
+    told = [each for each in told if each[2]]  # the total is not known before the file is read
     done = [each[1] for each in told]
     assert done == sorted(done)
     assert 0.99 * told[0][2] < done[-1] <= told[0][2]
