@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sws_compress.arguments import file_path
+from sws_compress.arguments import check_kind
 from sws_compress.errors import ArgumentError
-from sws_compress.files import AnyPath
+from sws_compress.files import AnyPath, file_path
 from sws_compress.packages import packages_for
 from sws_compress.pipelines.calibrated import compress_calibrated
 from sws_compress.pipelines.export import export_snapped
@@ -205,8 +205,8 @@ def _logged(result: CompressionResult) -> CompressionResult:
 
 
 def _patterns(keep: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(keep, str):
-        raise ArgumentError(f"keep must be a sequence of patterns, got {keep!r}: put it into a list")
+    if isinstance(keep, str) or not isinstance(keep, Sequence):
+        raise ArgumentError(f"keep must be a sequence of patterns, got {keep!r}: put them into a list")
     return tuple(keep)
 
 
@@ -265,6 +265,7 @@ def export(
     >>> result.ratio > 3
     True
     """
+    check_kind("palettes", palettes, Mapping, "what prior.snap() returned")
     job = Job(output=file_path("output", output), file=file, inputs=example_inputs)
     with packages_for("torch modules"), progress_of(progress) as on_progress:
         return _logged(export_snapped(model, palettes, replace(job, on_progress=on_progress)))

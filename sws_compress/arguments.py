@@ -1,12 +1,10 @@
-"""Arguments of callers: numbers become Python's own, and what is no number, function or path is refused."""
+"""Arguments of callers: numbers become Python's own, and what is no number, function or kind of setting is refused."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import fields
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 from sws_compress.errors import ArgumentError
@@ -116,8 +114,20 @@ def check_function(name: str, value: object, example: str) -> None:
         raise ArgumentError(f"{name} must be called as {example}, got {shown(value)}: pass the function itself")
 
 
-def file_path(name: str, value: object) -> Path:
-    """A path. Raises ArgumentError if ``value`` is neither text nor a path."""
-    if isinstance(value, str | os.PathLike):
-        return Path(value)
-    raise ArgumentError(f"{name} must be a path, got {shown(value)}: name a file")
+def check_kind(name: str, value: object, kind: type, example: str) -> None:
+    """Raise ArgumentError unless ``value`` is of a class.
+
+    Parameters
+    ----------
+    name : str
+        What the argument is called.
+    value : object
+        What was given.
+    kind : type
+        The class.
+    example : str
+        One of it, as a caller writes it.
+    """
+    if not isinstance(value, kind):
+        found = shown(value) if value is None or isinstance(value, str | int | float) else type(value).__name__
+        raise ArgumentError(f"{name} must be a {kind.__name__}, got {found}: for example {example}")

@@ -13,9 +13,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sws_compress.errors import OutputError
+from sws_compress.errors import ArgumentError, OutputError
+from sws_compress.messages import shown
 
 AnyPath = str | os.PathLike[str]
+
+
+def file_path(name: str, value: object) -> Path:
+    """A path. Raises ArgumentError if ``value`` is neither text nor a path."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise ArgumentError(f"{name} must be a path, got {shown(value)}: name a file")
 
 
 def checked_output(output: AnyPath, thing: str = "output") -> Path:
@@ -33,7 +41,7 @@ def checked_output(output: AnyPath, thing: str = "output") -> Path:
     OutputError
         If it is a directory or a device, if its folder does not exist, or if one of them is read-only.
     """
-    target = Path(output)
+    target = file_path(thing, output)
     if "\0" in str(target):
         raise OutputError(f"{thing} must be a path without NUL, got {str(target)!r}: choose another")
     try:

@@ -31,7 +31,7 @@ def prior(**settings: Any) -> sws.SoftWeightSharing:
 
 
 def compressed(**settings: Any) -> Any:
-    return sws.compress(nn.Linear(40, 30), "small.onnx", example_inputs=torch.zeros(2, 40), **settings)
+    return sws.compress(nn.Linear(20, 30), "small.onnx", **{"example_inputs": torch.zeros(2, 20), **settings})
 
 
 NUMBERS: list[tuple[Callable[..., Any], str]] = [
@@ -136,6 +136,20 @@ def test_pairs_are_pairs() -> None:
         (lambda: compressed(progress=7), r"progress must be True, False or a function of .*, got 7: pass"),
         (lambda: sws.compress(nn.Linear(40, 30), None), "output must be a path, got None: name a file"),
         (lambda: sws.export(nn.Linear(4, 3), {}, 3, example_inputs=None), "output must be a path, got 3: name a file"),
+        (lambda: sws.inspect(None), "path must be a path, got None: name a file"),
+        (lambda: sws.verify("a.onnx", 3), "compressed must be a path, got 3"),
+        (lambda: sws.expand(b"x", "y"), "path must be a path, got b'x'"),
+        (lambda: sws.picture("x", None), "output must be a path, got None"),
+        (lambda: compressed(request=request(state=5)), "state must be a path, got 5"),
+        (lambda: sws.export(nn.Linear(4, 3), None, "x", example_inputs=None), "palettes must be a Mapping, got None"),
+        (lambda: request(schedule="soft"), "schedule must be a Schedule, got 'soft': for example Schedule"),
+        (lambda: request(sharing="tensor"), r"sharing must be a Sharing, got 'tensor': for example Sharing\.MODULE"),
+        (lambda: request(distillation=nn.Linear(4, 3)), "distillation must be a Distillation, got Linear: for example"),
+        (lambda: sws.Distillation(teacher="bert"), "distillation teacher must be a Module, got 'bert'"),
+        (lambda: prior(schedule=None, sharing=2), "sharing must be a Sharing, got 2"),
+        (lambda: prior(parameters=5), "parameters must be several names, got 5: put them in a list"),
+        (lambda: compressed(keep=5), "keep must be a sequence of patterns, got 5: put them into a list"),
+        (lambda: compressed(overrides=[1]), "overrides must be a Mapping, got list: for example"),
     ],
 )
 def test_what_cannot_be_called_or_written(call: Callable[[], Any], message: str, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def as_input(name: str, values: Any, stated: str) -> Any:
         return [as_input(name, each, element) for each in values]
     if isinstance(values, bool | int | float | str | list | tuple):
         try:
-            return _in_type(np.asarray(values), drawn_type(stated))
+            return in_type(np.asarray(values), drawn_type(stated))
         except ValueError as error:
             raise DataError(
                 f"input {shown(name)} must be an array, got lists of unequal lengths: fill them up to one length"
@@ -58,8 +58,16 @@ def as_array(values: Any) -> Any:
     )
 
 
-def _in_type(array: Array, dtype: np.dtype[Any] | None) -> Array:
-    """Numbers in the type of an input, if none of them changes but by rounding of floats."""
+def in_type(array: Array, dtype: np.dtype[Any] | None) -> Array:
+    """Numbers in the type of an input, if none of them changes but by rounding of floats.
+
+    Parameters
+    ----------
+    array : ndarray
+        What a caller gave.
+    dtype : dtype or None
+        The type of the input, if NumPy has it.
+    """
     if dtype is None or array.dtype.kind not in "iuf" or dtype.kind not in "iuf":
         return array
     with np.errstate(invalid="ignore", over="ignore"):

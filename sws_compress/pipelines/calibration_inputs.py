@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.messages import shown
 from sws_compress.ort.activations import Feeds
-from sws_compress.ort.given_inputs import as_array
+from sws_compress.ort.given_inputs import as_array, in_type
 from sws_compress.ort.user_models import load_feeds
 from sws_compress.pipelines.source import Source
 from sws_compress.train.request import batches_of
@@ -26,6 +27,13 @@ HELD_OUT = 5
 
 ROWS_PER_FEED = 8
 """Rows that a network with a free batch dimension gets at a time: activations are held for all of them."""
+
+NUMBERS = (
+    *(ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.BOOL),
+    *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
+    *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
+)
+"""Types of inputs that NumPy has as numbers."""
 
 T = TypeVar("T")
 
@@ -47,12 +55,32 @@ def calibration_feeds(inputs: Any, source: Source) -> tuple[Feeds, ...]:
     ArgumentError
         If ``inputs`` is nothing of the kind.
     DataError
-        If there are none, or if their names are not those of the model's inputs.
+        If there are none, or if their names, types or shapes are not those of the model's inputs.
     """
     found = tuple(feed for given in _given(inputs) for feed in _split(_named(given, source), source.model))
     if not found:
         raise DataError("calibration inputs must not be empty, got none: give some hundred rows")
+    for feed in found:
+        _refuse_misfit(feed, source.model)
     return found
+
+
+def _refuse_misfit(feed: Feeds, model: ir.Model) -> None:
+    """Raise DataError if an input has another type or shape than the model states."""
+    for value in model.graph.inputs:
+        given, dtype = feed[str(value.name)], value.dtype
+        if dtype not in NUMBERS or value.shape is None:
+            continue
+        sizes = value.shape.dims
+        fits = len(sizes) == given.ndim and all(
+            stated == found for stated, found in zip(sizes, given.shape, strict=True) if isinstance(stated, int)
+        )
+        if not fits or given.dtype != dtype.numpy():
+            wanted = ", ".join(str(size) if isinstance(size, int) else "any" for size in sizes)
+            raise DataError(
+                f"calibration input {shown(str(value.name))} must be {dtype.numpy().name} ({wanted}), got "
+                f"{given.dtype.name} {given.shape}: give what the model takes"
+            )
 
 
 def _given(inputs: Any) -> Iterable[Any]:
@@ -88,7 +116,13 @@ def _named(given: Any, source: Source) -> dict[str, Any]:
             f"calibration inputs must be named {', '.join(map(shown, names))}, got "
             f"{', '.join(shown(str(name)) for name in sorted(arrays)) or 'none'}: name them like the model's inputs"
         )
-    return {name: np.asarray(as_array(values)) for name, values in arrays.items()}
+    types = {str(value.name): value.dtype for value in source.model.graph.inputs}
+    return {name: _of_type(np.asarray(as_array(values)), types[name]) for name, values in arrays.items()}
+
+
+def _of_type(values: npt.NDArray[Any], dtype: ir.DataType | None) -> npt.NDArray[Any]:
+    """Numbers in the type of an input, where the model states one that NumPy has."""
+    return in_type(values, dtype.numpy()) if dtype in NUMBERS else values
 
 
 def _split(arrays: Mapping[str, Any], model: ir.Model) -> Iterable[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sws_compress.errors import ArgumentError, ModelError, OutputError
-from sws_compress.files import AnyPath, checked_output
+from sws_compress.files import AnyPath, checked_output, file_path
 from sws_compress.messages import first_few
 from sws_compress.onnx_io.analyse.inputs import input_shapes
 from sws_compress.onnx_io.external_data import StoredModel
@@ -61,8 +61,8 @@ def clusters(path: AnyPath, *, original: AnyPath | None = None) -> ClusterReport
     >>> [tensor.name for tensor in sws.clusters("small.onnx").tensors]
     ['w']
     """
-    model = stored_model(Path(path))
-    return model_clusters(model, None if original is None else stored_model(Path(original)))
+    model = stored_model(file_path("path", path))
+    return model_clusters(model, None if original is None else stored_model(file_path("original", original)))
 
 
 def model_clusters(
@@ -139,7 +139,7 @@ def picture(path: AnyPath, output: AnyPath, *, tensors: Sequence[str] = ()) -> P
     if target.suffix.lower() != ".png":
         raise OutputError(f"output {target} must end in .png, got {target.suffix or 'no ending'}: it is a picture")
     figures = drawing("cluster_figure")
-    model = stored_model(Path(path))
+    model = stored_model(file_path("path", path))
     with callers_file(model.path or Path(), *DECODABLE):
         drawn, left_out = drawn_tensors(model, tensors)
     figures.cluster_figure(drawn, input_shapes(model.proto), target)

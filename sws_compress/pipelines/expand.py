@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 
 from sws_compress.errors import ModelError
-from sws_compress.files import AnyPath, checked_output, draft
+from sws_compress.files import AnyPath, checked_output, draft, file_path
 from sws_compress.onnx_io.external_data import StoredModel, is_external
 from sws_compress.onnx_io.format.decoders import compressed_names, find_decoders
 from sws_compress.onnx_io.format.mark import mark_of_proto
@@ -131,7 +131,7 @@ def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
     >>> sws.expand("small.onnx", "dense.onnx").expanded
     ('w',)
     """
-    source, target = Path(path), checked_output(output)
+    source, target = file_path("path", path), checked_output(output)
     model = stored_model(source)
     refuse_overwriting(source, target, *data_files(target))
     return expand_model(model, target)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from sws_compress.codec.encodings import recognise
 from sws_compress.codec.transforms.scales import scaled_name
-from sws_compress.files import AnyPath
+from sws_compress.files import AnyPath, file_path
 from sws_compress.onnx_io.analyse.tensor_kinds import is_listed, tensor_kinds
 from sws_compress.onnx_io.analyse.weights import skipped_weights
 from sws_compress.onnx_io.external_data import StoredModel, forget
@@ -65,7 +65,7 @@ def inspect(path: AnyPath) -> Inspection:
     ...     print(row.name, row.shape, row.encoding, row.file_bytes)
     w (64, 64) dense 16401
     """
-    file = Path(path)
+    file = file_path("path", path)
     model = stored_model(file)
     with callers_file(file, *DECODABLE):
         parts = inspect_model(model)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sws_compress.arguments import check_function, whole_number
+from sws_compress.arguments import check_function, check_kind, whole_number
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.files import checked_output
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
@@ -112,6 +112,7 @@ class Job:
             raise ArgumentError(
                 f"file must be FileOptions, got {self.file!r}: for example FileOptions(weight_names=False)"
             )
+        check_kind("overrides", self.overrides, Mapping, "{'*.bias': WeightsOnly(quality=35)}")
         for pattern, request in self.overrides.items():
             if not isinstance(request, WeightsOnly):
                 raise ArgumentError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sws_compress.arguments import number
 from sws_compress.errors import ArgumentError, DataError, ModelError, SwsError
-from sws_compress.files import AnyPath
+from sws_compress.files import AnyPath, file_path
 from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
@@ -93,7 +93,13 @@ def verify(
     if not tolerance >= 0:
         raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
     seed = checked_seed(seed)
-    return compare_models(Path(original), Path(compressed), inputs=inputs, tolerance=tolerance, seed=seed)
+    return compare_models(
+        file_path("original", original),
+        file_path("compressed", compressed),
+        inputs=inputs,
+        tolerance=tolerance,
+        seed=seed,
+    )
 
 
 def compare_models(

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sws_compress.arguments import own_numbers
+from sws_compress.arguments import check_kind, own_numbers
 from sws_compress.errors import ArgumentError
 from sws_compress.train.copies import copied_module
 
@@ -52,6 +52,8 @@ class Distillation:
 
     def __post_init__(self) -> None:
         own_numbers(self, "distillation ")
+        if self.teacher is not None:
+            check_kind("distillation teacher", self.teacher, nn.Module, "the module itself")
         if not 0 < self.weight <= 1:
             raise ArgumentError(
                 f"distillation weight must be in (0, 1], got {self.weight}: leave distillation out for 0"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sws_compress.arguments import number, whole_number
+from sws_compress.arguments import check_kind, number, whole_number
 from sws_compress.errors import ArgumentError
 from sws_compress.mixture.histogram import WeightHistogram
 from sws_compress.mixture.mixture import Mixture
@@ -133,7 +133,9 @@ class SoftWeightSharing:
             raise ArgumentError(f"total_steps must be >= 1, got {total_steps}: count the optimizer steps of the run")
         self.optimizer = unwrapped(optimizer)
         check_optimizer(self.optimizer)
-        self.schedule = schedule or Schedule()
+        self.schedule = Schedule() if schedule is None else schedule
+        check_kind("schedule", self.schedule, Schedule, "Schedule(soft_until=0.2)")
+        check_kind("sharing", sharing, Sharing, "Sharing.MODULE")
         self.total_steps = total_steps
         self.ranks = Ranks.of() if ranks is None else ranks
         self._model, self._components = model, components

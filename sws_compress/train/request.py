@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from sws_compress.arguments import check_function, own_numbers
+from sws_compress.arguments import check_function, check_kind, own_numbers
 from sws_compress.errors import ArgumentError, DataError, SwsError
 from sws_compress.files import AnyPath
 from sws_compress.messages import first_line
@@ -125,6 +125,12 @@ class FineTuned:
     def __post_init__(self) -> None:
         own_numbers(self)
         check_function("loss", self.loss, "loss(outputs, targets)")
+        check_kind("schedule", self.schedule, Schedule, "Schedule(soft_until=0.2)")
+        check_kind("sharing", self.sharing, Sharing, "Sharing.MODULE")
+        if self.distillation is not None:
+            from sws_compress.train.distillation import Distillation
+
+            check_kind("distillation", self.distillation, Distillation, "Distillation(weight=0.7)")
         check_components(self.components)
         if self.bias_components is not None and not 2 <= self.bias_components <= MAX_CODEBOOK:
             raise ArgumentError(

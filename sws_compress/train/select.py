@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
+from sws_compress.messages import shown
 from sws_compress.thresholds import SMALLEST_TRAINED_WEIGHT
 from sws_compress.train.computed import refuse_computed
 from sws_compress.train.ranks import ALONE, Ranks, local, refuse_flattened
@@ -267,8 +268,8 @@ def _chosen_names(
 
 
 def _checked_names(parameters: Iterable[str], known: dict[str, nn.Parameter]) -> frozenset[str]:
-    if isinstance(parameters, str):
-        raise ArgumentError(f"parameters must be several names, got the string {parameters!r}: put it in a list")
+    if isinstance(parameters, str) or not isinstance(parameters, Iterable):
+        raise ArgumentError(f"parameters must be several names, got {shown(parameters)}: put them in a list")
     names = frozenset(map(plain_name, parameters))
     for name in sorted(names):
         if name not in known:

@@ -70,6 +70,28 @@ def test_iterables_of_arrays_tensors_and_arguments(tmp_path: Path) -> None:
         assert joined(calibration_feeds(given, source)) == X[:4].tolist()
 
 
+def test_numbers_get_the_type_of_the_input(tmp_path: Path) -> None:
+    """Floats of NumPy are float64 unless one cares."""
+    for given in (X.astype(np.float64), X.astype(np.int64), X.astype(np.float16)):
+        (feed,) = calibration_feeds([{"x": given[:4], "k": np.array(3, np.int8)}], source_of(tmp_path))
+        assert (feed["x"].dtype, feed["k"].dtype) == (np.float32, np.int64)
+        np.testing.assert_array_equal(feed["x"], X[:4])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": X[:, :3]}, r"'x' must be float32 \(any, 4\), got float32 \(8, 3\): give what"),
+        ({"x": X[0]}, r"'x' must be float32 \(any, 4\), got float32 \(4,\)"),
+        ({"x": np.full((2, 4), "a")}, r"'x' must be float32 \(any, 4\), got str32 \(2, 4\)"),
+        ({"k": np.array(0.5)}, r"'k' must be int64 \(\), got float64 \(\)"),
+    ],
+)
+def test_other_shapes_and_types_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"calibration input {message}"):
+        calibration_feeds({"x": X, "k": K, **change}, source_of(tmp_path))
+
+
 def test_modules_take_loaders_of_mappings_with_labels(tmp_path: Path) -> None:
     network = torch.nn.Linear(4, 3)
     source = open_source(network, Job(output=tmp_path / "small.onnx", inputs=torch.from_numpy(X[:2])))

@@ -123,7 +123,7 @@ def test_sizes_are_met_with_what_is_left(model: Path, tmp_path: Path) -> None:
             "'op:Gather', 'op:MatMul'",
         ),
         ({"keep": ["*"]}, "keep must leave a weight to compress, got patterns of all 3: leave one out"),
-        ({"keep": "table"}, "keep must be a sequence of patterns, got 'table': put it into a list"),
+        ({"keep": "table"}, "keep must be a sequence of patterns, got 'table': put them into a list"),
         (
             {"overrides": {"table": 35}},
             "overrides must be WeightsOnly by pattern, got 35 for 'table': for example WeightsOnly(quality=35)",

@@ -117,7 +117,7 @@ def test_sharing() -> None:
     ("parameters", "message"),
     [
         (["conv.weight", "fc9.weight"], "got 'fc9.weight': known names start with scale, embed.weight"),
-        ("conv.weight", "got the string 'conv.weight': put it in a list"),
+        ("conv.weight", "got 'conv.weight': put them in a list"),
         (["norm.weight"], "must be trainable, got 'norm.weight': leave it out and call cluster_frozen"),
     ],
 )
