@@ -48,7 +48,7 @@ def short(name: str) -> str:
     Examples
     --------
     >>> short("encoder.layers.11.self_attention.query_key_value_projection.weight")
-    'encoder.layers.11.s...ey_value_projection.weight'
+    'encoder.layers.11....key_value_projection.weight'
     """
     if len(name) <= NAME_CHARACTERS:
         return name
