@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tempfile
 import time
@@ -90,16 +91,12 @@ def _metric_of_file(path: Path, problem: Problem, rows: Rows) -> float:
 
 def _described(result: CompressionResult) -> dict[str, Any]:
     """Sizes, where the bytes are, and what the run says."""
-    parts = sws.inspect(result.output).parts
-    coded = sum(row.file_bytes for row in parts.rows if row.encoding != "dense")
+    assert result.parts is not None
     return {
         "dense_bytes": result.dense_bytes,
         "file_bytes": result.file_bytes,
         "ratio": result.ratio,
-        "coded_share": coded / parts.file_bytes,
-        "dense_share": sum(row.file_bytes for row in parts.rows if row.encoding == "dense") / parts.file_bytes,
-        "decoder_share": parts.shared_bytes / parts.file_bytes,
-        "graph_share": parts.graph_bytes / parts.file_bytes,
+        "parts": dataclasses.asdict(result.parts),
         "zeros": result.zeros,
         "all_zero": [row.name for row in result.tensors if row.zeros == 1],
         "notes": [*result.notes, *result.warnings],

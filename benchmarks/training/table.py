@@ -85,7 +85,9 @@ def ratios_table(rows: Sequence[Row]) -> str:
         "reached",
         "validation",
         "test",
-        "coded weights",
+        "weights",
+        "biases, norms",
+        "graph",
         "seconds",
         "seeds",
         "not so good",
@@ -228,10 +230,16 @@ def _points(rows: Sequence[Row], when: str, part: str) -> str:
     return f"{100 * _mean(row[when][part] for row in rows if when in row):.1f}"
 
 
-def _costs(group: Sequence[Row]) -> tuple[str, str, str]:
-    coded = _mean(row["coded_share"] for row in group if "error" not in row)
-    seconds = _mean(row["cpu_seconds"] for row in group)
-    return "" if math.isnan(coded) else f"{100 * coded:.0f} %", f"{seconds:.0f}", str(len(group))
+def _costs(group: Sequence[Row]) -> tuple[str, ...]:
+    """Where the bytes are, seconds, and the number of seeds."""
+    done = [row for row in group if "error" not in row]
+    weights, vectors, graph = (
+        f"{100 * _mean(sum(row['parts'][name] for name in names) / row['file_bytes'] for row in done):.0f} %"
+        if done
+        else ""
+        for names in (("weight_bytes", "codebook_bytes", "dense_bytes"), ("vector_bytes",), ("graph_bytes",))
+    )
+    return weights, vectors, graph, f"{_mean(row['cpu_seconds'] for row in group):.0f}", str(len(group))
 
 
 def _complaints(group: Sequence[Row]) -> str:

@@ -19,6 +19,7 @@ from benchmarks.training.problems import PROBLEMS, overlap, unexplained
 from benchmarks.training.results import Results
 from benchmarks.training.settings import DEFAULTS, TUNED, Goal, Setting
 
+PARTS = ("weight_bytes", "codebook_bytes", "vector_bytes", "dense_bytes", "graph_bytes")
 NO_FILES = tuple(name for name, problem in PROBLEMS.items() if problem.file is None)
 
 
@@ -75,8 +76,7 @@ def test_a_run_tells_its_sizes_and_metrics() -> None:
     short = Setting("short", {"epochs": 2})
     found = run(problem, splits, problem.build(), Goal("ratio", 8), short, 0)
     assert found["ratio"] == pytest.approx(found["dense_bytes"] / found["file_bytes"])
-    shares = [found[f"{part}_share"] for part in ("coded", "dense", "decoder", "graph")]
-    assert sum(shares) == pytest.approx(1)
+    assert sum(found["parts"].values()) == found["file_bytes"]
     assert set(found["after"]) == {"validation", "test"}
     assert found["lost"] == found["before"]["validation"] - found["after"]["validation"]
     assert len(found["history"]["loss"]) == 2
@@ -125,7 +125,7 @@ def row_of(goal: str, lost: float, file_bytes: int, **more: Any) -> dict[str, An
         **{"network": "gru", "goal": goal, "setting": "defaults", "seed": 0, "task": "a task", "mode": "max"},
         **{"before": {"validation": 0.9, "test": 0.9}, "after": metric, "lost": lost, "chance": 0.1},
         **{"weights": 1000, "dense_bytes": 4000, "file_bytes": file_bytes, "ratio": 4000 / file_bytes},
-        **{"coded_share": 0.5, "cpu_seconds": 2.0, "allowed": None, "at_chance": False},
+        **{"parts": dict.fromkeys(PARTS, file_bytes // 5), "cpu_seconds": 2.0, "allowed": None, "at_chance": False},
         **{"lost_too_much": False, "silent": False, **more},
     }
 
