@@ -67,7 +67,7 @@ def compress(
         Where the small file goes.
     request : WeightsOnly, Calibrated, LowBit or FineTuned
         What to do. `WeightsOnly` rounds the weights without data, `Calibrated` assigns them with a few inputs,
-        `LowBit` keeps matrices in 4 or 8 bits while the model runs, and `FineTuned` trains a torch module, which gives
+        `LowBit` keeps matrices in 4 or 8 bits while the model runs, and `FineTuned` trains the network, which gives
         the smallest files.
     ratio : float, optional
         Calibrated and FineTuned: how many times smaller than the plain ONNX file the file becomes. FineTuned takes 20

@@ -537,7 +537,11 @@ FILE = sws.FileOptions(load_budget=sws.LoadCost(seconds=1, peak_bytes=1e6))
             {"file": FILE},
             r"load_budget must be left out with LowBit, got .*: WeightsOnly and ",
         ),
-        (sws.FineTuned(train=batches()), {}, "model must be a torch module to be trained, got the file"),
+        (
+            sws.FineTuned(train=batches(), loss=max),
+            {},
+            "loss must be left out for an ONNX file, got <built-in function",
+        ),
         (sws.LowBit, {}, "request must be WeightsOnly or Calibrated or LowBit or FineTuned, got <class"),
     ],
 )

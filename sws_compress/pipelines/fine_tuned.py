@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from sws_compress.pipelines.source import (
     open_module,
     refuse_other_float,
 )
+from sws_compress.pipelines.trainable_file import trainable_file
 from sws_compress.pipelines.watch import watching
 from sws_compress.pipelines.weight_names import unnamed_note, with_names_settled
 from sws_compress.report.result import CompressionResult, MeasuredSize
@@ -62,8 +65,8 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
 
     Parameters
     ----------
-    model : nn.Module
-        The module; it is not changed. Files cannot be trained.
+    model : nn.Module, str or path
+        The module; it is not changed. An ONNX file becomes one, which learns from its float outputs.
     request : FineTuned
         Data, loss and settings of the run.
     job : Job
@@ -83,14 +86,17 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
         If the file does not do what the snapped network does.
     """
     _check_request(request, job)
-    module = as_module(model)
+    opened = None
+    if isinstance(model, str | os.PathLike):
+        opened, request, job = trainable_file(Path(model), request, job)
+    module = as_module(model if opened is None else opened.module)
     network = copied(module)
     request = replace(request, parameters=_selection(request.parameters))
     groups = float32_groups(network, request)
     request, seen = _checked_on_first_batch(module, network, request)
     if job.inputs is None:
         job = replace(job, inputs=_first_rows(seen, EXAMPLE_ROWS))
-    source = open_module(module, job)  # early: a module that cannot be exported must not cost a run
+    source = opened or open_module(module, job)  # early: a module that cannot be exported must not cost a run
     asked = job.file
     job = replace(job, file=with_names_settled(asked, source.model, _bytes_asked_for(job.goal, source)))
     before = metric_before(source, job)
@@ -108,6 +114,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
     after = metric_of(network, job)
     notes = (
+        *source.notes,
         *result.notes,
         *fixed_note(fixed),
         *_missed(target, result.file_bytes, tuned.restarts),

@@ -144,7 +144,7 @@ def open_source(model: nn.Module | AnyPath, job: Job) -> Source:
         If the output would overwrite the model.
     """
     if isinstance(model, str | os.PathLike):
-        _refuse_checkpoint(model)
+        refuse_checkpoint(model)
         return open_file(Path(model), job)
     return open_module(as_module(model), job)
 
@@ -152,7 +152,7 @@ def open_source(model: nn.Module | AnyPath, job: Job) -> Source:
 # -- ONNX files -------------------------------------------------------------------------------------------------------
 
 
-def _refuse_checkpoint(path: AnyPath) -> None:
+def refuse_checkpoint(path: AnyPath) -> None:
     """Raise ModelError if a file is one that torch or a hub keeps weights in, to judge by its name."""
     if Path(path).suffix.lower() in CHECKPOINT_ENDINGS and os.path.isfile(path):
         raise ModelError(
@@ -240,10 +240,9 @@ def as_module(model: object) -> nn.Module:
     from sws_compress.train.readiness import checked_module
 
     if isinstance(model, str | os.PathLike):
-        _refuse_checkpoint(model)
+        refuse_checkpoint(model)
         raise ArgumentError(
-            f"model must be a torch module to be trained, got the file {os.fspath(model)}: "
-            "compress it with WeightsOnly, or pass the module it came from"
+            f"model must be a torch module, got the file {os.fspath(model)}: pass the module it came from"
         )
     return checked_module(model)
 

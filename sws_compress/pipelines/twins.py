@@ -68,20 +68,20 @@ def twin_of(source: Source, weights: Collection[str], feeds: Feeds) -> Twin:
     NoTwinError
         If there is none with gradients of float32.
     """
-    import_torch()
+    _check_torch()
     if draws(source.model):
         raise NoTwinError("the network draws random numbers")
     if source.module is None:
-        return _twin_of_graph(source.model, {*weights, *movable_vectors(source.model)}, feeds)
+        return twin_of_graph(source.model, weights, feeds, score_names(source.model))
     if not all(_is_single(each) for each in source.module.parameters()):
         raise NoTwinError("parameters are not float32")
     return Twin(source.module, lambda given: arguments_of(source, given), readouts_of(source.model))
 
 
-def import_torch() -> None:
+def _check_torch() -> None:
     """Raise NoTwinError where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
-        raise NoTwinError("torch is not installed")
+        raise NoTwinError("torch is not installed: pip install 'sws-compress[torch]'")
 
 
 def _is_single(parameter: torch.Tensor) -> bool:
@@ -90,15 +90,32 @@ def _is_single(parameter: torch.Tensor) -> bool:
     return not parameter.is_floating_point() or parameter.dtype == torch.float32
 
 
-def _twin_of_graph(model: ir.Model, learned: Collection[str], feeds: Feeds) -> Twin:
-    """A graph's twin, which shows what the outputs are read from."""
+def twin_of_graph(model: ir.Model, weights: Collection[str], feeds: Feeds, names: Sequence[str]) -> Twin:
+    """A graph in torch, which returns some of its values.
+
+    Parameters
+    ----------
+    model : ir.Model
+        The graph, its initialisers in memory.
+    weights : collection of str
+        Initialisers that are parameters, besides those of `movable_vectors`.
+    feeds : mapping of str to ndarray
+        Inputs on which it is compared with ONNX Runtime.
+    names : sequence of str
+        The values.
+
+    Raises
+    ------
+    NoTwinError
+        If the graph is not covered, is not of float32, or computes something else in torch.
+    """
     import torch
 
     from sws_compress.onnx_io.to_torch.graph_network import GraphNetwork
     from sws_compress.onnx_io.to_torch.node_attributes import UncoveredError
     from sws_compress.train.output_distillation import Readout
 
-    names = score_names(model)
+    learned = {*weights, *movable_vectors(model)}
     inputs = [str(value.name) for value in model.graph.inputs]
 
     def arguments(given: Feeds) -> tuple[Any, ...]:

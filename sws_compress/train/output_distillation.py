@@ -124,7 +124,7 @@ class Distillery:
         self._network, self._teacher, self._tuned, self._readouts = network, teacher, tuned, readouts
         self._inputs, self._held_out = inputs, held_out
         self._wanted = [self._told(each) for each in held_out]
-        energies = [[float(_finite(part).square().sum()) for part in parts] for parts in self._wanted]
+        energies = [[float(finite(part).square().sum()) for part in parts] for parts in self._wanted]
         self._energies = [math.fsum(each) for each in zip(*energies, strict=True)]
         self._per_call = [energy / len(held_out) for energy in self._energies]
 
@@ -151,7 +151,7 @@ class Distillery:
                 group["lr"] = rate * (1 - (step - 1) / steps)
             for first, second in torch.randint(len(self._inputs), (together, 2), generator=random).tolist():
                 share = float(torch.rand((), generator=random))
-                self._learn(_mixed(self._inputs[first], self._inputs[second], share), together)
+                self._learn(mixed(self._inputs[first], self._inputs[second], share), together)
             self._move(optimizer)
             on_step()
             if step % STEPS_PER_CHECK and step < steps:
@@ -172,7 +172,7 @@ class Distillery:
         totals = [0.0] * len(self._energies)
         for arguments, wanted in zip(self._held_out, self._wanted, strict=True):
             for number, (found, told) in enumerate(zip(self._scores(arguments), wanted, strict=True)):
-                totals[number] += float(_change(found, told).square().sum())
+                totals[number] += float(change(found, told).square().sum())
         shares = [total / energy for total, energy in zip(totals, self._energies, strict=True) if energy]
         mean = math.fsum(shares) / max(len(shares), 1)
         return math.sqrt(mean) if math.isfinite(mean) else math.inf
@@ -189,7 +189,7 @@ class Distillery:
         wanted = self._told(arguments)
         energies = [energy for energy in self._per_call if energy]
         loss = torch.stack([
-            _change(found, told).square().sum() / energy
+            change(found, told).square().sum() / energy
             for found, told, energy in zip(self._scores(arguments), wanted, self._per_call, strict=True)
             if energy
         ]).sum() / (len(energies) * together)  # fmt: skip
@@ -197,13 +197,13 @@ class Distillery:
 
     @torch.no_grad()
     def _told(self, arguments: tuple[Any, ...]) -> list[torch.Tensor]:
-        return _scores(self._teacher(*arguments), self._readouts)
+        return scores(self._teacher(*arguments), self._readouts)
 
     def _scores(self, arguments: tuple[Any, ...]) -> list[torch.Tensor]:
-        return _scores(self._network(*arguments), self._readouts)
+        return scores(self._network(*arguments), self._readouts)
 
 
-def _scores(outputs: Any, readouts: Sequence[Readout]) -> list[torch.Tensor]:
+def scores(outputs: Any, readouts: Sequence[Readout]) -> list[torch.Tensor]:
     """The scores of all floating-point tensors that a network returns."""
     tensors = [each for each in pytree.tree_leaves(outputs) if isinstance(each, torch.Tensor)]
     return [
@@ -213,16 +213,16 @@ def _scores(outputs: Any, readouts: Sequence[Readout]) -> list[torch.Tensor]:
     ]  # fmt: skip
 
 
-def _finite(values: torch.Tensor) -> torch.Tensor:
+def finite(values: torch.Tensor) -> torch.Tensor:
     return torch.where(values.isfinite(), values, 0.0)
 
 
-def _change(found: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+def change(found: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
     """The difference where the float network's scores are finite."""
     return torch.where(told.isfinite(), found - told, 0.0)
 
 
-def _mixed(first: tuple[Any, ...], second: tuple[Any, ...], share: float) -> tuple[Any, ...]:
+def mixed(first: tuple[Any, ...], second: tuple[Any, ...], share: float) -> tuple[Any, ...]:
     """A share of the first arguments and the rest of the second; the first where they cannot be mixed."""
     pairs = list(zip(pytree.tree_leaves(first), pytree.tree_leaves(second), strict=False))
     if not all(_can_be_mixed(*pair) for pair in pairs):

@@ -32,7 +32,11 @@ Log: TypeAlias = AnyPath | Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FineTuned:
-    """Request to compress a torch module by fine-tuning it under soft weight sharing.
+    """Request to compress a network by fine-tuning it under soft weight sharing: a torch module, or an ONNX file.
+
+    An ONNX file learns from its own float outputs, without labels, where its operators are covered: ``train`` is then
+    what `Calibrated` takes as inputs, and neither a loss nor a teacher is given. An epoch has at least 100 batches,
+    mixtures of two of these inputs.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ def test_torch_may_be_absent(files: tuple[Path, Any, Any], tmp_path: Path, monke
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
     found = compressed(path, tmp_path / "small.onnx")
-    assert "distillation was left out: torch is not installed" in found.notes
+    assert "distillation was left out: torch is not installed: pip install 'sws-compress[torch]'" in found.notes
     assert found.output.read_bytes() == plain.output.read_bytes()
 
 

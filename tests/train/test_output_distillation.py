@@ -115,9 +115,9 @@ def test_large_networks_take_fewer_steps(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_whole_numbers_are_not_mixed_and_floats_are() -> None:
     first, second = torch.zeros(2, 3), torch.ones(2, 3)
-    (mixed,) = output_distillation._mixed((first,), (second,), 0.25)
+    (mixed,) = output_distillation.mixed((first,), (second,), 0.25)
     torch.testing.assert_close(mixed, torch.full((2, 3), 0.75))
     tokens = torch.arange(3)
-    assert output_distillation._mixed((first, tokens), (second, tokens + 1), 0.25) == (first, tokens)
-    assert output_distillation._mixed((first,), (torch.ones(1, 3),), 0.25) == (first,)
-    assert output_distillation._mixed((first, True), (second, True), 0.25)[1] is True
+    assert output_distillation.mixed((first, tokens), (second, tokens + 1), 0.25) == (first, tokens)
+    assert output_distillation.mixed((first,), (torch.ones(1, 3),), 0.25) == (first,)
+    assert output_distillation.mixed((first, True), (second, True), 0.25)[1] is True

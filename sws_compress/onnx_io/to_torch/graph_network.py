@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from sws_compress.messages import first_line
 from sws_compress.onnx_io.to_torch.elementwise import dtype_of
@@ -113,6 +114,28 @@ class GraphNetwork(nn.Module):
         """
         values: dict[str, Any] = {**self._buffers, **self._parameters, **dict(zip(self._inputs, inputs, strict=True))}
         return tuple(_run(self._body, values))
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> _IncompatibleKeys:
+        """Set all parameters and buffers; torch's own way takes dots in their names for those of modules.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to tensor
+            All of them, by name.
+        strict, assign : bool
+            As in torch; only the defaults are known.
+        """
+        if not strict or assign:
+            raise NotImplementedError("parts of a state, and assigned ones, are not loaded")
+        own = self.state_dict(keep_vars=True)
+        if own.keys() != state_dict.keys():
+            raise RuntimeError(f"state must hold {sorted(own)}, got {sorted(state_dict)}")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state_dict[name])
+        return _IncompatibleKeys([], [])
 
 
 def _needed(graph: ir.Graph, outputs: Collection[str] | None) -> list[ir.Node]:
