@@ -1,6 +1,6 @@
 """Calibrated compression of real models: bytes against the score of their task, beside codebooks without inputs.
 
-    python -m benchmarks.models.calibrated --data FOLDER [--only NAME ...] [--ratios 8 10] [--components 16 256]
+    python -m benchmarks.models.calibrated --data FOLDER [--only NAME ...] [--ratios 8 10] [--undistilled]
 
 Calibration inputs are of the same kind as the test's and none of them (`calibration`). Writes ``calibrated.json``
 beside the models, after every row.
@@ -31,6 +31,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--only", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--ratios", nargs="*", type=float, default=[8.0, 10.0])
+    parser.add_argument("--undistilled", action="store_true", help="each ratio without distillation, too")
     parser.add_argument("--components", nargs="*", type=int, default=[16, 256])
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []
@@ -45,7 +46,11 @@ def main() -> None:
         ]
         inputs = calibration_of(name, arguments.data, arguments.folder)
         requests.append(("quality 25 dB", sws.Calibrated(inputs=inputs), None))
-        requests += [(f"ratio {ratio:g}", sws.Calibrated(inputs=inputs), ratio) for ratio in arguments.ratios]
+        for ratio in arguments.ratios:
+            requests.append((f"ratio {ratio:g}", sws.Calibrated(inputs=inputs), ratio))
+            if arguments.undistilled:
+                plain = sws.Calibrated(inputs=inputs, distillation=False)
+                requests.append((f"ratio {ratio:g} undistilled", plain, ratio))
         for way, request, ratio in requests:
             small = arguments.folder / "small" / f"{name}_{way.replace(' ', '')}.onnx"
             small.parent.mkdir(exist_ok=True)
@@ -55,7 +60,7 @@ def main() -> None:
             found = task.percent(task.answers(session(str(small))), dense)
             rows.append({
                 "model": name, "way": way, "bytes": result.file_bytes, "ratio": result.ratio, "score": found,
-                "dense_score": base, "seconds": seconds, "notes": result.notes,
+                "score_error": result.score_error, "dense_score": base, "seconds": seconds, "notes": result.notes,
             })  # fmt: skip
             _write(target, rows)
             print(
