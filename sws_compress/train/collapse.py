@@ -91,6 +91,8 @@ class Collapse:
 
     def settle_norms(self) -> None:
         """Take the statistics of batch norms over the kept batches, for a metric of the network as it is."""
+        if not self._batches:
+            return
         with self._loss.precision():
             reestimate_batch_norms(self._model, self._batches)
 

@@ -172,6 +172,8 @@ class _Run:
         self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=fused)
         groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
         elements = sum(group.elements for group in groups)
+        if measures.validate is not None:
+            measures = replace(measures, validate=self._settled(measures.validate))
         self.steering = Steering(target, model, elements, request.schedule, measures, self.collapse.share_lost)
         ratio = None if target is None else target.coded_ratio
         self.prior = self._prior_of(groups, DEFAULT_CODED_RATIO if ratio is None else ratio)
@@ -209,7 +211,7 @@ class _Run:
             kept = self.steering.ending()
             if kept is not None:
                 restore(self.model, self.prior.groups, kept)
-                self._settle_norms()
+            self._settle_norms()  # the metric was measured with those of a few batches
             palettes = self.prior.palettes()
         finally:
             for module, training in modes:
@@ -222,6 +224,15 @@ class _Run:
             curve=tuple(steering.curve),
             restarts=steering.descent.restarts,
         )
+
+    def _settled(self, validate: Callable[[], float]) -> Callable[[], float]:
+        """The metric with the statistics of batch norms as they are now: running averages lag behind."""
+
+        def settled() -> float:
+            self.collapse.settle_norms()
+            return validate()
+
+        return settled
 
     def _settle_norms(self) -> None:
         with seeded(self.seed, self.request.epochs, self.device), self.loss.precision():
@@ -265,9 +276,8 @@ class _Run:
         """Measure the network after an epoch; go back to the state before if it works no more, slower and larger."""
         share_lost = self.collapse.share_lost()
         bits, over = self.prior.coded_bits, self.prior.steps >= self.total_steps
-        if share_lost <= GREATEST_LOSS_SHARE or over or not (bits is None or self.steering.steers):
-            if bits is not None:
-                self.collapse.settle_norms()
+        works = share_lost <= GREATEST_LOSS_SHARE or (bits is not None and self.steering.keeps_metric())
+        if works or over or not (bits is None or self.steering.steers):
             self.steering.after_epoch(self.prior, self.request.epochs, share_lost)
             return
         steps = self.prior.steps
