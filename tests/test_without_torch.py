@@ -41,6 +41,7 @@ COMMANDS = {
 
 PROGRAM = """
 import io, json, sys
+import numpy as np
 from contextlib import redirect_stderr, redirect_stdout
 import sws_compress as sws
 from sws_compress.cli.main import main
@@ -61,7 +62,8 @@ for name, command in json.loads(sys.argv[1]).items():
             code = error.code
     told[name] = [code, errors.getvalue()]
 told["module"] = said(lambda: sws.compress(object(), "small.onnx"))
-told["training"] = said(lambda: sws.compress("model.onnx", "small.onnx", sws.FineTuned(train=[1])))
+batches = [np.zeros((8, 40), np.float32)]
+told["training"] = said(lambda: sws.compress("model.onnx", "small.onnx", sws.FineTuned(train=batches)))
 told["export"] = said(lambda: sws.export(object(), {}, "small.onnx", example_inputs=1))
 told["prior"] = said(lambda: sws.SoftWeightSharing)
 told["loaded"] = sorted({"torch", "sklearn", "onnxscript"} & set(sys.modules))
