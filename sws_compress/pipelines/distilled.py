@@ -33,8 +33,8 @@ NOT_KEPT = "distillation was not kept: {}"
 KEPT = "distillation took the error on inputs that were held out from {} to {}, in {} steps"
 """The note of one that is distilled."""
 
-MOST_SECONDS = 3600.0
-"""Processor time of a distillation, at most: ten times what the operations that are counted usually take."""
+MOST_SECONDS = 1000.0
+"""Processor time of a distillation, at most: several times what the operations that are counted usually take."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from sws_compress.onnx_io.read.model import read_model
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting
 from sws_compress.onnx_io.read.shapes import correct_shapes
 from sws_compress.onnx_io.write.dead_tensors import drop_dead
-from sws_compress.onnx_io.write.serialise import plain_bytes, trace_bytes
+from sws_compress.onnx_io.write.serialise import metadata_bytes, plain_bytes
 from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.ort.conversion import check_conversion
 from sws_compress.ort.fold_weights import fold_weights
@@ -179,7 +179,7 @@ def open_file(path: Path, job: Job) -> Source:
     model = read_model(path)
     LOGGER.info("%s: opset %d, %d initialisers", path, model.opset_imports[""], len(model.graph.initializers))
     refuse_overwriting(path, *job.written_files)
-    dense_bytes = bytes_on_disk(path) - trace_bytes(model)
+    dense_bytes = bytes_on_disk(path) - metadata_bytes(model)
     converted = check_conversion(path, model, named_inputs(job), seed=job.seed)
     notes = (*converted, *drop_dead(model).notes, *correct_shapes(model))
     return Source(model, str(path), dense_bytes, {}, path=path, notes=notes)

@@ -22,9 +22,9 @@ from sws_compress.train.tuned_values import TunedValues
 MOST_STEPS = 150
 """Steps of the optimiser; twice as many bring outputs about a percent closer."""
 
-MOST_OPERATIONS = 1e13
-"""Floating-point operations of all steps, at most: some minutes on two cores. Counted, so that a seed gives one file
-however fast the machine is."""
+MOST_OPERATIONS = 4e12
+"""Floating-point operations of all steps, at most: two minutes or so on two cores. They are counted, so that a seed
+gives one file however fast the machine is."""
 
 FEWEST_STEPS = 10
 """Distillation of fewer steps is not worth its time."""

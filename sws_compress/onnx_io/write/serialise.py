@@ -10,7 +10,7 @@ from sws_compress.onnx_io.format.mark import DOMAIN
 from sws_compress.onnx_io.format.sizes import framed
 from sws_compress.onnx_io.map_types import put_map_types
 from sws_compress.onnx_io.write.emission import Emission
-from sws_compress.onnx_io.write.strip import strip
+from sws_compress.onnx_io.write.strip import drop_metadata, strip
 
 _COUNTED_TENSOR_BYTES = 4096
 """Tensors of more bytes are payload: their bytes are counted without being written."""
@@ -32,14 +32,17 @@ def plain_bytes(model: ir.Model) -> bytes:
     return to_bytes(plain)
 
 
-def trace_bytes(model: ir.Model) -> int:
-    """Bytes of the file of ``model`` that are an exporter's traces (`strip`); large tensors are not loaded for it."""
+def metadata_bytes(model: ir.Model) -> int:
+    """Bytes of the file of ``model`` that are an exporter's metadata: documentation, traces, shapes between nodes.
+
+    Names are none: a file is known by its size on disk. Large tensors are not loaded for it.
+    """
     bare = model.clone()
     for value in bare.graph.initializers.values():
         if value.const_value is not None and value.const_value.nbytes > _COUNTED_TENSOR_BYTES:
             value.const_value = ir.tensor(np.zeros(0, np.float32), name=value.name)
     before = len(to_bytes(bare))
-    strip(bare)
+    drop_metadata(bare)
     return before - len(to_bytes(bare))
 
 

@@ -24,21 +24,38 @@ def strip(model: ir.Model) -> None:
     branches and loops as well. The names of inputs, outputs, free dimensions and initialisers stay, and so does the
     model's own metadata.
     """
+    drop_metadata(model)
+    _shorten_intermediate(model)
+    for owner in _owners(model):
+        for graph in _graphs(owner):
+            for node in graph:
+                node.name = None
+                drop_idle_attributes(node, owner.opset_imports.get(node.domain))
+
+
+def drop_metadata(model: ir.Model) -> None:
+    """Drop documentation, traces of the exporter, the producer, and shapes that inference finds again, in place."""
     model.producer_name, model.producer_version = None, None
     passes.ClearMetadataAndDocStringPass()(model)
-    _shorten_intermediate(model)
-    owners: tuple[ir.Graph | ir.Function, ...] = (model.graph, *model.functions.values())
-    for owner in owners:
-        main = owner.graph if isinstance(owner, ir.Function) else owner
-        for graph in (main, *main.subgraphs()):
+    for owner in _owners(model):
+        for graph in _graphs(owner):
             for value in _values(graph):
                 value.doc_string = None  # those of values are left by the pass
                 value.metadata_props.clear()
                 if not value.is_graph_input() and not value.is_graph_output() and _inferable(value):
                     value.type, value.shape = None, None
-            for node in graph:
-                node.name = None
-                drop_idle_attributes(node, owner.opset_imports.get(node.domain))
+
+
+def _owners(model: ir.Model) -> tuple[ir.Graph | ir.Function, ...]:
+    """The main graph and the functions."""
+    return (model.graph, *model.functions.values())
+
+
+def _graphs(owner: ir.Graph | ir.Function) -> Iterator[ir.Graph]:
+    """A graph, or that of a function, and all graphs in it."""
+    main = owner.graph if isinstance(owner, ir.Function) else owner
+    yield main
+    yield from main.subgraphs()
 
 
 def _shorten_intermediate(model: ir.Model) -> None:
