@@ -190,7 +190,7 @@ class CompressionResult(Printed):
         RenderableType
             What a rich console prints; ``print(result)`` shows it as text.
         """
-        metric = [] if self.before is None else [("metric before, after", f"{self.before:.4g}, {self.after:.4g}")]
+        metric = [] if self.before is None else [("metric before, after", f"{self.before:.4g}, {_number(self.after)}")]
         per_weight = self.bits_per_weight
         bits = [] if per_weight is None else [("bits per weight", f"{per_weight:.3f}")]
         lines = [
@@ -216,7 +216,7 @@ class CompressionResult(Printed):
     @property
     def verdict(self) -> str:
         """The result in one line: the file, its size, the ratio, and what became of the metric."""
-        metric = "" if self.before is None else f", metric {self.before:.4g} -> {self.after:.4g}"
+        metric = "" if self.before is None else f", metric {self.before:.4g} -> {_number(self.after)}"
         return f"{self.output}: {self.file_bytes:,} bytes, {ratio_text(self.ratio)} smaller{metric}"
 
     def _decoded(self) -> str:
@@ -285,3 +285,8 @@ def _error(output: OutputDifference) -> str:
 def ratio_text(ratio: float) -> str:
     """A ratio of sizes."""
     return f"{ratio:.{1 if ratio >= SMALL_RATIO else 2}f}x"
+
+
+def _number(metric: float | None) -> str:
+    """A metric; of a module that lacks weights of its file there is none."""
+    return "not measured" if metric is None else f"{metric:.4g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,8 @@ def test_the_teacher_of_a_frozen_base_is_the_original(tmp_path: Path) -> None:
     for components in (2, 200):
         rows: list[sws.Progress] = []
         options = {**SHORT, "loss": None, "log": rows.append}
-        tuned(model, tmp_path / "small.onnx", **options, components=components)
+        with suppress(sws.TrainingError):  # a base of two values does not work, which the end of the run says
+            tuned(model, tmp_path / "small.onnx", **options, components=components)
         losses.append(rows[0].loss)
     assert losses[0] > 100 * losses[1]
 
@@ -201,6 +203,6 @@ def test_networks_that_break_in_training_are_refused(tmp_path: Path) -> None:
 
     model = seeded(lambda: nn.Sequential(Normed(20, 40), nn.ReLU(), nn.Linear(40, 7)))
     options = {**SHORT, "bit_price": 1e6}
-    with pytest.raises(sws.TrainingError, match="must stay finite, got"):
+    with pytest.raises(sws.TrainingError, match="a network must still work at the end of a run, got"):
         tuned(model, tmp_path / "small.onnx", **options)
     assert list(tmp_path.glob("*.onnx")) == []

@@ -140,7 +140,7 @@ def test_missing_tensorboard_is_told_in_one_line(tmp_path: Path, monkeypatch: py
 
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ArgumentError, match=r"install tensorboard, or sws-compress\[tensorboard\]") as error:
+    with pytest.raises(ArgumentError, match=r"pip install 'sws-compress\[tensorboard\]'") as error:
         open_log(tmp_path / "board")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "board").exists()

@@ -16,9 +16,9 @@ def initializer_bytes(tensor: onnx.TensorProto) -> int:
 
 
 def data_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of the elements of a tensor alone, wherever they are: without its name, shape and frames."""
+    """Bytes of the elements of a tensor with their frame, as if they were in the file: without its name and shape."""
     if is_external(tensor):
-        return offset_and_length(tensor)[1]
+        return framed(offset_and_length(tensor)[1])
     bare = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
     return int(tensor.ByteSize()) - int(bare.ByteSize())
 
