@@ -29,6 +29,7 @@ def trained(tmp_path: Path, hidden: int = 50, **changes: Any) -> CompressionResu
     return tuned(Mlp(hidden=hidden), tmp_path / "small.onnx", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [2800, 3600])
 def test_the_file_has_the_bytes_asked_for(tmp_path: Path, wanted: int) -> None:
     result = trained(tmp_path, hidden=400, target_bytes=wanted, components=8, epochs=8)
@@ -48,6 +49,7 @@ def test_what_cannot_be_reached_is_noted(tmp_path: Path) -> None:
     assert notes[1].startswith("fc1.weight holds nothing but zeros")
 
 
+@pytest.mark.slow
 def test_norms_and_biases_share_a_codebook(tmp_path: Path) -> None:
     """A stack of narrow layers, whose norms are a large part of it: folded and clustered, or left in float32."""
     torch.manual_seed(0)

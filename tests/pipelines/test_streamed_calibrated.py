@@ -62,6 +62,7 @@ def bits(result: CompressionResult) -> float:
     return float(np.dot([row.entropy_bits for row in result.tensors], sizes) / sum(sizes))
 
 
+@pytest.mark.slow
 def test_streamed_networks_are_as_close_for_their_bits_as_those_in_memory(net: Path, tmp_path: Path) -> None:
     streamed = compress(net, tmp_path / "small.onnx")
     whole = compress(net, tmp_path / "whole.onnx", limits=Limits())
@@ -114,6 +115,7 @@ def test_weights_of_the_caller_are_kept_or_rounded_alone(net: Path, tmp_path: Pa
     assert (how["0.q.weight"], how["head"]) == ("kept as asked", "16 components asked for")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_layers(tmp_path: Path) -> None:
     peaks = []
     for layers in (1, 4):
@@ -211,6 +213,7 @@ def test_modules_are_not_resumable(tmp_path: Path) -> None:
         sws.compress(network, tmp_path / "small.onnx", request, example_inputs=(torch.zeros(8, 40),))
 
 
+@pytest.mark.slow
 def test_work_for_another_request_is_left_alone_and_told(net: Path, tmp_path: Path) -> None:
     kill_at(net, tmp_path / "small.onnx", "assigning 1.o.weight")
     result = compress(net, tmp_path / "small.onnx", quality=20)
