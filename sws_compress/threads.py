@@ -32,11 +32,9 @@ def over_pieces(function: Callable[[slice], T], length: int, piece: int) -> Iter
         The results, in the order of the slices.
     """
     slices = [slice(start, min(start + piece, length)) for start in range(0, length, piece)]
-    if len(slices) <= 1:  # before cores are counted, which takes longer than a small slice
-        yield from map(function, slices)
-        return
-    threads = min(len(slices), os.cpu_count() or 1, MAX_THREADS)
-    if threads <= 1:
+    # Cores are not counted for one slice: that takes longer than a small slice does.
+    threads = 1 if len(slices) <= 1 else min(len(slices), os.cpu_count() or 1, MAX_THREADS)
+    if threads == 1:
         yield from map(function, slices)
         return
     with ThreadPoolExecutor(threads) as pool:

@@ -17,6 +17,7 @@ from onnx_ir.passes import common as passes
 
 from sws_compress.errors import ModelError
 from sws_compress.messages import first_line
+from sws_compress.module_modes import evaluating
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,18 +104,6 @@ def from_torch(
         simplified = _simplified(program.model, snapped)
     _name_outputs(simplified.graph)
     return simplified
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode; afterwards every part of it is in the mode it was in before."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _simplified(model: ir.Model, snapped: Collection[str]) -> ir.Model:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sws_compress.errors import DataError, ModelError
 from sws_compress.messages import first_line
-from sws_compress.onnx_io.from_torch import evaluating
+from sws_compress.module_modes import evaluating
 
 if TYPE_CHECKING:
     from torch import nn

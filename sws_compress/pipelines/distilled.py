@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sws_compress.errors import VerificationError
 from sws_compress.messages import first_line
-from sws_compress.onnx_io.from_torch import evaluating
+from sws_compress.module_modes import evaluating
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.activations import Feeds, Trials

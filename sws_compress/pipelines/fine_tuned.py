@@ -13,7 +13,7 @@ import numpy as np
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.files import AnyPath, checked_output
 from sws_compress.messages import shown
-from sws_compress.onnx_io.from_torch import evaluating
+from sws_compress.module_modes import evaluating
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.calls import positional, tried
 from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sws_compress.onnx_io.from_torch import evaluating
+from sws_compress.module_modes import evaluating
 from sws_compress.pipelines.file_metric import finite, metric
 from sws_compress.pipelines.job import Job, Metric
 from sws_compress.pipelines.source import Source

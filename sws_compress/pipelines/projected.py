@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
+from sws_compress.module_modes import evaluating
 from sws_compress.onnx_io.analyse.left_dense import MANY_VALUES, Unchanged, dense_tensors, named
-from sws_compress.onnx_io.from_torch import evaluating, from_torch
+from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.packing.pack import PackedModel, find_palettes
 from sws_compress.pipelines.publish import packed_as, pruned_as
 from sws_compress.pipelines.source import Source, copied

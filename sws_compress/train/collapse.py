@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from sws_compress.module_modes import evaluating
 from sws_compress.train.model_calls import BatchNorm
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.saved_state import check_number
@@ -123,16 +124,13 @@ def _mean(values: Sequence[float]) -> float:
 @contextmanager
 def _measuring(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, in which batch norms use the statistics of the batch and keep their own."""
-    modes = [(module, module.training) for module in model.modules()]
     norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
     kept = [(norm, norm.running_mean, norm.running_var, norm.num_batches_tracked) for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
-    try:
-        yield
-    finally:
-        for norm, mean, variance, count in kept:
-            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, variance, count
-        for module, training in modes:
-            module.training = training
+    with evaluating(model):
+        for norm in norms:
+            norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+        try:
+            yield
+        finally:
+            for norm, mean, variance, count in kept:
+                norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, variance, count

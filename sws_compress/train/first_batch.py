@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from sws_compress.errors import DataError
+from sws_compress.module_modes import modes_kept
 from sws_compress.train.batches import signature_of, taken_apart
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.model_calls import BatchNorm, called
@@ -132,13 +133,10 @@ def _first_row(batch: Any) -> Any:
 def _as_it_was(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Put buffers, modes and torch's generators back afterwards."""
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    modes = [(module, module.training) for module in network.modules()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with modes_kept(network), torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
             yield
         finally:
             with torch.no_grad():
                 for buffer, held in buffers:
                     buffer.copy_(held)
-            for module, training in modes:
-                module.training = training

@@ -16,6 +16,7 @@ from torch import nn
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
 from sws_compress.files import write_atomically
 from sws_compress.mixture.mixture import Mixture
+from sws_compress.module_modes import modes_kept
 from sws_compress.quantize.palette import Palette
 from sws_compress.terminal.progress_bar import LOGGER
 from sws_compress.train.batches import seeded
@@ -200,10 +201,9 @@ class _Run:
     def go(self) -> FineTuneResult:
         """Train, snap, and hand back the result; modules are left in the mode they were in."""
         first_epoch = self._resume()
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.train()
-        self.optimizer.zero_grad()  # the caller's gradients are none of this run's
-        try:
+        with modes_kept(self.model):
+            self.model.train()
+            self.optimizer.zero_grad()  # the caller's gradients are none of this run's
             self.steering.start()
             self._epochs(first_epoch)
             self.prior.snap()
@@ -213,9 +213,6 @@ class _Run:
                 restore(self.model, self.prior.groups, kept)
             self._settle_norms()  # the metric was measured with those of a few batches
             palettes = self.prior.palettes()
-        finally:
-            for module, training in modes:
-                module.training = training
         steering = self.steering
         return FineTuneResult(
             palettes,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sws_compress.module_modes import evaluating
 from sws_compress.train.batches import taken_apart
 from sws_compress.train.model_calls import BatchNorm, called
 from sws_compress.train.request import batches_of
@@ -34,21 +35,18 @@ def reestimate_batch_norms(model: nn.Module, train: Iterable[Any]) -> None:
     norms = [module for module in model.modules() if isinstance(module, BatchNorm) and module.track_running_stats]
     if not norms:
         return
-    modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
-    model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over batches
-        norm.train()
-    try:
-        for batch in itertools.islice(batches_of(train), STATISTICS_BATCHES):
-            called(model, taken_apart(batch, model, labelled=False))
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        for module, training in modes:
-            module.training = training
+    with evaluating(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over batches
+            norm.train()
+        try:
+            for batch in itertools.islice(batches_of(train), STATISTICS_BATCHES):
+                called(model, taken_apart(batch, model, labelled=False))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 @torch.no_grad()

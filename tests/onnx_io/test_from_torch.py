@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 import sws_compress as sws
 from sws_compress.errors import ModelError
-from sws_compress.onnx_io.from_torch import evaluating, from_torch
+from sws_compress.module_modes import evaluating
+from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.ort.session import session
 from tests.models import Mlp, make
 
