@@ -136,7 +136,8 @@ def fine_tune(
     if request.bit_price is not None and target is not None:
         raise ArgumentError("bit_price must be left out where a size is asked for, got both: give one")
     distillation = request.distillation or (Distillation(weight=1.0) if request.loss is None else None)
-    request = replace(request, distillation=distillation, learning_rate=float(request.learning_rate))
+    epochs, learning_rate = request.run_epochs, float(request.learning_rate)
+    request = replace(request, distillation=distillation, epochs=epochs, learning_rate=learning_rate)
     run = _Run(model, request, target, seed, groups, measures or Measures(), rescue_path, on_progress, on_step)
     return run.go()
 
@@ -164,7 +165,7 @@ class _Run:
         if not self.trainable:
             raise ModelError("a model must have trainable parameters, got none: set requires_grad")
         self.device = self.trainable[0].device
-        self.total_steps = request.total_steps
+        self.epochs, self.total_steps = request.run_epochs, request.total_steps
         self.finite = FiniteCheck(self.trainable, self.total_steps)
         self.loss = TrainingLoss(model, request, self.device)
         self.collapse = Collapse(model, self.loss)
@@ -201,6 +202,7 @@ class _Run:
     def go(self) -> FineTuneResult:
         """Train, snap, and hand back the result; modules are left in the mode they were in."""
         first_epoch = self._resume()
+        LOGGER.info("trains for %d epochs of %d batches", self.epochs, self.total_steps // self.epochs)
         with modes_kept(self.model):
             self.model.train()
             self.optimizer.zero_grad()  # the caller's gradients are none of this run's
@@ -232,7 +234,7 @@ class _Run:
         return settled
 
     def _settle_norms(self) -> None:
-        with seeded(self.seed, self.request.epochs, self.device), self.loss.precision():
+        with seeded(self.seed, self.epochs, self.device), self.loss.precision():
             reestimate_batch_norms(self.model, self.request.train)
 
     def _epochs(self, first: int) -> None:
@@ -241,12 +243,12 @@ class _Run:
         If the loss or the weights break down, the last good state is saved.
         """
         good = self._state(first)
-        if 0 < first < self.request.epochs:
+        if 0 < first < self.epochs:
             with seeded(self.seed, 0, self.device):
                 self._kept_batches(iter(batches_of(self.request.train)))
         try:
             self.on_step(self.prior)
-            for epoch in range(first, self.request.epochs):
+            for epoch in range(first, self.epochs):
                 self.epoch = epoch
                 with seeded(self.seed, epoch, self.device):
                     self._epoch(epoch)
@@ -266,7 +268,7 @@ class _Run:
 
     def _kept_batches(self, loader: Iterator[Any]) -> tuple[Any, ...]:
         """The first batches of an epoch, kept for the measurements of the run."""
-        count = batches_to_keep(self.total_steps // self.request.epochs)
+        count = batches_to_keep(self.total_steps // self.epochs)
         return self.collapse.keep(tuple(itertools.islice(loader, count)))
 
     def _look(self, good: bytes) -> None:
@@ -275,15 +277,13 @@ class _Run:
         bits, over = self.prior.coded_bits, self.prior.steps >= self.total_steps
         works = share_lost <= GREATEST_LOSS_SHARE or (bits is not None and self.steering.keeps_metric())
         if works or over or not (bits is None or self.steering.steers):
-            self.steering.after_epoch(self.prior, self.request.epochs, share_lost)
+            self.steering.after_epoch(self.prior, self.epochs, share_lost)
             return
         steps = self.prior.steps
         saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
         saved["prior"]["alternation"]["steps"] = steps
         self._restore(saved)
-        LOGGER.info(
-            "epoch %d of %d broke the network down: undone, learning rate lowered", self.epoch + 1, self.request.epochs
-        )
+        LOGGER.info("epoch %d of %d broke the network down: undone, learning rate lowered", self.epoch + 1, self.epochs)
         self.rate_share *= RATE_AFTER_SOFT_COLLAPSE if bits is None else RATE_AFTER_HARD_COLLAPSE
         if bits is not None:
             if self.prior.coded_bits is not None:
@@ -320,7 +320,7 @@ class _Run:
             step=prior.steps,
             total_steps=self.total_steps,
             epoch=self.epoch + 1,
-            epochs=self.request.epochs,
+            epochs=self.epochs,
             resumed=self.epoch == self.resumed_epoch,
             stage=prior.stage,
             loss=loss,
@@ -366,7 +366,7 @@ class _Run:
             self.rate_share = saved["rate_share"]
             epoch: int = saved["epoch"]
         self.resumed_epoch = epoch
-        LOGGER.info("goes on at epoch %d of %d from %s", epoch + 1, self.request.epochs, self.state_path)
+        LOGGER.info("goes on at epoch %d of %d from %s", epoch + 1, self.epochs, self.state_path)
         return epoch
 
     def _restore(self, saved: dict[str, Any]) -> None:

@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 Loss: TypeAlias = "Callable[[Any, Any], torch.Tensor]"
 """Called as ``loss(outputs, targets)``; returns a scalar tensor."""
 
+STEPS_OF_A_RUN = 3000
+"""Optimiser steps of a run whose length is not given, about. A third is too steep a way for some networks of 10,000
+to 70,000 weights: at 20 times smaller they end at chance."""
+
+LEAST_EPOCHS = 12
+"""Epochs of a run whose length is not given, at least: the network is measured, and put back if it broke, once per
+epoch, and ``max_drop`` finds its size in half of them."""
+
+MOST_EPOCHS = 100
+"""Epochs of a run whose length is not given, at most: a set of few batches is learnt by heart before."""
+
 Log: TypeAlias = AnyPath | Callable[[Progress], None]
 """The log of a run: a .csv or .jsonl file, a folder for TensorBoard, or a function that gets each row."""
 
@@ -51,8 +62,9 @@ class FineTuned:
     components : int, default 16
         Mixture components of each group of weights, 2..256: the distinct values that its weights may take, zero among
         them.
-    epochs : int, default 20
-        Length of the whole run, in passes over ``train``.
+    epochs : int, optional
+        Length of the whole run, in passes over ``train``. Default: about 3,000 optimiser steps, in 12 to 100 epochs
+        (``run_epochs``).
     learning_rate : float, default 7e-4
         Learning rate of Adam at the start of the run.
     distillation : Distillation, optional
@@ -113,7 +125,7 @@ class FineTuned:
     train: Iterable[Any]
     loss: Loss | None = None
     components: int = 16
-    epochs: int = 20
+    epochs: int | None = None
     learning_rate: float = 7e-4
     distillation: Distillation | None = None
     schedule: Schedule = field(default_factory=Schedule)
@@ -141,7 +153,7 @@ class FineTuned:
                 f"bias_components must be in 2..{MAX_CODEBOOK}, got {self.bias_components}: "
                 "None keeps biases and norms in float32"
             )
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise ArgumentError(f"epochs must be >= 1, got {self.epochs}: WeightsOnly compresses without training")
         if not 0 < self.learning_rate < math.inf:
             raise ArgumentError(f"learning_rate must be > 0, got {self.learning_rate}: 1e-4 to 1e-3 is usual for Adam")
@@ -154,9 +166,16 @@ class FineTuned:
         batches_per_epoch(self.train)
 
     @property
+    def run_epochs(self) -> int:
+        """Epochs of the whole run: those asked for, or what comes closest to `STEPS_OF_A_RUN` steps."""
+        if self.epochs is not None:
+            return self.epochs
+        return min(max(round(STEPS_OF_A_RUN / batches_per_epoch(self.train)), LEAST_EPOCHS), MOST_EPOCHS)
+
+    @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        return self.epochs * batches_per_epoch(self.train)
+        return self.run_epochs * batches_per_epoch(self.train)
 
 
 def check_bit_price(bit_price: float | None) -> None:

@@ -39,6 +39,17 @@ def test_steps_are_counted_from_the_loader() -> None:
         FineTuned(train=[])
 
 
+@pytest.mark.parametrize(
+    ("batches", "epochs"), [(1, 100), (30, 100), (50, 60), (160, 19), (250, 12), (251, 12), (9000, 12)]
+)
+def test_without_a_number_a_run_takes_3000_steps_in_12_to_100_epochs(batches: int, epochs: int) -> None:
+    request = FineTuned(train=range(batches))
+    assert request.run_epochs == epochs
+    assert request.total_steps == epochs * batches
+    assert replace(request, train=range(60)).run_epochs == 50, "counted from the batches of the run"
+    assert replace(request, epochs=7).run_epochs == 7
+
+
 def test_requests_and_targets_are_made_without_torch() -> None:
     code = (
         "import sys; from sws_compress.train.request import FineTuned; from sws_compress.train.targets import *; "
