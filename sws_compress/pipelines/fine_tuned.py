@@ -219,7 +219,7 @@ def _run(
             target,
             seed=job.seed,
             groups=groups,
-            measures=Measures(file_bytes=scale.file_bytes, validate=validate),
+            measures=Measures(file_bytes=scale.file_bytes, least_bytes=scale.least_bytes, validate=validate),
             rescue_path=job.output.with_name(f"{job.output.name}.state") if request.state is None else None,
             on_progress=watch.on_progress,
             on_step=watch.on_step,

@@ -139,6 +139,11 @@ class Scale:
         Seed of their clustering.
     inputs : tuple
         Training inputs, as positional arguments. They tell how many values the others need.
+
+    Attributes
+    ----------
+    least_bytes : int
+        Bytes of the smallest file; 0 until `least` is called.
     """
 
     def __init__(
@@ -157,6 +162,7 @@ class Scale:
         self._copy = copied(network).eval()
         self._seen = Seen.by(self._copy, inputs)
         self._trained = frozenset(name for group in groups for name in group.names)
+        self.least_bytes = 0
 
     def settle(self, module: nn.Module) -> None:
         """Fold batch norms and cluster the vectors that the loop leaves in float32, in place."""
@@ -185,4 +191,6 @@ class Scale:
                 if plain_name(name) in self._trained:
                     parameter.zero_()
         self.settle(self._copy)
-        return self._template.least(self._copy)
+        found = self._template.least(self._copy)
+        self.least_bytes = found.file_bytes
+        return found

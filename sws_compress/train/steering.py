@@ -19,7 +19,7 @@ from sws_compress.train.saved_state import check_number
 from sws_compress.train.schedule import Schedule, Stage
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, AssignedWeights, SteeringTarget
 
-MEASURED_AT = (0.0, 0.25, 0.45, 0.56, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 0.98)
+MEASURED_AT = (0.0, 0.08, 0.16, 0.24, 0.32, 0.4, 0.48, 0.56, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 0.98)
 """Shares of the hard stage at which the file is written out and measured, which may take a second. What a file has
 besides its order-0 bits changes while it shrinks, and a jump at the end could not be trained away."""
 
@@ -38,10 +38,6 @@ METRIC_STEP = 1.12
 COLLAPSE_BISECTIONS = 5
 """Halvings, in logarithms, of the sizes between a network that works and a smaller one that does not. They leave 3 %
 of a size that was half as large again."""
-
-GREATEST_BYTES_SLOPE = 2.0
-"""Bytes that a file is taken to lose per byte of coded bits, at most: more than 1 where units die with all their
-weights."""
 
 LEAST_BITS_SHARE = 0.05
 """Share of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
@@ -70,13 +66,17 @@ class Measures:
     Parameters
     ----------
     file_bytes : callable, optional
-        Bytes that the file of the network would have; called about a dozen times, from the hard stage on.
+        Bytes that the file of the network would have; called about twenty times, from the hard stage on.
+    least_bytes : int, default 0
+        Bytes of the smallest file of the network, whose compressed weights are all zero. The first sizes to aim for are
+        guessed by it, and too large without.
     validate : callable, optional
         The caller's metric, higher is better; called after every epoch from the hard stage on. With ``metric_drop``
         also at the start and at the end.
     """
 
     file_bytes: Callable[[], int] | None = None
+    least_bytes: int = 0
     validate: Callable[[], float] | None = None
 
 
@@ -136,6 +136,7 @@ class Steering:
         self._coded_bits = 0.0 if coded_ratio is None else FLOAT_BITS * elements / float(coded_ratio)
         self._schedule = schedule
         self._file_bytes, self._validate = measures.file_bytes, measures.validate
+        self._least_bytes = measures.least_bytes
         if self._target_bytes is None:
             self.final_bits = FLOAT_BITS * elements / DEFAULT_CODED_RATIO  # until the metric was measured
         else:
@@ -158,10 +159,12 @@ class Steering:
     # -- what the prior asks ---------------------------------------------------------------------------------------
 
     def bits(self, progress: float, first_bits: float) -> float:
-        """Coded bits to aim for: what the last metric allows, else the schedule's path to ``final_bits``."""
+        """Coded bits to aim for: what the last metric allows, else the way to ``final_bits``."""
         if self._held_bits is not None:
             return self._held_bits
-        return self.descent.bits(progress, first_bits, self.final_bits)
+        if progress >= 1:
+            return max(self.final_bits, self.descent.floor_bits)
+        return self.descent.aim_bits or first_bits
 
     def settle(self, weights: AssignedWeights) -> None:
         """Assign the weights for the last time, at the price of a bit whose file is closest to the bytes asked for.
@@ -248,6 +251,8 @@ class Steering:
     def after_step(self, prior: SoftWeightSharing) -> None:
         """Measure the file when it is time."""
         bits, price = prior.coded_bits, prior.bit_price
+        if bits is not None and self._held_bits is None and self.steers and not prior.tuning:
+            self.descent.advance(prior.progress, bits, self.final_bits)
         if self._file_bytes is None or bits is None or price is None:
             return
         begin, end = self._schedule.soft_until, self._schedule.tune_from
@@ -260,13 +265,10 @@ class Steering:
         """Measure the file of the present weights; if bytes are asked for, correct the bits to aim for."""
         found = Measured(coded_bits, file_bytes(), bit_price)
         if self._target_bytes is not None:
-            # Where zeros cluster a file is smaller than its order-0 bits, and taken to shrink in proportion to them.
-            slope = least = min(8 * found.file_bytes / coded_bits, 1.0)
-            if self._last is not None and abs(self._last.coded_bits - coded_bits) > BYTES_TOLERANCE * coded_bits:
-                slope = 8 * (self._last.file_bytes - found.file_bytes) / (self._last.coded_bits - coded_bits)
-            slope = min(max(slope, least), GREATEST_BYTES_SLOPE)
-            aim = coded_bits + 8 * (self._target_bytes - found.file_bytes) / slope
-            self.final_bits = max(aim, LEAST_BITS_SHARE * coded_bits)
+            # A line from the smallest file: bytes fall a little slower than that, so the aim comes down from above.
+            wanted, least = self._target_bytes, min(self._least_bytes, self._target_bytes)
+            share = (wanted - least) / max(found.file_bytes - least, 1)
+            self.final_bits = max(share, LEAST_BITS_SHARE) * coded_bits
         self._last = found
         return found
 
@@ -293,6 +295,7 @@ class Steering:
             return
         if self._validate is not None:
             self.metric = float(self._validate())
+        self.descent.share_lost = share_lost
         fits = self._fits(bits)
         if self._metric_drop is not None and fits:
             share_lost = 0.0  # whatever the loss tells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from sws_compress.errors import TrainingError
 from sws_compress.train.best_network import BestNetworks, Rating
-from sws_compress.train.collapse import Collapse, batches_to_keep
+from sws_compress.train.collapse import GREATEST_LOSS_SHARE, Collapse, batches_to_keep
 from sws_compress.train.descent import Descent
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.loop import FineTuneResult, fine_tune
@@ -145,7 +146,7 @@ def test_a_run_that_was_killed_after_it_went_back_goes_on_to_the_same_result(tmp
             return super().__iter__()
 
     whole, killed, resumed = trained(), trained(), trained()
-    options: dict[str, Any] = {"learning_rate": 0.3}
+    options: dict[str, Any] = {"learning_rate": 1.0}
     wanted = run(whole, 60, replace(REQUEST, **options), validate=lambda: accuracy(whole))
     state = replace(REQUEST, **options, state=tmp_path / "state")
     with pytest.raises(KilledError):
@@ -195,14 +196,58 @@ def test_kept_networks() -> None:
     assert networks.smallest.model["weight"] == 3
 
 
+SCHEDULE = Schedule(soft_until=0.2, target_at=0.4, tune_from=0.9)
+
+
+def walked(descent: Descent, steps: Iterable[float], coded_bits: Callable[[float], float], final_bits: float) -> float:
+    """The aim after a way with weights of ``coded_bits(aim)``."""
+    for progress in steps:
+        descent.advance(progress, coded_bits(descent.aim_bits or 1600), final_bits)
+    return descent.aim_bits
+
+
+def shares(first: float, last: float) -> list[float]:
+    """A thousandth of the run at a time."""
+    return [thousandth / 1000 for thousandth in range(round(1000 * first), round(1000 * last) + 1)]
+
+
+def test_the_way_is_geometric_and_comes_to_rest_without_going_below_its_end() -> None:
+    descent = Descent(SCHEDULE)
+    assert walked(descent, shares(0.2, 0.3), lambda aim: aim, 100) == pytest.approx(400, rel=0.01)
+    aims = [walked(descent, [share], lambda aim: aim, 100) for share in shares(0.3, 0.9)]
+    assert aims == sorted(aims, reverse=True)
+    assert aims[-1] == pytest.approx(100, rel=0.05)
+    assert aims[-1] >= 100
+
+
+def test_an_end_that_turns_out_to_be_larger_is_approached_smoothly() -> None:
+    descent = Descent(SCHEDULE)
+    walked(descent, shares(0.2, 0.7), lambda aim: aim, 100)
+    aims = [walked(descent, [share], lambda aim: aim, 150) for share in shares(0.701, 0.9)]
+    assert aims == sorted(aims)
+    assert aims[0] < 105
+    assert 140 < aims[-1] <= 150
+
+
+def test_the_way_waits_for_weights_that_lag_behind_and_for_a_network_that_suffers() -> None:
+    descent = Descent(SCHEDULE)
+    assert walked(descent, shares(0.2, 0.4), lambda aim: 1600, 100) > 400
+    descent = Descent(SCHEDULE)
+    descent.share_lost = GREATEST_LOSS_SHARE / 2
+    assert walked(descent, shares(0.2, 0.3), lambda aim: aim, 100) == pytest.approx(708, rel=0.05)
+    descent.share_lost = 2 * GREATEST_LOSS_SHARE
+    aim = descent.aim_bits
+    assert walked(descent, shares(0.3, 0.35), lambda aim: aim, 100) == aim
+
+
 def test_the_way_begins_again_slower_and_then_ends_earlier() -> None:
-    descent = Descent(Schedule(soft_until=0.2, target_at=0.4, tune_from=0.9))
-    assert descent.bits(0.3, 1600, 100) == pytest.approx(400)
+    descent = Descent(SCHEDULE)
+    walked(descent, shares(0.2, 0.5), lambda aim: aim, 100)
     descent.restart(0.5, 900, 200)
-    assert descent.bits(0.5, 1600, 100) == pytest.approx(900)
-    assert descent.bits(0.65, 1600, 100) == pytest.approx(300)
-    assert descent.bits(0.8, 1600, 100) == pytest.approx(100)
+    assert descent.aim_bits == 900
+    assert walked(descent, shares(0.5, 0.65), lambda aim: aim, 100) == pytest.approx(300, rel=0.02)
     descent.restart(0.7, 400, 100)
-    assert descent.floor_bits == descent.bits(0.9, 1600, 100) == 200
+    assert walked(descent, shares(0.7, 0.9), lambda aim: aim, 100) == pytest.approx(200, rel=0.05)
+    assert descent.floor_bits == 200
     descent.restart(0.8, 300, 50)
     assert descent.floor_bits == 200
