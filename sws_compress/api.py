@@ -20,6 +20,7 @@ from sws_compress.pipelines.fine_tuned import fine_tune_module
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.joined_model import joined_model
 from sws_compress.pipelines.low_bit import compress_to_low_bits
+from sws_compress.pipelines.save_report import report_output, save_report, weights_of_module
 from sws_compress.pipelines.source import open_source
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.palette import Palette
@@ -52,6 +53,7 @@ def compress(
     strict: bool = False,
     seed: int = 0,
     progress: bool | OnProgress = True,
+    report: AnyPath | None = None,
 ) -> CompressionResult:
     """Compress a network into a small ONNX file of standard operators.
 
@@ -168,6 +170,7 @@ def compress(
     if max_drop is not None and evaluate is None:
         raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
     of_file = isinstance(model, str | os.PathLike)
+    page = None if report is None else report_output(report)
     with ExitStack() as stack:
         stack.enter_context(packages_for(type(request).__name__ if of_file else "torch modules"))
         job = replace(job, on_progress=stack.enter_context(progress_of(progress)))
@@ -175,7 +178,11 @@ def compress(
             if not isinstance(model, str | os.PathLike):
                 raise ArgumentError("weights must come with an ONNX file, got a module: load them into it")
             model = stack.enter_context(joined_model(Path(model), file_path("weights", weights), job.output))
-        return _logged(replace(_compressed(model, request, job), cure=cure_of(request, job.goal)))
+        result = _logged(replace(_compressed(model, request, job), cure=cure_of(request, job.goal)))
+        if page is not None:
+            original = model if isinstance(model, str | os.PathLike) else weights_of_module(model)
+            save_report(result.output, page, original=original, result=result)
+        return result
 
 
 def _compressed(model: nn.Module | AnyPath, request: Request, job: Job) -> CompressionResult:

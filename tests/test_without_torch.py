@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": "verify model.onnx rounded.onnx --inputs inputs.npz",
     "expand": "expand rounded.onnx -o dense.onnx",
     "picture": "picture rounded.onnx -o weights.png",
+    "report": "inspect rounded.onnx --report page.html",
     "vectors": "compress model.onnx -o vectors.onnx --components 64 --granularity vectors:2",
     "demo": "demo",
 }
@@ -96,7 +97,7 @@ def told(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def test_commands_for_files_work(told: dict[str, Any]) -> None:
     failed = {name: told[name] for name in COMMANDS if name not in ("vectors", "demo") and told[name][0] != 0}
     assert failed == {}
-    made = {"rounded.onnx", "few.onnx", "calibrated.onnx", "low.onnx", "dense.onnx", "weights.png"}
+    made = {"rounded.onnx", "few.onnx", "calibrated.onnx", "low.onnx", "dense.onnx", "weights.png", "page.html"}
     assert set(told["files"]) == made | {"model.onnx", "inputs.npz"}
     assert told["loaded"] == []
 

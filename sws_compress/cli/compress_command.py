@@ -75,6 +75,13 @@ def add_compress(commands: Commands) -> None:
     command.add_argument(
         "--table", action="store_true", help="print besides why every weight got its bits (--json always has it)"
     )
+    command.add_argument(
+        "--report",
+        type=Path,
+        metavar="PAGE",
+        help="write a page about the file: where its bytes are, its weights and their clusters, how to load it; .html "
+        "for one that a browser shows without a network, .json for the same as data",
+    )
     command.set_defaults(run=lambda options: _compress(options, command))
 
 
@@ -241,6 +248,7 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
         example_inputs=options.inputs,
         strict=options.strict,
         seed=options.seed or 0,
+        report=options.report,
     )
     if options.table and result.decisions and not options.json:
         show({}, decision_table(result.decisions), as_json=False)

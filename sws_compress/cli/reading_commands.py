@@ -33,7 +33,13 @@ def add_inspect(commands: Commands) -> None:
         "--original",
         type=Path,
         metavar="ORIGINAL",
-        help="with --clusters: the model that was compressed, to show how widely the weights of a cluster were spread",
+        help="with --clusters or --report: the model that was compressed, to show how its weights were spread",
+    )
+    command.add_argument(
+        "--report",
+        type=Path,
+        metavar="PAGE",
+        help="write besides a page about the file: .html for a browser, .json for the same as data",
     )
     command.set_defaults(run=_inspect)
 
@@ -41,10 +47,15 @@ def add_inspect(commands: Commands) -> None:
 def _inspect(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.inspect import inspect
 
+    if options.report is not None:
+        from sws_compress.pipelines.save_report import save_report
+
+        save_report(options.model, options.report, original=options.original)
     if options.clusters:
         return _clusters(options)
-    if options.original is not None:
-        raise ArgumentError("--original must come with --clusters, got it alone: add --clusters, or use verify")
+    if options.original is not None and options.report is None:
+        cure = "add one of them, or use verify"
+        raise ArgumentError(f"--original must come with --clusters or --report, got it alone: {cure}")
     inspection = inspect(options.model)
     return show_result(options, inspection)
 

@@ -77,7 +77,7 @@ def model_clusters(
         for weight in weights.each():
             with callers_file(file if original is None else original.path or Path(), *DECODABLE):
                 old = None if before is None else before.get(weight.name)
-            tensor = _clustered(weight, None if old is None else old.values)
+            tensor = clustered_weight(weight, None if old is None else old.values)
             if tensor is not None:
                 found[weight.name] = tensor.summary()
             del weight, old, tensor  # not to be held while the next one is decoded
@@ -92,8 +92,21 @@ def model_clusters(
     return ClusterReport(file, known, tuple(name for name in weights.names if name not in found))
 
 
-def _clustered(weight: StoredWeight, original: Array | None = None) -> ClusteredTensor | None:
-    """A weight as clusters, before scaling if it is scaled."""
+def clustered_weight(weight: StoredWeight, original: Array | None = None) -> ClusteredTensor | None:
+    """Take a weight as clusters, before scaling if it is scaled.
+
+    Parameters
+    ----------
+    weight : StoredWeight
+        The weight in the file.
+    original : ndarray, optional
+        What it was before; it is divided by the same scales.
+
+    Returns
+    -------
+    ClusteredTensor or None
+        None for a weight of many distinct values (`clustered`).
+    """
     values = weight.values
     if weight.factors is not None:
         values, scales = weight.factors
@@ -181,7 +194,7 @@ def drawn_tensors(model: StoredModel, names: Sequence[str]) -> tuple[list[Cluste
         some = left[: (len(names) or DRAWN_TENSORS) - len(found)]
         left = left[len(some) :]
         seen.update(some)
-        found |= {tensor.name: tensor for tensor in map(_clustered, weights.each(some)) if tensor is not None}
+        found |= {tensor.name: tensor for tensor in map(clustered_weight, weights.each(some)) if tensor is not None}
         found = {name: tensor for name, tensor in found.items() if len(tensor.shape) > 1}
     for name in names:
         if name not in matrices:
@@ -191,7 +204,7 @@ def drawn_tensors(model: StoredModel, names: Sequence[str]) -> tuple[list[Cluste
         if name not in found:
             raise ArgumentError(f"tensor {name} must have few distinct values, got many: see inspect --clusters")
     if not found:
-        if any(_clustered(weight) for weight in weights.each(set(shapes) - set(matrices))):
+        if any(clustered_weight(weight) for weight in weights.each(set(shapes) - set(matrices))):
             raise ModelError(
                 f"model {model.path} must have a clustered matrix or kernel, got vectors alone: nothing to draw"
             )

@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sws_compress.files import write_atomically
+from sws_compress.report.cells import cell_strengths
 from sws_compress.report.clustered import ClusteredTensor, axis_names
-from sws_compress.report.colours import cluster_colours, cluster_strengths, diverging
+from sws_compress.report.colours import cluster_colours, diverging
 from sws_compress.report.drawing import heading, short
 
 Floats = npt.NDArray[np.float64]
@@ -30,8 +31,6 @@ MAX_SHARP_CELLS = (200, 400)
 """Rows and columns up to which a cell is at least a dot and a half, so that it can have sharp edges."""
 MAX_KERNELS = 4096
 """Kernels that are drawn one by one; more of them are drawn as a matrix."""
-FULL_COLOUR_PERCENTILE = 99.5
-"""Percentile of the cells' strengths that gets the full colour."""
 MAX_BARS = 20
 """Clusters that have a labelled bar; more of them are lines on an axis of values."""
 LARGEST_AXIS_START = 1.0
@@ -141,21 +140,8 @@ def matrix_image(tensor: ClusteredTensor) -> tuple[Floats, tuple[int, int]]:
         Rows and columns of weights that a cell stands for. Its colour is the mean of theirs; cells at the far edges may
         have fewer.
     """
-    indices = tensor.palette.indices.reshape(tensor.shape[0], -1)
-    tall, wide = (math.ceil(n / most) for n, most in zip(indices.shape, MAX_CELLS, strict=True))
-    if (tall, wide) == (1, 1):
-        return cluster_colours(tensor.palette.codebook)[indices], (1, 1)
-    strengths = cluster_strengths(tensor.palette.codebook)
-    cells = np.stack([_cell_means(strengths[indices[i : i + tall]], wide) for i in range(0, len(indices), tall)])
-    full = float(np.percentile(np.abs(cells), FULL_COLOUR_PERCENTILE)) or float(np.abs(cells).max()) or 1.0
-    return diverging(cells / full), (tall, wide)
-
-
-def _cell_means(band: Floats, wide: int) -> Floats:
-    starts = np.arange(0, band.shape[1], wide)
-    columns = np.diff(starts, append=band.shape[1])
-    means: Floats = np.add.reduceat(band.sum(0), starts) / (columns * len(band))
-    return means
+    strengths, cell = cell_strengths(tensor, MAX_CELLS)
+    return diverging(strengths), cell
 
 
 def kernels_image(tensor: ClusteredTensor) -> Floats:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
 
 MIN_STRENGTH = 0.3
 """Strength of the cluster next to zero, 0..1: it must not pass for zero."""
 
 LONE_STRENGTH = 0.8
 """Strength of a cluster that is the only one on its side of zero, 0..1."""
+
+BLUE_TO_RED = "053061 2166ac 4393c3 92c5de d1e5f0 f7f7f7 fddbc7 f4a582 d6604d b2182b 67001f"
+"""ColorBrewer's RdBu from -1 to 1, evenly spaced; colours between them are interpolated."""
 
 
 def cluster_colours(means: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -45,5 +47,7 @@ def cluster_strengths(means: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def diverging(strength: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """RGB colours, 0..1, shape (..., 3), of strengths in -1..1; white for 0."""
     values = np.clip(np.asarray(strength, dtype=np.float64), -1, 1)
-    colours: npt.NDArray[np.float64] = colormaps["RdBu_r"](0.5 + values / 2)[..., :3]
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in BLUE_TO_RED.split()]) / 255
+    places = np.linspace(-1, 1, len(anchors))
+    colours = np.stack([np.interp(values, places, channel) for channel in anchors.T], axis=-1)
     return np.where(values[..., None] == 0, 1.0, colours)

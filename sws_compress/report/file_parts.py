@@ -54,16 +54,20 @@ class FileParts:
                 codebooks += row.codebook_bytes
         return cls(weights, codebooks, vectors, dense, file_bytes - weights - codebooks - vectors - dense)
 
-    def __str__(self) -> str:
-        """The parts that take any bytes, on one line."""
-        named = (
+    @property
+    def named(self) -> tuple[tuple[str, int], ...]:
+        """The parts, each by its name."""
+        return (
             ("weights", self.weight_bytes),
             ("codebooks", self.codebook_bytes),
             ("biases and norms", self.vector_bytes),
             ("dense", self.dense_bytes),
             ("graph", self.graph_bytes),
         )
-        return ", ".join(f"{name} {size:,}" for name, size in named if size)
+
+    def __str__(self) -> str:
+        """The parts that take any bytes, on one line."""
+        return ", ".join(f"{name} {size:,}" for name, size in self.named if size)
 
 
 def _is_vector(row: TensorRow) -> bool:

@@ -203,10 +203,7 @@ class CompressionResult(Printed):
             *more,
             ("zeros", f"{100 * self.zeros:.1f} %"),
             *bits,
-            ("checked", self._decoded()),
-            ("outputs", self._outputs()),
-            *([] if math.isnan(self.score_error) else [("scores", f"{SCORES} {percent_text(self.score_error)}")]),
-            ("time", f"{self.seconds:.1f} s"),
+            *self.checks,
             *(("warning", warning) for warning in self.warnings),
             *(("note", note) for note in self.notes),
         ]
@@ -218,6 +215,13 @@ class CompressionResult(Printed):
         """The result in one line: the file, its size, the ratio, and what became of the metric."""
         metric = "" if self.before is None else f", metric {self.before:.4g} -> {_number(self.after)}"
         return f"{self.output}: {self.file_bytes:,} bytes, {ratio_text(self.ratio)} smaller{metric}"
+
+    @property
+    def checks(self) -> tuple[tuple[str, str], ...]:
+        """What was compared with what, and the time: names and values of lines."""
+        scores = [] if math.isnan(self.score_error) else [("scores", f"{SCORES} {percent_text(self.score_error)}")]
+        time = ("time", f"{self.seconds:.1f} s")
+        return (("checked", self._decoded()), ("outputs", self._outputs()), *scores, time)
 
     def _decoded(self) -> str:
         """What the file was compared with: the snapped network, whose weights it stores."""

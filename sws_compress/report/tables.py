@@ -36,13 +36,13 @@ class TensorsTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown, others = self._divided()
         names = ["tensor", *(row.name for row in shown)]
-        figures = [HEADINGS, *map(_figures, shown)]
-        widths = [max(map(len, column)) for column in zip(*figures, strict=True)]
+        lines = [HEADINGS, *map(figures, shown)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         widest = max(map(len, names))
         room = options.max_width - widest - sum(widths)
         gap = " " * (2 if room >= 2 * len(widths) else 1)
         yield Text()
-        for name, cells in zip(names, figures, strict=True):
+        for name, cells in zip(names, lines, strict=True):
             line = gap.join(_cells(cells, widths))
             start = f"{name:<{widest}}{gap}" if room >= len(widths) else f"{name}\n  "
             yield Text(start + line, "bold" if cells is HEADINGS else "", overflow="fold")
@@ -62,7 +62,8 @@ class TensorsTable:
         return [row for row in self.rows if id(row) in taken], [row for row in self.rows if id(row) not in taken]
 
 
-def _figures(row: TensorRow) -> tuple[str, ...]:
+def figures(row: TensorRow) -> tuple[str, ...]:
+    """What is told of a tensor, in the order of `HEADINGS`."""
     return (
         "x".join(map(str, row.shape)) or "scalar",
         row.encoding,

@@ -47,7 +47,7 @@ def show(values: dict[str, Any], table: RenderableType, *, as_json: bool) -> Non
         raise OutputError("standard output must be open, got a closed one: redirect it to a file or to /dev/null")
     try:
         if as_json:
-            print(json.dumps(_strict(values), indent=2, allow_nan=False))
+            print(json_text(values))
         else:
             _print(table)
         sys.stdout.flush()
@@ -56,6 +56,11 @@ def show(values: dict[str, Any], table: RenderableType, *, as_json: bool) -> Non
     except OSError as error:
         silence_standard_output()
         raise OutputError(f"standard output must be writable, got '{error.strerror}': make room for it") from error
+
+
+def json_text(values: dict[str, Any]) -> str:
+    """Values as JSON; NaN and infinities become null."""
+    return json.dumps(_strict(values), indent=2, allow_nan=False)
 
 
 def text_of(table: RenderableType, encoding: str = "utf-8") -> str:

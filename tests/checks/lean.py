@@ -29,7 +29,7 @@ np.savez("inputs.npz", x=np.random.default_rng(1).standard_normal((64, 64)).asty
 COMMANDS = (
     "compress model.onnx -o small.onnx",
     "compress model.onnx -o calibrated.onnx --calibration inputs.npz",
-    "inspect small.onnx",
+    "inspect small.onnx --report small.html",
     "verify model.onnx small.onnx",
     "expand small.onnx -o dense.onnx",
 )

@@ -23,7 +23,8 @@ SOURCES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "sws_compress"
 IMPORT_EVERYTHING = """
 import importlib, pathlib, pkgutil, sys, sws_compress
 assert sys.prefix in sws_compress.__file__, sws_compress.__file__
-assert (pathlib.Path(sws_compress.__file__).parent / "py.typed").exists()
+for name in ("py.typed", "report/page/page.html", "report/page/page.css", "report/page/page.js"):
+    assert (pathlib.Path(sws_compress.__file__).parent / name).exists(), name
 for module in pkgutil.walk_packages(sws_compress.__path__, "sws_compress."):
     importlib.import_module(module.name)
 for name in sws_compress.__all__:

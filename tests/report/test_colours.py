@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib import colormaps
 
-from sws_compress.report.colours import cluster_colours, cluster_strengths
+from sws_compress.report.colours import cluster_colours, cluster_strengths, diverging
 
 
 def test_colours_diverge_from_white() -> None:
@@ -16,3 +17,9 @@ def test_colours_diverge_from_white() -> None:
     assert strengths[0] > strengths[3] > 0 > strengths[1] > strengths[4]
     assert np.abs(strengths[means != 0]).min() >= 0.3  # not to be taken for zero
     np.testing.assert_allclose(cluster_strengths(1000 * means), strengths)
+
+
+def test_colours_are_those_of_matplotlib() -> None:
+    strengths = np.array([-1, -0.7, -0.1, 0.05, 0.4, 1])
+    expected = colormaps["RdBu_r"](0.5 + strengths / 2)[:, :3]  # of 256 colours
+    np.testing.assert_allclose(diverging(strengths), expected, atol=0.02)
