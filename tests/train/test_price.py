@@ -57,6 +57,27 @@ def test_a_price_is_found_without_components_that_died() -> None:
     assert state.weights[dead] > 0  # it has a price again
 
 
+def test_a_merger_that_takes_many_bits_does_not_make_bits_free() -> None:
+    """What it took comes back at no price, so the price must not fall until components that are needed revive."""
+    model = network()
+    stage = staged(model)
+    optimizer = OPTIMIZERS["adam"](model)
+    train(model, stage, optimizer, range(3))
+    em_step(stage, optimizer)
+    weights = stage.weights
+    weights.assign_bits(0.5 * weights.coded_bits)
+    feedback = SizeFeedback(FixedSize(0.9 * weights.coded_bits, SCHEDULE))
+    price = weights.bit_price
+    feedback.before_em_step(weights, 0.5)
+    stage.em_step(optimizer)
+    for state in weights.states:
+        state.assignment[0].zero_()
+        state.occupancy = state.counts()
+    weights._count_bits()
+    feedback.after_em_step(weights, 0.5)
+    assert abs(math.log(weights.bit_price / price)) <= 0.3
+
+
 def test_ramp_rises_geometrically_and_ends_at_its_price() -> None:
     weights = staged(network()).weights
     ramp = PriceRamp(0.01, Schedule(soft_until=0.2, target_at=0.6))

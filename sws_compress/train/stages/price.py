@@ -117,7 +117,10 @@ class SizeFeedback:
         """Move the price towards the one at which the weights take the bits of the target."""
         least = LEAST_STEP_SHARE * self._bits_before
         if weights.coded_bits < least:
+            price = weights.bit_price
             weights.assign_bits(least)
+            if weights.coded_bits < least:  # components were merged: at no price do they come back
+                weights.assign_at(price)
         follow(weights, self.target.bits(progress, self.first_bits))
 
     def before_tuning(self, weights: SnappedWeights) -> None:
