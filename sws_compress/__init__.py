@@ -3,8 +3,8 @@
 Calls
     ``compress`` does everything in one call, with a request (``WeightsOnly``, ``Calibrated``, ``LowBit``,
     ``FineTuned``) that says how and ``FileOptions`` that say what the file is like. ``export`` writes a network that a
-    loop of your own has snapped. ``verify``, ``inspect`` and ``expand`` work on the files; ``clusters`` and ``picture``
-    show which weights share a value, and ``save_report`` writes a page about a file.
+    loop of your own has snapped. ``verify``, ``check``, ``inspect`` and ``expand`` work on the files; ``clusters`` and
+    ``picture`` show which weights share a value, and ``save_report`` writes a page about a file.
 Training
     ``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with
     ``save_checkpoint``, ``load_checkpoint`` and ``lost_ranks_told`` beside it. ``cluster_frozen`` snaps weights that
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sws_compress.ort.decode import Decoding
     from sws_compress.ort.differences import OutputDifference
     from sws_compress.ort.weight_differences import WeightDifference
+    from sws_compress.pipelines.check_budget import check
     from sws_compress.pipelines.clusters import clusters, picture
     from sws_compress.pipelines.expand import expand
     from sws_compress.pipelines.inspect import inspect
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from sws_compress.quantize.granularity import Best, PerBlock, PerChannel, PerTensor, Vectors
     from sws_compress.quantize.palette import Palette
     from sws_compress.quantize.weight_scales import ChannelScales
+    from sws_compress.report.budget_check import BudgetCheck
     from sws_compress.report.cluster_report import ClusterReport, Picture
     from sws_compress.report.clustered import Cluster, Place, TensorClusters
     from sws_compress.report.decisions import Decision
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ArgumentError",
     "Best",
+    "BudgetCheck",
     "Calibrated",
     "ChannelScales",
     "Cluster",
@@ -124,6 +127,7 @@ __all__ = [
     "WeightHistogram",
     "WeightsOnly",
     "__version__",
+    "check",
     "cluster_frozen",
     "clusters",
     "compress",
@@ -140,6 +144,7 @@ __all__ = [
 
 _HOMES = {
     "Best": "sws_compress.quantize.granularity",
+    "BudgetCheck": "sws_compress.report.budget_check",
     "Calibrated": "sws_compress.requests",
     "ChannelScales": "sws_compress.quantize.weight_scales",
     "Cluster": "sws_compress.report.clustered",
@@ -185,6 +190,7 @@ _HOMES = {
     "WeightFrames": "sws_compress.report.frames",
     "WeightHistogram": "sws_compress.mixture.histogram",
     "WeightsOnly": "sws_compress.requests",
+    "check": "sws_compress.pipelines.check_budget",
     "cluster_frozen": "sws_compress.train.frozen",
     "clusters": "sws_compress.pipelines.clusters",
     "compress": "sws_compress.api",

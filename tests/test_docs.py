@@ -33,6 +33,7 @@ MAKE_TARGET = re.compile(r"^ {4}make ([\w-]+)|`make ([\w-]+)[^`\n]*`", re.MULTIL
 PUBLIC_NAME = re.compile(r"\bsws\.([A-Za-z]\w*)\b(?! *=)")
 USER_PAGES = (
     "README.md",
+    "docs/budget.md",
     "docs/choosing.md",
     "docs/faq.md",
     "docs/large.md",
@@ -135,6 +136,10 @@ def test_questions(repository: Path, tmp_path: Path) -> None:
     assert (tmp_path / "inputs.npz").stat().st_size > 0
 
 
+def test_budget(repository: Path, tmp_path: Path) -> None:
+    assert run_blocks(repository / "docs" / "budget.md", {}) == 1
+
+
 def test_loops(repository: Path, tmp_path: Path) -> None:
     names: dict[str, Any] = {}
     assert run_blocks(repository / "docs" / "loops.md", names) >= 7
@@ -203,7 +208,7 @@ def pages(repository: Path) -> dict[str, str]:
 
 
 def test_commands_and_options_exist(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    commands = ("compress", "inspect", "picture", "verify", "expand", "demo")
+    commands = ("compress", "inspect", "picture", "verify", "check", "expand", "demo")
     known = {command: options_of(command, capsys) for command in commands}
     used = {(name, *match) for name, text in pages(repository).items() for match in COMMAND.findall(text)}
     assert {command for _, command, _ in used} >= {"compress", "inspect", "picture", "verify", "expand"}

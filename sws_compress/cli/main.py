@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from sws_compress.cli.check_command import add_check
 from sws_compress.cli.command_parser import Parser
 from sws_compress.cli.compress_command import add_compress
 from sws_compress.cli.demo_command import add_demo
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0 done, 1 verification failed, 2 bad input, 130 interrupted, 143 terminated.
+        The exit code: 0 done, 1 verification or a check failed, 2 bad input, 130 interrupted, 143 terminated.
     """
     occupy_standard_streams()
     silence_libraries()
@@ -60,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="sws-compress",
         description="Make pretrained networks many times smaller: an ordinary .onnx file out, for stock ONNX Runtime.",
-        epilog="Exit codes: 0 done, 1 verification failed (nothing was replaced), 2 bad input, 130 interrupted, "
-        "143 terminated.",
+        epilog="Exit codes: 0 done, 1 verification or a check failed (nothing was replaced), 2 bad input, "
+        "130 interrupted, 143 terminated.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (add_compress, add_inspect, add_picture, add_verify, add_expand, add_demo):
+    for add in (add_compress, add_inspect, add_picture, add_verify, add_check, add_expand, add_demo):
         add(commands)
     return parser
 
