@@ -118,3 +118,29 @@ def test_a_file_that_is_not_there(here: Path, capsys: pytest.CaptureFixture[str]
     assert run("compress", "--config", "absent.toml") == 2
     line = "--config must be a file that can be read, got absent.toml, 'No such file or directory': check the path"
     assert_one_line(capsys.readouterr(), line)
+
+
+def test_options_of_a_project(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = '[tool.sws-compress]\nmodel = "model.onnx"\noutput = "small.onnx"\njson = true\n'
+    rules = '[tool.sws-compress.overrides]\n"w1" = { components = 5 }\n'
+    Path("pyproject.toml").write_text(f'[project]\nname = "mine"\n{table}{rules}')
+    assert run("compress", "--config", "pyproject.toml") == 0
+    assert json.loads(capsys.readouterr().out)["decisions"][0]["how"] == "5 components asked for"
+    Path("pyproject.toml").write_text("[tool.sws-compress]\nqualty = 30\n")
+    assert run("compress", "--config", "pyproject.toml") == 2
+    assert_one_line(capsys.readouterr(), "must be an option of compress, got 'qualty': the nearest is quality")
+
+
+@pytest.mark.parametrize("text", ["", "tool = 3", "[tool]\nsws-compress = 3", "[tool.other]\nratio = 3"])
+def test_projects_without_options(text: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("pyproject.toml").write_text(text)
+    assert run("compress", "model.onnx", "-o", "small.onnx", "--config", "pyproject.toml") == 2
+    assert_one_line(capsys.readouterr(), "--config pyproject.toml must have a table [tool.sws-compress], got none")
+
+
+def test_no_file_is_read_that_was_not_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder of a model may be anybody's, and options name functions that are called."""
+    Path("evil.py").write_text("open('called', 'w').close()\ndef inputs(): return []\n")
+    Path("pyproject.toml").write_text('[tool.sws-compress]\ncalibration = "evil:inputs"\n')
+    assert run("compress", "model.onnx", "-o", "small.onnx", "--components", "5") == 0
+    assert not Path("called").exists()

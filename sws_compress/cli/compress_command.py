@@ -67,8 +67,8 @@ def add_compress(commands: Commands) -> None:
         "--config",
         type=Path,
         metavar="TOML",
-        help="a file of options, under the names that they have here, and rules by pattern in a table [overrides]; "
-        "what the command line gives counts more",
+        help="a file of options, under the names that they have here, and rules by pattern in a table [overrides]; of "
+        "a pyproject.toml, its table [tool.sws-compress]; what the command line gives counts more",
     )
     for add in (_add_weights_only, _add_calibrated, _add_single_weights, _add_low_bit, _add_file_options, _add_check):
         add(command)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 OVERRIDES = "overrides"
 """Name of the table of rules by pattern, which ``--set`` gives on the command line."""
 
+PROJECT_FILE, PROJECT_TABLE = "pyproject.toml", "sws-compress"
+"""The file of a Python project, and its table under ``tool`` that holds the options. It is read only where the command
+line names it: options may name functions to be called, and a folder with a model may be anybody's."""
+
 NOT_IN_FILES = ("help", "config", "verbose")
 """Options that a file cannot have."""
 
@@ -74,13 +78,26 @@ def _read(path: Path) -> dict[str, Any]:
         import tomli as tomllib
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            found = tomllib.load(file)
     except OSError as error:
         raise ArgumentError(
             f"--config must be a file that can be read, got {path}, '{error.strerror}': check the path"
         ) from error
     except (ValueError, RecursionError) as error:  # of text that is no TOML, or no text
         raise ArgumentError(f"--config {path} must be TOML, got '{first_line(error)}': correct it") from error
+    return found if path.name != PROJECT_FILE else _table_of_project(found, path)
+
+
+def _table_of_project(found: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The table of a project's file that is ours."""
+    tools = found.get("tool")
+    table = tools.get(PROJECT_TABLE) if isinstance(tools, Mapping) else None
+    if not isinstance(table, dict):
+        raise ArgumentError(
+            f"--config {path} must have a table [tool.{PROJECT_TABLE}], got none: put the options there, or name "
+            "another file"
+        )
+    return table
 
 
 def _checked(key: str, value: Any, action: argparse.Action, path: Path) -> Any:

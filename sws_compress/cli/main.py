@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sws_compress.cli.check_command import add_check
 from sws_compress.cli.command_parser import Parser
@@ -18,6 +19,9 @@ from sws_compress.terminal.printing import (
     silence_libraries,
     silence_standard_output,
 )
+
+SHELLS = ("bash", "zsh", "tcsh")
+"""Shells that completion is printed for."""
 
 BROKEN_PIPE = 141
 """Exit code: 128 plus the signal's number, as a shell reports a program that a signal has ended."""
@@ -65,10 +69,37 @@ def _parser() -> argparse.ArgumentParser:
         "130 interrupted, 143 terminated.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=SHELLS,
+        metavar="SHELL",
+        help=f"print the script that completes commands and options, and leave: {', '.join(SHELLS)}",
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for add in (add_compress, add_inspect, add_picture, add_verify, add_check, add_expand, add_demo):
         add(commands)
     return parser
+
+
+class _Completion(argparse.Action):
+    """Print the script that a shell completes commands with; paths complete to files."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: object, values: object, *__: object) -> None:
+        import shtab
+
+        for command in (parser, *_commands(parser)):
+            for action in command._actions:
+                if action.type is Path:
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]
+        print(shtab.complete(parser, str(values)))
+        parser.exit()
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
 
 
 class _Version(argparse.Action):
