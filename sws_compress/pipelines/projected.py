@@ -82,7 +82,7 @@ class Template:
         """The file that ``network`` makes, and what is dense in it."""
         packed, model = self.packed(network)
         held = {tensor.name for tensor in packed.tensors}
-        names = [name for name in model.graph.initializers if packed.renamed.get(name, name) in held]
+        names = [name for name in model.graph.initializers if name in held]
         return Least(len(packed.data), dense_tensors(model, names))
 
     def _filled(self, network: nn.Module) -> ir.Model | None:

@@ -100,6 +100,12 @@ def test_what_the_caller_leaves_out_is_dense_and_named_by_bytes(tmp_path: Path) 
     assert distinct(result.network.down) > 256
 
 
+def test_weights_that_are_trained_are_not_called_dense_in_files_without_their_names(tmp_path: Path) -> None:
+    with pytest.raises(sws.ArgumentError, match="ratio must be below") as refusal:
+        tuned(seeded(Experts), tmp_path / "small.onnx", **{**SHORT, "bit_price": None}, ratio=1e4)
+    assert str(refusal.value).endswith("for its graph and what is not trained")
+
+
 def test_weights_that_are_standardised_in_every_call(tmp_path: Path) -> None:
     """The file holds the few values of the parameter, and computes what the module computes."""
     model = seeded(lambda: nn.Sequential(Standardised(20, 40), nn.ReLU(), Standardised(40, 7)))
