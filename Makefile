@@ -8,7 +8,9 @@ WORKERS ?= 2
 # Mutants of each file that `make mutation` tries; 0 for all of them.
 MUTANTS ?= 25
 
-.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web check check-lean format bench-micro bench-regularisation pretrained clean
+SITE = $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site -d out/site-cache . out/site
+
+.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web check check-lean docs format bench-micro bench-regularisation pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -44,11 +46,17 @@ check: .venv/installed-dev
 	$(BIN)/python tests/checks/links.py
 	$(BIN)/python tests/checks/words.py
 	$(BIN)/python tests/checks/wheel.py
+	$(SITE)
 
 # The wheel in a new environment without torch and other extras: installed sizes, and the commands for ONNX files. It
 # downloads some 200 MB.
 check-lean: .venv/installed-dev
 	$(BIN)/python tests/checks/lean.py
+
+# The documentation as a site, in out/site; every warning is an error.
+docs: .venv/installed-docs
+	$(SITE)
+	@echo "open out/site/index.html"
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix

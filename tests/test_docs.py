@@ -232,6 +232,12 @@ def test_make_targets_exist(repository: Path) -> None:
     assert sorted(pair for pair in used if pair[1] not in targets) == []
 
 
+def test_the_reference_has_every_public_name_once(repository: Path) -> None:
+    text = (repository / "docs/api.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\.\. auto\w+:: sws_compress\.(\w+)$", text, re.MULTILINE)
+    assert sorted(named) == sorted(set(sws_compress.__all__) - {"__version__"})
+
+
 def test_public_names_exist(repository: Path) -> None:
     used = {(name, public) for name, text in pages(repository).items() for public in PUBLIC_NAME.findall(text)}
     assert {public for _, public in used} >= {"compress", "FineTuned", "SoftWeightSharing"}
