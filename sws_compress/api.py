@@ -14,6 +14,7 @@ from sws_compress.errors import ArgumentError
 from sws_compress.files import AnyPath, file_path
 from sws_compress.packages import packages_for
 from sws_compress.pipelines.calibrated import compress_calibrated
+from sws_compress.pipelines.calibration_examples import with_examples
 from sws_compress.pipelines.export import export_snapped
 from sws_compress.pipelines.file_metric import FileMetric
 from sws_compress.pipelines.fine_tuned import fine_tune_module
@@ -21,7 +22,7 @@ from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.joined_model import joined_model
 from sws_compress.pipelines.low_bit import compress_to_low_bits
 from sws_compress.pipelines.save_report import report_output, save_report, weights_of_module
-from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.source import as_module, open_source
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
@@ -96,8 +97,8 @@ def compress(
         What the file is like: load budget, names, embeddings, pruning.
     example_inputs : optional
         Torch modules: the arguments of one call, as a tuple, as a dict by name, or a lone tensor; two rows or more
-        leave the batch dimension free. By default the first rows of the training data. ONNX files: arrays by input
-        name, or the path of an .npz file of them, for the check; by default random.
+        leave the batch dimension free. By default the first rows of the training data or of the calibration inputs.
+        ONNX files: arrays by input name, or the path of an .npz file of them, for the check; by default random.
     strict : bool
         Refuse a network whose outputs cannot be compared with the original's. By default its weights are compared bit
         for bit, and a note says what was not compared.
@@ -189,6 +190,8 @@ def _compressed(model: nn.Module | AnyPath, request: Request, job: Job) -> Compr
     """What the way of a request makes of a model."""
     if isinstance(request, FineTuned):
         return fine_tune_module(model, request, job)
+    if isinstance(request, Calibrated) and not isinstance(model, str | os.PathLike):
+        request, job = with_examples(as_module(model), request, job)
     source = open_source(model, job)
     if source.path is not None and job.evaluate is not None:
         job = replace(job, evaluate=None, file_metric=FileMetric(job.evaluate, source.path))

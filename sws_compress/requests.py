@@ -99,8 +99,9 @@ class Calibrated:
     Parameters
     ----------
     inputs
-        Some hundred inputs, which no test uses: arrays by input name with many rows; the path of an .npz file of them,
-        or of a folder of such files; or an iterable of arrays by name or of arguments, such as a DataLoader.
+        Some hundred inputs, which no test uses: arrays by input name with many rows, or one array; the path of an .npz
+        file of them, or of a folder of such files; or an iterable of arrays by name or of arguments, such as a
+        DataLoader.
     quality : float
         Where no other goal is given: energy of the outputs over that of their error on these inputs, in decibels; > 0.
         At 25, the outputs change by 6 % of their norm; 6 more halve that.

@@ -44,9 +44,9 @@ def calibration_feeds(inputs: Any, source: Source) -> tuple[Feeds, ...]:
     Parameters
     ----------
     inputs
-        Arrays by input name with many rows each; the path of an .npz file of them, or of a folder of such files; or an
-        iterable of arrays by name, of arguments in the order of the model's inputs, or of lone arguments. Arrays may be
-        torch tensors.
+        Arrays by input name with many rows each, or one array for the only input; the path of an .npz file of them, or
+        of a folder of such files; or an iterable of arrays by name, of arguments in the order of the model's inputs, or
+        of lone arguments. Arrays may be torch tensors.
     source : Source
         The model.
 
@@ -57,7 +57,7 @@ def calibration_feeds(inputs: Any, source: Source) -> tuple[Feeds, ...]:
     DataError
         If there are none, or if their names, types or shapes are not those of the model's inputs.
     """
-    found = tuple(feed for given in _given(inputs) for feed in _split(_named(given, source), source.model))
+    found = tuple(feed for given in given_sets(inputs) for feed in _split(_named(given, source), source.model))
     if not found:
         raise DataError("calibration inputs must not be empty, got none: give some hundred rows")
     for feed in found:
@@ -83,16 +83,25 @@ def _refuse_misfit(feed: Feeds, model: ir.Model) -> None:
             )
 
 
-def _given(inputs: Any) -> Iterable[Any]:
+def given_sets(inputs: Any) -> Iterable[Any]:
+    """Sets of inputs as they were given; a lone array or tensor is one, whatever its rows.
+
+    Raises
+    ------
+    ArgumentError
+        If ``inputs`` is nothing of the kind that `calibration_feeds` takes.
+    DataError
+        If a file or loader cannot be read.
+    """
     if isinstance(inputs, str | os.PathLike):
         path = Path(inputs)
         files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
         if not files:
             raise DataError(f"calibration folder {path} must hold .npz files, got none: write them with numpy.savez")
         return (load_feeds(file) for file in files)
-    if isinstance(inputs, Mapping):
+    if isinstance(inputs, Mapping) or hasattr(inputs, "__array__"):
         return (inputs,)
-    if isinstance(inputs, Iterable) and not isinstance(inputs, bytes | np.ndarray):
+    if isinstance(inputs, Iterable) and not isinstance(inputs, bytes):
         return batches_of(inputs, "calibration inputs")
     raise ArgumentError(
         f"calibration inputs must be arrays by name, a path, or an iterable of them, got {type(inputs).__name__}: "
