@@ -10,7 +10,7 @@ MUTANTS ?= 25
 
 SITE = $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site -d out/site-cache . out/site
 
-.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web check check-lean docs format bench-micro bench-regularisation pretrained clean
+.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web web-demo check check-lean docs format bench-micro bench-regularisation pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -29,7 +29,13 @@ test-runtimes: .venv/installed-test
 
 # The same in onnxruntime-web in headless Chromium; what is missing is installed by apt-get and npm.
 test-web: .venv/installed-test .venv/web/installed
-	$(BIN)/pytest -m slow tests/runtimes/test_web.py
+	$(BIN)/pytest -m slow tests/runtimes/test_web.py tests/runtimes/test_demo_page.py
+
+# The page of docs/demo in out/web-demo; MAGIKA names the plain model.onnx of magika, to stand beside the small one.
+web-demo: .venv/installed-demo .venv/web/installed
+	$(BIN)/python docs/demo/build.py out/web-demo --runtime .venv/web/node_modules/onnxruntime-web/dist \
+		$(if $(MAGIKA),--file-types $(MAGIKA))
+	@echo "serve it: python3 -m http.server --directory out/web-demo"
 
 # What no test notices: MUTANTS random mutants of every file of quantize, mixture and codec, in mutants/ (an hour or so).
 mutation: .venv/installed-mutation
