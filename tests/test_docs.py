@@ -131,6 +131,15 @@ def test_watching(repository: Path, tmp_path: Path, names: dict[str, Any], capsy
     assert "% of the weights" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_recipes(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_blocks(repository / "docs" / "recipes.md", {}) >= 6
+    assert {path.stem for path in tmp_path.glob("*.onnx")} == {"cnn", "bert", "tagger", "words"}
+    sizes = re.findall(r"^([\d,]+) -> ([\d,]+) bytes$", capsys.readouterr().out, re.MULTILINE)
+    assert len(sizes) == 4
+    assert all(int(dense.replace(",", "")) > 3.5 * int(small.replace(",", "")) for dense, small in sizes)
+
+
 def test_questions(repository: Path, tmp_path: Path) -> None:
     assert run_blocks(repository / "docs" / "faq.md", {}) == 1
     assert (tmp_path / "inputs.npz").stat().st_size > 0

@@ -21,7 +21,7 @@ project_copyright = "the contributors of sws-compress"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "benchmarks/**.md", "sws_compress/demo/data/README.md"]
+include_patterns = ["*.md", "docs/*.md", "docs/demo/README.md", "benchmarks/**.md", "sws_compress/demo/data/README.md"]
 html_theme = "furo"
 html_title = project
 html_show_sourcelink = html_copy_source = False
