@@ -4,7 +4,8 @@ Calls
     ``compress`` does everything in one call, with a request (``WeightsOnly``, ``Calibrated``, ``LowBit``,
     ``FineTuned``) that says how and ``FileOptions`` that say what the file is like. ``export`` writes a network that a
     loop of your own has snapped. ``verify``, ``check``, ``inspect`` and ``expand`` work on the files; ``clusters`` and
-    ``picture`` show which weights share a value, and ``save_report`` writes a page about a file.
+    ``picture`` show which weights share a value, ``save_report`` writes a page about a file, and
+    ``save_card`` a folder for a model hub.
 Training
     ``SoftWeightSharing`` is the prior for a training loop of your own, on one machine or many, with
     ``save_checkpoint``, ``load_checkpoint`` and ``lost_ranks_told`` beside it. ``cluster_frozen`` snaps weights that
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from sws_compress.pipelines.clusters import clusters, picture
     from sws_compress.pipelines.expand import expand
     from sws_compress.pipelines.inspect import inspect
+    from sws_compress.pipelines.save_card import save_card
     from sws_compress.pipelines.save_report import save_report
     from sws_compress.pipelines.verify import verify
     from sws_compress.quantize.granularity import Best, PerBlock, PerChannel, PerTensor, Vectors
@@ -137,6 +139,7 @@ __all__ = [
     "load_checkpoint",
     "lost_ranks_told",
     "picture",
+    "save_card",
     "save_checkpoint",
     "save_report",
     "verify",
@@ -200,6 +203,7 @@ _HOMES = {
     "load_checkpoint": "sws_compress.train.checkpoint",
     "lost_ranks_told": "sws_compress.train.ranks",
     "picture": "sws_compress.pipelines.clusters",
+    "save_card": "sws_compress.pipelines.save_card",
     "save_checkpoint": "sws_compress.train.checkpoint",
     "save_report": "sws_compress.pipelines.save_report",
     "verify": "sws_compress.pipelines.verify",

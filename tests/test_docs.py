@@ -37,6 +37,7 @@ USER_PAGES = (
     "docs/choosing.md",
     "docs/faq.md",
     "docs/large.md",
+    "docs/sharing.md",
     "docs/loading.md",
     "docs/tutorial.md",
     "docs/watching.md",
@@ -143,6 +144,11 @@ def test_recipes(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_questions(repository: Path, tmp_path: Path) -> None:
     assert run_blocks(repository / "docs" / "faq.md", {}) == 1
     assert (tmp_path / "inputs.npz").stat().st_size > 0
+
+
+def test_sharing(repository: Path, tmp_path: Path) -> None:
+    assert run_blocks(repository / "docs" / "sharing.md", {}) == 1
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == {"README.md", "small.onnx"}
 
 
 def test_budget(repository: Path, tmp_path: Path) -> None:

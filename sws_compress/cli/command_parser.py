@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from sws_compress.terminal.printing import print_error, show
@@ -58,6 +61,25 @@ def add_command(commands: Commands, name: str, summary: str, description: str) -
         help="say on standard error what is done, and twice (-vv) what is done with every weight",
     )
     return command
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """What was typed, for a page that others read: absolute paths are names, which tell nothing of this machine.
+
+    Examples
+    --------
+    >>> command_line(["compress", "/home/me/my net.onnx", "-o", "small.onnx", "--calibration=/data/x.npz"])
+    "sws-compress compress 'my net.onnx' -o small.onnx --calibration=x.npz"
+    """
+    return shlex.join(["sws-compress", *map(_without_folders, arguments)])
+
+
+def _without_folders(argument: str) -> str:
+    if argument.startswith("--"):
+        name, sign, value = argument.partition("=")
+    else:
+        name, sign, value = (argument[:2], "", argument[2:]) if argument.startswith("-") else ("", "", argument)
+    return f"{name}{sign}{Path(value).name if Path(value).is_absolute() else value}"
 
 
 class Result(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sws_compress.cli.calibration_argument import calibration_inputs
-from sws_compress.cli.command_parser import add_command, show_result
+from sws_compress.cli.command_parser import add_command, command_line, show_result
 from sws_compress.cli.config_file import is_given, with_config
 from sws_compress.cli.set_argument import overrides_given
 from sws_compress.cli.user_functions import metric_function
@@ -81,6 +81,13 @@ def add_compress(commands: Commands) -> None:
         metavar="PAGE",
         help="write a page about the file: where its bytes are, its weights and their clusters, how to load it; .html "
         "for one that a browser shows without a network, .json for the same as data",
+    )
+    command.add_argument(
+        "--card",
+        type=Path,
+        metavar="DIR",
+        help="write besides a folder for a model hub: the file, and a README.md with sizes, metric, this command and "
+        "how to load it; nothing is sent",
     )
     command.set_defaults(run=lambda options: _compress(options, command))
 
@@ -226,6 +233,7 @@ def _add_check(command: argparse.ArgumentParser) -> None:
 
 def _compress(options: argparse.Namespace, command: Parser) -> int:
     from sws_compress.api import compress
+    from sws_compress.pipelines.save_card import card_folder, save_card
     from sws_compress.report.decision_table import decision_table
 
     options = with_config(options, command, (*GOALS, "components"))
@@ -233,6 +241,7 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
     if missing := [name for name, value in needed.items() if value is None]:
         command.error(f"the following arguments are required: {', '.join(missing)}")
     request, file = _request(options), _file_options(options)
+    card = None if options.card is None else card_folder(options.card)
     result = compress(
         options.model,
         options.output,
@@ -250,6 +259,8 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
         seed=options.seed or 0,
         report=options.report,
     )
+    if card is not None:
+        save_card(result.output, card, result=result, command=command_line(options.arguments))
     if options.table and result.decisions and not options.json:
         show({}, decision_table(result.decisions), as_json=False)
     return show_result(options, result)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import onnx
 
 from sws_compress.errors import OutputError
 from sws_compress.files import AnyPath, checked_output, file_path, write_atomically
 from sws_compress.mixture.mixture import Mixture
+from sws_compress.onnx_io.analyse.inputs import model_inputs
 from sws_compress.onnx_io.external_data import StoredModel
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, stored_model
 from sws_compress.ort.all_weights import StoredWeight, StoredWeights
@@ -123,13 +123,14 @@ def gathered(path: Path, original: Original, result: CompressionResult | None) -
     names = charted_tensors(rows)
     own_names = {stored.name: row.name for stored, row in zip(parts.rows, rows, strict=True) if row.name in names}
     mixtures = {} if result is None else result.mixtures
+    inputs = [ModelInput(*entry) for entry in model_inputs(model.proto)]
     charts = {chart.name: chart for chart in _charts(model, own_names, _weights_before(original), mixtures)}
     return ModelReport(
         inspection=Inspection(path, bytes_on_disk(path), replace(parts, rows=rows)),
         result=result,
         original_bytes=bytes_on_disk(Path(original)) if of_file else None,  # type: ignore[arg-type]
         charts={name: charts[name] for name in names if name in charts},
-        code=loading_code(path.name, _inputs(model.proto), [output.name for output in model.proto.graph.output]),
+        code=loading_code(path.name, inputs, [output.name for output in model.proto.graph.output]),
     )
 
 
@@ -180,24 +181,6 @@ def _charts(
 def _each(model: StoredModel, names: Collection[str]) -> Iterator[StoredWeight]:
     with callers_file(model.path or Path(), *DECODABLE):
         yield from StoredWeights(model).each(names)
-
-
-def _inputs(proto: onnx.ModelProto) -> list[ModelInput]:
-    """The inputs of a model that a caller gives."""
-    stored = {tensor.name for tensor in proto.graph.initializer}
-    return [
-        ModelInput(
-            entry.name,
-            onnx.TensorProto.DataType.Name(entry.type.tensor_type.elem_type).lower(),
-            tuple(_dimension(dimension) for dimension in entry.type.tensor_type.shape.dim),
-        )
-        for entry in proto.graph.input
-        if entry.name not in stored
-    ]
-
-
-def _dimension(dimension: Any) -> int | str:
-    return int(dimension.dim_value) if dimension.HasField("dim_value") else str(dimension.dim_param or "any")
 
 
 def weights_of_module(module: Any) -> dict[str, Array]:
