@@ -34,6 +34,9 @@ FOLDED_BYTES = 1 << 31
 MAX_DISTINCT = 256
 """Values that a tensor may hold to be packed."""
 
+_COMPUTED = "computed from a parameter"
+"""Key of the mark of `is_computed` in a value's ``meta``."""
+
 PACKED_SHARE = 1 / 8
 """Bytes of a packed weight, at 4 bits for each of its elements, as a share of its float32 bytes."""
 
@@ -308,7 +311,12 @@ def _name_after(model: ir.Model, origins: dict[str, tuple[str, int]]) -> None:
         if value is None or value.const_value is None or origin in model.graph.initializers:
             continue
         if value.const_value.dtype.is_floating_point() and value.const_value.size >= elements:
-            value.name = origin
+            value.name, value.meta[_COMPUTED] = origin, True
+
+
+def is_computed(value: ir.Value) -> bool:
+    """Whether an initialiser of an exported module has the name of a parameter, but was made of it by folding."""
+    return bool(value.meta.get(_COMPUTED))
 
 
 def _free_sizes(value: Any) -> Any:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
-from onnx_ir.passes import common as passes
 
 from sws_compress.module_modes import evaluating
 from sws_compress.onnx_io.analyse.left_dense import MANY_VALUES, Unchanged, dense_tensors, named
 from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.packing.pack import PackedModel, find_palettes
+from sws_compress.pipelines.moved_parameters import Filling, filling_of
 from sws_compress.pipelines.publish import packed_as, pruned_as
 from sws_compress.pipelines.source import Source, copied
 from sws_compress.requests import FileOptions
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from sws_compress.train.request import FineTuned
@@ -65,11 +65,15 @@ class Template:
 
     def __init__(self, source: Source, options: FileOptions, snapped: Collection[str]) -> None:
         self._source, self._options, self._snapped = source, options, snapped
-        self._holds_all = source.module is not None and _holds_all(source.model, source.module)
+
+    @cached_property
+    def _filling(self) -> Filling | None:
+        """The graph as it takes weights; None where the exporter computes other weights from them."""
+        return None if self._source.module is None else filling_of(self._source, self._snapped)
 
     def model_of(self, network: nn.Module) -> ir.Model:
-        """The model with the weights of ``network``; exported anew where the exporter has put parameters together."""
-        filled = self._filled(network) if self._holds_all else None
+        """The model with the weights of ``network``; exported anew where they are computed from parameters."""
+        filled = None if self._filling is None else self._filling.of(network)
         return filled or from_torch(network, self._source.examples, snapped=self._snapped)
 
     def packed(self, network: nn.Module) -> tuple[PackedModel, ir.Model]:
@@ -84,41 +88,6 @@ class Template:
         held = {tensor.name for tensor in packed.tensors}
         names = [name for name in model.graph.initializers if name in held]
         return Least(len(packed.data), dense_tensors(model, names))
-
-    def _filled(self, network: nn.Module) -> ir.Model | None:
-        """The graph with the weights put in; None if one of them has no initialiser of its name and shape."""
-        model = self._source.model.clone()
-        initializers = model.graph.initializers
-        for name, tensor in _float_tensors(network):
-            value = initializers.get(name)
-            if value is None or value.const_value is None or list(value.const_value.shape) != list(tensor.shape):
-                return None
-            value.const_value = ir.tensor(tensor.detach().cpu().numpy(), name=name)
-        passes.DeduplicateInitializersPass()(model)  # as the exporter does: settled norms are alike
-        return model
-
-
-def _float_tensors(network: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters and buffers by their plain names, without counters of batches."""
-    from sws_compress.train.select import plain_name
-
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        if tensor.is_floating_point() or tensor.numel() > 1:
-            yield plain_name(name), tensor
-
-
-def _holds_all(model: ir.Model, network: nn.Module) -> bool:
-    """Whether every parameter and buffer is an initialiser of the exported model, as it is.
-
-    The exporter puts some together (the gates of recurrent layers), and computes what a module computes from others:
-    an initialiser may have the name of a parameter, but other values.
-    """
-    for name, tensor in _float_tensors(network):
-        value = model.graph.initializers.get(name)
-        held = tensor.detach().cpu().numpy()
-        if value is None or value.const_value is None or value.const_value.numpy().tobytes() != held.tobytes():
-            return False
-    return True
 
 
 class Scale:
