@@ -10,7 +10,7 @@ MUTANTS ?= 25
 
 SITE = $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/site -d out/site-cache . out/site
 
-.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web web-demo check check-lean docs format bench-micro bench-regularisation pretrained clean
+.PHONY: demo test fuzz mutation bench-records test-slow test-runtimes test-web web-demo check check-lean docs format bench bench-quick bench-micro bench-regularisation pretrained clean
 .DEFAULT_GOAL := test
 
 demo: .venv/installed-demo
@@ -74,6 +74,13 @@ bench-micro: .venv/installed-test
 # The mixture prior against other regularisers on small training sets (five minutes of one core).
 bench-regularisation: .venv/installed-benchmarks
 	$(BIN)/python -m benchmarks.regularisation
+
+# The benchmarks of docs/benchmarks.md that are out of date, and the page; the quick ones take under ten minutes.
+bench: .venv/installed-test
+	$(BIN)/python -m benchmarks
+
+bench-quick: .venv/installed-test
+	$(BIN)/python -m benchmarks --quick
 
 # Sizes and errors of the record files, in ONNX Runtime.
 bench-records: .venv/installed-test
