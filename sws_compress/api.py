@@ -73,8 +73,9 @@ def compress(
         `LowBit` keeps matrices in 4 or 8 bits while the model runs, and `FineTuned` trains the network, which gives
         the smallest files.
     ratio : float, optional
-        Calibrated and FineTuned: how many times smaller than the plain ONNX file the file becomes. FineTuned takes 20
-        if no goal is given.
+        Calibrated and FineTuned: how many times smaller than the plain ONNX file the file becomes. FineTuned without
+        any goal makes it as small as it can while ``evaluate`` falls by at most 1 % of itself; without ``evaluate``,
+        while the loss rises by at most 1 % of the way to that of constant outputs.
     target_bytes : int, optional
         Calibrated and FineTuned: bytes of the file. Sizes are met within 2 and 3 %; otherwise the result has a note.
     max_drop : float, optional

@@ -16,9 +16,6 @@ from sws_compress.quantize.granularity import Granularity, PerTensor, check_gran
 from sws_compress.quantize.palette import check_components
 from sws_compress.train.request import FineTuned
 
-DEFAULT_RATIO = 20.0
-"""How many times smaller a fine-tuned network becomes where no goal is given."""
-
 DEFAULT_WEIGHT_QUALITY = 20.0
 """Decibels of `WeightsOnly` where neither a quality nor components are given. There the outputs of eleven real networks
 keep 26 to 47 dB on inputs of their own: 25 is the default with calibration inputs."""

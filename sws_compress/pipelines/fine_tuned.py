@@ -33,7 +33,7 @@ from sws_compress.pipelines.trainable_file import trainable_file
 from sws_compress.pipelines.watch import watching
 from sws_compress.pipelines.weight_names import unnamed_note, with_names_settled
 from sws_compress.report.result import CompressionResult, MeasuredSize
-from sws_compress.requests import DEFAULT_RATIO, Goal
+from sws_compress.requests import Goal
 from sws_compress.train.request import FineTuned
 from sws_compress.train.targets import SteeringTarget
 
@@ -55,9 +55,15 @@ TRAIN_CURE = "yield tensors, several as a tuple or by the names of forward, befo
 SIZE_TOLERANCE = 0.03
 """Relative miss of the size asked for up to which the result has no note."""
 
-NOTED_DROP_SHARE = 0.01
-"""Share of the metric from which a drop is noted where the caller said nothing about it: one point of an accuracy near
-100 %, the usual allowance, and two standard errors of 1,000 test rows at 97.5 %."""
+DROP_SHARE = 0.01
+"""Share of the metric that may be lost where the caller says nothing about it: one point of an accuracy near 100 %, the
+usual allowance, and two standard errors of 1,000 test rows at 97.5 %."""
+
+LOSS_SHARE = 0.01
+"""Share of what the network knows that may be lost where there is neither a goal nor a metric."""
+
+EXPECTED_RATIO = 20.0
+"""How many times smaller a file is taken to become where no size is asked for."""
 
 
 def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -> CompressionResult:
@@ -108,7 +114,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     chosen = [name for group in groups for name in group.names]
     template = Template(source, job.file, (*chosen, *fixed))
     scale = Scale(network, template, groups, request, job.seed, seen)
-    target = _steering_target(request, job.goal, source, scale)
+    target = _steering_target(request, job.goal, source, scale, before)
     tuned = _run(network, groups, scale, request, target, job)
     _refuse_not_finite(answers_of(network, source), source)
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
@@ -118,7 +124,9 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
         *result.notes,
         *fixed_note(fixed),
         *_missed(target, result.file_bytes, tuned.restarts),
+        *_unasked(target, job.goal),
         *_fallen(target, before, after),
+        *_forgotten(target, tuned.allowance_used),
         *_emptied(groups),
         *unnamed_note(job.file, asked, source.model),
     )
@@ -136,8 +144,9 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
 
 def _bytes_asked_for(goal: Goal | None, source: Source) -> float:
     """Bytes of the file, as far as they are known before the run."""
-    goal = goal or Goal(ratio=DEFAULT_RATIO)
-    return goal.target_bytes or source.dense_bytes / (goal.ratio or DEFAULT_RATIO)
+    if goal is not None and goal.target_bytes is not None:
+        return goal.target_bytes
+    return source.dense_bytes / (EXPECTED_RATIO if goal is None or goal.ratio is None else goal.ratio)
 
 
 def _selection(parameters: Selection | None) -> Selection | None:
@@ -162,7 +171,18 @@ def _check_request(request: FineTuned, job: Job) -> None:
         raise ArgumentError(f"{given} must be left out with bit_price, got both: ask for one of them")
 
 
-def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scale: Scale) -> SteeringTarget | None:
+def _default_target(before: float | None) -> SteeringTarget:
+    """What a run without a goal is steered to: a share of the metric, or of what the network knows."""
+    if before is None:
+        return SteeringTarget(loss_share=LOSS_SHARE)
+    if before == 0:
+        raise ArgumentError("max_drop must be given where evaluate returns 0 for the network, got none: say how far")
+    return SteeringTarget(metric_drop=DROP_SHARE * abs(before))
+
+
+def _steering_target(
+    request: FineTuned, goal: Goal | None, source: Source, scale: Scale, before: float | None
+) -> SteeringTarget | None:
     """The goal as a number that training can measure; None where a price of a bit is given.
 
     Raises
@@ -172,7 +192,8 @@ def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scal
     """
     if request.bit_price is not None:
         return None
-    goal = goal or Goal(ratio=DEFAULT_RATIO)
+    if goal is None:
+        return _default_target(before)
     if goal.max_drop is not None:
         return SteeringTarget(metric_drop=goal.max_drop)
     if goal.target_bytes is not None:
@@ -188,8 +209,7 @@ def _steering_target(request: FineTuned, goal: Goal | None, source: Source, scal
                 f"smallest file takes so many, {least.parts}"
             )
         return SteeringTarget(file_bytes=goal.target_bytes)
-    ratio = DEFAULT_RATIO if goal.ratio is None else goal.ratio
-    least = scale.least()
+    ratio, least = goal.ratio or 1.0, scale.least()
     if not ratio * least.file_bytes < source.dense_bytes:
         raise ArgumentError(
             f"ratio must be below {source.dense_bytes / least.file_bytes:.2f} for this network, got {ratio}: "
@@ -211,7 +231,13 @@ def _run(
     from sws_compress.train.steering import Measures
 
     evaluate = job.evaluate
-    validate = None if evaluate is None else lambda: measured(network, evaluate)
+    measures = Measures(file_bytes=scale.file_bytes, least_bytes=scale.least_bytes)
+    if evaluate is not None:
+        measures = replace(
+            measures,
+            validate=lambda: measured(network, evaluate),
+            validate_file=lambda: measured(scale.settled(), evaluate),
+        )
     with watching(job.on_progress, request.log, request.frames) as watch:
         tuned = fine_tune(
             network,
@@ -219,7 +245,7 @@ def _run(
             target,
             seed=job.seed,
             groups=groups,
-            measures=Measures(file_bytes=scale.file_bytes, least_bytes=scale.least_bytes, validate=validate),
+            measures=measures,
             rescue_path=job.output.with_name(f"{job.output.name}.state") if request.state is None else None,
             on_progress=watch.on_progress,
             on_step=watch.on_step,
@@ -256,14 +282,37 @@ def _missed(target: SteeringTarget | None, file_bytes: int, restarts: int) -> It
     )
 
 
+def _unasked(target: SteeringTarget | None, goal: Goal | None) -> Iterable[str]:
+    """A line about what a run without a goal went for."""
+    if goal is not None or target is None:
+        return
+    if target.metric_drop is not None:
+        allowed = f"metric falls by at most {target.metric_drop:.4g} ({DROP_SHARE:.0%} of itself)"
+        yield f"no goal was given, so the file is as small as the run could make it while the {allowed}"
+    if target.loss_share is not None:
+        yield (
+            "neither a goal nor evaluate was given, so the file is as small as the run could make it while the loss "
+            f"rises by at most {target.loss_share:.0%} of the way to that of constant outputs"
+        )
+
+
+def _forgotten(target: SteeringTarget | None, used: float | None) -> Iterable[str]:
+    """A line if more of what the network knows was lost than a run without a goal allows."""
+    if target is not None and target.loss_share is not None and used is not None and not used <= 1:
+        yield (
+            f"the loss rose by {used * target.loss_share:.1%} of the way to that of constant outputs, more than the "
+            f"{target.loss_share:.0%} allowed: train for more epochs, or with more components"
+        )
+
+
 def _fallen(target: SteeringTarget | None, before: float | None, after: float | None) -> Iterable[str]:
-    """A line if the metric fell further than allowed, or than `NOTED_DROP_SHARE` where nothing was said."""
+    """A line if the metric fell further than allowed, or than `DROP_SHARE` where nothing was said."""
     if before is None or after is None:
         return
     fall, drop = before - after, None if target is None else target.metric_drop
     if drop is not None and not fall <= drop:
         yield f"the metric fell by {fall:.4g}, {drop:g} were allowed: train for more epochs, or with more components"
-    if drop is None and not fall <= NOTED_DROP_SHARE * abs(before):
+    if drop is None and not fall <= DROP_SHARE * abs(before):
         yield (
             f"the metric fell from {before:.4g} to {after:.4g}: ask for a larger file, train for more epochs, or say "
             "what is allowed with max_drop="

@@ -143,11 +143,15 @@ class Scale:
             with evaluating(module):
                 cluster_vectors(module, self._bias_components, besides=self._trained, seed=self._seed, seen=self._seen)
 
-    def file_bytes(self) -> int:
-        """Bytes of the file that the present weights make, settled."""
+    def settled(self) -> nn.Module:
+        """The network as its file would hold it; the next call changes it."""
         self._copy.load_state_dict(self._network.state_dict())
         self.settle(self._copy)
-        return len(self._template.packed(self._copy)[0].data)
+        return self._copy
+
+    def file_bytes(self) -> int:
+        """Bytes of the file that the present weights make, settled."""
+        return len(self._template.packed(self.settled())[0].data)
 
     def least(self) -> Least:
         """The file with zeros in all weights that are trained: no file of this network is smaller."""

@@ -83,12 +83,21 @@ class Collapse:
             found = _mean([float(self._loss.of(batch)) for batch in self._batches])
         if not math.isfinite(found):
             return math.inf
+        gap = self._gap
+        return 0.0 if gap is None or self.float_loss is None else max(found - self.float_loss, 0.0) / gap
+
+    @property
+    def tells(self) -> bool:
+        """Whether the two levels are known, and apart."""
+        return self._gap is not None
+
+    @property
+    def _gap(self) -> float | None:
+        """Distance of the two levels, if it tells anything."""
         if self.float_loss is None or self.constant_loss is None:
-            return 0.0
+            return None
         gap = self.constant_loss - self.float_loss
-        if not LEAST_GAP * abs(self.constant_loss) < gap < math.inf:
-            return 0.0
-        return max(found - self.float_loss, 0.0) / gap
+        return gap if LEAST_GAP * abs(self.constant_loss) < gap < math.inf else None
 
     def settle_norms(self) -> None:
         """Take the statistics of batch norms over the kept batches, for a metric of the network as it is."""

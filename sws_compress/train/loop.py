@@ -67,6 +67,8 @@ class FineTuneResult:
         Bytes and metric of the network after every epoch of the hard stage and the tuning.
     restarts : int
         How often the run went back to an earlier network and became slower, because the network worked no more.
+    allowance_used : float or None
+        Share of ``metric_drop`` or ``loss_share`` that the network uses; None without either.
     """
 
     palettes: dict[str, Palette]
@@ -74,6 +76,7 @@ class FineTuneResult:
     steps: int
     curve: tuple[tuple[int, float], ...] = ()
     restarts: int = 0
+    allowance_used: float | None = None
 
 
 def fine_tune(
@@ -175,7 +178,8 @@ class _Run:
         groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
         elements = sum(group.elements for group in groups)
         if measures.validate is not None:
-            measures = replace(measures, validate=self._settled(measures.validate))
+            validate_file = self._with_own_norms(measures.validate_file or measures.validate)
+            measures = replace(measures, validate=self._settled(measures.validate), validate_file=validate_file)
         self.steering = Steering(target, model, elements, request.schedule, measures, self.collapse.share_lost)
         ratio = None if target is None else target.coded_ratio
         self.prior = self._prior_of(groups, DEFAULT_CODED_RATIO if ratio is None else ratio)
@@ -209,11 +213,9 @@ class _Run:
             self.steering.start()
             self._epochs(first_epoch)
             self.prior.snap()
-            self._settle_norms()
-            kept = self.steering.ending()
-            if kept is not None:
-                restore(self.model, self.prior.groups, kept)
+            self.steering.settle_at_end(self.prior.snapped_weights)
             self._settle_norms()  # the metric was measured with those of a few batches
+            self._choose()
             palettes = self.prior.palettes()
         steering = self.steering
         return FineTuneResult(
@@ -222,7 +224,28 @@ class _Run:
             self.prior.steps,
             curve=tuple(steering.curve),
             restarts=steering.descent.restarts,
+            allowance_used=steering.allowance_used,
         )
+
+    def _choose(self) -> None:
+        """End with the best network of the run."""
+        kept = self.steering.ending(self.prior.coded_bits or 0.0)
+        if kept is None:
+            return
+        last = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        restore(self.model, self.prior.groups, kept)
+        self._settle_norms()
+        if not self.steering.confirms(kept):
+            self.model.load_state_dict(last)
+
+    def _with_own_norms(self, validate: Callable[[], float]) -> Callable[[], float]:
+        """The metric with the statistics of batch norms that the network would end with."""
+
+        def validate_file() -> float:
+            self._settle_norms()
+            return validate()
+
+        return validate_file
 
     def _settled(self, validate: Callable[[], float]) -> Callable[[], float]:
         """The metric with the statistics of batch norms as they are now: running averages lag behind."""
@@ -295,6 +318,7 @@ class _Run:
         first = self._kept_batches(loader) if epoch == 0 else ()
         if first:
             self.collapse.begin()
+            self.steering.refuse_unmeasured(self.collapse.tells)
         for batch in itertools.chain(first, loader):
             batches += 1
             share = self.request.schedule.learning_rate(self.prior.progress)

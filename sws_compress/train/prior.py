@@ -27,7 +27,7 @@ from sws_compress.train.stages.price import PriceRamp, SizeFeedback
 from sws_compress.train.stages.saved import check_alternation
 from sws_compress.train.stages.snapped import greatest_ratio
 from sws_compress.train.stages.soft import agreed_grids
-from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, FixedSize, SizeTarget
+from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, AssignedWeights, FixedSize, SizeTarget
 
 
 class SoftWeightSharing:
@@ -179,6 +179,11 @@ class SoftWeightSharing:
     def tuning(self) -> bool:
         """Whether codebook tuning has begun: no step assigns weights any more."""
         return self._alternation.now.kind is Stage.TUNE
+
+    @property
+    def snapped_weights(self) -> AssignedWeights | None:
+        """The snapped weights, which can be assigned at another price; None in the soft stage."""
+        return self._alternation.now.weights
 
     @property
     def mixtures(self) -> dict[str, Mixture]:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from sws_compress.errors import ArgumentError, TrainingError
+from sws_compress.train.allowance import Allowance
 from sws_compress.train.best_network import BestNetworks, Kept, Rating, check_rating
 from sws_compress.train.collapse import GREATEST_LOSS_SHARE
 from sws_compress.train.descent import Descent
@@ -29,11 +30,11 @@ SETTLING_MEASUREMENTS = 8
 BYTES_TOLERANCE = 0.005
 """Error of a file, as a share of the bytes asked for, that needs no correction."""
 
-METRIC_TRIES = 7
-"""Sizes whose metric is measured when assignments are frozen: some steps to an end of the allowance, some between."""
+ALLOWANCE_TRIES = 7
+"""Sizes whose loss is measured when assignments are frozen: some steps to an end of the allowance, some between."""
 
-METRIC_STEP = 1.12
-"""Factor between sizes that are tried before one that keeps the metric and one that does not are known."""
+ALLOWANCE_STEP = 1.12
+"""Factor between sizes that are tried before one within the allowance and one beyond it are known."""
 
 COLLAPSE_BISECTIONS = 5
 """Halvings, in logarithms, of the sizes between a network that works and a smaller one that does not. They leave 3 %
@@ -49,11 +50,6 @@ metric allows."""
 SEARCH_ENDS_AT = 0.65
 """Share of the run in which ``metric_drop`` looks for its size: the metric is measured once per epoch, so this takes
 longer than the way to a known size."""
-
-SEARCH_SLACK = 0.05
-"""Share of the float network's metric by which it may fall further while the learning rate is at its start: that much
-comes back as the rate falls. Of 0, 0.03 and 0.06, the last gave the smallest file within one point (CNN with batch norm
-and residuals on scikit-learn's digits, validation part)."""
 
 SPEED_SHARE_AFTER_SEARCH = 0.35
 """Speed at which sizes move after the search, as a share of the speed before: weights should come to rest."""
@@ -71,13 +67,17 @@ class Measures:
         Bytes of the smallest file of the network, whose compressed weights are all zero. The first sizes to aim for are
         guessed by it, and too large without.
     validate : callable, optional
-        The caller's metric, higher is better; called after every epoch from the hard stage on. With ``metric_drop``
-        also at the start and at the end.
+        The caller's metric, higher is better; called after every epoch from the hard stage on.
+    validate_file : callable, optional
+        The same of the network as its file will hold it, with what is rounded besides the weights. With ``metric_drop``
+        it is called at the start, in the last third of the epochs in place of ``validate``, and about seven times each
+        when assignments are frozen and at the end. Default: ``validate``.
     """
 
     file_bytes: Callable[[], int] | None = None
     least_bytes: int = 0
     validate: Callable[[], float] | None = None
+    validate_file: Callable[[], float] | None = None
 
 
 class Steering:
@@ -109,6 +109,8 @@ class Steering:
         The way to them.
     curve : list of (int, float)
         Bytes and metric after every epoch from the hard stage on.
+    allowance_used : float or None
+        Share of ``metric_drop`` or ``loss_share`` that the network of the end uses; None before, or without either.
 
     Raises
     ------
@@ -126,12 +128,10 @@ class Steering:
         share_lost: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._share_lost = share_lost
+        self._allowance = Allowance(target, measures.validate_file or measures.validate, share_lost)
         self._target_bytes = None if target is None else target.file_bytes
-        self._metric_drop = None if target is None else target.metric_drop
         if self._target_bytes is not None and measures.file_bytes is None:
             raise ArgumentError("file_bytes must come with a measure of the file, got none: pass Measures(file_bytes=)")
-        if self._metric_drop is not None and measures.validate is None:
-            raise ArgumentError("metric_drop must come with a metric, got none: pass Measures(validate=)")
         coded_ratio = None if target is None else target.coded_ratio
         self._coded_bits = 0.0 if coded_ratio is None else FLOAT_BITS * elements / float(coded_ratio)
         self._schedule = schedule
@@ -145,16 +145,16 @@ class Steering:
         self._measurements = 0
         self._last: Measured | None = None
         self.metric: float | None = None
-        self._metric_before: float | None = None
         self.descent = Descent(schedule)
-        self._networks = BestNetworks(model, by_size=self._metric_drop is not None)
+        self._networks = BestNetworks(model, by_size=self._allowance.given)
         self._last_rating: Rating | None = None
         self.curve: list[tuple[int, float]] = []
+        self.allowance_used: float | None = None
 
     @property
     def steers(self) -> bool:
         """Whether the run is to ask for the bits to aim at."""
-        return self._target_bytes is not None or self._metric_drop is not None
+        return self._target_bytes is not None or self._allowance.given
 
     # -- what the prior asks ---------------------------------------------------------------------------------------
 
@@ -172,10 +172,15 @@ class Steering:
         If the network does not work there, it gets the fewest bits with which it does.
         """
         self._measurements = len(MEASURED_AT) + 1
-        self._settle_metric(weights)
+        self._settle_allowance(weights)
         if self._file_bytes is not None:
             self._settle_bytes(weights, self._file_bytes)
         self._settle_collapse(weights)
+
+    def settle_at_end(self, weights: AssignedWeights | None) -> None:
+        """Use what is left of the allowance after codebook tuning, which has won some of it back."""
+        if weights is not None and self._allowance.given:
+            self._settle_allowance(weights)
 
     def _settle_bytes(self, weights: AssignedWeights, file_bytes: Callable[[], int]) -> None:
         target = self._target_bytes
@@ -191,18 +196,18 @@ class Steering:
             weights.assign_bits(bits_between(tried, target) or self.final_bits)
             tried.append(self._measure(file_bytes, weights.coded_bits, weights.bit_price))
 
-    def _settle_metric(self, weights: AssignedWeights) -> None:
-        """Assign the fewest bits that keep the metric of ``metric_drop``, as far as a few tries tell.
+    def _settle_allowance(self, weights: AssignedWeights) -> None:
+        """Assign the fewest bits that stay within the allowance, as far as a few tries tell.
 
-        Sizes are tried in steps of `METRIC_STEP` until one keeps the metric and the next does not, and then between.
+        Sizes are tried in steps of `ALLOWANCE_STEP` until one is within it and the next is not, and then between.
         """
-        if self._metric_drop is None or self._validate is None:
+        if not self._allowance.given:
             return
         kept: float | None = None
         lost: float | None = None
         bits = weights.coded_bits
-        for _ in range(METRIC_TRIES):
-            if self._drop(float(self._validate())) <= 1:
+        for _ in range(ALLOWANCE_TRIES):
+            if self._allowance.used_now() <= 1:
                 kept = weights.coded_bits if kept is None else min(kept, weights.coded_bits)
             else:
                 lost = weights.coded_bits if lost is None else max(lost, weights.coded_bits)
@@ -219,7 +224,7 @@ class Steering:
         """Assign more bits if the network does not work: at most those of the last epoch, with which it did."""
         low = weights.coded_bits
         high = low if self._last_rating is None else self._last_rating.coded_bits
-        if self._metric_drop is not None:  # the metric has decided
+        if self._allowance.given:  # which has decided
             return
         if high <= low or self._share_lost() <= GREATEST_LOSS_SHARE:
             return
@@ -233,20 +238,16 @@ class Steering:
     # -- what the loop calls ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Measure the metric of the float network, which ``metric_drop`` counts from.
+        """Measure the metric of the float network, if an allowance counts from it."""
+        self._allowance.start()
 
-        Raises
-        ------
-        ArgumentError
-            If it is not a finite number.
-        """
-        if self._metric_drop is not None and self._validate is not None and self._metric_before is None:
-            self._metric_before = float(self._validate())
-            if not math.isfinite(self._metric_before):
-                raise ArgumentError(
-                    f"the metric of the float network must be a finite number, got {self._metric_before}: "
-                    "max_drop counts from it"
-                )
+    def refuse_unmeasured(self, loss_tells: bool) -> None:
+        """Raise ArgumentError if there is an allowance of the loss, and the loss does not tell what is lost."""
+        if self._allowance.loss_share is not None and not loss_tells:
+            raise ArgumentError(
+                "ratio, target_bytes or evaluate must be given for this network, got none: its loss does not tell what "
+                "it knows, because outputs are not one tensor, or hardly better than constant ones"
+            )
 
     def after_step(self, prior: SoftWeightSharing) -> None:
         """Measure the file when it is time."""
@@ -293,39 +294,36 @@ class Steering:
         bits = prior.coded_bits
         if bits is None:
             return
-        if self._validate is not None:
+        if self._allowance.metric_drop is not None and prior.progress >= SEARCH_ENDS_AT:
+            self.metric = self._allowance.measured()[0]
+        elif self._validate is not None:
             self.metric = float(self._validate())
-        self.descent.share_lost = share_lost
-        fits = self._fits(bits)
-        if self._metric_drop is not None and fits:
+        self.descent.share_lost = lost = share_lost
+        fits = self._fits(bits, share_lost)
+        if self._allowance.metric_drop is not None and fits:
             share_lost = 0.0  # whatever the loss tells
         self._last_rating = Rating(bits, share_lost, self.metric, fits)
         self._networks.offer(self._last_rating)
         projected = self.projected_bytes(bits)
         if self.metric is not None and projected is not None and math.isfinite(self.metric):
             self.curve.append((projected, self.metric))
-        if self._metric_drop is None or self.metric is None:
-            return
-        if prior.stage is Stage.HARD:
+        if self._allowance.given and prior.stage is Stage.HARD:
             speed = SEARCH_RANGE_NATS / max(1.0, epochs * (SEARCH_ENDS_AT - self._schedule.soft_until))
             if prior.progress >= SEARCH_ENDS_AT:
                 speed *= SPEED_SHARE_AFTER_SEARCH
-            assert self._metric_before is not None
-            slack = SEARCH_SLACK * abs(self._metric_before) / self._metric_drop
-            allowed = 1 + slack * self._schedule.learning_rate(prior.progress)
-            held = bits * math.exp(-speed * min(max(1 - self._drop(self.metric) / allowed, -1.0), 1.0))
+            allowed = 1 + self._allowance.slack(self._schedule.learning_rate(prior.progress))
+            used = self._allowance.used(self.metric, lost)
+            held = bits * math.exp(-speed * min(max(1 - used / allowed, -1.0), 1.0))
             self._held_bits = max(held, self.descent.floor_bits)
 
     def keeps_metric(self) -> bool:
         """Whether the metric, measured now, falls by no more than ``metric_drop``; False without one."""
-        if self._metric_drop is None or self._validate is None:
-            return False
-        return self._drop(float(self._validate())) <= 1
+        return self._allowance.metric_drop is not None and self._allowance.used_now() <= 1
 
-    def _fits(self, coded_bits: float) -> bool:
+    def _fits(self, coded_bits: float, share_lost: float) -> bool:
         """Whether the network, as it was measured, is what was asked for."""
-        if self._metric_drop is not None:
-            return self.metric is not None and self._drop(self.metric) <= 1
+        if self._allowance.given:
+            return self._allowance.used(self.metric, share_lost) <= 1
         if self._target_bytes is None:
             return coded_bits <= (1 + BYTES_TOLERANCE) * self._coded_bits
         projected = self.projected_bytes(coded_bits)
@@ -337,8 +335,8 @@ class Steering:
         if self._held_bits is not None and prior.coded_bits is not None:
             self._held_bits = max(prior.coded_bits, self.descent.floor_bits)
 
-    def ending(self) -> Kept | None:
-        """The network to end with, if it is not the last one.
+    def ending(self, coded_bits: float) -> Kept | None:
+        """The network to end with, if it is not the last one, which has ``coded_bits``.
 
         Raises
         ------
@@ -348,9 +346,8 @@ class Steering:
         last = self._last_rating
         if last is None:
             return None
-        if self._metric_drop is not None and self._validate is not None:
-            self.metric = float(self._validate())
-            last = replace(last, metric=self.metric, fits=self._drop(self.metric) <= 1)
+        if self._allowance.given:
+            last = self._measured_again(replace(last, coded_bits=coded_bits))
         kept = self._networks.instead_of(last)
         if kept is None and not last.works:
             raise TrainingError(
@@ -361,11 +358,25 @@ class Steering:
             self.metric = kept.rating.metric
         return kept
 
-    def _drop(self, metric: float) -> float:
-        """Accuracy lost so far, in units of `metric_drop` (1.0 = all of it); inf if the metric is not finite."""
-        assert self._metric_before is not None
-        assert self._metric_drop is not None
-        return (self._metric_before - metric) / self._metric_drop if math.isfinite(metric) else math.inf
+    def confirms(self, kept: Kept) -> bool:
+        """Whether a network that was kept, and is back now, uses no more than the allowance, or than the last one."""
+        if not self._allowance.given:
+            return True
+        metric, used = self.metric, self.allowance_used
+        again = self._measured_again(kept.rating)
+        if again.fits or used is None or self._allowance.used(again.metric, again.share_lost) <= used:
+            return True
+        self.metric, self.allowance_used = metric, used
+        return False
+
+    def _measured_again(self, rating: Rating) -> Rating:
+        """The rating of the network as its file will hold it."""
+        metric, share_lost = self._allowance.measured()
+        self.metric = self.metric if metric is None else metric
+        self.allowance_used = self._allowance.used(metric, share_lost)
+        if self._allowance.loss_share is not None:
+            rating = replace(rating, share_lost=share_lost)
+        return replace(rating, metric=metric, fits=self.allowance_used <= 1)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -377,7 +388,7 @@ class Steering:
             "measurements": self._measurements,
             "last": None if self._last is None else vars(self._last),
             "metric": self.metric,
-            "metric_before": self._metric_before,
+            "metric_before": self._allowance.metric_before,
             "descent": self.descent.state_dict(),
             "networks": self._networks.state_dict(),
             "last_rating": None if self._last_rating is None else vars(self._last_rating),
@@ -407,7 +418,7 @@ class Steering:
         self.final_bits, self._held_bits = saved["final_bits"], saved["held_bits"]
         self._measurements = saved["measurements"]
         self._last = None if saved["last"] is None else Measured(**saved["last"])
-        self.metric, self._metric_before = saved["metric"], saved["metric_before"]
+        self.metric, self._allowance.metric_before = saved["metric"], saved["metric_before"]
         self.descent.load_state_dict(saved["descent"])
         self._networks.load_state_dict(saved["networks"])
         self._last_rating = None if saved["last_rating"] is None else Rating(**saved["last_rating"])
@@ -418,5 +429,5 @@ def _between(kept: float | None, lost: float | None) -> float:
     """The size to try next: beyond the only end that is known, or in the middle, in logarithms."""
     if kept is None:
         assert lost is not None
-        return lost * METRIC_STEP
-    return kept / METRIC_STEP if lost is None else math.sqrt(kept * lost)
+        return lost * ALLOWANCE_STEP
+    return kept / ALLOWANCE_STEP if lost is None else math.sqrt(kept * lost)

@@ -18,7 +18,7 @@ DEFAULT_CODED_RATIO = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringTarget:
-    """The one quantity that a run is steered to: exactly one of the three is given.
+    """The one quantity that a run is steered to: exactly one of the four is given.
 
     Parameters
     ----------
@@ -26,6 +26,9 @@ class SteeringTarget:
         Bytes of the whole file.
     metric_drop : float, optional
         Points by which the metric (higher is better) may fall below that of the float network.
+    loss_share : float, optional
+        Share of what the network knows that may be lost on the training data: of the way from the loss of the float
+        network to that of constant outputs.
     coded_ratio : float, optional
         32 bits per compressed weight over the coded bits; it needs no measure of file or metric.
 
@@ -42,6 +45,7 @@ class SteeringTarget:
 
     file_bytes: int | None = None
     metric_drop: float | None = None
+    loss_share: float | None = None
     coded_ratio: float | None = None
 
     def __post_init__(self) -> None:
