@@ -22,6 +22,9 @@ GREATEST_LAG = 0.06
 """Share of the run by which weights may lag behind the way before it waits for them. Beyond that the price of a bit
 would go on rising, and the weights would fall far below their aim when they answer."""
 
+FLOOR_NEARNESS = 1.1
+"""Factor of a floor within which a network that hardly suffers takes the floor away."""
+
 UNKNOWN_FACTOR = 1.5
 """Factor of the size of a broken network at which the way ends if no size that works is known."""
 
@@ -43,7 +46,7 @@ class Descent:
     restarts : int
         How often the way began again.
     floor_bits : float
-        Coded bits that the run does not go below any more; 0 until the second restart.
+        Coded bits that the run does not go below for now; 0 until the second restart.
     """
 
     def __init__(self, schedule: Schedule) -> None:
@@ -71,6 +74,18 @@ class Descent:
             self.aim_bits = max(self.aim_bits * math.exp(-speed * passed), min(least, self.aim_bits))
         else:
             self.aim_bits *= math.exp(-speed * min(passed, left))
+
+    def note(self, share_lost: float, coded_bits: float) -> None:
+        """Take note of what the network has lost with ``coded_bits``.
+
+        One that is broken is not to become smaller. One that has lost less than half of that, close to the floor, shows
+        that the floor is too high: training has gone on since.
+        """
+        self.share_lost = share_lost
+        if share_lost > GREATEST_LOSS_SHARE:
+            self.aim_bits = max(self.aim_bits, coded_bits)
+        elif share_lost < GREATEST_LOSS_SHARE / 2 and coded_bits < FLOOR_NEARNESS * self.floor_bits:
+            self.floor_bits = 0.0
 
     def restart(self, progress: float, working_bits: float | None, broken_bits: float) -> None:
         """Begin again from a network of ``working_bits``, as one of ``broken_bits`` did not work.

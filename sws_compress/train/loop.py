@@ -52,6 +52,13 @@ RATE_AFTER_HARD_COLLAPSE = 0.5
 BITS_AFTER_COLLAPSE = 1.1
 """Coded bits that a network begins again with, as a share of those that it worked with: a lower price of a bit."""
 
+RECOVERY = 0.9
+"""What is lost after an epoch of a network that recovers, as a share of what was lost after the epoch before."""
+
+GREATEST_RECOVERY = 1.0
+"""Share of what the network knew that must not be lost if it is to recover: outputs of a network that lost all are
+constant, and give no gradients to speak of."""
+
 
 @dataclass(frozen=True, eq=False)
 class FineTuneResult:
@@ -172,7 +179,7 @@ class _Run:
         self.finite = FiniteCheck(self.trainable, self.total_steps)
         self.loss = TrainingLoss(model, request, self.device)
         self.collapse = Collapse(model, self.loss)
-        self.rate_share = 1.0
+        self.rate_share, self.broken_share = 1.0, GREATEST_RECOVERY
         fused = not any(parameter.is_complex() for parameter in self.trainable)
         self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=fused)
         groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
@@ -277,7 +284,8 @@ class _Run:
                     self._epoch(epoch)
                     self.prior.check_finite()  # or the state would not be a good one
                     self.finite.weights(self.prior.steps)
-                    self._look(good)
+                    if not self._look(good):
+                        continue
                 good = self._state(epoch + 1)
                 if self.state_path is not None:
                     write_atomically(self.state_path, good)
@@ -294,14 +302,29 @@ class _Run:
         count = batches_to_keep(self.total_steps // self.epochs)
         return self.collapse.keep(tuple(itertools.islice(loader, count)))
 
-    def _look(self, good: bytes) -> None:
-        """Measure the network after an epoch; go back to the state before if it works no more, slower and larger."""
+    def _look(self, good: bytes) -> bool:
+        """Measure the network after an epoch. Whether it works as it is then, so that its state is a good one.
+
+        One that works no more is not made smaller as long as it recovers, for example from being snapped at all;
+        otherwise the run goes back to the last good state, slower and larger.
+        """
         share_lost = self.collapse.share_lost()
         bits, over = self.prior.coded_bits, self.prior.steps >= self.total_steps
         works = share_lost <= GREATEST_LOSS_SHARE or (bits is not None and self.steering.keeps_metric())
         if works or over or not (bits is None or self.steering.steers):
             self.steering.after_epoch(self.prior, self.epochs, share_lost)
-            return
+            self.broken_share = GREATEST_RECOVERY
+            return True
+        if bits is not None and share_lost < RECOVERY * self.broken_share:
+            self.broken_share = share_lost
+            self.steering.after_epoch(self.prior, self.epochs, share_lost)
+            return False
+        self._go_back(good, bits)
+        self.broken_share = GREATEST_RECOVERY
+        return True
+
+    def _go_back(self, good: bytes, bits: float | None) -> None:
+        """Go back to a good state, from a network of ``bits`` that works no more."""
         steps = self.prior.steps
         saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
         saved["prior"]["alternation"]["steps"] = steps

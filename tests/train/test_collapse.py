@@ -146,7 +146,7 @@ def test_a_run_that_was_killed_after_it_went_back_goes_on_to_the_same_result(tmp
             return super().__iter__()
 
     whole, killed, resumed = trained(), trained(), trained()
-    options: dict[str, Any] = {"learning_rate": 1.0}
+    options: dict[str, Any] = {"learning_rate": 4.0}
     wanted = run(whole, 60, replace(REQUEST, **options), validate=lambda: accuracy(whole))
     state = replace(REQUEST, **options, state=tmp_path / "state")
     with pytest.raises(KilledError):
@@ -251,3 +251,14 @@ def test_the_way_begins_again_slower_and_then_ends_earlier() -> None:
     assert descent.floor_bits == 200
     descent.restart(0.8, 300, 50)
     assert descent.floor_bits == 200
+    descent.note(0.2, 210)
+    assert descent.floor_bits == 200
+    descent.note(0.1, 210)
+    assert descent.floor_bits == 0
+
+
+def test_a_broken_network_is_not_made_smaller() -> None:
+    descent = Descent(SCHEDULE)
+    walked(descent, shares(0.2, 0.3), lambda aim: aim, 100)
+    descent.note(2 * GREATEST_LOSS_SHARE, 700)
+    assert walked(descent, shares(0.3, 0.35), lambda aim: aim, 100) == 700

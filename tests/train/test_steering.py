@@ -60,7 +60,11 @@ def run(
     **options: Any,
 ) -> list[Progress]:
     seen: list[Progress] = []
-    measures = Measures(file_bytes=size or (lambda: file_bytes(model)), validate=validate or (lambda: accuracy(model)))
+    measures = Measures(
+        file_bytes=size or (lambda: file_bytes(model)),
+        least_bytes=GRAPH if size is None else 0,
+        validate=validate or (lambda: accuracy(model)),
+    )
     fine_tune(model, request, target, measures=measures, on_progress=seen.append, **options)
     return seen
 
