@@ -22,6 +22,16 @@ GREATEST_LAG = 0.06
 """Share of the run by which weights may lag behind the way before it waits for them. Beyond that the price of a bit
 would go on rising, and the weights would fall far below their aim when they answer."""
 
+LEAST_LAG_NATS = 0.2
+"""Lag that they may have in any case, in the logarithm of bits: it is what moves the price in a short run."""
+
+LAGGING_SHARE = 0.75
+"""Share of that lag beyond which weights are taken down at once."""
+
+GREATEST_LEAD = 1.1
+"""Factor of the coded bits above which there is no aim on the way down: bits that mergers of components have saved are
+not to come back, and the price would have to rise again from where it fell meanwhile."""
+
 FLOOR_NEARNESS = 1.1
 """Factor of a floor within which a network that hardly suffers takes the floor away."""
 
@@ -70,10 +80,15 @@ class Descent:
         speed = math.log(self.aim_bits / final_bits) / left
         if speed > 0:
             speed *= max(1 - self.share_lost / GREATEST_LOSS_SHARE, 0.0)
-            least = coded_bits * math.exp(-speed * GREATEST_LAG)
-            self.aim_bits = max(self.aim_bits * math.exp(-speed * passed), min(least, self.aim_bits))
+            least = coded_bits * math.exp(-max(speed * GREATEST_LAG, LEAST_LAG_NATS))
+            aim = max(self.aim_bits * math.exp(-speed * passed), min(least, self.aim_bits))
+            self.aim_bits = max(min(aim, GREATEST_LEAD * coded_bits), final_bits)
         else:
             self.aim_bits *= math.exp(-speed * min(passed, left))
+
+    def lags(self, coded_bits: float) -> bool:
+        """Whether weights of ``coded_bits`` are so far behind that a price that rises slowly would not bring them on."""
+        return math.log(coded_bits / self.aim_bits) > LAGGING_SHARE * LEAST_LAG_NATS
 
     def note(self, share_lost: float, coded_bits: float) -> None:
         """Take note of what the network has lost with ``coded_bits``.

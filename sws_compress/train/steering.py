@@ -45,6 +45,10 @@ BITS_POWER = 1.1
 (``python -m benchmarks.training residual_cnn unet tutorial_mlp --ratios 20``): with the least of them, the size to aim
 for comes down from above as the run goes on."""
 
+CAUGHT_UP_SHARE = 0.95
+"""Share of their coded bits that weights which lag behind their aim keep after an EM step. Where bits hardly answer to
+the price, it would rise for most of a short run before they do."""
+
 LEAST_BITS_SHARE = 0.05
 """Share of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
 
@@ -259,6 +263,8 @@ class Steering:
         bits, price = prior.coded_bits, prior.bit_price
         if bits is not None and self._held_bits is None and self.steers and not prior.tuning:
             self.descent.advance(prior.progress, bits, self.final_bits)
+            if prior.steps % self._schedule.hard_every == 0 and self.descent.lags(bits):
+                prior.assign_bits(CAUGHT_UP_SHARE * bits)
         if self._file_bytes is None or bits is None or price is None:
             return
         begin, end = self._schedule.soft_until, self._schedule.tune_from
