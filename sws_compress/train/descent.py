@@ -87,7 +87,7 @@ class Descent:
             self.aim_bits *= math.exp(-speed * min(passed, left))
 
     def lags(self, coded_bits: float) -> bool:
-        """Whether weights of ``coded_bits`` are so far behind that a price that rises slowly would not bring them on."""
+        """Whether weights of ``coded_bits`` are too far behind for a price that rises slowly."""
         return math.log(coded_bits / self.aim_bits) > LAGGING_SHARE * LEAST_LAG_NATS
 
     def note(self, share_lost: float, coded_bits: float) -> None:

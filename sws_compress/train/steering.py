@@ -261,7 +261,7 @@ class Steering:
     def after_step(self, prior: SoftWeightSharing) -> None:
         """Measure the file when it is time."""
         bits, price = prior.coded_bits, prior.bit_price
-        if bits is not None and self._held_bits is None and self.steers and not prior.tuning:
+        if bits is not None and self._target_bytes is not None and not prior.tuning:
             self.descent.advance(prior.progress, bits, self.final_bits)
             if prior.steps % self._schedule.hard_every == 0 and self.descent.lags(bits):
                 prior.assign_bits(CAUGHT_UP_SHARE * bits)
