@@ -146,6 +146,13 @@ def test_questions(repository: Path, tmp_path: Path) -> None:
     assert (tmp_path / "inputs.npz").stat().st_size > 0
 
 
+def test_scikit_learn(repository: Path, tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    assert run_blocks(repository / "docs" / "scikit-learn.md", names) == 2
+    assert names["result"].ratio > 5
+    assert names["result"].after > names["result"].before - 0.03
+
+
 def test_sharing(repository: Path, tmp_path: Path) -> None:
     assert run_blocks(repository / "docs" / "sharing.md", {}) == 1
     assert {path.name for path in (tmp_path / "hub").iterdir()} == {"README.md", "small.onnx"}
