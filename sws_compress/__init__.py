@@ -31,6 +31,7 @@ TYPE_CHECKING = False  # importing it from typing doubles the time of `import sw
 if TYPE_CHECKING:
     from sws_compress.api import compress, export
     from sws_compress.codec.load_cost import LoadCost
+    from sws_compress.file_options import FileOptions
     from sws_compress.mixture.histogram import WeightHistogram
     from sws_compress.mixture.mixture import Mixture
     from sws_compress.mixture.sensitivity import Sensitivity
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from sws_compress.report.frames import Snapshot, WeightFrames
     from sws_compress.report.inspection import ModelParts, TensorRow
     from sws_compress.report.result import CompressionResult, MeasuredSize
-    from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
+    from sws_compress.requests import Calibrated, LowBit, WeightsOnly
     from sws_compress.train.checkpoint import load_checkpoint, save_checkpoint
     from sws_compress.train.distillation import Distillation
     from sws_compress.train.frozen import cluster_frozen
@@ -160,7 +161,7 @@ _HOMES = {
     "DivergedError": "sws_compress.train.select",
     "ExpansionResult": "sws_compress.report.file_reports",
     "ExpectedStatistics": "sws_compress.mixture.statistics",
-    "FileOptions": "sws_compress.requests",
+    "FileOptions": "sws_compress.file_options",
     "FileParts": "sws_compress.report.file_parts",
     "FineTuned": "sws_compress.train.request",
     "Inspection": "sws_compress.report.file_reports",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sws_compress.arguments import check_kind
 from sws_compress.errors import ArgumentError
+from sws_compress.file_options import FileOptions
 from sws_compress.files import AnyPath, file_path
 from sws_compress.packages import packages_for
 from sws_compress.pipelines.calibrated import compress_calibrated
@@ -26,7 +27,7 @@ from sws_compress.pipelines.source import as_module, open_source
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.result import CompressionResult
-from sws_compress.requests import Calibrated, FileOptions, Goal, LowBit, Request, WeightsOnly, cure_of, refuse_unknown
+from sws_compress.requests import Calibrated, Goal, LowBit, Request, WeightsOnly, cure_of, refuse_unknown
 from sws_compress.terminal.progress_bar import LOGGER, OnProgress, progress_of
 from sws_compress.train.request import FineTuned
 

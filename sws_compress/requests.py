@@ -1,14 +1,13 @@
-"""What a caller can ask for: one request per mode, the goal beside it, and what the file shall be like."""
+"""What a caller can ask for: one request per mode, and the goal beside it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
-from sws_compress.arguments import number, own_numbers
-from sws_compress.codec.load_cost import FREE, LoadCost
+from sws_compress.arguments import own_numbers
 from sws_compress.errors import ArgumentError
 from sws_compress.onnx_io.format.blocked_weight import BLOCK_SIZES
 from sws_compress.quantize.affine_palette import INDEX_BITS
@@ -57,7 +56,10 @@ class WeightsOnly:
     """
 
     takes: ClassVar[frozenset[str]] = frozenset(
-        ("evaluate", "keep", "overrides", "load_budget", "weight_names", "packed_embeddings", "prune_units")
+        (
+            *("evaluate", "keep", "overrides", "load_budget", "weight_names", "packed_embeddings"),
+            *("memory", "standard_operators_only", "prune_units"),
+        )
     )
 
     quality: float | None = None
@@ -126,7 +128,8 @@ class Calibrated:
     takes: ClassVar[frozenset[str]] = frozenset(
         (
             *("ratio", "target_bytes", "max_drop", "evaluate", "keep", "overrides"),
-            *("load_budget", "weight_names", "packed_embeddings", "prune_units"),
+            *("load_budget", "weight_names", "packed_embeddings"),
+            *("memory", "standard_operators_only", "prune_units"),
         )
     )
 
@@ -245,61 +248,6 @@ class Goal:
     def given(self) -> dict[str, object]:
         """The one that was given, by its name."""
         return {name: value for name, value in vars(self).items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileOptions:
-    """What the written file is like.
-
-    Parameters
-    ----------
-    load_budget : LoadCost, optional
-        What loading may cost on one thread beyond what the runtime needs anyway. Encodings whose estimated cost
-        exceeds their share are not used; where none is left, the fastest is. By default 0.5 s and 64 MB, plus 0.17 s
-        and 47 MB per million weights.
-    weight_names : bool, optional
-        Keep the names of weights. Without them a very small or very deep model is some percent smaller; the result
-        still lists them. By default they are kept, but for trained files of which they would take more than 2 %, which
-        a note tells.
-    packed_embeddings : bool
-        Keep tables that are read by Gather alone packed while the model runs; every look-up decodes its rows. That
-        takes a seventh of the memory with 16 components and loads faster, but look-ups are slower and the file is
-        larger where codes would be shorter than words of a fixed length. A note names every table that cannot stay
-        packed.
-    prune_units : bool
-        Torch modules: leave out hidden units and channels that nothing reads or that are always zero, and biases that
-        are all zero. Outputs stay the same. Weights with scales per channel and vectors keep all their units.
-
-    Raises
-    ------
-    ArgumentError
-        If ``load_budget`` is no LoadCost.
-
-    Examples
-    --------
-    >>> import sws_compress as sws
-    >>> sws.FileOptions(load_budget=sws.LoadCost(seconds=2, peak_bytes=300e6)).prune_units
-    True
-    """
-
-    load_budget: LoadCost | None = None
-    weight_names: bool | None = None
-    packed_embeddings: bool = False
-    prune_units: bool = True
-
-    def __post_init__(self) -> None:
-        if not (self.load_budget is None or isinstance(self.load_budget, LoadCost)):
-            raise ArgumentError(
-                f"load_budget must be a LoadCost, got {self.load_budget!r}: write LoadCost(seconds=2, peak_bytes=300e6)"
-            )
-        for name, value in vars(self.load_budget or FREE).items():
-            number(f"load_budget.{name}", value)
-
-    @property
-    def changed(self) -> dict[str, object]:
-        """The options that are not at their defaults, by name."""
-        values = ((entry.name, getattr(self, entry.name), entry.default) for entry in fields(self))
-        return {name: value for name, value, default in values if value != default}
 
 
 def refuse_unknown(request: Request, given: Mapping[str, object]) -> None:

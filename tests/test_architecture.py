@@ -20,7 +20,7 @@ FLOORS = (
     {"mixture", "codec", "onnx_io"},
     {"quantize", "calibrate", "ort"},
     {"packing", "train", "report"},
-    {"integrations", "requests"},
+    {"file_options", "integrations", "requests"},
     {"pipelines"},
     {"api"},
     {"demo"},

@@ -28,6 +28,12 @@ from sws_compress.requests import DEFAULT_WEIGHT_QUALITY, MODES, Goal
         (sws.LowBit, {"bits": 2}, "bits must be 4 or 8, got 2"),
         (sws.LowBit, {"block_size": 48}, "block_size must be one of .*, got 48"),
         (sws.FileOptions, {"load_budget": 2.0}, "load_budget must be a LoadCost, got 2.0"),
+        (sws.FileOptions, {"memory": "int8"}, "memory must be float or packed, got int8: choose one"),
+        (
+            sws.FileOptions,
+            {"standard_operators_only": True},
+            "standard_operators_only must come with memory packed, got float",
+        ),
         (Goal, {}, "exactly one of ratio, target_bytes, max_drop must be given, got none"),
         (Goal, {"ratio": 3, "max_drop": 1}, "exactly one of .*, got ratio, max_drop"),
         (Goal, {"ratio": 1}, "ratio must be > 1, got 1"),

@@ -34,11 +34,11 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.environment import environment
 from sws_compress.api import compress
 from sws_compress.codec.candidates import radix_candidate
+from sws_compress.file_options import FileOptions
 from sws_compress.onnx_io.analyse.embeddings import find_embeddings
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.packing.pack import pack, packed_model, row_code
 from sws_compress.quantize.palette import Palette
-from sws_compress.requests import FileOptions
 
 SHAPES = ((30_000, 384), (128_000, 1024))
 COMPONENTS = (16, 256)

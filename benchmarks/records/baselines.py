@@ -36,8 +36,8 @@ from benchmarks.records.taught import TaughtBatches, taught_batches, taught_loss
 from sws_compress.api import compress
 from sws_compress.demo.lenet import LeNet300100, load_lenet
 from sws_compress.demo.mnist import Split, load_mnist
+from sws_compress.file_options import FileOptions
 from sws_compress.onnx_io.from_torch import from_torch
-from sws_compress.requests import FileOptions
 from sws_compress.train.request import FineTuned
 from sws_compress.train.sharing import Sharing
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from benchmarks.records.evaluate import test_images
 from benchmarks.records.run import file_error_percent, packed_for, payload_bytes
+from sws_compress.file_options import FileOptions
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.read.model import read_model
 from sws_compress.pipelines.expand import expand
-from sws_compress.requests import FileOptions
 
 
 def repack(path: Path) -> None:

@@ -36,12 +36,12 @@ from benchmarks.records.nets import error_percent
 from sws_compress.api import compress
 from sws_compress.demo.lenet import load_lenet
 from sws_compress.demo.mnist import ShiftedBatches, Split, load_mnist
+from sws_compress.file_options import FileOptions
 from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.ort.user_models import open_model
 from sws_compress.packing.pack import PackedModel, find_palettes
 from sws_compress.pipelines.publish import packed_as, pruned_as
 from sws_compress.quantize.palette import Palette
-from sws_compress.requests import FileOptions
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule

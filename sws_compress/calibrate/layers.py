@@ -83,6 +83,9 @@ class Layer:
         Mean inputs, where a constant that is added to the outputs keeps their means; ``moment`` is then around them.
     shares : ndarray, shape (groups, n), optional
         How often each output is asked for, > 0, where that differs: costs are then their square roots.
+    reach : int, optional
+        Steps from 0 that codebooks have at most: words of 8 bits reach 127. Factors, or the step without them, become
+        as large as that takes.
     """
 
     rows: Array
@@ -92,6 +95,7 @@ class Layer:
     relative: float = RELATIVE
     means: Means | None = None
     shares: Array | None = None
+    reach: int | None = None
 
     @cached_property
     def feedback(self) -> tuple[Feedback, ...]:
@@ -175,8 +179,8 @@ class Layer:
 
     def coded(self, bit_price: float) -> Coded:
         """Assign all weights at a price per bit, in units of the network's output error."""
-        divided = self.divided
-        step = float(step_of(bit_price, self.sensitivity))
+        step, factors = self._within_reach(float(step_of(bit_price, self.sensitivity)))
+        divided = self.rows / factors[..., None]
         codebook = even_codebook(divided, step)
         indices = nearest(divided, codebook)
         by_group = self.row_curvatures / self._curvature  # what the factors of a group have taken out of its curvatures
@@ -194,4 +198,14 @@ class Layer:
             )
         used = counts_of(indices, len(codebook)) > 0
         numbers = (np.cumsum(used) - 1).astype(np.min_scalar_type(np.count_nonzero(used) - 1))
-        return Coded(numbers[indices], codebook[used], self.factors, step)
+        return Coded(numbers[indices], codebook[used], factors, step)
+
+    def _within_reach(self, step: float) -> tuple[float, npt.NDArray[np.float32]]:
+        """A step and factors of the outputs with which no weight is farther than ``reach`` steps from 0."""
+        if self.reach is None:
+            return step, self.factors
+        if not self.scaled:
+            return max(step, float(np.abs(self.rows).max(initial=0.0)) / self.reach), self.factors
+        needed = (np.abs(self.rows).max(axis=2, initial=0.0) / (self.reach * step)).astype(np.float16)
+        needed = np.nextafter(needed, np.float16(np.inf))  # rounding down would exceed it
+        return step, np.clip(np.maximum(self.factors, needed.astype(np.float32)), *FULL_HALVES).astype(np.float32)

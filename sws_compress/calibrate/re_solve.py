@@ -50,7 +50,9 @@ def re_solved(layer: Layer, coded: Coded) -> Coded:
     if layer.scaled:
         best = best_factors(layer.rows, coded.codebook[coded.indices], layer.moment, factors)
         factors = np.clip(best, *FULL_HALVES).astype(np.float16).astype(np.float64)
-    codebook = best_codebook(layer.rows, coded.indices, coded.codebook, layer.moment, factors, layer.costs)
+    codebook = coded.codebook
+    if layer.reach is None:  # otherwise it stays even
+        codebook = best_codebook(layer.rows, coded.indices, codebook, layer.moment, factors, layer.costs)
     found = replace(coded, codebook=codebook, factors=factors.astype(np.float32))
     better = (np.diff(codebook) > 0).all() and layer.error(_changes(layer, found)) < layer.error(_changes(layer, coded))
     return found if better else coded

@@ -17,8 +17,9 @@ from sws_compress.terminal.printing import show
 
 if TYPE_CHECKING:
     from sws_compress.cli.command_parser import Commands, Parser
+    from sws_compress.file_options import FileOptions
     from sws_compress.quantize.granularity import Granularity
-    from sws_compress.requests import Calibrated, FileOptions, LowBit, WeightsOnly
+    from sws_compress.requests import Calibrated, LowBit, WeightsOnly
 
 GRANULARITIES = ("tensor", "channel", "auto", "vectors:2", "vectors:4", "vectors:8")
 """Names of the granularities on the command line."""
@@ -38,7 +39,7 @@ GOALS = ("quality", *SIZES)
 SINGLE_WEIGHTS = ("keep", "set")
 """Options about single weights."""
 
-OF_FILE = ("load_budget", "packed_embeddings", "drop_names")
+OF_FILE = ("load_budget", "packed_embeddings", "memory", "standard_operators_only", "drop_names")
 """Options of files whose weights are decoded."""
 
 
@@ -203,6 +204,18 @@ def _add_file_options(command: argparse.ArgumentParser) -> None:
         help="keep embedding tables packed in memory; every look-up decodes its rows (default: decode at load)",
     )
     group.add_argument(
+        "--memory",
+        choices=("float", "packed"),
+        metavar="M",
+        help="what weights are while the model runs: float (default), or packed: integers of 2, 4 or 8 bits wherever "
+        "the runtime multiplies them, looks them up or convolves with them, which takes about a quarter of the memory",
+    )
+    group.add_argument(
+        "--standard-operators-only",
+        action="store_true",
+        help="with --memory packed, no operators of ONNX Runtime's own",
+    )
+    group.add_argument(
         "--drop-names",
         action="store_true",
         help="leave the names of weights out, which saves some percent of a very small or very deep model",
@@ -331,10 +344,12 @@ def _granularity(name: str) -> Granularity:
 
 def _file_options(options: argparse.Namespace) -> FileOptions:
     from sws_compress.codec.load_cost import load_budget
-    from sws_compress.requests import FileOptions
+    from sws_compress.file_options import FileOptions
 
     return FileOptions(
         load_budget=None if options.load_budget is None else load_budget(options.load_budget),
         weight_names=False if options.drop_names else None,
         packed_embeddings=options.packed_embeddings,
+        memory=options.memory or "float",
+        standard_operators_only=options.standard_operators_only,
     )

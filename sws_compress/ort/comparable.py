@@ -22,7 +22,7 @@ _WIDENED = ("bfloat16", "float8", "float4", "int4", "int2")
 """How the names of types begin that the runtime does not exchange with NumPy as numbers, after an optional u."""
 
 
-def comparable_session(model: Model, *, trusted: bool = False) -> Session:
+def comparable_session(model: Model, *, trusted: bool = False, optimize: bool = True) -> Session:
     """A session of a model whose outputs can be compared.
 
     Parameters
@@ -31,6 +31,8 @@ def comparable_session(model: Model, *, trusted: bool = False) -> Session:
         The model; a file is not changed.
     trusted : bool
         Whether this package made it, as in `session`.
+    optimize : bool
+        Whether the runtime may fuse and fold nodes, as in `session`.
 
     Returns
     -------
@@ -44,10 +46,10 @@ def comparable_session(model: Model, *, trusted: bool = False) -> Session:
         If the model does not load.
     """
     seeded = _changed(model, fix_draws) if _names_draws(model) else model
-    runtime = session(seeded, trusted=trusted)
+    runtime = session(seeded, trusted=trusted, optimize=optimize)
     if any(_is_widened(entry.type) for entry in (*runtime.inputs, *runtime.outputs)):
         try:
-            return session(_changed(seeded, widen_interface), trusted=trusted)
+            return session(_changed(seeded, widen_interface), trusted=trusted, optimize=optimize)
         except VerificationError:  # the runtime cannot convert this type: comparing will tell
             return runtime
     return runtime

@@ -92,9 +92,9 @@ def differences_on(
     return tuple(differences.telling for differences in found)
 
 
-def outputs_in_runtime(model: Model, feeds: Mapping[str, Array]) -> list[Array]:
+def outputs_in_runtime(model: Model, feeds: Mapping[str, Array], *, optimize: bool = True) -> list[Array]:
     """Outputs of a model that this package made (`comparable_session`), in its order."""
-    with comparable_session(model, trusted=True) as runtime:
+    with comparable_session(model, trusted=True, optimize=optimize) as runtime:
         return runtime.run(feeds)
 
 

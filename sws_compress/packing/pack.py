@@ -21,8 +21,10 @@ from sws_compress.onnx_io.format.mark import refuse_compressed
 from sws_compress.onnx_io.write.insert import insert
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.onnx_io.write.strip import constant_names, shorten, strip, value_names
+from sws_compress.packing.integers import FLOATS_IN_MEMORY, Memory, in_integers
 from sws_compress.packing.search import Selection, emit, smallest_selection
 from sws_compress.packing.streams import Stream, stream_partitions
+from sws_compress.quantize.integer_palette import IntegerPalette
 from sws_compress.quantize.palette import Palette, palette_of
 from sws_compress.quantize.sinusoids import sinusoid_palette
 from sws_compress.terminal.progress_bar import OnProgress, part_of_progress, silent
@@ -72,6 +74,10 @@ class PackedModel:
         The initialisers that were replaced by decoders. All others are in the file as they were.
     renamed : mapping of str to str
         New names of initialisers by their old ones, where names changed.
+    palettes : mapping of str to Palette
+        What the initialisers decode to, by their old names.
+    integers : mapping of str to IntegerPalette
+        The weights that stay in integers.
     notes : tuple of str
         What the user should know besides, one line each.
     """
@@ -79,6 +85,8 @@ class PackedModel:
     data: bytes
     tensors: tuple[PackedTensor, ...]
     renamed: Mapping[str, str] = field(default_factory=dict)
+    palettes: Mapping[str, Palette] = field(default_factory=dict)
+    integers: Mapping[str, IntegerPalette] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -142,6 +150,7 @@ def pack(
     load_limit: LoadCost | None = None,
     weight_names: bool = True,
     packed_rows: bool = False,
+    memory: Memory = FLOATS_IN_MEMORY,
     on_progress: OnProgress = silent,
 ) -> PackedModel:
     """Replace initialisers by decoders of their palettes, and write the file.
@@ -159,6 +168,8 @@ def pack(
         nobody calls weights: integers of a list, and single numbers.
     packed_rows : bool
         Whether embeddings stay packed while the model runs. A note names those that cannot.
+    memory : Memory
+        Whether weights stay in integers while the model runs.
     on_progress : callable
         Called as ``on_progress(description, done, total)``.
 
@@ -183,10 +194,12 @@ def pack(
                 coded[embedding.name] = code
         notes = tuple(embedding_notes(embeddings, coded))
     others = {name: palette for name, palette in palettes.items() if name not in coded}
-    packed, tensors = packed_model(model, others, coded, load_limit=load_limit, on_progress=on_progress)
-    named = constant_names(model).difference(tensor.name for tensor in tensors)
-    renamed = shorten(packed, named if weight_names else set(model.graph.initializers))
-    return PackedModel(to_bytes(packed), tensors, renamed, notes)
+    held = in_integers(model, others, memory)
+    packed, tensors = packed_model(held.model, held.palettes, coded, load_limit=load_limit, on_progress=on_progress)
+    named = constant_names(held.model).difference(tensor.name for tensor in tensors)
+    renamed = shorten(packed, named if weight_names else set(held.model.graph.initializers))
+    decoded = {**palettes, **held.palettes}
+    return PackedModel(to_bytes(packed), tensors, renamed, decoded, held.kept, (*notes, *held.notes))
 
 
 def row_code(embedding: Embedding, palette: Palette) -> RowCode | None:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.moments import InputMoment, correlated
-from sws_compress.calibrate.own_quality import coded_to
+from sws_compress.calibrate.own_quality import coded_to, error_decibels
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.pipelines.places import Place, Slices, place_of
 from sws_compress.quantize.cluster import cluster, far_exponent
@@ -40,6 +40,10 @@ With 0.5 it is about the same."""
 TABLE_QUALITY = 66.0
 """Decibels that computed tables keep, at least: about what float16 keeps of them. Layers follow that count on them."""
 
+MISSED_IN_INTEGERS = 6.0
+"""Decibels that a weight may lack in integers of 8 bits; outputs are checked. Where it lacks more, few weights lie far
+out and most within few steps: such a weight is decoded to floats."""
+
 EXACT_BITS = 0.5
 """Bits per weight that a weight without any error may take beyond one with: somebody has chosen these few values."""
 
@@ -52,6 +56,7 @@ def rounded_alone(
     elements: int,
     seed: int,
     inputs: InputMoment | None = None,
+    integers: bool = False,
 ) -> Clustering:
     """The palette of a weight as a request without inputs wants it.
 
@@ -69,6 +74,8 @@ def rounded_alone(
         Seed of what is drawn at random.
     inputs : InputMoment, optional
         What was seen of the inputs that it multiplies (`seen_inputs`). Without them, all inputs are alike.
+    integers : bool
+        Whether it shall stay in integers of 8 bits where it can.
 
     Returns
     -------
@@ -83,12 +90,12 @@ def rounded_alone(
     quality = request.quality - 10 * math.log10(share)
     if weight.table:
         quality = max(quality, TABLE_QUALITY)
-    return Clustering(at_quality(place_alone(model, weight), quality, inputs), None)
+    return Clustering(at_quality(place_alone(model, weight, integers=integers), quality, inputs), None)
 
 
-def place_alone(model: ir.Model, weight: Weight) -> Place:
+def place_alone(model: ir.Model, weight: Weight, *, integers: bool = False) -> Place:
     """How a weight lies; where nothing multiplies it as a whole, its slices have scales unless they are looked up."""
-    place = place_of(model, weight)
+    place = place_of(model, weight, integers=integers)
     if place.products:
         return place
     scaled = len(weight.shape) > 1 and not set(weight.operators) & set(TABLES)
@@ -129,7 +136,11 @@ def _at_quality(place: Place, quality: float, inputs: InputMoment | None) -> Pal
     groups, _, size = rows.shape
     alike = np.ones((groups, size))
     moment = alike if inputs is None else np.broadcast_to(correlated(inputs, CORRELATION), (groups, size, size))
-    palette = place.palette(coded_to(Layer(rows, moment, scaled), quality))
+    layer = Layer(rows, moment, scaled, reach=place.reach)
+    coded = coded_to(layer, quality)
+    if place.reach is not None and error_decibels(layer, coded) < quality - MISSED_IN_INTEGERS:
+        return _at_quality(replace(place, reach=None), quality, inputs)
+    palette = place.palette(coded)
     if scaled and not np.isfinite(palette.expand()).all():  # float16 cannot hold the weights divided by their factors
         return _at_quality(replace(place, layout=Slices(0), products=()), quality, None)
     return palette

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from sws_compress.errors import ArgumentError, ModelError
+from sws_compress.file_options import PACKED
 from sws_compress.messages import first_few, shown
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.write.probed import score_names
@@ -72,13 +73,18 @@ def compress_calibrated(source: Source, request: Calibrated, job: Job) -> Compre
     elements = sum(weight.size for weight in weights)
     alone = {
         weight.name: rounded_alone(
-            source.model, weight, overrides.requests[weight.name], elements=elements, seed=job.seed
+            source.model,
+            weight,
+            overrides.requests[weight.name],
+            elements=elements,
+            seed=job.seed,
+            integers=job.file.memory == PACKED,
         ).palette
         for weight in weights
         if weight.name in overrides.requests
     }
     places = {
-        weight.name: place_of(source.model, weight)
+        weight.name: place_of(source.model, weight, integers=job.file.memory == PACKED)
         for weight in weights
         if weight.name not in overrides.kept and weight.name not in alone
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sws_compress.errors import VerificationError
@@ -17,6 +17,7 @@ from sws_compress.ort.compare import outputs_in_runtime
 from sws_compress.pipelines.calibration_layers import Assigned
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import metric_before
+from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.source import Source
 from sws_compress.pipelines.tunable import Tunable, tunable_copy
 from sws_compress.pipelines.twins import NoTwinError, twin_of
@@ -49,7 +50,7 @@ class Distillate:
 def distilled(
     source: Source,
     assigned: Assigned,
-    places: Collection[str],
+    places: Mapping[str, Place],
     weights: Collection[str],
     feeds: tuple[Sequence[Feeds], Sequence[Feeds]],
     error: float,
@@ -65,7 +66,7 @@ def distilled(
         A module, exported, or a file, in memory.
     assigned : Assigned
         Its weights.
-    places : collection of str
+    places : mapping of str to Place
         Those that may move.
     weights : collection of str
         All weights of the model: those that are not assigned stay as they are.
@@ -130,7 +131,7 @@ def _fits_module(source: Source, found: Assigned) -> bool:
 def _run(
     source: Source,
     assigned: Assigned,
-    places: Collection[str],
+    places: Mapping[str, Place],
     weights: Collection[str],
     feeds: tuple[Sequence[Feeds], Sequence[Feeds]],
     job: Job,

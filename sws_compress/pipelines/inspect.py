@@ -8,18 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from sws_compress.codec.encodings import recognise
 from sws_compress.codec.transforms.scales import scaled_name
 from sws_compress.files import AnyPath, file_path
-from sws_compress.onnx_io.analyse.tensor_kinds import is_listed, tensor_kinds
+from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, is_listed, tensor_kinds
 from sws_compress.onnx_io.analyse.weights import skipped_weights
 from sws_compress.onnx_io.external_data import StoredModel, forget
 from sws_compress.onnx_io.format.byte_shares import decoder_parts, own_bytes, stored_bytes
 from sws_compress.onnx_io.format.decoders import Decoder, find_decoders
+from sws_compress.onnx_io.format.held import FLOATS, ROWS, Held, Product, held_tensors
+from sws_compress.onnx_io.format.look_ups import look_ups
 from sws_compress.onnx_io.format.mark import Mark, mark_of_proto
-from sws_compress.onnx_io.format.sizes import initializer_bytes
+from sws_compress.onnx_io.format.sizes import data_bytes, initializer_bytes
 from sws_compress.onnx_io.read.model import model_in_ir
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, StoredWeight, decoded_parts
@@ -117,6 +120,11 @@ def _inspect_compressed(model: StoredModel, mark: Mark, written: bool, together_
         if is_listed(ir.DataType(tensor.data_type), math.prod(tensor.dims)) and tensor.name not in inside
     }
     known: dict[str, _Statistics] = {}
+    held = dict(held_tensors(proto, {*decoders, *dense}))
+    products = {name: each.product for name, each in held.items() if each.product is not None}
+    tables = {name: _stored_bytes(proto, name) for name in look_ups(proto)}
+    held |= {name: Held(ROWS) for name in tables}
+    held_bytes: dict[str, int] = {}
     taken = NOTHING_DECODED
     parts = decoded_parts(
         model, decoders, list(decoders), together_elements=together_elements, measured=not written, trusted=written
@@ -125,10 +133,16 @@ def _inspect_compressed(model: StoredModel, mark: Mark, written: bool, together_
         taken += decoding
         while weights:
             weight = weights.pop()
-            known[weight.name] = _statistics(_symbols(weight), decoders[weight.name].vector_length)
-            del weight  # not to be held while the next one is decoded
+            values = _symbols(weight)
+            held_bytes[weight.name] = tables.get(weight.name, weight.values.nbytes)
+            product = products.get(weight.name)
+            if product is not None and _is_packed(values, product):
+                values = product.integers(values)
+            known[weight.name] = _statistics(values, decoders[weight.name].vector_length)
+            del weight, values  # not to be held while the next one is decoded
     for name, tensor in dense.items():
-        known[name] = _statistics(model.values(tensor))
+        values = model.values(tensor)
+        known[name], held_bytes[name] = _statistics(values), values.nbytes
     own = {name: initializer_bytes(tensor) for name, tensor in dense.items()}
     elements = {name: math.prod(known[name].shape) for name in decoders}
     own |= own_bytes(proto, decoders, elements)
@@ -140,6 +154,8 @@ def _inspect_compressed(model: StoredModel, mark: Mark, written: bool, together_
             _row(name, known[name], encoding, own[name], total, kinds[name]),
             codebook_bytes=codebooks.get(name, 0),
             decoder_bytes=own[name] - symbols[name] - codebooks[name] if name in symbols else 0,
+            route=held[name].route if name in held and (name in tables or kinds[name] != FLOAT) else FLOATS,
+            held_bytes=held_bytes[name],
         )
         for name, encoding in encodings.items()
     )
@@ -152,6 +168,17 @@ def _inspect_compressed(model: StoredModel, mark: Mark, written: bool, together_
 def _encoding(decoder: Decoder) -> str:
     name = recognise(decoder.operators)
     return name if decoder.unscaled is None else scaled_name(name)
+
+
+def _stored_bytes(proto: onnx.ModelProto, name: str) -> int:
+    """Bytes of the elements of an initialiser."""
+    return next((data_bytes(tensor) for tensor in proto.graph.initializer if tensor.name == name), 0)
+
+
+def _is_packed(values: Array, product: Product) -> bool:
+    """Whether decoded values are the words of a product; those of a damaged file may be anything."""
+    enough = values.ndim == 3 and values.shape[1] * values.shape[2] * 8 >= product.inputs * product.bits
+    return values.dtype == np.uint8 and enough and len(values) == product.outputs
 
 
 def _symbols(weight: StoredWeight) -> Array:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sws_compress.arguments import check_function, check_kind, whole_number
 from sws_compress.errors import ArgumentError, DataError
+from sws_compress.file_options import FileOptions
 from sws_compress.files import checked_output
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
 from sws_compress.onnx_io.write.output import data_files
 from sws_compress.pipelines.file_metric import FileMetric
-from sws_compress.requests import FileOptions, Goal, WeightsOnly
+from sws_compress.requests import Goal, WeightsOnly
 from sws_compress.terminal.progress_bar import OnProgress, part_of_progress, silent
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from sws_compress.calibrate.repair import Means
 from sws_compress.calibrate.row_counts import RowCounts
 from sws_compress.onnx_io.analyse.biases import Bias
 from sws_compress.onnx_io.analyse.layouts import Arrangement
+from sws_compress.onnx_io.analyse.memory_routes import memory_route
 from sws_compress.onnx_io.analyse.products import Product, products_of
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.ort.session import Array
@@ -24,6 +25,9 @@ from sws_compress.thresholds import MAX_CODEBOOK
 
 MOST_INPUTS = 256
 """Inputs of a row of a weight whose inputs are not known: a row may be cut anywhere, and their moment is small."""
+
+LARGEST_WORD = 127
+"""Most steps from 0 of weights that stay in integers of 8 bits."""
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
@@ -71,7 +75,7 @@ class Unknown:
 class Place:
     """A weight, how it lies, its products (none if they are not known), what may be changed with it, and its counts.
 
-    Counts are known of tables whose rows are only looked up.
+    Counts are known of tables whose rows are only looked up. ``reach`` is that of its `Layer`.
     """
 
     weight: Weight
@@ -79,6 +83,7 @@ class Place:
     products: tuple[Product, ...]
     bias: Bias | None = None
     counts: RowCounts | None = None
+    reach: int | None = None
 
     @property
     def counted(self) -> bool:
@@ -103,21 +108,23 @@ class Place:
         groups, _, size = rows.shape
         rows = rows.astype(number_type(size))
         if self.counts is not None and self.counted:
-            return Layer(rows, np.ones((groups, size)), scaled=True, shares=self.counts.shares[None])
+            return Layer(rows, np.ones((groups, size)), scaled=True, shares=self.counts.shares[None], reach=self.reach)
         if moment is None:
-            return Layer(rows, np.broadcast_to(np.eye(size), (groups, size, size)), scaled=False)
+            return Layer(rows, np.broadcast_to(np.eye(size), (groups, size, size)), scaled=False, reach=self.reach)
         means = None
         if self.bias is not None:
             means = Means(moment.mean if drift is None else drift.before / drift.samples, moment.mean)
             drift = None if drift is None else drift.centred()
         scaled = self.layout.output_axis(self.weight.shape) is not None
         if like is not None and len(like.moment) == groups and (like.means is None) == (means is None):
-            layer = Layer(rows, like.moment, scaled=scaled, means=means).knowing(like, "feedback", "row_curvatures")
+            layer = Layer(rows, like.moment, scaled=scaled, means=means, reach=self.reach).knowing(
+                like, "feedback", "row_curvatures"
+            )
         else:
             shrunk = (moment if means is None else moment.centred()).shrunk()
             if len(shrunk) < groups:
                 shrunk = np.broadcast_to(shrunk, (groups, size, size))
-            layer = Layer(rows, shrunk, scaled=scaled, means=means)
+            layer = Layer(rows, shrunk, scaled=scaled, means=means, reach=self.reach)
         return layer if drift is None else layer.with_rows(drift.followed(rows, layer.feedback))
 
     def changed(self, changes: Array) -> Array:
@@ -137,7 +144,7 @@ class Place:
             codebook = np.clip(codebook, -LARGEST_HALF, LARGEST_HALF)
         codebook = codebook.astype(stored)
         palette = Palette(codebook, indices, shape, scales)
-        if len(codebook) > MAX_CODEBOOK:  # it stays even, so that a decoder can compute it
+        if len(codebook) > MAX_CODEBOOK or self.reach is not None:  # it stays even
             return palette
         return in_half(palette, indices.size * coded.step**2 / 12)
 
@@ -148,9 +155,15 @@ class Place:
         return lines.reshape(len(lines), -1)[:, 0]
 
 
-def place_of(model: ir.Model, weight: Weight) -> Place:
-    """A weight of a model with what is known of how it lies and what it multiplies."""
+def place_of(model: ir.Model, weight: Weight, *, integers: bool = False) -> Place:
+    """A weight of a model with what is known of how it lies and what it multiplies.
+
+    With ``integers`` it reaches no farther than words of 8 bits wherever it can stay in them.
+    """
+    value = model.graph.initializers.get(weight.name)
+    stays = integers and value is not None and not isinstance(memory_route(value), str)
+    reach = LARGEST_WORD if stays else None
     products = products_of(model, weight.name)
     if not products:
-        return Place(weight, Unknown(), ())
-    return Place(weight, products[0].layout, products)
+        return Place(weight, Unknown(), (), reach=reach)
+    return Place(weight, products[0].layout, products, reach=reach)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from sws_compress.file_options import FileOptions
 from sws_compress.module_modes import evaluating
 from sws_compress.onnx_io.analyse.left_dense import MANY_VALUES, Unchanged, dense_tensors, named
 from sws_compress.onnx_io.from_torch import from_torch
@@ -16,7 +17,6 @@ from sws_compress.packing.pack import PackedModel, find_palettes
 from sws_compress.pipelines.moved_parameters import Filling, filling_of
 from sws_compress.pipelines.publish import packed_as, pruned_as
 from sws_compress.pipelines.source import Source, copied
-from sws_compress.requests import FileOptions
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from sws_compress.errors import ModelError, VerificationError
+from sws_compress.file_options import PACKED, FileOptions
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.left_dense import KEPT, NO_SMALLER, dense_notes
 from sws_compress.onnx_io.external_data import in_memory
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
+from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic
+from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
 from sws_compress.ort.compare import (
     differences_from_original,
@@ -24,6 +27,7 @@ from sws_compress.ort.decode import decoded_weights
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.session import Array, check_runs
 from sws_compress.ort.user_models import callers_file
+from sws_compress.packing.integers import Memory
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.job import Job
@@ -32,7 +36,6 @@ from sws_compress.pipelines.source import Source, answers_of, draw_notes
 from sws_compress.quantize.palette import Palette
 from sws_compress.report.file_parts import FileParts
 from sws_compress.report.result import CompressionResult
-from sws_compress.requests import FileOptions
 from sws_compress.terminal.progress_bar import LOGGER, OnProgress, silent
 
 if TYPE_CHECKING:
@@ -131,11 +134,12 @@ def publish(snapped: Snapped, job: Job) -> CompressionResult:
     LOGGER.info("checking %s bytes", f"{len(packed.data):,}")
     checking("checking that the file loads", 0, CHECKS)
     check_written(packed.data, snapped.model, snapped.name)
-    names = {packed.renamed.get(name, name): name for name in snapped.model.graph.initializers}
+    known = (*snapped.model.graph.initializers, *packed.palettes)
+    names = {packed.renamed.get(name, name): name for name in known}
     decoded = [packed.renamed.get(tensor.name, tensor.name) for tensor in packed.tensors]
     checking("checking decoded weights", 1, CHECKS)
     for name, values in decoded_weights(packed.data, decoded, trusted=True).items():
-        wanted = snapped.palettes[names[name]].expand()
+        wanted = packed.palettes[names[name]].expand()
         if (values.dtype, values.shape) != (wanted.dtype, wanted.shape) or values.tobytes() != wanted.tobytes():
             raise VerificationError(f"{names[name]} must decode to the snapped weights, got others: report this")
     checking("comparing outputs", 2, CHECKS)
@@ -187,10 +191,15 @@ def _compared(packed: PackedModel, snapped: Snapped, job: Job) -> _Compared:
     if snapped.feeds is None:
         return _Compared(math.nan)
     names = [str(output.name) for output in snapped.model.graph.outputs]
-    actual = outputs_in_runtime(packed.data, snapped.feeds)
+    values = {name: found.expand() for name, found in packed.integers.items()}
+    model, expected, data = snapped.model, snapped.outputs, packed.data
+    if values:  # integers may be others than the palettes, and products round what they multiply by
+        model, data = with_values(model, values), in_float_arithmetic(data)
+        expected = outputs_in_runtime(to_bytes(model), snapped.feeds)
+    actual = outputs_in_runtime(data, snapped.feeds, optimize=not values)  # the runtime would fuse rounding products
     notes: tuple[str, ...] = ()
     try:
-        largest = largest_if_repeated(packed.data, snapped.feeds, snapped.outputs, actual, OUTPUT_TOLERANCE)
+        largest = largest_if_repeated(data, snapped.feeds, expected, actual, OUTPUT_TOLERANCE)
         if largest > OUTPUT_TOLERANCE:
             raise VerificationError(
                 f"outputs must equal the snapped network's within {OUTPUT_TOLERANCE:g} of the largest, "
@@ -198,16 +207,18 @@ def _compared(packed: PackedModel, snapped: Snapped, job: Job) -> _Compared:
             )
     except VerificationError:
         note = moved_choices(
-            snapped.model,
+            model,
             {},
-            lambda probe: packed_as(job.file, probe, snapped.palettes).data,
+            lambda probe: in_float_arithmetic(packed_as(job.file, probe, snapped.palettes).data),
             snapped.feeds,
-            (snapped.outputs, actual),
+            (expected, actual),
             tolerance=OUTPUT_TOLERANCE,
         )
         if note is None:
             raise
         largest, notes = math.inf, (note,)
+    if values:
+        actual = outputs_in_runtime(packed.data, snapped.feeds)
     if math.isnan(largest):
         job.refuse_uncompared(False, "change from run to run")
         return _Compared(math.nan, notes=draw_notes(snapped.model, answers_vary=True))
@@ -227,6 +238,7 @@ def packed_as(
         load_limit=options.load_budget,
         weight_names=options.weight_names is not False,
         packed_rows=options.packed_embeddings,
+        memory=Memory(options.memory == PACKED, options.standard_operators_only),
         on_progress=on_progress,
     )
 

@@ -61,8 +61,9 @@ if TYPE_CHECKING:
 FOLDED_BYTES = 1 << 30
 """Largest output of a node, in bytes, that ONNX Runtime (since 1.27) computes once, at load."""
 
-IGNORED_OPTIONS = ("load_budget", "weight_names")
-"""Options of the file that streaming does not know: it codes weights by radix words alone and keeps all names."""
+IGNORED_OPTIONS = ("load_budget", "weight_names", "memory")
+"""Options of the file that streaming does not know: it codes weights by radix words alone, keeps all names, and decodes
+to floats."""
 
 
 def stream_weights(source: Source, request: WeightsOnly, job: Job) -> CompressionResult:

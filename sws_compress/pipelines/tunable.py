@@ -11,6 +11,7 @@ import numpy as np
 
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.calibration_layers import Assigned
+from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.source import Source, copied
 from sws_compress.pipelines.write_back import Holding, held_as_they_are, holdings
 from sws_compress.quantize.palette import Palette, half_rounded
@@ -39,11 +40,12 @@ class Tunable:
 
 
 def tunable_copy(
-    source: Source, module: nn.Module, assigned: Assigned, places: Collection[str], weights: Collection[str]
+    source: Source, module: nn.Module, assigned: Assigned, places: Mapping[str, Place], weights: Collection[str]
 ) -> Tunable:
     """A copy of a module with the assigned weights, and what may move in it.
 
-    Weights that the module computes stay as they were, and so do weights in `places` alone.
+    Weights that the module computes stay as they were, and so do weights in `places` alone. Codebooks of integers stay
+    even.
     """
     from sws_compress.train.tuned_values import TunedVector
 
@@ -61,8 +63,11 @@ def tunable_copy(
         for holding in own:
             _write(holding.tensor, holding.of(values[name]))
     codebooks: dict[str, TunedCodebook] = {}
-    for name in places:
-        if name in held and (tuned := _tuned_codebook(assigned.palettes[name], held[name])) is not None:
+    for name, place in places.items():
+        if name not in held:
+            continue
+        even = place.reach is not None or len(assigned.palettes[name].codebook) > MAX_CODEBOOK
+        if (tuned := _tuned_codebook(assigned.palettes[name], held[name], fixed=even)) is not None:
             codebooks[name] = tuned
             for holding in held[name]:
                 holding.tensor.requires_grad_(True)
@@ -72,16 +77,15 @@ def tunable_copy(
     return Tunable(network, codebooks, vectors)
 
 
-def _tuned_codebook(palette: Palette, held: Sequence[Holding]) -> TunedCodebook | None:
+def _tuned_codebook(palette: Palette, held: Sequence[Holding], *, fixed: bool) -> TunedCodebook | None:
     """A palette as it lies in a module; None if nothing of it may move.
 
-    Codebooks that a decoder computes stay even: only their scales move.
+    Codebooks that a decoder computes are ``fixed``: only their scales move.
     """
     import torch
 
     from sws_compress.train.tuned_values import Members, TunedCodebook
 
-    fixed = len(palette.codebook) > MAX_CODEBOOK
     if fixed and palette.scales is None:
         return None
     indices, slices = palette.indices.reshape(palette.shape), None

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from sws_compress.file_options import FileOptions
 from sws_compress.onnx_io.write.strip import constant_names
-from sws_compress.requests import FileOptions
 
 NAMES_SHARE = 0.02
 """Share of the file up to which names of weights stay where nothing is said about them."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sws_compress.calibrate.moments import InputMoment
+from sws_compress.file_options import PACKED
 from sws_compress.onnx_io.analyse.nothing_to_do import refuse_nothing_to_do
 from sws_compress.onnx_io.analyse.weights import Weight
 from sws_compress.packing.pack import find_palettes
@@ -168,6 +169,7 @@ def _clustered(
             elements=elements,
             seed=job.seed,
             inputs=seen.get(weight.name),
+            integers=job.file.memory == PACKED,
         )
         palettes[weight.name] = found.palette
         LOGGER.debug("%s: %d values", weight.name, len(found.palette.codebook))

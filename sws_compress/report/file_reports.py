@@ -15,6 +15,7 @@ from rich.text import Text
 
 from sws_compress.messages import shown
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
+from sws_compress.onnx_io.format.held import FLOATS
 from sws_compress.ort.decode import Decoding
 from sws_compress.ort.differences import OutputDifference
 from sws_compress.ort.weight_differences import WeightDifference
@@ -55,6 +56,7 @@ class Inspection(Printed):
             ("file", f"{self.disk_bytes:,} bytes"),
             *((name, f"{total:,} bytes") for kind, name in KIND_NAMES.items() if (total := parts.bytes_of(kind))),
             ("shared decoders", f"{parts.shared_bytes:,} bytes"),
+            *_held_lines(parts),
             ("network graph", f"{parts.graph_bytes:,} bytes"),
             ("compressed", "no" if version is None else f"yes, format {version}"),
             *([] if version is None else [("loading", _loading(parts.decoding))]),
@@ -75,6 +77,17 @@ class Inspection(Printed):
             "decoding": dataclasses.asdict(self.parts.decoding),
             "tensors": [tensor_json(row) for row in self.parts.rows],
         }
+
+
+def _held_lines(parts: ModelParts) -> Iterator[tuple[str, str]]:
+    """What a runtime holds of the weights, where some stay in integers."""
+    routes = dict.fromkeys(row.route for row in parts.rows)
+    if set(routes) - {FLOATS}:
+        held = {route: sum(row.held_bytes for row in parts.rows if row.route == route) for route in routes}
+        yield (
+            "weights in memory",
+            f"{sum(held.values()):,} bytes: " + ", ".join(f"{total:,} {route}" for route, total in held.items()),
+        )
 
 
 @dataclass(frozen=True, repr=False)

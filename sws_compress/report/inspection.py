@@ -9,6 +9,7 @@ from typing import Any
 
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT
 from sws_compress.onnx_io.analyse.weights import Skipped
+from sws_compress.onnx_io.format.held import FLOATS
 from sws_compress.ort.decode import NOTHING_DECODED, Decoding
 
 
@@ -42,6 +43,11 @@ class TensorRow:
         Those of ``file_bytes`` that are values of a codebook, or scales.
     decoder_bytes : int
         Those of ``file_bytes`` that are nodes, small integers, names and frames.
+    route : str
+        How a runtime holds it (`onnx_io.format.held`): "floats", or as integers for a "product", "dequantised" at every
+        run, or "rows" that are looked up.
+    held_bytes : int
+        Bytes that a runtime holds of it while the model runs; 0 if that is not known.
     """
 
     name: str
@@ -55,6 +61,8 @@ class TensorRow:
     kind: str = FLOAT
     codebook_bytes: int = 0
     decoder_bytes: int = 0
+    route: str = FLOATS
+    held_bytes: int = 0
 
     @property
     def size(self) -> int:

@@ -9,9 +9,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from sws_compress.onnx_io.format.held import FLOATS
 from sws_compress.report.inspection import TensorRow
 
 HEADINGS = ("shape", "encoding", "values", "zeros", "entropy", "bits", "bytes", "of file")
+HELD_HEADINGS = ("shape", "encoding", "values", "entropy", "bits", "bytes", "in memory", "as")
+"""The same where weights stay in integers."""
 LEFT_COLUMNS = 2
 """The first columns are flush left; numbers are flush right."""
 
@@ -36,7 +39,8 @@ class TensorsTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown, others = self._divided()
         names = ["tensor", *(row.name for row in shown)]
-        lines = [HEADINGS, *map(figures, shown)]
+        headings = HELD_HEADINGS if any(row.route != FLOATS for row in self.rows) else HEADINGS
+        lines = [headings, *(figures(row, headings) for row in shown)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         widest = max(map(len, names))
         room = options.max_width - widest - sum(widths)
@@ -45,7 +49,7 @@ class TensorsTable:
         for name, cells in zip(names, lines, strict=True):
             line = gap.join(_cells(cells, widths))
             start = f"{name:<{widest}}{gap}" if room >= len(widths) else f"{name}\n  "
-            yield Text(start + line, "bold" if cells is HEADINGS else "", overflow="fold")
+            yield Text(start + line, "bold" if cells is headings else "", overflow="fold")
         if others:
             together = sum(row.file_bytes for row in others)
             yield Text(f"and {len(others)} smaller ones, {together:,.0f} bytes together: inspect lists all", "dim")
@@ -62,18 +66,21 @@ class TensorsTable:
         return [row for row in self.rows if id(row) in taken], [row for row in self.rows if id(row) not in taken]
 
 
-def figures(row: TensorRow) -> tuple[str, ...]:
-    """What is told of a tensor, in the order of `HEADINGS`."""
-    return (
-        "x".join(map(str, row.shape)) or "scalar",
-        row.encoding,
-        f"{row.distinct_values:,}",
-        f"{100 * row.zeros:.1f} %",
-        f"{row.entropy_bits:.3f}",
-        f"{row.file_bits:.3f}",
-        f"{row.file_bytes:,.0f}",
-        f"{100 * row.file_share:.1f} %",
-    )
+def figures(row: TensorRow, headings: Sequence[str] = HEADINGS) -> tuple[str, ...]:
+    """What columns say of a tensor, by their headings."""
+    told = {
+        "shape": "x".join(map(str, row.shape)) or "scalar",
+        "encoding": row.encoding,
+        "values": f"{row.distinct_values:,}",
+        "zeros": f"{100 * row.zeros:.1f} %",
+        "entropy": f"{row.entropy_bits:.3f}",
+        "bits": f"{row.file_bits:.3f}",
+        "bytes": f"{row.file_bytes:,.0f}",
+        "of file": f"{100 * row.file_share:.1f} %",
+        "in memory": f"{row.held_bytes:,}",
+        "as": row.route,
+    }
+    return tuple(told[heading] for heading in headings)
 
 
 def _cells(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:

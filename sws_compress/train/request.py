@@ -117,7 +117,8 @@ class FineTuned:
     takes: ClassVar[frozenset[str]] = frozenset(
         (
             *("ratio", "target_bytes", "max_drop", "evaluate"),
-            *("load_budget", "weight_names", "packed_embeddings", "prune_units"),
+            *("load_budget", "weight_names", "packed_embeddings"),
+            *("memory", "standard_operators_only", "prune_units"),
         )
     )
     """Goals and file options that apply to this mode, by name."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from sws_compress.file_options import FileOptions
 from sws_compress.onnx_io.from_torch import from_torch
 from sws_compress.onnx_io.write.serialise import plain_bytes
 from sws_compress.pipelines import moved_parameters, projected
@@ -14,7 +15,6 @@ from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.moved_parameters import filling_of
 from sws_compress.pipelines.projected import Template
 from sws_compress.pipelines.source import Source, open_module
-from sws_compress.requests import FileOptions
 
 
 class Reader(nn.Module):

@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.errors import ArgumentError, ModelError, OutputError, VerificationError
+from sws_compress.file_options import FileOptions
 from sws_compress.files import Draft
 from sws_compress.onnx_io.write import external, output
 from sws_compress.ort.decode import decoded_weights
@@ -29,7 +30,7 @@ from sws_compress.pipelines.source import open_source
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.quantize.granularity import PerChannel, Vectors
 from sws_compress.report.result import CompressionResult
-from sws_compress.requests import FileOptions, WeightsOnly
+from sws_compress.requests import WeightsOnly
 
 ALWAYS = Limits(model_bytes=0, alone_elements=1000)
 WHOLE = Limits()

@@ -28,7 +28,7 @@ def affine_weights(model: ir.Model, *, smallest: int = SMALLEST_LOW_BIT_WEIGHT) 
         Each weight with the axis along which blocks run; all its readers agree on it.
     """
     initializers = model.graph.initializers
-    found = ((weight, _block_axis(initializers[weight.name])) for weight in _float32_weights(model, smallest))
+    found = ((weight, block_axis(initializers[weight.name])) for weight in _float32_weights(model, smallest))
     return tuple((weight, axis) for weight, axis in found if axis is not None)
 
 
@@ -52,7 +52,7 @@ def _float32_weights(model: ir.Model, smallest: int) -> tuple[Weight, ...]:
     return find_weights(model, smallest=smallest, types=(ir.DataType.FLOAT,))
 
 
-def _block_axis(value: ir.Value) -> int | None:
+def block_axis(value: ir.Value) -> int | None:
     """The axis along which blocks run for every reader; None if a reader has no kernel, or if readers differ."""
     tensor = value.const_value
     if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) != 2:

@@ -73,8 +73,8 @@ class BlockedWeight:
             Bits per weight, 4 or 8.
         """
         rows, blocks, block_bytes = indices.shape
-        steps = _of_bytes(indices.reshape(rows, -1), bits)[:, :columns]
-        middles = None if zeros is None else _of_bytes(zeros, bits)[:, :blocks]
+        steps = of_bytes(indices.reshape(rows, -1), bits)[:, :columns]
+        middles = None if zeros is None else of_bytes(zeros, bits)[:, :blocks]
         return cls(steps, scales, middles, bits, block_bytes * 8 // bits)
 
     def expand(self) -> Floats:
@@ -91,26 +91,30 @@ class BlockedWeight:
         rows, columns = self.indices.shape
         blocks = self.scales.shape[1]
         padded = np.pad(self.indices, ((0, 0), (0, blocks * self.block_size - columns)))
-        return _in_bytes(padded, self.bits).reshape(rows, blocks, -1)
+        return in_bytes(padded, self.bits).reshape(rows, blocks, -1)
 
     @property
     def packed_zeros(self) -> Bytes | None:
         """MatMulNBits' input zero_points, shape (rows, ceil(blocks * bits / 8)), packed like the indices."""
-        return None if self.zeros is None else _in_bytes(self.zeros, self.bits)
+        return None if self.zeros is None else in_bytes(self.zeros, self.bits)
 
 
-def _of_bytes(packed: Bytes, bits: int) -> Bytes:
-    """Rows of values that `_in_bytes` packed; one more at the end where their number is odd."""
+def of_bytes(packed: Bytes, bits: int) -> Bytes:
+    """Rows of values that `in_bytes` packed; some more at the end where they do not fill the last byte."""
     if bits == 8:
         return packed
-    halves: Bytes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1)
-    return halves
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    values: Bytes = (packed[:, :, None] >> shifts & np.uint8((1 << bits) - 1)).reshape(len(packed), -1)
+    return values
 
 
-def _in_bytes(values: Bytes, bits: int) -> Bytes:
-    """Rows of ``values`` with two 4-bit values to a byte; values of 8 bits as they are."""
+def in_bytes(values: Bytes, bits: int) -> Bytes:
+    """Rows of ``values`` with two 4-bit or four 2-bit values to a byte, the first lowest; of 8 bits as they are."""
     if bits == 8:
         return values
-    even = np.pad(values, ((0, 0), (0, values.shape[1] % 2)))
-    packed: Bytes = even[:, 0::2] | np.left_shift(even[:, 1::2], np.uint8(4))
+    per_byte = 8 // bits
+    whole = np.pad(values, ((0, 0), (0, -values.shape[1] % per_byte)))
+    packed = whole[:, 0::per_byte].copy()
+    for place in range(1, per_byte):
+        packed |= np.left_shift(whole[:, place::per_byte], np.uint8(place * bits))
     return packed
