@@ -31,7 +31,7 @@ FLOORS = (
 STEPS = {
     "onnx_io": (
         {"element_types", "traversal", "map_types", "native"},
-        {"external_data"},
+        {"external_data", "rewrite"},
         {"format"},
         {"read", "analyse", "from_torch", "to_torch"},
         {"write"},

@@ -18,6 +18,7 @@ from onnx_ir.passes import common as passes
 from sws_compress.errors import ModelError
 from sws_compress.messages import first_line
 from sws_compress.module_modes import evaluating
+from sws_compress.onnx_io.rewrite.exported_graph import shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,7 +105,7 @@ def from_torch(
     for name, value in list(program.model.graph.initializers.items()):
         value.name = name.replace("_orig_mod.", "")  # parts may be wrapped too
     with _quiet():
-        simplified = _simplified(program.model, snapped)
+        simplified = shortened(_simplified(program.model, snapped))
     _name_outputs(simplified.graph)
     return simplified
 
