@@ -45,6 +45,8 @@ def run(
         log=_by_epoch(epochs, len(splits.training.inputs) // problem.batch_size),
         **setting.request_arguments(problem),
     )
+    if setting.length != 1:
+        request = dataclasses.replace(request, epochs=round(setting.length * request.run_epochs))
     wall, cpu = time.perf_counter(), time.process_time()
     found: dict[str, Any] = {"before": before, "chance": problem.chance(splits.validation)}
     with tempfile.TemporaryDirectory() as folder:

@@ -28,11 +28,15 @@ class Goal:
 
 @dataclass(frozen=True)
 class Setting:
-    """Arguments of ``FineTuned`` that are not the defaults; a teacher only where outputs are logits."""
+    """Arguments of ``FineTuned`` that are not the defaults; a teacher only where outputs are logits.
+
+    ``length`` is that of the run, in runs with the default epochs.
+    """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     distillation: float | None = None
+    length: float = 1.0
 
     def request_arguments(self, problem: Problem) -> dict[str, Any]:
         """Arguments for one problem."""
@@ -50,22 +54,22 @@ def everything(name: str, parameter: object) -> bool:
 
 
 TUNED = (
-    Setting("long", {"epochs": 40}),
-    Setting("long, 2e-3", {"epochs": 40, "learning_rate": 2e-3}),
-    Setting("long, 3e-4", {"epochs": 40, "learning_rate": 3e-4}),
-    Setting("8 components", {"epochs": 40, "components": 8, "learning_rate": 1.2e-3}),
-    Setting("5 components", {"epochs": 40, "components": 5, "learning_rate": 1.2e-3}),
-    Setting("teacher", {"epochs": 40, "learning_rate": 1.2e-3}, distillation=0.7),
-    Setting("teacher, 8", {"epochs": 40, "learning_rate": 2e-3, "components": 8}, distillation=0.7),
-    Setting("biases of 32", {"epochs": 40, "learning_rate": 1.2e-3, "components": 8, "bias_components": 32}, 0.5),
+    Setting("long", length=2.0),
+    Setting("long, 2e-3", {"learning_rate": 2e-3}, length=2.0),
+    Setting("long, 3e-4", {"learning_rate": 3e-4}, length=2.0),
+    Setting("8 components", {"components": 8, "learning_rate": 1.2e-3}),
+    Setting("5 components", {"components": 5, "learning_rate": 1.2e-3}),
+    Setting("teacher", {"learning_rate": 1.2e-3}, distillation=0.7),
+    Setting("teacher, 8", {"learning_rate": 2e-3, "components": 8}, distillation=0.7),
+    Setting("biases of 32", {"learning_rate": 1.2e-3, "components": 8, "bias_components": 32}, 0.5),
     Setting(
         "all shared by module",
-        {"epochs": 40, "learning_rate": 1.2e-3, "parameters": everything, "sharing": Sharing.MODULE},
+        {"learning_rate": 1.2e-3, "parameters": everything, "sharing": Sharing.MODULE},
         0.5,
     ),
     Setting(
         "slow way down",
-        {"epochs": 40, "learning_rate": 1.2e-3, "components": 8, "schedule": Schedule(target_at=0.65)},
+        {"learning_rate": 1.2e-3, "components": 8, "schedule": Schedule(target_at=0.65)},
         0.5,
     ),
 )

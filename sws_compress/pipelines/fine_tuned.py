@@ -123,7 +123,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
         *source.notes,
         *result.notes,
         *fixed_note(fixed),
-        *_missed(target, result.file_bytes, tuned.restarts),
+        *_missed(target, result.file_bytes, tuned.broke, request.components),
         *_unasked(target, job.goal),
         *_fallen(target, before, after),
         *_forgotten(target, tuned.allowance_used),
@@ -264,22 +264,24 @@ def _refuse_not_finite(outputs: Sequence[Array], source: Source) -> None:
             )
 
 
-def _missed(target: SteeringTarget | None, file_bytes: int, restarts: int) -> Iterable[str]:
-    """A line if the run did not reach the size asked for."""
+def _missed(target: SteeringTarget | None, file_bytes: int, broke: bool, components: int) -> Iterable[str]:
+    """A line if the run did not reach the size asked for, with the cure; ``broke`` if smaller networks did not work."""
     wanted = None if target is None else target.file_bytes
     if wanted is None or abs(file_bytes - wanted) <= SIZE_TOLERANCE * wanted:
         return
-    if restarts and file_bytes > wanted:
-        yield (
-            f"the file has {file_bytes} bytes, {wanted} were asked for: smaller networks no longer worked, with "
-            "outputs little better than constant ones; train for more epochs, or ask for a larger file"
+    if file_bytes < wanted:
+        why = (
+            f"with {components} values for each weight tensor the run found no better use for more; raise components= "
+            "if it has lost too much"
         )
-        return
-    yield (
-        f"the file has {file_bytes} bytes, {wanted} were asked for: "
-        + ("graph and codebooks take much of it; " if file_bytes > wanted else "")
-        + "train for more epochs to come closer"
-    )
+    elif broke:
+        why = (
+            "smaller networks no longer worked on the way (result.curve has their sizes and metrics); train for more "
+            "epochs, or ask for a larger file"
+        )
+    else:
+        why = "graph and codebooks take much of it; train for more epochs to come closer"
+    yield f"the file has {file_bytes} bytes, {wanted} were asked for: {why}"
 
 
 def _unasked(target: SteeringTarget | None, goal: Goal | None) -> Iterable[str]:

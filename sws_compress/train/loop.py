@@ -74,6 +74,8 @@ class FineTuneResult:
         Bytes and metric of the network after every epoch of the hard stage and the tuning.
     restarts : int
         How often the run went back to an earlier network and became slower, because the network worked no more.
+    broke : bool
+        Whether smaller networks did not work, so that the run went back, or had to end with a larger one.
     allowance_used : float or None
         Share of ``metric_drop`` or ``loss_share`` that the network uses; None without either.
     """
@@ -83,6 +85,7 @@ class FineTuneResult:
     steps: int
     curve: tuple[tuple[int, float], ...] = ()
     restarts: int = 0
+    broke: bool = False
     allowance_used: float | None = None
 
 
@@ -231,6 +234,7 @@ class _Run:
             self.prior.steps,
             curve=tuple(steering.curve),
             restarts=steering.descent.restarts,
+            broke=steering.descent.restarts > 0 or steering.descent.floor_bits > 0,
             allowance_used=steering.allowance_used,
         )
 
