@@ -47,17 +47,21 @@ def add_inspect(commands: Commands) -> None:
 def _inspect(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.inspect import inspect
 
-    if options.report is not None:
-        from sws_compress.pipelines.save_report import save_report
-
-        save_report(options.model, options.report, original=options.original)
+    if options.clusters and options.report is not None:
+        raise ArgumentError("--clusters must be left out with --report, got both: the page shows clusters, too")
     if options.clusters:
         return _clusters(options)
     if options.original is not None and options.report is None:
         cure = "add one of them, or use verify"
         raise ArgumentError(f"--original must come with --clusters or --report, got it alone: {cure}")
-    inspection = inspect(options.model)
-    return show_result(options, inspection)
+    if options.report is None:
+        return show_result(options, inspect(options.model))
+    from sws_compress.pipelines.save_report import gathered, report_output, write_report
+
+    target = report_output(options.report)
+    report = gathered(options.model, options.original, None)
+    write_report(report, target)
+    return show_result(options, report.inspection)
 
 
 def _clusters(options: argparse.Namespace) -> int:

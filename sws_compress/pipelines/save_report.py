@@ -91,9 +91,13 @@ def save_report(
     'report.html'
     """
     target = report_output(output)
-    report = gathered(file_path("path", path), original, result)
-    write_atomically(target, WRITERS[target.suffix.lower()](report).encode())
+    write_report(gathered(file_path("path", path), original, result), target)
     return target
+
+
+def write_report(report: ModelReport, target: Path) -> None:
+    """Write a report to a path of `report_output`."""
+    write_atomically(target, WRITERS[target.suffix.lower()](report).encode())
 
 
 def report_output(output: AnyPath) -> Path:
@@ -171,8 +175,12 @@ def _charts(
         original = before(name)
         clusters = clustered_weight(weight, original)
         values = weight.values
-        if weight.factors is not None:  # shown before scaling, and divided where the shapes fit
-            values, original = weight.factors[0], None if clusters is None else clusters.original
+        if weight.factors is not None:
+            values, scales = weight.factors
+            if original is not None and original.shape == values.shape:
+                original = np.divide(original, scales, dtype=np.float32, casting="unsafe")
+            else:
+                original = None
         chart = weight_chart(name, values, clusters, original, mixtures.get(name))
         if chart is not None:
             yield chart

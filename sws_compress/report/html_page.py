@@ -185,9 +185,9 @@ def _drawings(report: ModelReport) -> dict[str, Any]:
     of = "weights before" if before == len(charts) else "weights before, or in the file" if before else "weights"
     return {
         "curve": None if result is None else curve_drawing(result.curve, result.file_bytes, result.before),
-        "charts": [chart_drawing(chart, rows[chart.name].shape) for chart in charts],
-        "charts_text": "Counts are logarithmic. In the matrices, blue is below zero, red above, and the ground is "
-        f"zero; one shade per cluster.{others}",
+        "charts": [chart_drawing(chart, rows[chart.name]) for chart in charts],
+        "charts_text": "Counts are logarithmic. In the matrices, blue is below zero, red above, stronger further from "
+        f"it; tensors with scales are shown before scaling.{others}",
         "histogram_text": of,
         "mixtures": any(chart.mixture is not None for chart in charts),
     }

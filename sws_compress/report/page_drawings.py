@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sws_compress.report.result import MeasuredSize
+from sws_compress.report.inspection import TensorRow
+from sws_compress.report.result import DENSE, MeasuredSize
 from sws_compress.report.weight_charts import WeightChart
 
 CHART_WIDTH, CHART_HEIGHT = 320, 110
@@ -31,7 +32,7 @@ MIN_GAP = 58
 Floats = npt.NDArray[np.float64]
 
 
-def chart_drawing(chart: WeightChart, shape: Sequence[int]) -> dict[str, Any]:
+def chart_drawing(chart: WeightChart, row: TensorRow) -> dict[str, Any]:
     """Paths, labels and texts of a chart, for the template."""
     top = max(float(chart.counts.max()), float(chart.members.max(initial=0)), float(chart.expected.max(initial=0)), 1)
     edges = np.linspace(0, CHART_WIDTH, len(chart.counts) + 1)
@@ -43,11 +44,11 @@ def chart_drawing(chart: WeightChart, shape: Sequence[int]) -> dict[str, Any]:
         labels.append((round(zero, 1), "middle", "0"))
     tall, wide = chart.cell
     each = "a weight" if chart.cell == (1, 1) else f"the mean of {tall}x{wide} weights"
-    count = len(chart.codebook)
-    values = f", {count:,} value{'' if count == 1 else 's'}" if count else ""
+    count = row.distinct_values
+    values = "" if row.encoding == DENSE else f", {count:,} value{'' if count == 1 else 's'}"
     return {
         "name": chart.name,
-        "text": f"{'x'.join(map(str, shape)) or 'scalar'}{values}",
+        "text": f"{'x'.join(map(str, row.shape)) or 'scalar'}{values}",
         "width": CHART_WIDTH,
         "height": CHART_HEIGHT,
         "histogram": f"{_steps(edges, _heights(chart.counts, top))}V{CHART_HEIGHT}Z",

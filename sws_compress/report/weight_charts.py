@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from sws_compress.mixture.mixture import AnyArray, Mixture
-from sws_compress.report.cells import cell_strengths
+from sws_compress.report.cells import cell_strengths, value_strengths
 from sws_compress.report.clustered import ClusteredTensor
 from sws_compress.report.colours import diverging
 from sws_compress.report.indexed_png import indexed_png
@@ -49,7 +49,7 @@ class WeightChart:
     mixture : Mixture, optional
         The mixture that the weights were clustered by.
     png : bytes
-        The matrix in the colours of its clusters; empty where it is no matrix, or has no clusters.
+        The matrix in the colours of its clusters, or of its values where these are too many; empty for a vector.
     cell : (int, int)
         Rows and columns of weights that a point of it stands for.
     """
@@ -132,8 +132,8 @@ def weight_chart(
     png, cell = b"", (1, 1)
     if clusters is not None:
         codebook, members = clusters.palette.codebook.astype(np.float64), clusters.palette.counts.astype(np.int64)
-        if sum(length > 1 for length in clusters.shape) > 1:
-            png, cell = _picture(clusters)
+    if sum(length > 1 for length in values.shape) > 1:
+        png, cell = _picture(values if clusters is None else clusters)
     scalars = mixture is not None and mixture.means.ndim == 1
     return WeightChart(
         name=name,
@@ -160,8 +160,12 @@ def _ends(values: npt.NDArray[np.float32]) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (math.inf, -math.inf)
 
 
-def _picture(clusters: ClusteredTensor) -> tuple[bytes, tuple[int, int]]:
-    strengths, cell = cell_strengths(clusters, MAX_CELLS)
+def _picture(weights: AnyArray | ClusteredTensor) -> tuple[bytes, tuple[int, int]]:
+    """The weights as a picture, in the colours of their clusters if they have them, else of their values."""
+    if isinstance(weights, ClusteredTensor):
+        strengths, cell = cell_strengths(weights, MAX_CELLS)
+    else:
+        strengths, cell = value_strengths(weights, MAX_CELLS)
     middle = COLOURS // 2
     indices = np.rint(middle + middle * np.clip(strengths, -1, 1)).astype(np.uint8)
     colours = np.rint(255 * diverging(np.arange(-middle, middle + 1) / middle)).astype(np.uint8)

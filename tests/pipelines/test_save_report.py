@@ -156,6 +156,20 @@ def test_modules_are_told_by_their_own_names(tmp_path: Path) -> None:
     assert counts["counts"] == expected.tolist()
 
 
+def test_weights_before_are_divided_by_the_scales_of_the_file(tmp_path: Path) -> None:
+    """The first half of the columns is 100 times as large: without scales the histogram would have another range."""
+    weight = gaussian(64, 80) * np.where(np.arange(80) < 40, 100, 1).astype(np.float32)
+    model = write_mlp(tmp_path / "model.onnx", weight)
+    request = sws.WeightsOnly(components=64, granularity=sws.PerChannel())
+    sws.compress(model, tmp_path / "small.onnx", request, report=tmp_path / "page.json")
+    values = json.loads((tmp_path / "page.json").read_text(encoding="utf-8"))
+    assert "scales" in values["result"]["tensors"][0]["encoding"]
+    chart = values["charts"]["w1"]
+    assert chart["histogram"]["of"] == "weights before"
+    outer = max(abs(entry["value"]) for entry in chart["codebook"])
+    assert max(-chart["histogram"]["low"], chart["histogram"]["high"]) < 1.5 * outer
+
+
 @pytest.mark.parametrize("known", ["file alone", "with the original", "not compressed"])
 def test_existing_files(known: str, folder: Path, tmp_path: Path) -> None:
     file = folder / ("model.onnx" if known == "not compressed" else "small.onnx")
@@ -165,6 +179,11 @@ def test_existing_files(known: str, folder: Path, tmp_path: Path) -> None:
     assert ("smaller" in text.split("Where the bytes are")[0]) is (known == "with the original")
     assert ("weights before" in text) is (known == "with the original")
     assert ("decoding at load" in text) is (known != "not compressed")
+
+
+def test_clusters_and_a_page_are_asked_for_one_by_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", str(folder / "small.onnx"), "--clusters", "--report", str(folder / "p.html")]) == 2
+    assert "--clusters must be left out with --report" in capsys.readouterr().err
 
 
 def test_large_models_keep_the_page_small(tmp_path: Path) -> None:

@@ -107,3 +107,17 @@ def test_vectors_and_halves_are_drawn() -> None:
     assert chart is not None
     assert chart.png == b""
     assert chart.counts.sum() == 64
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (200, 40, 3, 3)])
+def test_many_values_are_coloured_by_how_large_they_are(shape: tuple[int, ...]) -> None:
+    values = gaussian(*shape)
+    chart = weight_chart("w", values, None, None, None)
+    assert chart is not None
+    image = np.asarray(Image.open(io.BytesIO(chart.png)).convert("RGB")).astype(int)
+    tall, wide = chart.cell
+    matrix = values.reshape(len(values), -1)
+    for row, column in ((0, 0), (3, 7), (19, 11)):
+        mean = matrix[tall * row : tall * (row + 1), wide * column : wide * (column + 1)].mean()
+        red, _, blue = image[row, column]
+        assert np.sign(red - blue) == np.sign(mean) or abs(mean) < 0.01
