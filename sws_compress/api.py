@@ -13,6 +13,7 @@ from sws_compress.arguments import check_kind
 from sws_compress.errors import ArgumentError
 from sws_compress.file_options import FileOptions
 from sws_compress.files import AnyPath, file_path
+from sws_compress.metric_sense import Sense
 from sws_compress.packages import packages_for
 from sws_compress.pipelines.calibrated import compress_calibrated
 from sws_compress.pipelines.calibration_examples import with_examples
@@ -47,6 +48,7 @@ def compress(
     target_bytes: int | None = None,
     max_drop: float | None = None,
     evaluate: Callable[[Any], float] | None = None,
+    mode: str = "max",
     keep: Sequence[str] = (),
     overrides: Mapping[str, WeightsOnly] | None = None,
     weights: AnyPath | None = None,
@@ -80,12 +82,15 @@ def compress(
     target_bytes : int, optional
         Calibrated and FineTuned: bytes of the file. Sizes are met within 2 and 3 %; otherwise the result has a note.
     max_drop : float, optional
-        Calibrated and FineTuned: how far the metric may fall, in units of ``evaluate``. The file becomes as small as
-        the run can make it.
+        Calibrated and FineTuned: how far the metric may fall, in units of ``evaluate``, or rise with ``mode="min"``.
+        The file becomes as small as the run can make it.
     evaluate : callable, optional
-        A metric; higher is better. Of a torch module it gets the module, in evaluation mode, of an ONNX file the path
+        A metric. Of a torch module it gets the module, in evaluation mode, of an ONNX file the path
         of an ONNX file. It is measured before and after, in training also after every epoch from the hard stage on, and
         of every file that is tried for ``max_drop``. Use data that neither calibration, training nor your report uses.
+    mode : {"max", "min"}
+        Whether more or less of ``evaluate`` is better. With "min", the metric may rise by 10 % of itself where nothing
+        else is said.
     keep : sequence of str
         WeightsOnly and Calibrated: weights that stay as they are. A pattern is a name or a glob over the names of
         weights, such as ``"head.*"``, or over the operators that read them, such as ``"op:Gather"``.
@@ -164,6 +169,7 @@ def compress(
         file=file,
         inputs=example_inputs,
         evaluate=evaluate,
+        sense=Sense.of(mode),
         keep=_patterns(keep),
         overrides=overrides or {},
         strict=strict,
@@ -172,6 +178,8 @@ def compress(
     refuse_unknown(request, job.given)
     if max_drop is not None and evaluate is None:
         raise ArgumentError("max_drop must come with evaluate, got none: pass the metric that may fall so far")
+    if mode != "max" and evaluate is None:
+        raise ArgumentError(f"mode must come with evaluate, got {mode!r} alone: pass the metric that it is about")
     of_file = isinstance(model, str | os.PathLike)
     page = None if report is None else report_output(report)
     with ExitStack() as stack:

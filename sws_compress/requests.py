@@ -211,7 +211,7 @@ class Goal:
     target_bytes : int
         Bytes of the file; > 0.
     max_drop : float
-        Points by which the metric may fall; >= 0. The file becomes as small as the run can make it.
+        How much worse the metric may become; >= 0. The file becomes as small as the run can make it.
 
     Raises
     ------

@@ -16,7 +16,18 @@ SOURCE = Path(__file__).resolve().parent.parent / PACKAGE
 # From the ground up. Rooms on one floor do not know each other; a new room is given its floor here.
 FLOORS = (
     {"errors", "messages"},
-    {"arguments", "child_process", "entropy", "files", "module_modes", "packages", "terminal", "thresholds", "threads"},
+    {
+        "arguments",
+        "child_process",
+        "entropy",
+        "files",
+        "metric_sense",
+        "module_modes",
+        "packages",
+        "terminal",
+        "thresholds",
+        "threads",
+    },
     {"mixture", "codec", "onnx_io"},
     {"quantize", "calibrate", "ort"},
     {"packing", "train", "report"},

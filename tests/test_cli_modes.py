@@ -187,6 +187,10 @@ INPUTS, FUNCTION = ("--calibration", "inputs.npz"), "calibration_functions"
         ((*INPUTS, "--ratio", "8", "--target-bytes", "9"), "--target-bytes must be left out with --ratio, got both"),
         (("--max-drop", "1"), "--max-drop must come with --calibration, got it alone: give some hundred inputs with"),
         ((*INPUTS, "--max-drop", "1"), "--max-drop must come with --evaluate, got it alone: name the metric that may"),
+        (
+            (*INPUTS, "--mode", "min"),
+            "--mode must come with --evaluate, got it alone: name the metric that it is about",
+        ),
         ((*INPUTS, "--max-drop", "1", "--ratio", "8"), "--max-drop must be left out with --ratio, got both: choose"),
         (
             (*INPUTS, "--max-drop", "-1", "--evaluate", f"{FUNCTION}:size"),

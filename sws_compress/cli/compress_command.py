@@ -142,8 +142,8 @@ def _add_calibrated(command: argparse.ArgumentParser) -> None:
         "--max-drop",
         type=float,
         metavar="D",
-        help="how far the metric of --evaluate may fall; some ten files are measured, and the smallest that keeps it "
-        "is written; needs --calibration and --evaluate",
+        help="how far the metric of --evaluate may fall, or rise with --mode min; some ten files are measured, and the "
+        "smallest that keeps it is written; needs --calibration and --evaluate",
     )
     group.add_argument(
         "--resumable",
@@ -238,8 +238,13 @@ def _add_check(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--evaluate",
         metavar="FUNCTION",
-        help="package.module:function, which takes the path of an ONNX file and returns a number, higher is better; "
-        "the original and the small file are measured",
+        help="package.module:function, which takes the path of an ONNX file and returns a number; the original "
+        "and the small file are measured",
+    )
+    group.add_argument(
+        "--mode",
+        choices=("max", "min"),
+        help="whether more (max, the default) or less (min) of --evaluate is better",
     )
     group.add_argument("--seed", type=int, metavar="S", help="seed of random inputs (default 0)")
 
@@ -253,6 +258,8 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
     needed = {"MODEL": options.model, "-o/--output": options.output}
     if missing := [name for name, value in needed.items() if value is None]:
         command.error(f"the following arguments are required: {', '.join(missing)}")
+    if options.mode is not None and options.evaluate is None:
+        raise ArgumentError("--mode must come with --evaluate, got it alone: name the metric that it is about")
     request, file = _request(options), _file_options(options)
     card = None if options.card is None else card_folder(options.card)
     result = compress(
@@ -263,6 +270,7 @@ def _compress(options: argparse.Namespace, command: Parser) -> int:
         target_bytes=options.target_bytes,
         max_drop=options.max_drop,
         evaluate=metric_function(options.evaluate),
+        mode=options.mode or "max",
         keep=options.keep,
         overrides=overrides_given(options.set),
         weights=options.weights,

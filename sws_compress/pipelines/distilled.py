@@ -112,7 +112,8 @@ def _refused(
     before = metric_before(source, job)
     assert before is not None
     after = metric(found)
-    return "the metric falls" if before - after > job.goal.max_drop and after < metric(assigned) else None
+    lost = job.sense.drop(before, after) > job.goal.max_drop and job.sense.drop(metric(assigned), after) > 0
+    return f"the metric {job.sense.falls}" if lost else None
 
 
 def _fits_module(source: Source, found: Assigned) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from sws_compress.metric_sense import Sense
+
 Made = TypeVar("Made")
 
 MOST_TRIES = 12
@@ -40,7 +42,7 @@ class Try(Generic[Made]):
     file_bytes : int
         Its size.
     drop : float
-        How far its metric is below the original's.
+        How much worse its metric is than the original's.
     made : any type
         What it was made of.
     """
@@ -75,7 +77,7 @@ def smallest_within(
     Parameters
     ----------
     max_drop : float
-        How far the metric may fall.
+        How much worse the metric may become.
     measure : callable
         Makes the file of a logarithm of the price, and measures it.
     start, finest, coarsest : float
@@ -107,16 +109,15 @@ def smallest_within(
     return Found(best, tries)
 
 
-def drop_note(found: Found[Made], max_drop: float) -> str:
+def drop_note(found: Found[Made], max_drop: float, sense: Sense) -> str:
     """What the result says of a search."""
     count, drop = found.tries, found.best.drop
     if drop <= max_drop:
-        return (
-            f"metric falls by {max(drop, 0.0):.4g}, at most {max_drop:g} asked for: smallest of {count} files evaluated"
-        )
+        by = f"metric {sense.falls} by {max(drop, 0.0):.4g}"
+        return f"{by}, at most {max_drop:g} asked for: smallest of {count} files evaluated"
     return (
-        f"metric falls by {drop:.4g}, more than the {max_drop:g} asked for: none of {count} files evaluated keeps it, "
-        "and this is the one with the least drop; allow more"
+        f"metric {sense.falls} by {drop:.4g}, more than the {max_drop:g} asked for: none of {count} files evaluated "
+        "keeps it, and this is the one with the least drop; allow more"
     )
 
 

@@ -25,7 +25,7 @@ class FileMetric:
     Parameters
     ----------
     evaluate : callable
-        Takes the path of an ONNX file and returns a number; higher is better.
+        Takes the path of an ONNX file and returns a number.
     original : Path
         The file to compress.
     """

@@ -13,12 +13,20 @@ import numpy as np
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.files import AnyPath, checked_output
 from sws_compress.messages import shown
+from sws_compress.metric_sense import Sense
 from sws_compress.module_modes import evaluating
 from sws_compress.ort.session import Array
 from sws_compress.pipelines.calls import positional, tried
 from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed
 from sws_compress.pipelines.job import Job
-from sws_compress.pipelines.metrics import measured, metric_before, metric_of
+from sws_compress.pipelines.metrics import (
+    constant_metric,
+    measured,
+    metric_before,
+    metric_of,
+    refuse_wrong_sense,
+    wrong_sense_note,
+)
 from sws_compress.pipelines.projected import Scale, Template
 from sws_compress.pipelines.publish import publish_module
 from sws_compress.pipelines.source import (
@@ -35,7 +43,7 @@ from sws_compress.pipelines.weight_names import unnamed_note, with_names_settled
 from sws_compress.report.result import CompressionResult, MeasuredSize
 from sws_compress.requests import Goal
 from sws_compress.train.request import FineTuned
-from sws_compress.train.targets import SteeringTarget
+from sws_compress.train.targets import USUAL_LOSS_SHARE, SteeringTarget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,13 +62,6 @@ TRAIN_CURE = "yield tensors, several as a tuple or by the names of forward, befo
 
 SIZE_TOLERANCE = 0.03
 """Relative miss of the size asked for up to which the result has no note."""
-
-DROP_SHARE = 0.01
-"""Share of the metric that may be lost where the caller says nothing about it: one point of an accuracy near 100 %, the
-usual allowance, and two standard errors of 1,000 test rows at 97.5 %."""
-
-LOSS_SHARE = 0.01
-"""Share of what the network knows that may be lost where there is neither a goal nor a metric."""
 
 EXPECTED_RATIO = 20.0
 """How many times smaller a file is taken to become where no size is asked for."""
@@ -114,7 +115,8 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     chosen = [name for group in groups for name in group.names]
     template = Template(source, job.file, (*chosen, *fixed))
     scale = Scale(network, template, groups, request, job.seed, seen)
-    target = _steering_target(request, job.goal, source, scale, before)
+    target = _steering_target(request, job, source, scale, before)
+    questions = _questioned(network, job, before, steered=target is not None and target.metric_drop is not None)
     tuned = _run(network, groups, scale, request, target, job)
     _refuse_not_finite(answers_of(network, source), source)
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
@@ -124,8 +126,9 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
         *result.notes,
         *fixed_note(fixed),
         *_missed(target, result.file_bytes, tuned.broke, request.components),
-        *_unasked(target, job.goal),
-        *_fallen(target, before, after),
+        *questions,
+        *_unasked(target, job),
+        *_fallen(target, before, after, job.sense),
         *_forgotten(target, tuned.allowance_used),
         *_emptied(groups),
         *unnamed_note(job.file, asked, source.model),
@@ -136,7 +139,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
         after=after,
         network=network,
         mixtures=tuned.mixtures,
-        curve=_curve(tuned.curve, result.file_bytes, after),
+        curve=_curve(tuned.curve, result.file_bytes, after, job.sense),
         notes=notes,
         trained=True,
     )
@@ -171,17 +174,17 @@ def _check_request(request: FineTuned, job: Job) -> None:
         raise ArgumentError(f"{given} must be left out with bit_price, got both: ask for one of them")
 
 
-def _default_target(before: float | None) -> SteeringTarget:
+def _default_target(before: float | None, sense: Sense) -> SteeringTarget:
     """What a run without a goal is steered to: a share of the metric, or of what the network knows."""
     if before is None:
-        return SteeringTarget(loss_share=LOSS_SHARE)
+        return SteeringTarget(loss_share=USUAL_LOSS_SHARE)
     if before == 0:
         raise ArgumentError("max_drop must be given where evaluate returns 0 for the network, got none: say how far")
-    return SteeringTarget(metric_drop=DROP_SHARE * abs(before))
+    return SteeringTarget(metric_drop=sense.usual_drop(before))
 
 
 def _steering_target(
-    request: FineTuned, goal: Goal | None, source: Source, scale: Scale, before: float | None
+    request: FineTuned, job: Job, source: Source, scale: Scale, before: float | None
 ) -> SteeringTarget | None:
     """The goal as a number that training can measure; None where a price of a bit is given.
 
@@ -192,8 +195,9 @@ def _steering_target(
     """
     if request.bit_price is not None:
         return None
+    goal = job.goal
     if goal is None:
-        return _default_target(before)
+        return _default_target(before, job.sense)
     if goal.max_drop is not None:
         return SteeringTarget(metric_drop=goal.max_drop)
     if goal.target_bytes is not None:
@@ -218,6 +222,22 @@ def _steering_target(
     return SteeringTarget(file_bytes=round(source.dense_bytes / ratio))
 
 
+def _questioned(network: nn.Module, job: Job, before: float | None, *, steered: bool) -> tuple[str, ...]:
+    """A line if a network of constant outputs has a better metric.
+
+    Raises
+    ------
+    ArgumentError
+        If the run is steered by that metric: it would be steered to constant outputs.
+    """
+    constant = None if job.evaluate is None or before is None else constant_metric(network, job.evaluate)
+    if before is None or constant is None:
+        return ()
+    if steered:
+        refuse_wrong_sense(before, constant, job.sense)
+    return wrong_sense_note(before, constant, job.sense)
+
+
 def _run(
     network: nn.Module,
     groups: Sequence[ParameterGroup],
@@ -237,6 +257,7 @@ def _run(
             measures,
             validate=lambda: measured(network, evaluate),
             validate_file=lambda: measured(scale.settled(), evaluate),
+            sense=job.sense,
         )
     with watching(job.on_progress, request.log, request.frames) as watch:
         tuned = fine_tune(
@@ -284,12 +305,13 @@ def _missed(target: SteeringTarget | None, file_bytes: int, broke: bool, compone
     yield f"the file has {file_bytes} bytes, {wanted} were asked for: {why}"
 
 
-def _unasked(target: SteeringTarget | None, goal: Goal | None) -> Iterable[str]:
+def _unasked(target: SteeringTarget | None, job: Job) -> Iterable[str]:
     """A line about what a run without a goal went for."""
-    if goal is not None or target is None:
+    if job.goal is not None or target is None:
         return
     if target.metric_drop is not None:
-        allowed = f"metric falls by at most {target.metric_drop:.4g} ({DROP_SHARE:.0%} of itself)"
+        share = f"{job.sense.usual_share:.0%} of itself"
+        allowed = f"metric {job.sense.falls} by at most {target.metric_drop:.4g} ({share})"
         yield f"no goal was given, so the file is as small as the run could make it while the {allowed}"
     if target.loss_share is not None:
         yield (
@@ -307,28 +329,33 @@ def _forgotten(target: SteeringTarget | None, used: float | None) -> Iterable[st
         )
 
 
-def _fallen(target: SteeringTarget | None, before: float | None, after: float | None) -> Iterable[str]:
-    """A line if the metric fell further than allowed, or than `DROP_SHARE` where nothing was said."""
+def _fallen(target: SteeringTarget | None, before: float | None, after: float | None, sense: Sense) -> Iterable[str]:
+    """A line if the metric got worse by more than was allowed, or is usual where nothing was said."""
     if before is None or after is None:
         return
-    fall, drop = before - after, None if target is None else target.metric_drop
+    fall, drop = sense.drop(before, after), None if target is None else target.metric_drop
     if drop is not None and not fall <= drop:
-        yield f"the metric fell by {fall:.4g}, {drop:g} were allowed: train for more epochs, or with more components"
-    if drop is None and not fall <= DROP_SHARE * abs(before):
         yield (
-            f"the metric fell from {before:.4g} to {after:.4g}: ask for a larger file, train for more epochs, or say "
-            "what is allowed with max_drop="
+            f"the metric {sense.fell} by {fall:.4g}, {drop:g} were allowed: train for more epochs, or with more "
+            "components"
+        )
+    if drop is None and not fall <= sense.usual_drop(before):
+        yield (
+            f"the metric {sense.fell} from {before:.4g} to {after:.4g}: ask for a larger file, train for more epochs, "
+            "or say what is allowed with max_drop="
         )
 
 
-def _curve(measured: Iterable[tuple[int, float]], file_bytes: int, after: float | None) -> tuple[MeasuredSize, ...]:
+def _curve(
+    measured: Iterable[tuple[int, float]], file_bytes: int, after: float | None, sense: Sense
+) -> tuple[MeasuredSize, ...]:
     """The file and the networks on the way that no smaller one was better than, the largest first."""
     if after is None:
         return ()
-    sizes = sorted({*measured, (file_bytes, after)}, key=lambda size: (size[0], -size[1]))
+    sizes = sorted({*measured, (file_bytes, after)}, key=lambda size: (size[0], -sense.signed(size[1])))
     front: list[MeasuredSize] = []
     for size, metric in sizes:
-        if size == file_bytes or not front or metric > front[-1].metric:
+        if size == file_bytes or not front or sense.drop(front[-1].metric, metric) < 0:
             front.append(MeasuredSize(size, metric))
     return tuple(reversed(front))
 

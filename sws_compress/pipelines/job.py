@@ -12,6 +12,7 @@ from sws_compress.arguments import check_function, check_kind, whole_number
 from sws_compress.errors import ArgumentError, DataError
 from sws_compress.file_options import FileOptions
 from sws_compress.files import checked_output
+from sws_compress.metric_sense import Sense
 from sws_compress.onnx_io.write.external import LARGEST_FILE_BYTES
 from sws_compress.onnx_io.write.output import data_files
 from sws_compress.pipelines.file_metric import FileMetric
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Metric: TypeAlias = "Callable[[nn.Module], float]"
-"""A metric of a torch module; higher is better."""
+"""A metric of a torch module."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,9 @@ class Job:
     inputs
         Example inputs as the caller gave them; None for random ones.
     evaluate : callable or None
-        Metric of a torch module; higher is better.
+        Metric of a torch module.
+    sense : Sense
+        Whether more or less of the metric is better.
     file_metric : FileMetric or None
         Metric of ONNX files, where the model is one.
     keep : tuple of str
@@ -99,6 +102,7 @@ class Job:
     file: FileOptions = field(default_factory=FileOptions)
     inputs: Any = None
     evaluate: Metric | None = None
+    sense: Sense = Sense.MAX
     file_metric: FileMetric | None = None
     keep: tuple[str, ...] = ()
     overrides: Mapping[str, WeightsOnly] = field(default_factory=dict)

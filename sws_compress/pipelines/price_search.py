@@ -14,7 +14,7 @@ from sws_compress.calibrate.bit_allocation import Sample, levels, price_for
 from sws_compress.calibrate.layers import Layer
 from sws_compress.calibrate.rate_curves import quality_of
 from sws_compress.calibrate.re_solve import re_solved
-from sws_compress.errors import ModelError
+from sws_compress.errors import DataError, ModelError
 from sws_compress.messages import shown
 from sws_compress.onnx_io.write.replaced import with_values
 from sws_compress.onnx_io.write.serialise import to_bytes
@@ -29,7 +29,7 @@ from sws_compress.pipelines.drop_search import Try, drop_note, smallest_within
 from sws_compress.pipelines.file_metric import finite
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.mean_outputs import kept_where_they_help, with_means_kept
-from sws_compress.pipelines.metrics import measured, metric_before
+from sws_compress.pipelines.metrics import measured, metric_before, refuse_wrong_sense
 from sws_compress.pipelines.places import Place
 from sws_compress.pipelines.publish import packed_as
 from sws_compress.pipelines.source import Source
@@ -175,8 +175,7 @@ class PriceSearch:
 
     def _by_size(self, samples: Mapping[str, Sample], own: Mapping[str, float], wanted: float) -> Assigned:
         """Correct the price by the bytes that the file turns out to have."""
-        nothing = {name: _zeros_like(place.weight.values) for name, place in self._places.items()}
-        rest_bytes = self._file_bytes(Assigned({**self._alone, **nothing}, {}, {}))
+        rest_bytes = self._file_bytes(Assigned({**self._alone, **self._nothing}, {}, {}))
         price = price_for(tuple(samples.values()), 8 * max(wanted - rest_bytes, wanted / 10))
         slope = -BYTES_PER_LOG_PRICE * sum(sample.count for sample in samples.values()) / wanted
 
@@ -209,6 +208,9 @@ class PriceSearch:
         """Find the smallest file that keeps the caller's metric."""
         before = metric_before(self._source, self._job)
         assert before is not None
+        constant = self._constant_metric()
+        if constant is not None:
+            refuse_wrong_sense(before, constant, self._job.sense)
         total = sum(sample.count for sample in samples.values())
         start, finest, coarsest = (math.log(10 ** (-quality / 10) / total) for quality in DROP_QUALITIES)
 
@@ -218,12 +220,24 @@ class PriceSearch:
             assigned = self._assigned(own, math.exp(log_price))
             file_bytes, after = self.measured(assigned)
             curve.append(MeasuredSize(file_bytes, after))
-            return Try(log_price, file_bytes, before - after, assigned)
+            return Try(log_price, file_bytes, self._job.sense.drop(before, after), assigned)
 
         found = smallest_within(max_drop, measure, start, finest, coarsest)
         self.curve = tuple(sorted(curve, key=lambda size: -size.file_bytes))
-        self.notes = (drop_note(found, max_drop),)
+        self.notes = (drop_note(found, max_drop, self._job.sense),)
         return found.best.made
+
+    def _constant_metric(self) -> float | None:
+        """The caller's metric of a file whose weights are all zero; None if there is none."""
+        try:
+            return self.measured(Assigned({**self._alone, **self._nothing}, {}, {}))[1]
+        except DataError:  # where zeros are divided by
+            return None
+
+    @property
+    def _nothing(self) -> dict[str, Palette]:
+        """Zeros in the places of all weights."""
+        return {name: _zeros_like(place.weight.values) for name, place in self._places.items()}
 
     def measured(self, assigned: Assigned) -> tuple[int, float]:
         """Bytes of the file with these weights, and the caller's metric of it."""

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable
 
 from sws_compress.errors import ArgumentError
-from sws_compress.train.targets import SteeringTarget
+from sws_compress.metric_sense import Sense
+from sws_compress.train.targets import USUAL_LOSS_SHARE, SteeringTarget
 
-SEARCH_SLACK = 0.05
-"""Share of the float network's metric, or of what it knows, that may be lost besides while the learning rate is at its
-start: that much comes back as the rate falls. Of 0, 0.03 and 0.06, the last gave the smallest file within one point
-(CNN with batch norm and residuals on scikit-learn's digits, validation part)."""
+SEARCH_SLACK = 5.0
+"""What may be lost besides while the learning rate is at its start, in usual allowances: that much comes back as the
+rate falls. Of 0, 3 and 6, the last gave the smallest file within one point (CNN with batch norm and residuals on
+scikit-learn's digits, validation part)."""
 
 
 class Allowance:
@@ -25,6 +26,8 @@ class Allowance:
         The caller's metric of the network as its file will hold it.
     share_lost : callable
         How much of what the network knew is lost now (``Collapse.share_lost``).
+    sense : Sense
+        Whether more or less of the metric is better.
 
     Attributes
     ----------
@@ -43,13 +46,14 @@ class Allowance:
         self,
         target: SteeringTarget | None,
         validate: Callable[[], float] | None,
-        share_lost: Callable[[], float] = lambda: 0.0,
+        share_lost: Callable[[], float],
+        sense: Sense,
     ) -> None:
         self.metric_drop = None if target is None else target.metric_drop
         self.loss_share = None if target is None else target.loss_share
         if self.metric_drop is not None and validate is None:
             raise ArgumentError("metric_drop must come with a metric, got none: pass Measures(validate=)")
-        self._validate, self._share_lost = validate, share_lost
+        self._validate, self._share_lost, self._sense = validate, share_lost, sense
         self.metric_before: float | None = None
 
     @property
@@ -82,7 +86,7 @@ class Allowance:
             return 0.0
         if metric is None or self.metric_before is None or not math.isfinite(metric):
             return math.inf
-        return (self.metric_before - metric) / self.metric_drop
+        return self._sense.drop(self.metric_before, metric) / self.metric_drop
 
     def measured(self) -> tuple[float | None, float]:
         """Metric and share lost of the network as it is: the one that counts, and None or 0 for the other."""
@@ -103,7 +107,7 @@ class Allowance:
             Share of the learning rate at the start of the run.
         """
         if self.loss_share is not None:
-            return SEARCH_SLACK * learning_rate / self.loss_share
+            return SEARCH_SLACK * learning_rate * USUAL_LOSS_SHARE / self.loss_share
         if self.metric_drop is None or self.metric_before is None:
             return 0.0
-        return SEARCH_SLACK * abs(self.metric_before) * learning_rate / self.metric_drop
+        return SEARCH_SLACK * learning_rate * self._sense.usual_drop(self.metric_before) / self.metric_drop

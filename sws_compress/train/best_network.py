@@ -26,7 +26,7 @@ class Rating:
     share_lost : float
         See ``Collapse.share_lost``.
     metric : float or None
-        The caller's metric, higher is better; None without one, or before it was measured.
+        The caller's metric, with the sign of which more is better; None without one, or before it was measured.
     fits : bool
         Whether it is what was asked for: at or below a size, or within a drop of the metric.
     """

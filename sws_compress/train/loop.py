@@ -197,7 +197,8 @@ class _Run:
         self.identity: dict[str, Any] = {}
         if self.rescue_path is not None:
             teacher = request.distillation.teacher if request.distillation else None
-            self.identity = run_identity(request, target, seed, model, teacher)
+            own = run_identity(request, target, seed, model, teacher)
+            self.identity = {**own, "mode": measures.sense.value}
 
     def _prior_of(self, groups: Sequence[ParameterGroup], ratio: float) -> SoftWeightSharing:
         return SoftWeightSharing(

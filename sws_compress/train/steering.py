@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from sws_compress.errors import ArgumentError, TrainingError
+from sws_compress.metric_sense import Sense
 from sws_compress.train.allowance import Allowance
 from sws_compress.train.best_network import BestNetworks, Kept, Rating, check_rating
 from sws_compress.train.collapse import GREATEST_LOSS_SHARE
@@ -76,17 +77,20 @@ class Measures:
         Bytes of the smallest file of the network, whose compressed weights are all zero. The first sizes to aim for are
         guessed by it, and too large without.
     validate : callable, optional
-        The caller's metric, higher is better; called after every epoch from the hard stage on.
+        The caller's metric; called after every epoch from the hard stage on.
     validate_file : callable, optional
         The same of the network as its file will hold it, with what is rounded besides the weights. With ``metric_drop``
         it is called at the start, in the last third of the epochs in place of ``validate``, and about seven times each
         when assignments are frozen and at the end. Default: ``validate``.
+    sense : Sense, default Sense.MAX
+        Whether more or less of the metric is better.
     """
 
     file_bytes: Callable[[], int] | None = None
     least_bytes: int = 0
     validate: Callable[[], float] | None = None
     validate_file: Callable[[], float] | None = None
+    sense: Sense = Sense.MAX
 
 
 class Steering:
@@ -137,7 +141,9 @@ class Steering:
         share_lost: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._share_lost = share_lost
-        self._allowance = Allowance(target, measures.validate_file or measures.validate, share_lost)
+        self._sense = measures.sense
+        validate_file = measures.validate_file or measures.validate
+        self._allowance = Allowance(target, validate_file, share_lost, measures.sense)
         self._target_bytes = None if target is None else target.file_bytes
         if self._target_bytes is not None and measures.file_bytes is None:
             raise ArgumentError("file_bytes must come with a measure of the file, got none: pass Measures(file_bytes=)")
@@ -313,7 +319,7 @@ class Steering:
         fits = self._fits(bits, share_lost)
         if self._allowance.metric_drop is not None and fits:
             share_lost = 0.0  # whatever the loss tells
-        self._last_rating = Rating(bits, share_lost, self.metric, fits)
+        self._last_rating = Rating(bits, share_lost, self._signed(self.metric), fits)
         self._networks.offer(self._last_rating)
         projected = self.projected_bytes(bits)
         if self.metric is not None and projected is not None and math.isfinite(self.metric):
@@ -366,7 +372,7 @@ class Steering:
                 "sizes: lower learning_rate, train for more epochs, or ask for a larger file"
             )
         if kept is not None:
-            self.metric = kept.rating.metric
+            self.metric = self._signed(kept.rating.metric)
         return kept
 
     def confirms(self, kept: Kept) -> bool:
@@ -375,7 +381,7 @@ class Steering:
             return True
         metric, used = self.metric, self.allowance_used
         again = self._measured_again(kept.rating)
-        if again.fits or used is None or self._allowance.used(again.metric, again.share_lost) <= used:
+        if again.fits or used is None or self._allowance.used(self._signed(again.metric), again.share_lost) <= used:
             return True
         self.metric, self.allowance_used = metric, used
         return False
@@ -387,7 +393,11 @@ class Steering:
         self.allowance_used = self._allowance.used(metric, share_lost)
         if self._allowance.loss_share is not None:
             rating = replace(rating, share_lost=share_lost)
-        return replace(rating, metric=metric, fits=self.allowance_used <= 1)
+        return replace(rating, metric=self._signed(metric), fits=self.allowance_used <= 1)
+
+    def _signed(self, metric: float | None) -> float | None:
+        """A metric so that more is better, and back."""
+        return None if metric is None else self._sense.signed(metric)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,10 @@ FLOAT_BITS = 32
 DEFAULT_CODED_RATIO = 20.0
 """Coded ratio that a run aims for if nothing else is asked for."""
 
+USUAL_LOSS_SHARE = 0.01
+"""Share of what the network knows that may be lost where there is neither a goal nor a metric. On three small networks
+(a perceptron, a CNN with batch norms, a GRU) it cost 1.0 to 1.3 points of accuracy on validation data."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SteeringTarget:
@@ -25,7 +29,7 @@ class SteeringTarget:
     file_bytes : int, optional
         Bytes of the whole file.
     metric_drop : float, optional
-        Points by which the metric (higher is better) may fall below that of the float network.
+        How much worse the metric may become than that of the float network.
     loss_share : float, optional
         Share of what the network knows that may be lost on the training data: of the way from the loss of the float
         network to that of constant outputs.

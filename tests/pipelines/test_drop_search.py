@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from sws_compress.metric_sense import Sense
 from sws_compress.pipelines.drop_search import MOST_TRIES, Found, Try, drop_note, smallest_within
 
 FINEST, START, COARSEST = -8.0, 0.0, 5.0
@@ -61,7 +62,7 @@ def test_noise_does_not_let_in_a_file_that_lost_more(seed: int) -> None:
 def test_what_no_price_keeps() -> None:
     found = search(Curve(1e6), 1.0)
     assert found.best.log_price == FINEST
-    assert drop_note(found, 1.0) == (
+    assert drop_note(found, 1.0, Sense.MAX) == (
         f"metric falls by {found.best.drop:.4g}, more than the 1 asked for: none of {found.tries} files "
         "evaluated keeps it, and this is the one with the least drop; allow more"
     )
@@ -70,6 +71,6 @@ def test_what_no_price_keeps() -> None:
 def test_what_every_price_keeps() -> None:
     found = search(Curve(0.0), 0.0)
     assert found.best.log_price == COARSEST
-    assert drop_note(found, 0.0) == (
+    assert drop_note(found, 0.0, Sense.MAX) == (
         f"metric falls by 0, at most 0 asked for: smallest of {found.tries} files evaluated"
     )
