@@ -108,6 +108,8 @@ class Session:
     Attributes
     ----------
     inputs, outputs : tuple of Entry
+    load_seconds : float
+        Time that loading took in the child process.
     """
 
     def __init__(self, load: Callable[[int], dict[str, Any]], *, model_bytes: int, trusted: bool) -> None:
@@ -115,6 +117,7 @@ class Session:
         self._number = next(_numbers)
         weakref.finalize(self, _left.append, self._number).atexit = False
         stated = load(self._number)
+        self.load_seconds = float(stated["seconds"])
         self.inputs, self.outputs = (
             tuple(Entry(name, kind, tuple(shape)) for name, kind, shape in stated[key]) for key in ("inputs", "outputs")
         )
@@ -146,6 +149,28 @@ class Session:
             self._load(self._number)
             outputs = _called(worker.run, self._number, dict(feeds), limits=limits)
         return list(outputs)
+
+    def timed(self, feeds: Mapping[str, Any], *, most_runs: int, most_seconds: float) -> list[float]:
+        """Seconds of each of some runs, one after the other, in the child process.
+
+        Parameters
+        ----------
+        feeds : mapping of str to ndarray
+            Inputs by name, on which the model ran before.
+        most_runs : int
+            Runs at most, besides the first one, which is left out if there are others.
+        most_seconds : float
+            No other run begins after this time.
+
+        Raises
+        ------
+        SessionError
+            If the model does not run.
+        """
+        input_bytes = sum(int(getattr(values, "nbytes", 0)) for values in feeds.values())
+        limits = running(self._model_bytes, input_bytes, given=True)
+        seconds = _called(worker.timed, self._number, dict(feeds), most_runs, most_seconds, limits=limits)
+        return [float(each) for each in seconds]
 
     def profile(self) -> Profile:
         """What has been run, for a session that records it."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +37,18 @@ def load(
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
+    started = time.perf_counter()
     try:
         runtime = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise _named(error) from error
+    seconds = time.perf_counter() - started
     _SESSIONS[number] = runtime
-    return {"inputs": _entries(runtime.get_inputs()), "outputs": _entries(runtime.get_outputs())}
+    return {
+        "inputs": _entries(runtime.get_inputs()),
+        "outputs": _entries(runtime.get_outputs()),
+        "seconds": seconds,
+    }
 
 
 def run(number: int, feeds: Mapping[str, Any]) -> list[Any] | None:
@@ -53,6 +60,24 @@ def run(number: int, feeds: Mapping[str, Any]) -> list[Any] | None:
         return list(runtime.run([output.name for output in runtime.get_outputs()], dict(feeds)))
     except Exception as error:
         raise _named(error) from error
+
+
+def timed(number: int, feeds: Mapping[str, Any], most_runs: int, most_seconds: float) -> list[float]:
+    """Seconds of some runs of a model that is loaded, until there are enough of them; the first one does not count."""
+    runtime = _SESSIONS[number]
+    names, inputs = [output.name for output in runtime.get_outputs()], dict(feeds)
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    for _ in range(most_runs + 1):
+        started = time.perf_counter()
+        try:
+            runtime.run(names, inputs)
+        except Exception as error:
+            raise _named(error) from error
+        seconds.append(time.perf_counter() - started)
+        if time.perf_counter() - begun > most_seconds:
+            break
+    return seconds[1:] or seconds
 
 
 def profiled(number: int) -> tuple[float, int]:

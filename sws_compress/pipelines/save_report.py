@@ -10,17 +10,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from sws_compress.errors import OutputError
+from sws_compress.errors import DataError, ModelError, OutputError, VerificationError
 from sws_compress.files import AnyPath, checked_output, file_path, write_atomically
 from sws_compress.mixture.mixture import Mixture
+from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.analyse.inputs import model_inputs
 from sws_compress.onnx_io.external_data import StoredModel
-from sws_compress.onnx_io.read.on_disk import bytes_on_disk, stored_model
+from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
 from sws_compress.ort.all_weights import StoredWeight, StoredWeights
+from sws_compress.ort.running_cost import RunningCost, running_cost
 from sws_compress.ort.session import Array
-from sws_compress.ort.user_models import DECODABLE, callers_file
+from sws_compress.ort.user_models import DECODABLE, callers_file, feeds_with_answers, open_model
 from sws_compress.pipelines.clusters import clustered_weight
 from sws_compress.pipelines.inspect import inspect_model
+from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits
 from sws_compress.report.file_reports import Inspection
 from sws_compress.report.html_page import html_page
 from sws_compress.report.inspection import TensorRow
@@ -29,6 +32,7 @@ from sws_compress.report.model_report import ModelReport, charted_tensors
 from sws_compress.report.result import CompressionResult
 from sws_compress.report.weight_charts import WeightChart, weight_chart
 from sws_compress.terminal.printing import json_text
+from sws_compress.terminal.progress_bar import LOGGER
 
 WRITERS: dict[str, Callable[[ModelReport], str]] = {
     ".html": html_page,
@@ -117,25 +121,46 @@ def report_output(output: AnyPath) -> Path:
     return target
 
 
-def gathered(path: Path, original: Original, result: CompressionResult | None) -> ModelReport:
-    """All that a report tells of a file."""
+def gathered(
+    path: Path, original: Original, result: CompressionResult | None, limits: Limits = DEFAULT_LIMITS
+) -> ModelReport:
+    """All that a report tells of a file; running is not measured above ``limits.model_bytes``."""
     model = stored_model(path)
     with callers_file(path, *DECODABLE):
         parts = inspect_model(model)
-    of_file = isinstance(original, str | os.PathLike)
     rows = parts.rows if result is None else _with_own_names(parts.rows, result.tensors)
     names = charted_tensors(rows)
     own_names = {stored.name: row.name for stored, row in zip(parts.rows, rows, strict=True) if row.name in names}
     mixtures = {} if result is None else result.mixtures
     inputs = [ModelInput(*entry) for entry in model_inputs(model.proto)]
+    before = Path(original) if isinstance(original, str | os.PathLike) else None
+    cost, cost_before = _costs(path, before, model, limits)
     charts = {chart.name: chart for chart in _charts(model, own_names, _weights_before(original), mixtures)}
     return ModelReport(
         inspection=Inspection(path, bytes_on_disk(path), replace(parts, rows=rows)),
         result=result,
-        original_bytes=bytes_on_disk(Path(original)) if of_file else None,  # type: ignore[arg-type]
+        original_bytes=None if before is None else bytes_on_disk(before),
         charts={name: charts[name] for name in names if name in charts},
         code=loading_code(path.name, inputs, [output.name for output in model.proto.graph.output]),
+        cost=cost,
+        cost_before=cost_before,
     )
+
+
+def _costs(
+    path: Path, original: Path | None, model: StoredModel, limits: Limits
+) -> tuple[RunningCost | None, RunningCost | None]:
+    """What a file and its original take on random inputs; None for a large one, and where it does not run on these."""
+    sizes = [bytes_on_disk(file) for file in (path, original) if file is not None]
+    if max(sizes) > limits.model_bytes:
+        return None, None
+    try:
+        with open_model(path) as session:
+            feeds, _ = feeds_with_answers(session, path, None, seed=0, ranges=index_ranges(lifted(model)))
+        return running_cost(path, feeds), None if original is None else running_cost(original, feeds)
+    except (ModelError, DataError, VerificationError) as error:
+        LOGGER.info("running was not measured: %s", error)
+        return None, None
 
 
 def _with_own_names(stored: tuple[TensorRow, ...], told: tuple[TensorRow, ...]) -> tuple[TensorRow, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sws_compress.onnx_io.format.held import FLOATS
 from sws_compress.report.file_reports import KIND_NAMES
 from sws_compress.report.inspection import TensorRow
 from sws_compress.report.model_report import ModelReport
@@ -121,9 +122,26 @@ def _tiles(report: ModelReport) -> list[dict[str, str]]:
         zeros = f"{100 * result.zeros:.1f} % of the weights are zero"
         tiles.append(("bits per weight", f"{result.bits_per_weight:.3g}", zeros))
     if parts.compressed:
-        memory = f"and {size_text(parts.decoding.computed_bytes)}, measured here"
+        memory = f"and {size_text(parts.decoding.computed_bytes)} for it, measured here"
         tiles.append(("decoding at load", _duration(parts.decoding.seconds), memory))
+    tiles += _running_tiles(report)
     return [dict(zip(("label", "value", "detail"), tile, strict=True)) for tile in tiles]
+
+
+def _running_tiles(report: ModelReport) -> list[tuple[str, str, str]]:
+    """What loading and running take, and what a runtime holds of the weights."""
+    tiles, cost, before = [], report.cost, report.cost_before
+    if cost is not None:
+        load = "" if before is None else f"{_duration(before.load_seconds)} before, "
+        run = "" if before is None else f"{_duration(before.run_seconds)} before, "
+        tiles.append(("loading", _duration(cost.load_seconds), f"{load}measured here"))
+        tiles.append(("a run", _duration(cost.run_seconds), f"{run}on random inputs"))
+    parts = report.inspection.parts
+    if parts.compressed and (held := sum(row.held_bytes for row in parts.rows)):
+        integers = sum(row.held_bytes for row in parts.rows if row.route != FLOATS)
+        packed = f"{100 * integers / held:.0f} % of it as integers" if integers else "as floats, once it is loaded"
+        tiles.append(("weights in memory", size_text(held), packed))
+    return tiles
 
 
 def _duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT
+from sws_compress.ort.running_cost import RunningCost
 from sws_compress.report.file_parts import FileParts
 from sws_compress.report.file_reports import Inspection
 from sws_compress.report.inspection import TensorRow
@@ -38,6 +40,8 @@ class ModelReport:
         What is drawn, by the names of tensors.
     code : mapping of str to str
         How to load the file, by language.
+    cost, cost_before : RunningCost, optional
+        What the file and its original take to load and to run on this machine; None where that was not measured.
     """
 
     inspection: Inspection
@@ -45,6 +49,8 @@ class ModelReport:
     original_bytes: int | None = None
     charts: Mapping[str, WeightChart] = field(default_factory=dict)
     code: Mapping[str, str] = field(default_factory=dict)
+    cost: RunningCost | None = None
+    cost_before: RunningCost | None = None
 
     @property
     def path(self) -> Path:
@@ -77,7 +83,13 @@ class ModelReport:
             "result": None if self.result is None else self.result.to_json(),
             "charts": {name: chart.to_json() for name, chart in self.charts.items()},
             "loading": dict(self.code),
+            "running": _cost_json(self.cost),
+            "running_before": _cost_json(self.cost_before),
         }
+
+
+def _cost_json(cost: RunningCost | None) -> dict[str, Any] | None:
+    return None if cost is None else dataclasses.asdict(cost)
 
 
 def charted_tensors(rows: tuple[TensorRow, ...]) -> list[str]:

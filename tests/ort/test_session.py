@@ -214,3 +214,16 @@ def test_measured_decoding_is_that_of_the_profile(net: Path, tmp_path: Path) -> 
     assert decoding.seconds > 0
     assert decoding.computed_bytes > 4 * (40 * 30)
     assert json.dumps(sws.inspect(tmp_path / "small.onnx").to_json()["decoding"])
+
+
+def test_runs_are_timed_where_the_model_is(tmp_path: Path) -> None:
+    path = write_mlp(tmp_path / "net.onnx")
+    feeds = {"x": gaussian(3, 40)}
+    with session(path) as model:
+        assert model.load_seconds > 0
+        seconds = model.timed(feeds, most_runs=5, most_seconds=30)
+        assert len(seconds) == 5
+        assert all(0 < each < 1 for each in seconds)
+        assert len(model.timed(feeds, most_runs=5, most_seconds=0)) == 1
+        with pytest.raises(SessionError):
+            model.timed({"x": gaussian(3, 41)}, most_runs=5, most_seconds=1)

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper, save
+from onnx import TensorProto, helper, numpy_helper, parser, save
 
 import sws_compress as sws
 from sws_compress.cli import main as cli
 from sws_compress.pipelines import save_report as pipeline
+from sws_compress.pipelines.job import Limits
 from sws_compress.report.html_page import MAX_ROWS, html_page
 from sws_compress.report.model_report import MAX_CHARTS
 from sws_compress.report.page_drawings import curve_drawing
@@ -179,6 +180,36 @@ def test_existing_files(known: str, folder: Path, tmp_path: Path) -> None:
     assert ("smaller" in text.split("Where the bytes are")[0]) is (known == "with the original")
     assert ("weights before" in text) is (known == "with the original")
     assert ("decoding at load" in text) is (known != "not compressed")
+
+
+def test_what_loading_and_running_take_is_measured_beside_the_original(folder: Path) -> None:
+    report = pipeline.gathered(folder / "small.onnx", folder / "model.onnx", None)
+    assert report.cost is not None
+    assert report.cost_before is not None
+    for cost in (report.cost, report.cost_before):
+        assert 0 < cost.run_seconds < cost.load_seconds < 5
+    assert report.cost.load_seconds > report.inspection.parts.decoding.seconds / 10
+    text = Tags(html_page(report)).text
+    assert "weights in memory" in text
+    assert "84.0 kB" in text  # 40 x 300 and 300 x 30 floats
+    values = report.to_json()
+    assert values["running"]["run_seconds"] == report.cost.run_seconds
+    large = pipeline.gathered(folder / "small.onnx", None, None, Limits(model_bytes=100))
+    assert large.cost is None
+
+
+def test_a_model_that_does_not_run_has_a_page(tmp_path: Path) -> None:
+    """Its inputs must fit each other, which random ones do not."""
+    text = (
+        '<ir_version: 8, opset_import: ["": 17]> g (int64[m] s, float[40, 60] x) => (float[a, b] y) '
+        "{z = MatMul(x, w) y = Reshape(z, s)}"
+    )
+    model = parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(np.round(gaussian(60, 60), 1), "w"))
+    save(model, tmp_path / "model.onnx")
+    report = pipeline.gathered(tmp_path / "model.onnx", None, None)
+    assert report.cost is None
+    assert "a run" not in Tags(html_page(report)).text.split("Where the bytes are")[0]
 
 
 def test_clusters_and_a_page_are_asked_for_one_by_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
