@@ -248,7 +248,7 @@ def _run(
 ) -> FineTuneResult:
     """Train, snap and settle ``network``, in place."""
     from sws_compress.train.loop import fine_tune
-    from sws_compress.train.steering import Measures
+    from sws_compress.train.measures import Measures
 
     evaluate = job.evaluate
     measures = Measures(file_bytes=scale.file_bytes, least_bytes=scale.least_bytes)

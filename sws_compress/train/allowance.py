@@ -1,4 +1,4 @@
-"""How much a run may lose where no size is asked for: of the caller's metric, or of what the network knows."""
+"""How much a run may lose where no size is asked for, of a metric or of what the network knows, and the way there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from collections.abc import Callable
 
 from sws_compress.errors import ArgumentError
 from sws_compress.metric_sense import Sense
+from sws_compress.train.schedule import Schedule
 from sws_compress.train.targets import USUAL_LOSS_SHARE, SteeringTarget
+
+SEARCH_RANGE_NATS = math.log(400)
+"""Logarithm of the factor by which a size may fall between the start of the hard stage and `SEARCH_ENDS_AT`, if the
+metric allows."""
+
+SEARCH_ENDS_AT = 0.65
+"""Share of the run in which ``metric_drop`` looks for its size: the metric is measured once per epoch, so this takes
+longer than the way to a known size."""
+
+SPEED_SHARE_AFTER_SEARCH = 0.35
+"""Speed at which sizes move after the search, as a share of the speed before: weights should come to rest."""
 
 SEARCH_SLACK = 5.0
 """What may be lost besides while the learning rate is at its start, in usual allowances: that much comes back as the
@@ -98,14 +110,28 @@ class Allowance:
         """Share of the allowance that the network uses as it is."""
         return self.used(*self.measured())
 
-    def slack(self, learning_rate: float) -> float:
-        """What may be used besides during the search, in allowances.
+    def next_bits(self, coded_bits: float, used: float, schedule: Schedule, progress: float, epochs: int) -> float:
+        """Coded bits to aim for after an epoch: fewer the less of the allowance is used, and more beyond it.
 
         Parameters
         ----------
-        learning_rate : float
-            Share of the learning rate at the start of the run.
+        coded_bits, used : float
+            Size of the network, and the share of the allowance that it uses.
+        schedule : Schedule
+            When the hard stage begins, and how the learning rate falls.
+        progress : float
+            Share of the run that is done.
+        epochs : int
+            Length of the run.
         """
+        speed = SEARCH_RANGE_NATS / max(1.0, epochs * (SEARCH_ENDS_AT - schedule.soft_until))
+        if progress >= SEARCH_ENDS_AT:
+            speed *= SPEED_SHARE_AFTER_SEARCH
+        allowed = 1 + self._slack(schedule.learning_rate(progress))
+        return coded_bits * math.exp(-speed * min(max(1 - used / allowed, -1.0), 1.0))
+
+    def _slack(self, learning_rate: float) -> float:
+        """Allowances that may be used besides, at a share of the first learning rate."""
         if self.loss_share is not None:
             return SEARCH_SLACK * learning_rate * USUAL_LOSS_SHARE / self.loss_share
         if self.metric_drop is None or self.metric_before is None:

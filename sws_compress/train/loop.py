@@ -25,6 +25,7 @@ from sws_compress.train.collapse import GREATEST_LOSS_SHARE, Collapse, batches_t
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.finite import START_AGAIN, FiniteCheck
 from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity
+from sws_compress.train.measures import Measures
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
@@ -39,7 +40,7 @@ from sws_compress.train.saved_state import (
     refusing_others,
 )
 from sws_compress.train.select import DivergedError, ParameterGroup, select_parameters
-from sws_compress.train.steering import Measures, Steering
+from sws_compress.train.steering import Steering
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, SteeringTarget
 from sws_compress.train.training_loss import TrainingLoss, backward
 

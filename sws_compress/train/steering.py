@@ -4,42 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from sws_compress.errors import ArgumentError, TrainingError
-from sws_compress.metric_sense import Sense
-from sws_compress.train.allowance import Allowance
+from sws_compress.train.allowance import SEARCH_ENDS_AT, Allowance
 from sws_compress.train.best_network import BestNetworks, Kept, Rating, check_rating
-from sws_compress.train.collapse import GREATEST_LOSS_SHARE
 from sws_compress.train.descent import Descent
-from sws_compress.train.file_sizes import Measured, bits_between
+from sws_compress.train.file_sizes import Measured
+from sws_compress.train.measures import Measures
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.saved_state import check_number
 from sws_compress.train.schedule import Schedule, Stage
+from sws_compress.train.settling import BYTES_TOLERANCE, settle_allowance, settle_bytes, settle_collapse
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, FLOAT_BITS, AssignedWeights, SteeringTarget
 
 MEASURED_AT = (0.0, 0.08, 0.16, 0.24, 0.32, 0.4, 0.48, 0.56, 0.64, 0.7, 0.76, 0.82, 0.88, 0.94, 0.98)
 """Shares of the hard stage at which the file is written out and measured, which may take a second. What a file has
 besides its order-0 bits changes while it shrinks, and a jump at the end could not be trained away."""
-
-SETTLING_MEASUREMENTS = 8
-"""Measurements after assignments are frozen. Each corrects them, until the file is within `BYTES_TOLERANCE`."""
-
-BYTES_TOLERANCE = 0.005
-"""Error of a file, as a share of the bytes asked for, that needs no correction."""
-
-ALLOWANCE_TRIES = 7
-"""Sizes whose loss is measured when assignments are frozen: some steps to an end of the allowance, some between."""
-
-ALLOWANCE_STEP = 1.12
-"""Factor between sizes that are tried before one within the allowance and one beyond it are known."""
-
-COLLAPSE_BISECTIONS = 5
-"""Halvings, in logarithms, of the sizes between a network that works and a smaller one that does not. They leave 3 %
-of a size that was half as large again."""
 
 BITS_POWER = 1.1
 """Power of the bytes above the smallest file that coded bits are taken to fall by. It is 1.1 to 1.25 as measured
@@ -52,45 +36,6 @@ the price, it would rise for most of a short run before they do."""
 
 LEAST_BITS_SHARE = 0.05
 """Share of the present coded bits: the least to aim for at once. Below it a file is all codebook and graph."""
-
-SEARCH_RANGE_NATS = math.log(400)
-"""Logarithm of the factor by which a size may fall between the start of the hard stage and `SEARCH_ENDS_AT`, if the
-metric allows."""
-
-SEARCH_ENDS_AT = 0.65
-"""Share of the run in which ``metric_drop`` looks for its size: the metric is measured once per epoch, so this takes
-longer than the way to a known size."""
-
-SPEED_SHARE_AFTER_SEARCH = 0.35
-"""Speed at which sizes move after the search, as a share of the speed before: weights should come to rest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measures:
-    """Measures of the network as it is.
-
-    Parameters
-    ----------
-    file_bytes : callable, optional
-        Bytes that the file of the network would have; called about twenty times, from the hard stage on.
-    least_bytes : int, default 0
-        Bytes of the smallest file of the network, whose compressed weights are all zero. The first sizes to aim for are
-        guessed by it, and too large without.
-    validate : callable, optional
-        The caller's metric; called after every epoch from the hard stage on.
-    validate_file : callable, optional
-        The same of the network as its file will hold it, with what is rounded besides the weights. With ``metric_drop``
-        it is called at the start, in the last third of the epochs in place of ``validate``, and about seven times each
-        when assignments are frozen and at the end. Default: ``validate``.
-    sense : Sense, default Sense.MAX
-        Whether more or less of the metric is better.
-    """
-
-    file_bytes: Callable[[], int] | None = None
-    least_bytes: int = 0
-    validate: Callable[[], float] | None = None
-    validate_file: Callable[[], float] | None = None
-    sense: Sense = Sense.MAX
 
 
 class Steering:
@@ -187,68 +132,26 @@ class Steering:
         If the network does not work there, it gets the fewest bits with which it does.
         """
         self._measurements = len(MEASURED_AT) + 1
-        self._settle_allowance(weights)
+        self.settle_at_end(weights)
         if self._file_bytes is not None:
             self._settle_bytes(weights, self._file_bytes)
-        self._settle_collapse(weights)
+        working_bits = None if self._last_rating is None else self._last_rating.coded_bits
+        if not self._allowance.given and settle_collapse(weights, working_bits, self._share_lost):
+            self.descent.floor_bits = weights.coded_bits
 
     def settle_at_end(self, weights: AssignedWeights | None) -> None:
-        """Use what is left of the allowance after codebook tuning, which has won some of it back."""
+        """Use what is left of the allowance; after codebook tuning, which has won some of it back, once more."""
         if weights is not None and self._allowance.given:
-            self._settle_allowance(weights)
+            before = None if self._last_rating is None else self._last_rating.coded_bits
+            settle_allowance(weights, self._allowance.used_now, before)
 
     def _settle_bytes(self, weights: AssignedWeights, file_bytes: Callable[[], int]) -> None:
-        target = self._target_bytes
-        tried = [self._measure(file_bytes, weights.coded_bits, weights.bit_price)]
-        if target is None or self.descent.floor_bits > self.final_bits:
-            return
-        while tried[-1].error(target) >= BYTES_TOLERANCE:
-            if len(tried) == SETTLING_MEASUREMENTS:  # sizes jump where another code becomes the best
-                best = min(tried, key=lambda one: one.error(target))
-                weights.assign_at(best.bit_price)
-                self._last = best
-                return
-            weights.assign_bits(bits_between(tried, target) or self.final_bits)
-            tried.append(self._measure(file_bytes, weights.coded_bits, weights.bit_price))
+        def measure() -> Measured:
+            return self._measure(file_bytes, weights.coded_bits, weights.bit_price)
 
-    def _settle_allowance(self, weights: AssignedWeights) -> None:
-        """Assign the fewest bits that stay within the allowance, as far as a few tries tell.
-
-        Sizes are tried in steps of `ALLOWANCE_STEP` until one is within it and the next is not, and then between.
-        """
-        if not self._allowance.given:
-            return
-        kept: float | None = None
-        lost: float | None = None
-        bits = weights.coded_bits
-        for _ in range(ALLOWANCE_TRIES):
-            if self._allowance.used_now() <= 1:
-                kept = weights.coded_bits if kept is None else min(kept, weights.coded_bits)
-            else:
-                lost = weights.coded_bits if lost is None else max(lost, weights.coded_bits)
-            if kept is not None and lost is not None and kept <= lost * (1 + BYTES_TOLERANCE):
-                break
-            bits = _between(kept, lost)
-            weights.assign_bits(bits)
-        if kept is not None:
-            weights.assign_bits(kept)
-        elif self._last_rating is not None:
-            weights.assign_bits(self._last_rating.coded_bits)
-
-    def _settle_collapse(self, weights: AssignedWeights) -> None:
-        """Assign more bits if the network does not work: at most those of the last epoch, with which it did."""
-        low = weights.coded_bits
-        high = low if self._last_rating is None else self._last_rating.coded_bits
-        if self._allowance.given:  # which has decided
-            return
-        if high <= low or self._share_lost() <= GREATEST_LOSS_SHARE:
-            return
-        for _ in range(COLLAPSE_BISECTIONS):
-            middle = math.sqrt(low * high)
-            weights.assign_bits(middle)
-            low, high = (low, middle) if self._share_lost() <= GREATEST_LOSS_SHARE else (middle, high)
-        weights.assign_bits(high)
-        self.descent.floor_bits = weights.coded_bits
+        first = measure()
+        if self._target_bytes is not None and self.descent.floor_bits <= self.final_bits:
+            self._last = settle_bytes(weights, self._target_bytes, measure, first, lambda: self.final_bits)
 
     # -- what the loop calls ---------------------------------------------------------------------------------------
 
@@ -325,12 +228,8 @@ class Steering:
         if self.metric is not None and projected is not None and math.isfinite(self.metric):
             self.curve.append((projected, self.metric))
         if self._allowance.given and prior.stage is Stage.HARD:
-            speed = SEARCH_RANGE_NATS / max(1.0, epochs * (SEARCH_ENDS_AT - self._schedule.soft_until))
-            if prior.progress >= SEARCH_ENDS_AT:
-                speed *= SPEED_SHARE_AFTER_SEARCH
-            allowed = 1 + self._allowance.slack(self._schedule.learning_rate(prior.progress))
             used = self._allowance.used(self.metric, lost)
-            held = bits * math.exp(-speed * min(max(1 - used / allowed, -1.0), 1.0))
+            held = self._allowance.next_bits(bits, used, self._schedule, prior.progress, epochs)
             self._held_bits = max(held, self.descent.floor_bits)
 
     def keeps_metric(self) -> bool:
@@ -444,11 +343,3 @@ class Steering:
         self._networks.load_state_dict(saved["networks"])
         self._last_rating = None if saved["last_rating"] is None else Rating(**saved["last_rating"])
         self.curve = [(file_bytes, metric) for file_bytes, metric in saved["curve"]]
-
-
-def _between(kept: float | None, lost: float | None) -> float:
-    """The size to try next: beyond the only end that is known, or in the middle, in logarithms."""
-    if kept is None:
-        assert lost is not None
-        return lost * ALLOWANCE_STEP
-    return kept / ALLOWANCE_STEP if lost is None else math.sqrt(kept * lost)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sws_compress.train.loop import FineTuneResult, fine_tune
+from sws_compress.train.measures import Measures
 from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule
-from sws_compress.train.steering import Measures
 from sws_compress.train.targets import SteeringTarget
 from tests.train.digits import Batches, trained
 

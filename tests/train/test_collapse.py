@@ -19,9 +19,9 @@ from sws_compress.train.collapse import GREATEST_LOSS_SHARE, Collapse, batches_t
 from sws_compress.train.descent import Descent
 from sws_compress.train.distillation import Distillation
 from sws_compress.train.loop import FineTuneResult, fine_tune
+from sws_compress.train.measures import Measures
 from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule
-from sws_compress.train.steering import Measures
 from sws_compress.train.targets import SteeringTarget
 from sws_compress.train.training_loss import TrainingLoss
 from tests.train.digits import Batches, accuracy, trained

@@ -14,10 +14,10 @@ import torch
 
 from sws_compress.errors import ArgumentError, TrainingError
 from sws_compress.train.distillation import Distillation
+from sws_compress.train.measures import Measures
 from sws_compress.train.progress import Progress
 from sws_compress.train.saved_state import read_state, write_state
 from sws_compress.train.schedule import Stage
-from sws_compress.train.steering import Measures
 from sws_compress.train.targets import SteeringTarget
 from tests.train.digits import Batches, trained
 from tests.train.runs import SEED, SHORT, SIZE, Dropping, Failing, KilledError, assert_same, tune

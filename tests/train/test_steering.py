@@ -16,11 +16,12 @@ from torch.nn import functional
 from sws_compress.errors import ArgumentError
 from sws_compress.train.file_sizes import Measured, bits_between
 from sws_compress.train.loop import fine_tune
+from sws_compress.train.measures import Measures
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
 from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule, Stage
-from sws_compress.train.steering import SETTLING_MEASUREMENTS, Measures
+from sws_compress.train.settling import SETTLING_MEASUREMENTS
 from sws_compress.train.targets import SteeringTarget
 from tests.train.digits import TRAINING, Batches, accuracy, trained
 from tests.train.runs import KilledError, assert_same

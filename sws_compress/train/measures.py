@@ -1,0 +1,36 @@
+"""What a caller measures of a network while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sws_compress.metric_sense import Sense
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """Measures of the network as it is.
+
+    Parameters
+    ----------
+    file_bytes : callable, optional
+        Bytes that the file of the network would have; called about twenty times, from the hard stage on.
+    least_bytes : int, default 0
+        Bytes of the smallest file of the network, whose compressed weights are all zero. The first sizes to aim for are
+        guessed by it, and too large without.
+    validate : callable, optional
+        The caller's metric; called after every epoch from the hard stage on.
+    validate_file : callable, optional
+        The same of the network as its file will hold it, with what is rounded besides the weights. With ``metric_drop``
+        it is called at the start, in the last third of the epochs in place of ``validate``, and about seven times each
+        when assignments are frozen and at the end. Default: ``validate``.
+    sense : Sense, default Sense.MAX
+        Whether more or less of the metric is better.
+    """
+
+    file_bytes: Callable[[], int] | None = None
+    least_bytes: int = 0
+    validate: Callable[[], float] | None = None
+    validate_file: Callable[[], float] | None = None
+    sense: Sense = Sense.MAX
