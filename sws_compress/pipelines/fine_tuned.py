@@ -20,12 +20,9 @@ from sws_compress.pipelines.calls import positional, tried
 from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import (
-    constant_metric,
     measured,
     metric_before,
     metric_of,
-    refuse_wrong_sense,
-    wrong_sense_note,
 )
 from sws_compress.pipelines.projected import Scale, Template
 from sws_compress.pipelines.publish import publish_module
@@ -38,12 +35,13 @@ from sws_compress.pipelines.source import (
     refuse_other_float,
 )
 from sws_compress.pipelines.trainable_file import trainable_file
+from sws_compress.pipelines.training_goal import bytes_asked_for, questioned, steering_target
+from sws_compress.pipelines.training_notes import emptied_note, fallen_note, forgotten_note, missed_note, unasked_note
 from sws_compress.pipelines.watch import watching
 from sws_compress.pipelines.weight_names import unnamed_note, with_names_settled
 from sws_compress.report.result import CompressionResult, MeasuredSize
-from sws_compress.requests import Goal
 from sws_compress.train.request import FineTuned
-from sws_compress.train.targets import USUAL_LOSS_SHARE, SteeringTarget
+from sws_compress.train.targets import SteeringTarget
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,12 +57,6 @@ SEEN_ROWS = 128
 
 TRAIN_CURE = "yield tensors, several as a tuple or by the names of forward, before the targets"
 """What to do about batches that a module does not take."""
-
-SIZE_TOLERANCE = 0.03
-"""Relative miss of the size asked for up to which the result has no note."""
-
-EXPECTED_RATIO = 20.0
-"""How many times smaller a file is taken to become where no size is asked for."""
 
 
 def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -> CompressionResult:
@@ -100,12 +92,12 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     network = copied(module)
     request = replace(request, parameters=_selection(request.parameters))
     groups = float32_groups(network, request)
-    request, seen = _checked_on_first_batch(module, network, request)
+    request, seen, examples = _checked_on_first_batch(module, network, request)
     if job.inputs is None:
-        job = replace(job, inputs=_first_rows(seen, EXAMPLE_ROWS))
+        job = replace(job, inputs=examples)
     source = opened or open_module(module, job)  # early: a module that cannot be exported must not cost a run
     asked = job.file
-    job = replace(job, file=with_names_settled(asked, source.model, _bytes_asked_for(job.goal, source)))
+    job = replace(job, file=with_names_settled(asked, source.model, bytes_asked_for(job.goal, source)))
     before = metric_before(source, job)
     fixed = fixed_weights(network, source, request)
     if fixed:
@@ -115,8 +107,8 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     chosen = [name for group in groups for name in group.names]
     template = Template(source, job.file, (*chosen, *fixed))
     scale = Scale(network, template, groups, request, job.seed, seen)
-    target = _steering_target(request, job, source, scale, before)
-    questions = _questioned(network, job, before, steered=target is not None and target.metric_drop is not None)
+    target = steering_target(request, job, source, scale, before)
+    questions = questioned(network, job, before, steered=target is not None and target.metric_drop is not None)
     tuned = _run(network, groups, scale, request, target, job)
     _refuse_not_finite(answers_of(network, source), source)
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
@@ -125,12 +117,12 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
         *source.notes,
         *result.notes,
         *fixed_note(fixed),
-        *_missed(target, result.file_bytes, tuned.broke, request.components),
+        *missed_note(target, result.file_bytes, tuned.broke, request.components),
         *questions,
-        *_unasked(target, job),
-        *_fallen(target, before, after, job.sense),
-        *_forgotten(target, tuned.allowance_used),
-        *_emptied(groups),
+        *unasked_note(target, job),
+        *fallen_note(target, before, after, job.sense),
+        *forgotten_note(target, tuned.allowance_used),
+        *emptied_note(groups),
         *unnamed_note(job.file, asked, source.model),
     )
     return replace(
@@ -143,13 +135,6 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
         notes=notes,
         trained=True,
     )
-
-
-def _bytes_asked_for(goal: Goal | None, source: Source) -> float:
-    """Bytes of the file, as far as they are known before the run."""
-    if goal is not None and goal.target_bytes is not None:
-        return goal.target_bytes
-    return source.dense_bytes / (EXPECTED_RATIO if goal is None or goal.ratio is None else goal.ratio)
 
 
 def _selection(parameters: Selection | None) -> Selection | None:
@@ -172,70 +157,6 @@ def _check_request(request: FineTuned, job: Job) -> None:
     if request.bit_price is not None and job.goal is not None:
         (given,) = job.goal.given
         raise ArgumentError(f"{given} must be left out with bit_price, got both: ask for one of them")
-
-
-def _default_target(before: float | None, sense: Sense) -> SteeringTarget:
-    """What a run without a goal is steered to: a share of the metric, or of what the network knows."""
-    if before is None:
-        return SteeringTarget(loss_share=USUAL_LOSS_SHARE)
-    if before == 0:
-        raise ArgumentError("max_drop must be given where evaluate returns 0 for the network, got none: say how far")
-    return SteeringTarget(metric_drop=sense.usual_drop(before))
-
-
-def _steering_target(
-    request: FineTuned, job: Job, source: Source, scale: Scale, before: float | None
-) -> SteeringTarget | None:
-    """The goal as a number that training can measure; None where a price of a bit is given.
-
-    Raises
-    ------
-    ArgumentError
-        If a size is above that of the plain file, or below that of the smallest file.
-    """
-    if request.bit_price is not None:
-        return None
-    goal = job.goal
-    if goal is None:
-        return _default_target(before, job.sense)
-    if goal.max_drop is not None:
-        return SteeringTarget(metric_drop=goal.max_drop)
-    if goal.target_bytes is not None:
-        if not goal.target_bytes < source.dense_bytes:
-            raise ArgumentError(
-                f"target_bytes must be below the {source.dense_bytes} of the plain file, got {goal.target_bytes}: "
-                "ask for fewer"
-            )
-        least = scale.least()
-        if goal.target_bytes <= least.file_bytes:
-            raise ArgumentError(
-                f"target_bytes must be above {least.file_bytes} for this network, got {goal.target_bytes}: its "
-                f"smallest file takes so many, {least.parts}"
-            )
-        return SteeringTarget(file_bytes=goal.target_bytes)
-    ratio, least = goal.ratio or 1.0, scale.least()
-    if not ratio * least.file_bytes < source.dense_bytes:
-        raise ArgumentError(
-            f"ratio must be below {source.dense_bytes / least.file_bytes:.2f} for this network, got {ratio}: "
-            f"of its {source.dense_bytes} bytes the smallest file takes {least.file_bytes}, {least.parts}"
-        )
-    return SteeringTarget(file_bytes=round(source.dense_bytes / ratio))
-
-
-def _questioned(network: nn.Module, job: Job, before: float | None, *, steered: bool) -> tuple[str, ...]:
-    """A line if a network of constant outputs has a better metric.
-
-    Raises
-    ------
-    ArgumentError
-        If the run is steered by that metric: it would be steered to constant outputs.
-    """
-    constant = None if job.evaluate is None or before is None else constant_metric(network, job.evaluate)
-    if before is None or constant is None:
-        return ()
-    if steered:
-        refuse_wrong_sense(before, constant, job.sense)
-    return wrong_sense_note(before, constant, job.sense)
 
 
 def _run(
@@ -285,67 +206,6 @@ def _refuse_not_finite(outputs: Sequence[Array], source: Source) -> None:
             )
 
 
-def _missed(target: SteeringTarget | None, file_bytes: int, broke: bool, components: int) -> Iterable[str]:
-    """A line if the run did not reach the size asked for, with the cure; ``broke`` if smaller networks did not work."""
-    wanted = None if target is None else target.file_bytes
-    if wanted is None or abs(file_bytes - wanted) <= SIZE_TOLERANCE * wanted:
-        return
-    if file_bytes < wanted:
-        why = (
-            f"with {components} values for each weight tensor the run found no better use for more; raise components= "
-            "if it has lost too much"
-        )
-    elif broke:
-        why = (
-            "smaller networks no longer worked on the way (result.curve has their sizes and metrics); train for more "
-            "epochs, or ask for a larger file"
-        )
-    else:
-        why = "graph and codebooks take much of it; train for more epochs to come closer"
-    yield f"the file has {file_bytes} bytes, {wanted} were asked for: {why}"
-
-
-def _unasked(target: SteeringTarget | None, job: Job) -> Iterable[str]:
-    """A line about what a run without a goal went for."""
-    if job.goal is not None or target is None:
-        return
-    if target.metric_drop is not None:
-        share = f"{job.sense.usual_share:.0%} of itself"
-        allowed = f"metric {job.sense.falls} by at most {target.metric_drop:.4g} ({share})"
-        yield f"no goal was given, so the file is as small as the run could make it while the {allowed}"
-    if target.loss_share is not None:
-        yield (
-            "neither a goal nor evaluate was given, so the file is as small as the run could make it while the loss "
-            f"rises by at most {target.loss_share:.0%} of the way to that of constant outputs"
-        )
-
-
-def _forgotten(target: SteeringTarget | None, used: float | None) -> Iterable[str]:
-    """A line if more of what the network knows was lost than a run without a goal allows."""
-    if target is not None and target.loss_share is not None and used is not None and not used <= 1:
-        yield (
-            f"the loss rose by {used * target.loss_share:.1%} of the way to that of constant outputs, more than the "
-            f"{target.loss_share:.0%} allowed: train for more epochs, or with more components"
-        )
-
-
-def _fallen(target: SteeringTarget | None, before: float | None, after: float | None, sense: Sense) -> Iterable[str]:
-    """A line if the metric got worse by more than was allowed, or is usual where nothing was said."""
-    if before is None or after is None:
-        return
-    fall, drop = sense.drop(before, after), None if target is None else target.metric_drop
-    if drop is not None and not fall <= drop:
-        yield (
-            f"the metric {sense.fell} by {fall:.4g}, {drop:g} were allowed: train for more epochs, or with more "
-            "components"
-        )
-    if drop is None and not fall <= sense.usual_drop(before):
-        yield (
-            f"the metric {sense.fell} from {before:.4g} to {after:.4g}: ask for a larger file, train for more epochs, "
-            "or say what is allowed with max_drop="
-        )
-
-
 def _curve(
     measured: Iterable[tuple[int, float]], file_bytes: int, after: float | None, sense: Sense
 ) -> tuple[MeasuredSize, ...]:
@@ -360,18 +220,10 @@ def _curve(
     return tuple(reversed(front))
 
 
-def _emptied(groups: Iterable[ParameterGroup]) -> Iterable[str]:
-    """A line for every compressed parameter that holds nothing but zeros."""
-    for group in groups:
-        for name, parameter in zip(group.names, group.parameters, strict=True):
-            if not parameter.any():
-                yield f"{name} holds nothing but zeros: ask for a larger file, or train for more epochs"
-
-
 def _checked_on_first_batch(
     module: nn.Module, network: nn.Module, request: FineTuned
-) -> tuple[FineTuned, tuple[Any, ...]]:
-    """The request with the loss that it will have, and rows of the first batch as positional arguments.
+) -> tuple[FineTuned, tuple[Any, ...], tuple[Any, ...]]:
+    """The request with the loss that it will have, and rows of the first batch as positional arguments, many and few.
 
     Raises
     ------
@@ -379,17 +231,18 @@ def _checked_on_first_batch(
         If the module does not take the batch, or if there is no loss of it that training could lower.
     """
     from sws_compress.train.batches import taken_apart
-    from sws_compress.train.first_batch import check_batches, refuse_single_samples, settled
+    from sws_compress.train.first_batch import check_batches, first_rows, refuse_single_samples, settled
 
     batch = _first_batch(request)
     refuse_single_samples(request.train, batch)
     inputs = taken_apart(batch, module, labelled=request.loss is not None).inputs
-    seen = positional(module, _first_rows(inputs, SEEN_ROWS))
-    tried(module, _first_rows(seen, EXAMPLE_ROWS), "inputs of train", TRAIN_CURE)
+    seen = positional(module, first_rows(inputs, SEEN_ROWS))
+    examples = first_rows(seen, EXAMPLE_ROWS)
+    tried(module, examples, "inputs of train", TRAIN_CURE)
     with evaluating(module):
         request = settled(request, module, batch)
     check_batches(network, request, batch)
-    return request, seen
+    return request, seen, examples
 
 
 def _first_batch(request: FineTuned) -> Any:
@@ -402,17 +255,6 @@ def _first_batch(request: FineTuned) -> Any:
         for batch in batches_of(request.train):
             return batch
     raise no_batches()
-
-
-def _first_rows(value: Any, rows: int) -> Any:
-    """The first rows of a tensor, or of those in a tuple or dict; anything else as it is."""
-    import torch
-
-    if isinstance(value, tuple):
-        return tuple(_first_rows(each, rows) for each in value)
-    if isinstance(value, dict):
-        return {name: _first_rows(each, rows) for name, each in value.items()}
-    return value[:rows] if isinstance(value, torch.Tensor) and value.dim() else value
 
 
 def float32_groups(network: nn.Module, request: FineTuned) -> tuple[ParameterGroup, ...]:

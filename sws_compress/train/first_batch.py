@@ -108,7 +108,7 @@ def _last_row(network: nn.Module, train: Iterable[Any], first: Any) -> Iterator[
     if not isinstance(size, int) or size < 2 or getattr(train, "drop_last", True) or not isinstance(sampler, Sized):
         return
     if len(sampler) % size == 1 and _rows(first) == {size}:
-        yield _first_row(first)
+        yield first_rows(first, 1)
 
 
 def _rows(batch: Any) -> set[int]:
@@ -120,13 +120,22 @@ def _rows(batch: Any) -> set[int]:
     return {len(batch)} if getattr(batch, "ndim", 0) else set()
 
 
-def _first_row(batch: Any) -> Any:
-    """The first row of all tensors and arrays in a batch."""
+def first_rows(batch: Any, rows: int) -> Any:
+    """The first rows of all tensors and arrays in a batch; anything else as it is.
+
+    Parameters
+    ----------
+    batch : object
+        A tensor, an array, or dicts, lists and tuples of them.
+    rows : int
+        How many rows, at most.
+    """
     if isinstance(batch, Mapping):
-        return {name: _first_row(value) for name, value in batch.items()}
+        return {name: first_rows(value, rows) for name, value in batch.items()}
     if isinstance(batch, list | tuple):
-        return [_first_row(value) for value in batch]
-    return batch[:1] if getattr(batch, "ndim", 0) else batch
+        kind = list if isinstance(batch, list) else tuple
+        return kind(first_rows(value, rows) for value in batch)
+    return batch[:rows] if getattr(batch, "ndim", 0) else batch
 
 
 @contextmanager
