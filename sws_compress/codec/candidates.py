@@ -12,7 +12,7 @@ from sws_compress.codec.encodings.radix import encode_radix
 from sws_compress.codec.interpreter import Array
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.program import Code, SymbolSequence, every_code
-from sws_compress.codec.transforms.dtypes import RowTable, in_half, in_single, with_type
+from sws_compress.codec.transforms.dtypes import RowTable, in_bytes, in_half, in_single, with_type
 from sws_compress.codec.transforms.even import in_multiples
 from sws_compress.errors import ArgumentError
 from sws_compress.thresholds import MAX_EVEN_CODEBOOK
@@ -54,7 +54,11 @@ def candidates(
             f"got {symbols.max()}: pass the codebook these symbols were made with"
         )
     if (single := in_single(codebook)) is not None:
-        return tuple(with_type(code, codebook.dtype) for code in _codes(symbols, single, cuts, limit))
+        found = _codes(symbols, single, cuts, limit)
+        if codebook.dtype.itemsize == 1 and codebook.ndim == 1:
+            found = [typed for code in found for typed in in_bytes(code, codebook.dtype)]
+            return tuple(found)
+        return tuple(with_type(code, codebook.dtype) for code in found)
     if codebook.ndim > 1:
         raise ArgumentError("codebook of vectors must be exact in float32, got other values: round it first")
     table = RowTable.of(symbols, codebook)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sws_compress.codec.bits import flat_bits
 from sws_compress.codec.interpreter import A, Array, ArrayOps
-from sws_compress.codec.load_cost import BYTES_PER_WEIGHT, NANOSECONDS_PER_WEIGHT, LoadCost
+from sws_compress.codec.load_cost import BYTES_PER_INTEGER, BYTES_PER_WEIGHT, NANOSECONDS_PER_WEIGHT, LoadCost
 from sws_compress.codec.transforms.dead_slices import Masks
 from sws_compress.codec.transforms.scales import Scales, scaled_name
 
@@ -157,7 +157,8 @@ class Code:
     def load_cost(self) -> LoadCost:
         """Estimated cost of decoding at load, the weights themselves included."""
         weights = self.count * (self.codebook[0].size if self.codebook.ndim > 1 else 1)
-        written = LoadCost(1e-9 * NANOSECONDS_PER_WEIGHT * weights, BYTES_PER_WEIGHT * weights)
+        each = BYTES_PER_INTEGER if self.codebook.dtype.itemsize == 1 else BYTES_PER_WEIGHT
+        written = LoadCost(1e-9 * NANOSECONDS_PER_WEIGHT * weights, each * weights)
         if self.scales is not None:
             written += self.scales.load_cost(weights)
         return written + self.program.load_cost(self.arrays)

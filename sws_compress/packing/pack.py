@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -29,6 +30,9 @@ from sws_compress.quantize.palette import Palette, palette_of
 from sws_compress.quantize.sinusoids import sinusoid_palette
 from sws_compress.terminal.progress_bar import OnProgress, part_of_progress, silent
 from sws_compress.thresholds import SMALLEST_EXACT_TENSOR, SMALLEST_EXACT_VECTOR, SMALLEST_PACKED_TABLE
+
+BYTE_TYPES = (np.dtype(np.int8), np.dtype(np.uint8))
+"""Types of weights that are integers in memory."""
 
 
 @dataclass(frozen=True)
@@ -299,8 +303,9 @@ def packed_model(
     rows = {name: code for name, code in coded.items() if isinstance(code, RowCode)}
     fixed = [_coded_stream(packed, name, code) for name, code in coded.items() if not isinstance(code, RowCode)]
     tables = [_describe_rows(packed, name, code) for name, code in rows.items()]
+    integers = sum(math.prod(each.shape) for each in palettes.values() if each.codebook.dtype in BYTE_TYPES)
     weights = sum(math.prod(palette.shape) for palette in palettes.values())
-    limit = load_limit or default_limit(weights)
+    limit = load_limit or default_limit(weights - integers, integers)
     coding, choosing = (part_of_progress(on_progress, *part) for part in ((0, 0.5), (0.5, 1)))
     streams = stream_partitions(packed, palettes, limit.scaled(1 / max(1, weights)), coding)
     whole = sum((code.load_cost for stream in fixed for code in stream.codes), limit)

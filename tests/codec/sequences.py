@@ -43,6 +43,6 @@ def assert_decodes(symbols, codebook):
     for code in codes:
         rows = code.decode(NumpyOps())
         assert rows.shape == (symbols.size, *codebook.shape[1:])
-        assert rows.dtype == np.float32
+        assert rows.dtype == codebook.dtype
         assert rows.tobytes() == codebook[symbols].tobytes(), code.encoding
     return codes

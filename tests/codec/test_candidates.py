@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sws_compress.codec import NumpyOps, candidates
 from sws_compress.codec.candidates import radix_candidate
 from sws_compress.codec.encodings.blocks import Blocks
+from sws_compress.codec.transforms.dtypes import OF_ANY_TYPE
 from sws_compress.errors import ArgumentError
 from tests.codec.sequences import BELL, BELL_OF_256, assert_decodes, by_encoding, codebook_of, drawn, entropy_bytes
 
@@ -150,3 +151,18 @@ def test_the_radix_candidate_is_the_radix_code():
         assert [array.tobytes() for array in code.arrays] == [array.tobytes() for array in wanted.arrays]
     assert radix_candidate(symbols, np.array([0.1, 0, -2, 3])) is None
     assert radix_candidate(np.zeros(9, np.uint8), np.ones(1, np.float32)) is None
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("name", SHARES)
+def test_codebooks_of_bytes_are_bytes_from_the_look_up_on(name, dtype):
+    """Encodings that only look entries up compute nothing in floats, and one copy of a codebook is enough."""
+    shares = SHARES[name]
+    symbols = drawn(70_000, shares, seed=3)
+    codebook = (np.arange(len(shares)) - len(shares) // 2).astype(dtype)
+    codes = assert_decodes(symbols, codebook)
+    for code in codes:
+        if code.encoding in OF_ANY_TYPE and code.codebook.dtype != dtype:
+            assert len(code.codebook) < len(shares)  # it is computed
+    stored = [code.codebook for code in codes if code.encoding in ("radix", "strides", "constant")]
+    assert any(each.dtype == dtype for each in stored)

@@ -259,3 +259,10 @@ def test_tunstall_codes_are_made_where_no_prefix_code_is_affordable():
     prefix = min(code.load_cost.peak_bytes for code in every if code.encoding in ("huffman", "strides"))
     scarce = candidates(symbols, codebook, limit=LoadCost(1.0, 0.5 * prefix))
     assert {code.encoding for code in scarce} == {code.encoding for code in every}
+
+
+def test_integers_may_cost_half_as_much_as_floats():
+    alone = default_limit(0)
+    floats, integers = default_limit(1000), default_limit(0, 1000)
+    assert integers.seconds == floats.seconds
+    assert 2 * (integers.peak_bytes - alone.peak_bytes) == pytest.approx(floats.peak_bytes - alone.peak_bytes, rel=0.05)

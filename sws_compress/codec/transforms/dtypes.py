@@ -92,6 +92,28 @@ def with_type(code: Code, dtype: np.dtype[Any]) -> Code:
     return code if dtype == np.float32 else replace(code, program=Cast(code.program, dtype))
 
 
+OF_ANY_TYPE = ("constant", "radix", "huffman", "strides", "buckets", "tunstall")
+"""Names of the encodings that do nothing with a codebook but look entries up. The others write them into zeros."""
+
+
+def in_bytes(code: Code, dtype: np.dtype[Any]) -> tuple[Code, ...]:
+    """A code of float32 scalars as one of ``dtype``, which has one byte.
+
+    A codebook of bytes takes a quarter of the memory at every step from the look-up on, and of the file.
+
+    Returns
+    -------
+    tuple of Code
+        None if its codebook is stored in float16, which a codebook of bytes makes superfluous.
+    """
+    plain = code.codebook.dtype == np.float32 and not isinstance(code.program, Wrapped)
+    if code.encoding not in OF_ANY_TYPE or dtype.name in NARROW_TYPES or dtype == np.bool_:
+        return (with_type(code, dtype),)
+    if plain:
+        return (replace(code, codebook=code.codebook.astype(dtype)),)
+    return () if isinstance(code.program, HalfCodebook) else (with_type(code, dtype),)
+
+
 @dataclass(frozen=True, eq=False)
 class RowTable:
     """A codebook of scalars that float32 does not hold, as a table of the rows that occur.
