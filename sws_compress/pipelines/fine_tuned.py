@@ -46,7 +46,7 @@ from sws_compress.train.targets import SteeringTarget
 if TYPE_CHECKING:
     from torch import nn
 
-    from sws_compress.train.loop import FineTuneResult
+    from sws_compress.train.fine_tune_result import FineTuneResult
     from sws_compress.train.select import ParameterGroup, Selection
 
 EXAMPLE_ROWS = 8

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +12,22 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError, ModelError, TrainingError
-from sws_compress.files import write_atomically
-from sws_compress.mixture.mixture import Mixture
 from sws_compress.module_modes import modes_kept
-from sws_compress.quantize.palette import Palette
 from sws_compress.terminal.progress_bar import LOGGER
 from sws_compress.train.batches import seeded
 from sws_compress.train.best_network import restore
 from sws_compress.train.collapse import GREATEST_LOSS_SHARE, Collapse, batches_to_keep
 from sws_compress.train.distillation import Distillation
-from sws_compress.train.finite import START_AGAIN, FiniteCheck
-from sws_compress.train.identity import at_any_rate, refuse_other_run, run_identity
-from sws_compress.train.measures import Measures
+from sws_compress.train.fine_tune_result import FineTuneResult
+from sws_compress.train.finite import FiniteCheck
+from sws_compress.train.identity import run_identity
+from sws_compress.train.measures import Measures, with_norms_settled
 from sws_compress.train.norms import reestimate_batch_norms
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.progress import Progress
 from sws_compress.train.ranks import ALONE
 from sws_compress.train.request import FineTuned, batches_of, no_batches
-from sws_compress.train.saved_state import (
-    check_number,
-    check_optimizer,
-    check_state_dict,
-    packed_state,
-    read_state,
-    refusing_others,
-)
+from sws_compress.train.run_state import RunState
 from sws_compress.train.select import DivergedError, ParameterGroup, select_parameters
 from sws_compress.train.steering import Steering
 from sws_compress.train.targets import DEFAULT_CODED_RATIO, SteeringTarget
@@ -59,35 +48,6 @@ RECOVERY = 0.9
 GREATEST_RECOVERY = 1.0
 """Share of what the network knew that must not be lost if it is to recover: outputs of a network that lost all are
 constant, and give no gradients to speak of."""
-
-
-@dataclass(frozen=True, eq=False)
-class FineTuneResult:
-    """Result of a run; the parameters of the model hold the palettes' values.
-
-    Parameters
-    ----------
-    palettes, mixtures : dict by parameter name
-        Values of the compressed parameters, and the mixtures that their latent weights follow.
-    steps : int
-        Optimiser steps of the run.
-    curve : tuple of (int, float)
-        Bytes and metric of the network after every epoch of the hard stage and the tuning.
-    restarts : int
-        How often the run went back to an earlier network and became slower, because the network worked no more.
-    broke : bool
-        Whether smaller networks did not work, so that the run went back, or had to end with a larger one.
-    allowance_used : float or None
-        Share of ``metric_drop`` or ``loss_share`` that the network uses; None without either.
-    """
-
-    palettes: dict[str, Palette]
-    mixtures: dict[str, Mixture]
-    steps: int
-    curve: tuple[tuple[int, float], ...] = ()
-    restarts: int = 0
-    broke: bool = False
-    allowance_used: float | None = None
 
 
 def fine_tune(
@@ -172,8 +132,6 @@ class _Run:
         on_step: Callable[[SoftWeightSharing], None] | None,
     ) -> None:
         self.model, self.request, self.seed = model, request, seed
-        self.state_path = None if request.state is None else Path(request.state)
-        self.rescue_path = rescue_path or self.state_path
         self.on_progress, self.on_step = on_progress, on_step or (lambda prior: None)
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.trainable:
@@ -183,23 +141,31 @@ class _Run:
         self.finite = FiniteCheck(self.trainable, self.total_steps)
         self.loss = TrainingLoss(model, request, self.device)
         self.collapse = Collapse(model, self.loss)
-        self.rate_share, self.broken_share = 1.0, GREATEST_RECOVERY
+        self.broken_share = GREATEST_RECOVERY
         fused = not any(parameter.is_complex() for parameter in self.trainable)
         self.optimizer = torch.optim.Adam(self.trainable, lr=request.learning_rate, fused=fused)
         groups = groups or select_parameters(model, request.parameters, sharing=request.sharing)
         elements = sum(group.elements for group in groups)
-        if measures.validate is not None:
-            validate_file = self._with_own_norms(measures.validate_file or measures.validate)
-            measures = replace(measures, validate=self._settled(measures.validate), validate_file=validate_file)
+        measures = with_norms_settled(measures, self.collapse.settle_norms, self._settle_norms)
         self.steering = Steering(target, model, elements, request.schedule, measures, self.collapse.share_lost)
         ratio = None if target is None else target.coded_ratio
         self.prior = self._prior_of(groups, DEFAULT_CODED_RATIO if ratio is None else ratio)
         self.epoch, self.resumed_epoch = 0, -1
-        self.identity: dict[str, Any] = {}
-        if self.rescue_path is not None:
+        path = None if request.state is None else Path(request.state)
+        identity: dict[str, Any] = {}
+        if path is not None or rescue_path is not None:
             teacher = request.distillation.teacher if request.distillation else None
-            own = run_identity(request, target, seed, model, teacher)
-            self.identity = {**own, "mode": measures.sense.value}
+            identity = {**run_identity(request, target, seed, model, teacher), "mode": measures.sense.value}
+        self.state = RunState(
+            model,
+            self.loss.teacher,
+            self.prior,
+            self.steering,
+            self.collapse,
+            identity=identity,
+            path=path,
+            rescue_path=rescue_path or path,
+        )
 
     def _prior_of(self, groups: Sequence[ParameterGroup], ratio: float) -> SoftWeightSharing:
         return SoftWeightSharing(
@@ -217,7 +183,7 @@ class _Run:
 
     def go(self) -> FineTuneResult:
         """Train, snap, and hand back the result; modules are left in the mode they were in."""
-        first_epoch = self._resume()
+        first_epoch = self._resumed()
         LOGGER.info("trains for %d epochs of %d batches", self.epochs, self.total_steps // self.epochs)
         with modes_kept(self.model):
             self.model.train()
@@ -240,6 +206,15 @@ class _Run:
             allowance_used=steering.allowance_used,
         )
 
+    def _resumed(self) -> int:
+        """Go on from a saved state, if there is one; the epoch to begin with."""
+        found = self.state.resume()
+        if found is None:
+            return 0
+        self.resumed_epoch = found
+        LOGGER.info("goes on at epoch %d of %d from %s", found + 1, self.epochs, self.state.path)
+        return found
+
     def _choose(self) -> None:
         """End with the best network of the run."""
         kept = self.steering.ending(self.prior.coded_bits or 0.0)
@@ -251,24 +226,6 @@ class _Run:
         if not self.steering.confirms(kept):
             self.model.load_state_dict(last)
 
-    def _with_own_norms(self, validate: Callable[[], float]) -> Callable[[], float]:
-        """The metric with the statistics of batch norms that the network would end with."""
-
-        def validate_file() -> float:
-            self._settle_norms()
-            return validate()
-
-        return validate_file
-
-    def _settled(self, validate: Callable[[], float]) -> Callable[[], float]:
-        """The metric with the statistics of batch norms as they are now: running averages lag behind."""
-
-        def settled() -> float:
-            self.collapse.settle_norms()
-            return validate()
-
-        return settled
-
     def _settle_norms(self) -> None:
         with seeded(self.seed, self.epochs, self.device), self.loss.precision():
             reestimate_batch_norms(self.model, self.request.train)
@@ -278,7 +235,7 @@ class _Run:
 
         If the loss or the weights break down, the last good state is saved.
         """
-        good = self._state(first)
+        good = self.state.packed(first)
         if 0 < first < self.epochs:
             with seeded(self.seed, 0, self.device):
                 self._kept_batches(iter(batches_of(self.request.train)))
@@ -292,16 +249,10 @@ class _Run:
                     self.finite.weights(self.prior.steps)
                     if not self._look(good):
                         continue
-                good = self._state(epoch + 1)
-                if self.state_path is not None:
-                    write_atomically(self.state_path, good)
+                good = self.state.packed(epoch + 1)
+                self.state.save(good)
         except DivergedError as error:
-            cure = START_AGAIN
-            if self.rescue_path is not None:
-                saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
-                write_atomically(self.rescue_path, packed_state({**saved, "run": at_any_rate(saved["run"])}))
-                cure = f"lower learning_rate and go on from the last good state, saved in {self.rescue_path}"
-            raise TrainingError(f"{error.found}: {cure}") from error
+            raise TrainingError(f"{error.found}: {self.state.rescue(good)}") from error
 
     def _kept_batches(self, loader: Iterator[Any]) -> tuple[Any, ...]:
         """The first batches of an epoch, kept for the measurements of the run."""
@@ -331,12 +282,9 @@ class _Run:
 
     def _go_back(self, good: bytes, bits: float | None) -> None:
         """Go back to a good state, from a network of ``bits`` that works no more."""
-        steps = self.prior.steps
-        saved = torch.load(io.BytesIO(good), map_location="cpu", weights_only=True)
-        saved["prior"]["alternation"]["steps"] = steps
-        self._restore(saved)
+        self.state.go_back(good)
         LOGGER.info("epoch %d of %d broke the network down: undone, learning rate lowered", self.epoch + 1, self.epochs)
-        self.rate_share *= RATE_AFTER_SOFT_COLLAPSE if bits is None else RATE_AFTER_HARD_COLLAPSE
+        self.state.rate_share *= RATE_AFTER_SOFT_COLLAPSE if bits is None else RATE_AFTER_HARD_COLLAPSE
         if bits is not None:
             if self.prior.coded_bits is not None:
                 self.prior.assign_bits(BITS_AFTER_COLLAPSE * self.prior.coded_bits)
@@ -352,7 +300,7 @@ class _Run:
             batches += 1
             share = self.request.schedule.learning_rate(self.prior.progress)
             for group in self.optimizer.param_groups:
-                group["lr"] = self.request.learning_rate * self.rate_share * share
+                group["lr"] = self.request.learning_rate * self.state.rate_share * share
             loss = self.loss.of(batch)
             backward(loss)
             value = self.finite.loss(loss, self.prior.steps + 1)
@@ -385,56 +333,3 @@ class _Run:
             components=sum(living.values()) if living else None,
             mergers=prior.mergers if living else None,
         )
-
-    # -- state ------------------------------------------------------------------------------------------------------
-
-    def _state(self, epoch: int) -> bytes:
-        """Everything that the epochs from ``epoch`` on depend on, packed."""
-        state = {
-            "run": self.identity,
-            "epoch": epoch,
-            "prior": self.prior.state_dict(),
-            "model": self.model.state_dict(),
-            "teacher": None if self.loss.teacher is None else self.loss.teacher.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "steering": self.steering.state_dict(),
-            "collapse": self.collapse.state_dict(),
-            "rate_share": self.rate_share,
-        }
-        return packed_state(state)
-
-    def _resume(self) -> int:
-        """Restore a saved state, if there is one; the epoch to go on from."""
-        if self.state_path is None or not os.path.exists(self.state_path):
-            return 0
-        with refusing_others(self.state_path, "a state that this run saved"):
-            saved = read_state(self.state_path)
-            refuse_other_run(saved["run"], self.identity)
-            self._check(saved)
-            self._restore(saved)
-            if self.loss.teacher is not None:
-                self.loss.teacher.load_state_dict(saved["teacher"])
-            self.steering.load_state_dict(saved["steering"])
-            self.collapse.load_state_dict(saved["collapse"])
-            self.rate_share = saved["rate_share"]
-            epoch: int = saved["epoch"]
-        self.resumed_epoch = epoch
-        LOGGER.info("goes on at epoch %d of %d from %s", epoch + 1, self.epochs, self.state_path)
-        return epoch
-
-    def _restore(self, saved: dict[str, Any]) -> None:
-        """Put back network, prior and optimiser."""
-        self.prior.load_state_dict(saved["prior"])  # first, because it refuses the state of another run, too
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-
-    def _check(self, saved: dict[str, Any]) -> None:
-        """Raise an error unless all parts of a state but the prior's, which checks its own, fit this run."""
-        check_number("epoch", saved["epoch"], whole=True, least=0)
-        check_state_dict("network", saved["model"], self.model.state_dict())
-        if self.loss.teacher is not None:
-            check_state_dict("teacher", saved["teacher"], self.loss.teacher.state_dict())
-        check_optimizer(saved["optimizer"], self.optimizer)
-        self.steering.check_saved(saved["steering"])
-        self.collapse.check_saved(saved["collapse"])
-        check_number("share of the learning rate", saved["rate_share"], least=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sws_compress.metric_sense import Sense
 
@@ -34,3 +34,27 @@ class Measures:
     validate: Callable[[], float] | None = None
     validate_file: Callable[[], float] | None = None
     sense: Sense = Sense.MAX
+
+
+def with_norms_settled(measures: Measures, quickly: Callable[[], None], fully: Callable[[], None]) -> Measures:
+    """The measures with statistics of batch norms that are those of the weights now: running averages lag behind.
+
+    Parameters
+    ----------
+    measures : Measures
+        What is measured.
+    quickly, fully : callable
+        Take the statistics anew, over a few batches and as the network would end with.
+    """
+    if measures.validate is None:
+        return measures
+    validate_file = _after(fully, measures.validate_file or measures.validate)
+    return replace(measures, validate=_after(quickly, measures.validate), validate_file=validate_file)
+
+
+def _after(settle: Callable[[], None], validate: Callable[[], float]) -> Callable[[], float]:
+    def measured() -> float:
+        settle()
+        return validate()
+
+    return measured

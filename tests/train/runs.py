@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sws_compress.train.loop import FineTuneResult, fine_tune
+from sws_compress.train.fine_tune_result import FineTuneResult
+from sws_compress.train.loop import fine_tune
 from sws_compress.train.measures import Measures
 from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule

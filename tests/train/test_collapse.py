@@ -18,7 +18,8 @@ from sws_compress.train.best_network import BestNetworks, Rating
 from sws_compress.train.collapse import GREATEST_LOSS_SHARE, Collapse, batches_to_keep
 from sws_compress.train.descent import Descent
 from sws_compress.train.distillation import Distillation
-from sws_compress.train.loop import FineTuneResult, fine_tune
+from sws_compress.train.fine_tune_result import FineTuneResult
+from sws_compress.train.loop import fine_tune
 from sws_compress.train.measures import Measures
 from sws_compress.train.request import FineTuned
 from sws_compress.train.schedule import Schedule
