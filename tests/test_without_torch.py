@@ -36,6 +36,8 @@ COMMANDS = {
     "expand": "expand rounded.onnx -o dense.onnx",
     "picture": "picture rounded.onnx -o weights.png",
     "report": "inspect rounded.onnx --report page.html",
+    "check": "check rounded.onnx --max-bytes 1MB",
+    "completion": "--print-completion bash",
     "vectors": "compress model.onnx -o vectors.onnx --components 64 --granularity vectors:2",
     "demo": "demo",
 }

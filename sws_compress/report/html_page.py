@@ -21,7 +21,7 @@ from sws_compress.report.inspection import TensorRow
 from sws_compress.report.model_report import ModelReport
 from sws_compress.report.page_drawings import chart_drawing, curve_drawing
 from sws_compress.report.result import ratio_text
-from sws_compress.report.tables import HEADINGS, LEFT_COLUMNS, figures
+from sws_compress.report.tables import HEADINGS, figures
 from sws_compress.terminal.printing import visible
 
 MAX_ROWS = 1000
@@ -30,8 +30,11 @@ MAX_ROWS = 1000
 MAX_SLICES = 6
 """Tensors that are named in a bar."""
 
-LEAST_SECONDS = 0.1
-"""Shorter times are shown in milliseconds."""
+HELD = ("in memory", "as")
+"""Columns where weights stay in integers."""
+
+TEXTS = ("tensor", "encoding", "as", "kind")
+"""Columns of texts; others are numbers, or sorted by one."""
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -121,7 +124,7 @@ def _tiles(report: ModelReport) -> list[dict[str, str]]:
     if result is not None and result.bits_per_weight is not None:
         zeros = f"{100 * result.zeros:.1f} % of the weights are zero"
         tiles.append(("bits per weight", f"{result.bits_per_weight:.3g}", zeros))
-    if parts.compressed:
+    if parts.decoding.computed_bytes:
         memory = f"and {size_text(parts.decoding.computed_bytes)} for it, measured here"
         tiles.append(("decoding at load", _duration(parts.decoding.seconds), memory))
     tiles += _running_tiles(report)
@@ -145,7 +148,10 @@ def _running_tiles(report: ModelReport) -> list[tuple[str, str, str]]:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds >= LEAST_SECONDS else f"{1000 * seconds:.2g} ms"
+    for least, factor, unit in ((0.1, 1, "s"), (1e-4, 1e3, "ms")):
+        if seconds >= least:
+            return f"{factor * seconds:.2g} {unit}"
+    return f"{1e6 * seconds:.2g} µs"
 
 
 def _bytes_and_tensors(report: ModelReport) -> dict[str, Any]:
@@ -160,11 +166,11 @@ def _bytes_and_tensors(report: ModelReport) -> dict[str, Any]:
     numbers = {name: number for number, name in enumerate(report.charts)}
     shown = rows if len(rows) <= MAX_ROWS else [row for row in rows if row in set(largest[:MAX_ROWS])]
     more = len(rows) - len(shown)
+    headings = (*HEADINGS, *HELD) if any(row.route != FLOATS for row in rows) else HEADINGS
     return {
         "bars": [{"title": title, "slices": _slices(parts, total)} for title, parts in bars],
-        "headings": ("tensor", *HEADINGS, "kind"),
-        "left_columns": (*range(LEFT_COLUMNS + 1), len(HEADINGS) + 1),
-        "rows": [{"name": row.name, "chart": numbers.get(row.name), "cells": _cells(row)} for row in shown],
+        "headings": [(heading, heading in TEXTS) for heading in ("tensor", *headings, "kind")],
+        "rows": [{"name": row.name, "chart": numbers.get(row.name), "cells": _cells(row, headings)} for row in shown],
         "more_rows": f"{more:,} smaller tensors are not shown: sws-compress inspect lists all." if more else "",
     }
 
@@ -177,20 +183,20 @@ def _slices(parts: Sequence[tuple[str, float]], total: int) -> list[dict[str, An
     ]
 
 
-def _cells(row: TensorRow) -> list[dict[str, Any]]:
+def _cells(row: TensorRow, headings: Sequence[str]) -> list[dict[str, Any]]:
     """The cells of a row, with what they are sorted by; text is sorted as text."""
-    numbers = (
-        row.size,
-        None,
-        row.distinct_values,
-        row.zeros,
-        row.entropy_bits,
-        row.file_bits,
-        row.file_bytes,
-        row.file_share,
-    )
-    texts = (*figures(row), KIND_NAMES[row.kind])
-    return [{"text": text, "number": number} for text, number in zip(texts, (*numbers, None), strict=True)]
+    numbers = {
+        "shape": row.size,
+        "values": row.distinct_values,
+        "zeros": row.zeros,
+        "entropy": row.entropy_bits,
+        "bits": row.file_bits,
+        "bytes": row.file_bytes,
+        "of file": row.file_share,
+        "in memory": row.held_bytes,
+    }
+    told = [*zip(headings, figures(row, headings), strict=True), ("kind", KIND_NAMES[row.kind])]
+    return [{"text": text, "number": numbers.get(heading)} for heading, text in told]
 
 
 def _drawings(report: ModelReport) -> dict[str, Any]:
@@ -198,7 +204,7 @@ def _drawings(report: ModelReport) -> dict[str, Any]:
     charts, result = tuple(report.charts.values()), report.result
     rows = {row.name: row for row in report.inspection.parts.rows}
     left_out = sum(1 for row in rows.values() if row.name not in report.charts)
-    others = f" Smaller tensors that are not drawn: {left_out:,}." if left_out else ""
+    others = f" Smaller tensors and integers that are not drawn: {left_out:,}." if left_out else ""
     before = sum(chart.before for chart in charts)
     of = "weights before" if before == len(charts) else "weights before, or in the file" if before else "weights"
     return {

@@ -212,6 +212,25 @@ def test_a_model_that_does_not_run_has_a_page(tmp_path: Path) -> None:
     assert "a run" not in Tags(html_page(report)).text.split("Where the bytes are")[0]
 
 
+def test_a_model_without_weights_has_a_page(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["": 17]> g (float[n, 4] x) => (float[n, 4] y) {y = Relu(x)}'
+    save(parser.parse_model(text), tmp_path / "none.onnx")
+    tags = Tags(html_page(pipeline.gathered(tmp_path / "none.onnx", None, None)))
+    assert "table" not in {tag for tag, _ in tags.tags}
+    assert "decoding at load" not in tags.text
+
+
+def test_weights_that_stay_in_integers_are_told(tmp_path: Path) -> None:
+    model = write_mlp(tmp_path / "model.onnx")
+    sws.compress(model, tmp_path / "s.onnx", file=sws.FileOptions(memory="packed"), report=tmp_path / "page.html")
+    rows = sws.inspect(tmp_path / "s.onnx").parts.rows
+    text = Tags((tmp_path / "page.html").read_text(encoding="utf-8")).text
+    assert "in memory" in text
+    for row in rows:
+        assert f"{row.held_bytes:,}" in text
+    assert "of it as integers" in text
+
+
 def test_clusters_and_a_page_are_asked_for_one_by_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["inspect", str(folder / "small.onnx"), "--clusters", "--report", str(folder / "p.html")]) == 2
     assert "--clusters must be left out with --report" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 "use strict";
-{
-  const table = document.getElementById("tensors");
+const table = document.getElementById("tensors");
+if (table) {
   const body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells];
   const compare = (a, b) => (isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b);
