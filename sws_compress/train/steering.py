@@ -25,11 +25,6 @@ MEASURED_AT = (0.0, 0.08, 0.16, 0.24, 0.32, 0.4, 0.48, 0.56, 0.64, 0.7, 0.76, 0.
 """Shares of the hard stage at which the file is written out and measured, which may take a second. What a file has
 besides its order-0 bits changes while it shrinks, and a jump at the end could not be trained away."""
 
-BITS_POWER = 1.1
-"""Power of the bytes above the smallest file that coded bits are taken to fall by. It is 1.1 to 1.25 as measured
-(``python -m benchmarks.training residual_cnn unet tutorial_mlp --ratios 20``): with the least of them, the size to aim
-for comes down from above as the run goes on."""
-
 CAUGHT_UP_SHARE = 0.95
 """Share of their coded bits that weights which lag behind their aim keep after an EM step. Where bits hardly answer to
 the price, it would rise for most of a short run before they do."""
@@ -186,9 +181,7 @@ class Steering:
         """Measure the file of the present weights; if bytes are asked for, correct the bits to aim for."""
         found = Measured(coded_bits, file_bytes(), bit_price)
         if self._target_bytes is not None:
-            wanted, least = self._target_bytes, min(self._least_bytes, self._target_bytes)
-            share = ((wanted - least) / max(found.file_bytes - least, 1)) ** BITS_POWER
-            self.final_bits = max(share, LEAST_BITS_SHARE) * coded_bits
+            self.final_bits = max(found.bits_at(self._target_bytes, self._least_bytes), LEAST_BITS_SHARE * coded_bits)
         self._last = found
         return found
 
