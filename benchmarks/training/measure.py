@@ -57,6 +57,7 @@ def run(
                 output,
                 request,
                 evaluate=_metric(problem, splits.validation),
+                mode=problem.mode,
                 seed=seed,
                 progress=False,
                 **goal.arguments,
@@ -76,9 +77,8 @@ def _held_out(splits: Splits) -> dict[str, Rows]:
 
 
 def _metric(problem: Problem, rows: Rows) -> Callable[[nn.Module], float]:
-    """The metric of validation rows, as ``compress`` takes it: higher is better."""
-    sign = -1.0 if problem.mode == "min" else 1.0
-    return lambda network: sign * measured(network, problem, rows)
+    """The metric of validation rows, as ``compress`` takes it."""
+    return lambda network: measured(network, problem, rows)
 
 
 def _metric_of_file(path: Path, problem: Problem, rows: Rows) -> float:

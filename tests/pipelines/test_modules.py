@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
+from sws_compress.pipelines.fine_tuned import _missed
 from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.source import open_source
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.report.result import CompressionResult
+from sws_compress.train.targets import SteeringTarget
 from tests.models import Mlp, answers, batches, torch_answers, tuned, write_mlp
 
 EIGHT = sws.WeightsOnly(components=8)
@@ -47,6 +50,22 @@ def test_what_cannot_be_reached_is_noted(tmp_path: Path) -> None:
         f"the file has {result.file_bytes} bytes, {round(result.dense_bytes / 13)} were asked for"
     )
     assert notes[1].startswith("fc1.weight holds nothing but zeros")
+
+
+@pytest.mark.parametrize(
+    ("file_bytes", "broke", "cure"),
+    [
+        (1020, True, ""),
+        (900, True, "with 16 values .* raise components="),
+        (1100, False, "graph and codebooks take much of it; train for more epochs"),
+        (1100, True, "smaller networks no longer worked .*result.curve.*; train for more epochs, or ask for a larger"),
+    ],
+)
+def test_a_size_that_was_missed_is_explained(file_bytes: int, broke: bool, cure: str) -> None:
+    notes = list(_missed(SteeringTarget(file_bytes=1000), file_bytes, broke, 16))
+    assert len(notes) == bool(cure)
+    if cure:
+        assert re.match(f"the file has {file_bytes} bytes, 1000 were asked for: .*{cure}", notes[0])
 
 
 @pytest.mark.slow

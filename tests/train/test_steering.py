@@ -283,6 +283,25 @@ def test_a_run_that_was_killed_goes_on_to_the_same_result(tmp_path: Path, target
     assert_same(whole, resumed)
 
 
+def test_the_bits_to_aim_for_are_those_of_the_file_when_it_has_its_bytes() -> None:
+    found = Measured(8000.0, 1500, 0.1)
+    assert found.bits_at(1500, 300) == pytest.approx(8000)
+    assert found.bits_at(1500, 0) == pytest.approx(8000)
+
+
+@pytest.mark.parametrize(("least", "power"), [(300, 1.0), (300, 0.8), (300, 0.5)])
+def test_guesses_of_the_bits_meet_the_bytes_as_files_come_closer(least: int, power: float) -> None:
+    """Files whose bytes beyond the smallest one fall with a power of their bits."""
+
+    def measured(bits: float) -> Measured:
+        return Measured(bits, round(least + 5000 * (bits / 40000) ** power), 0.1)
+
+    bits, wanted = 40000.0, 1200
+    for _ in range(8):
+        bits = measured(bits).bits_at(wanted, least)
+    assert measured(bits).file_bytes == pytest.approx(wanted, rel=0.02)
+
+
 def test_a_bracket_shrinks_by_a_tenth_at_least() -> None:
     """Files of 1,000 and 2,000 bytes around the target: the next try is between them, never next to one of them."""
     tried = [Measured(8000.0, 1000, 0.2), Measured(16000.0, 2000, 0.1), Measured(4000.0, 500, 0.3)]
