@@ -31,8 +31,8 @@ class Measured:
     def bits_at(self, wanted_bytes: int, least_bytes: int) -> float:
         """Coded bits at which the file would have ``wanted_bytes``, as far as one file and the smallest one tell.
 
-        A line from the smallest file, whose weights are all zero, guesses too high: what is not coded falls less than in
-        proportion. That it stays as it is guesses too low. Midway between the two, in logarithms, was within 12 % of
+        A line from the smallest file, whose weights are all zero, guesses too high: what is not coded falls less than
+        in proportion. That it stays as it is guesses too low. Midway between the two, in logarithms, was within 12 % of
         what was needed in the end when the file was 1.2 to 1.4 times too large (``python -m benchmarks.training
         residual_cnn mixer unet tutorial_mlp --ratios 20``).
         """
