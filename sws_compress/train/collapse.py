@@ -26,8 +26,8 @@ takes a tenth of the time of short epochs, and less of long ones."""
 
 GREATEST_LOSS_SHARE = 0.3
 """Way from the loss of the float network (0) to that of constant outputs (1) beyond which a network counts as broken.
-At 0.3 networks have lost 8 to 15 points of accuracy, and that on the way to where they fall to chance within an epoch
-or two (``python -m benchmarks.training mixer transformer --ratios 20``; first seen at 20 times in the CNN on digits)."""
+At 0.3 networks have lost 8 to 15 points of accuracy, and many are on the way to chance, where they are an epoch or two
+later (``python -m benchmarks.training mixer transformer residual_cnn --ratios 20``)."""
 
 LEAST_GAP = 0.05
 """Least distance of the two losses, as a share of that of constant outputs, that tells anything: a network that was
