@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import sws_compress as sws
-from sws_compress.pipelines.fine_tuned import _missed
 from sws_compress.pipelines.job import Job, Limits
 from sws_compress.pipelines.source import open_source
+from sws_compress.pipelines.training_notes import missed_note
 from sws_compress.pipelines.weights_only import compress_weights
 from sws_compress.report.result import CompressionResult
 from sws_compress.train.targets import SteeringTarget
@@ -62,7 +62,7 @@ def test_what_cannot_be_reached_is_noted(tmp_path: Path) -> None:
     ],
 )
 def test_a_size_that_was_missed_is_explained(file_bytes: int, broke: bool, cure: str) -> None:
-    notes = list(_missed(SteeringTarget(file_bytes=1000), file_bytes, broke, 16))
+    notes = list(missed_note(SteeringTarget(file_bytes=1000), file_bytes, broke, 16))
     assert len(notes) == bool(cure)
     if cure:
         assert re.match(f"the file has {file_bytes} bytes, 1000 were asked for: .*{cure}", notes[0])
