@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sws_compress.onnx_io.analyse.weights import Skipped
     from sws_compress.ort.decode import Decoding
     from sws_compress.ort.differences import OutputDifference
+    from sws_compress.ort.still_packed import StillPacked
     from sws_compress.ort.weight_differences import WeightDifference
     from sws_compress.pipelines.check_budget import check
     from sws_compress.pipelines.clusters import clusters, picture
@@ -118,6 +119,7 @@ __all__ = [
     "Snapshot",
     "SoftWeightSharing",
     "Stage",
+    "StillPacked",
     "SwsError",
     "TensorClusters",
     "TensorRow",
@@ -153,6 +155,7 @@ _HOMES = {
     "ChannelScales": "sws_compress.quantize.weight_scales",
     "Cluster": "sws_compress.report.clustered",
     "ClusterReport": "sws_compress.report.cluster_report",
+    "StillPacked": "sws_compress.ort.still_packed",
     "TensorClusters": "sws_compress.report.clustered",
     "CompressionResult": "sws_compress.report.result",
     "Decision": "sws_compress.report.decisions",

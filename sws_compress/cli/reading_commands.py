@@ -121,6 +121,11 @@ def add_verify(commands: Commands) -> None:
         "use 1e-4 for a lossless copy)",
     )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="seed of random inputs (default 0)")
+    command.add_argument(
+        "--packed",
+        action="store_true",
+        help="check besides that COMPRESSED still is packed: other tools may have folded its decoders",
+    )
     command.set_defaults(run=_verify)
 
 
@@ -133,6 +138,7 @@ def _verify(options: argparse.Namespace) -> int:
         inputs=options.inputs,
         tolerance=options.tolerance,
         seed=options.seed,
+        packed=options.packed,
     )
     show_result(options, verification)
     return 0 if verification.passed else 1

@@ -283,7 +283,7 @@ def _set_outputs(part: onnx.ModelProto, names: Collection[str]) -> None:
 
 def unfolded_nodes(model: bytes) -> tuple[str, ...]:
     """Operators of decode nodes that ONNX Runtime runs at every inference; () if it folds them all at load."""
-    weights = _weights_computed(onnx.load_from_string(model))
+    weights = weights_computed(onnx.load_from_string(model))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
         session(model, optimized_path=path).close()
@@ -292,7 +292,7 @@ def unfolded_nodes(model: bytes) -> tuple[str, ...]:
     return tuple(node.op_type for node in left)
 
 
-def _weights_computed(proto: onnx.ModelProto) -> set[str]:
+def weights_computed(proto: onnx.ModelProto) -> set[str]:
     """The values that constant nodes make and other nodes read."""
     constants = constant_nodes(proto)
     made = {name for node in constants for name in node.output}

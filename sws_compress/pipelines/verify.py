@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sws_compress.arguments import number
@@ -13,6 +14,7 @@ from sws_compress.onnx_io.analyse.index_ranges import index_ranges
 from sws_compress.onnx_io.read.on_disk import bytes_on_disk, lifted, stored_model
 from sws_compress.ort.differences import OutputDifference, same_structure, telling_difference
 from sws_compress.ort.session import Array, runtime_error
+from sws_compress.ort.still_packed import still_packed
 from sws_compress.ort.user_models import (
     DECODABLE,
     Feeds,
@@ -41,6 +43,7 @@ def verify(
     inputs: AnyPath | Feeds | None = None,
     tolerance: float = 0.1,
     seed: int = 0,
+    packed: bool = False,
 ) -> Verification:
     """Compare the outputs of two ONNX files in ONNX Runtime on the same inputs.
 
@@ -57,6 +60,10 @@ def verify(
         cannot be compared, largest relative error of a weight.
     seed : int
         Seed of random inputs; >= 0.
+    packed : bool
+        Whether to check besides that the compressed file still is packed: that it holds decoders, that ONNX Runtime
+        folds them all when it loads the file, and that weights in integers stay integers. Tools that fold constants
+        end that.
 
     Returns
     -------
@@ -93,13 +100,12 @@ def verify(
     if not tolerance >= 0:
         raise ArgumentError(f"tolerance must be >= 0, got {tolerance}: 0.1 allows a tenth of the largest output")
     seed = checked_seed(seed)
-    return compare_models(
-        file_path("original", original),
-        file_path("compressed", compressed),
-        inputs=inputs,
-        tolerance=tolerance,
-        seed=seed,
-    )
+    first, second = file_path("original", original), file_path("compressed", compressed)
+    found = compare_models(first, second, inputs=inputs, tolerance=tolerance, seed=seed)
+    if not packed:
+        return found
+    with callers_file(second, *DECODABLE):
+        return replace(found, still_packed=still_packed(stored_model(second)))
 
 
 def compare_models(

@@ -18,6 +18,7 @@ from sws_compress.onnx_io.analyse.tensor_kinds import FLOAT, INTEGERS, QUANTISED
 from sws_compress.onnx_io.format.held import FLOATS
 from sws_compress.ort.decode import Decoding
 from sws_compress.ort.differences import OutputDifference
+from sws_compress.ort.still_packed import StillPacked
 from sws_compress.ort.weight_differences import WeightDifference
 from sws_compress.report.distances import untold_lines
 from sws_compress.report.inspection import ModelParts, tensor_json
@@ -110,6 +111,8 @@ class Verification(Printed):
         The weights that both files of a large model have.
     notes : tuple of str
         What the user should know besides, one line each.
+    still_packed : StillPacked or None
+        Whether the compressed file still is packed, if that was asked for.
     """
 
     original: Path
@@ -121,13 +124,16 @@ class Verification(Printed):
     random_inputs: bool = False
     weights: tuple[WeightDifference, ...] = ()
     notes: tuple[str, ...] = ()
+    still_packed: StillPacked | None = None
 
     @property
     def passed(self) -> bool:
         """Whether no output deviates by more than `tolerance` or is never finite, and some output is not empty.
 
-        Where outputs were not compared, whether no weight differs by more.
+        Where outputs were not compared, whether no weight differs by more. A file that is to be packed still is.
         """
+        if self.still_packed is not None and not self.still_packed.passed:
+            return False
         if self.weights and not self.outputs:
             return all(weight.relative_error <= self.tolerance for weight in self.weights)
         within = all(output.deviation <= self.tolerance for output in self.outputs)
@@ -156,6 +162,7 @@ class Verification(Printed):
             ("compressed", f"{compressed:,} bytes ({change})"),
             *([("inputs", RANDOM_INPUTS if self.random_inputs else "given")] if self.outputs else []),
             *_weights(self.weights),
+            *([] if self.still_packed is None else [("still packed", self.still_packed.line)]),
             ("verdict", self._verdict()),
             *(("warning", line) for line in untold_lines(self.outputs)),
             *(("note", note) for note in self.notes),
