@@ -86,7 +86,7 @@ def test_outputs_come_closer_in_as_many_bytes(files: tuple[Any, Any]) -> None:
     assert found.file_bytes == pytest.approx(plain.file_bytes, rel=2e-3)
     errors = [error_of(Classifier(), result.output) for result in (plain, found)]
     assert errors[1] < 0.97 * errors[0]
-    assert found.score_error < 0.98 * plain.score_error
+    assert found.score_error < 0.97 * plain.score_error
     (note,) = [note for note in found.notes if note.startswith("distillation took the error")]
     assert not [note for note in plain.notes if "distillation" in note]
     assert note.endswith("steps")
@@ -167,7 +167,7 @@ def test_probabilities_are_distilled_by_their_scores(tmp_path: Path) -> None:
     assert readouts_of(from_torch(network, (spectra(2, 0),))) == [Readout("Softmax", -1)]
     plain = compressed(network, tmp_path / "plain.onnx", distillation=False)
     found = compressed(network, tmp_path / "small.onnx")
-    assert found.score_error < 0.98 * plain.score_error
+    assert found.score_error < 0.97 * plain.score_error
 
 
 class Sequence(nn.Module):
