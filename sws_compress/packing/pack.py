@@ -136,7 +136,7 @@ def find_palettes(
 
 def _smallest(tensor: ir.TensorProtocol, smallest: int) -> int:
     """Elements that a tensor must have: vectors of integers are shapes, axes and zero points, which graphs read."""
-    vector = len(tensor.shape) == 1 and tensor.dtype in FLOAT_TYPES
+    vector = sum(length > 1 for length in tensor.shape.numpy()) == 1 and tensor.dtype in FLOAT_TYPES
     return min(smallest, SMALLEST_EXACT_VECTOR) if vector else smallest
 
 

@@ -165,7 +165,7 @@ def _is_small(palette: Palette) -> bool:
 
 
 def _is_small_vector(palette: Palette) -> bool:
-    return _is_small(palette) and len(palette.shape) == 1
+    return _is_small(palette) and sum(length > 1 for length in palette.shape) == 1
 
 
 def _may_be_pooled(palette: Palette) -> bool:

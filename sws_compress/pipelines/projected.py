@@ -13,6 +13,7 @@ from sws_compress.file_options import FileOptions
 from sws_compress.module_modes import evaluating
 from sws_compress.onnx_io.analyse.left_dense import MANY_VALUES, Unchanged, dense_tensors, named
 from sws_compress.onnx_io.from_torch import from_torch
+from sws_compress.onnx_io.rewrite.settled_norms import absorb_settled_norms
 from sws_compress.packing.pack import PackedModel, find_palettes
 from sws_compress.pipelines.moved_parameters import Filling, filling_of
 from sws_compress.pipelines.publish import packed_as, pruned_as
@@ -80,6 +81,7 @@ class Template:
         """The file that ``network`` makes as it is, and the model that is packed in it."""
         model = self.model_of(network)
         pruned_as(self._options, model)
+        absorb_settled_norms(model)
         return packed_as(self._options, model, find_palettes(model)), model
 
     def least(self, network: nn.Module) -> Least:

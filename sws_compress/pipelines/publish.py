@@ -14,6 +14,7 @@ from sws_compress.file_options import PACKED, FileOptions
 from sws_compress.files import write_atomically
 from sws_compress.onnx_io.analyse.left_dense import KEPT, NO_SMALLER, dense_notes
 from sws_compress.onnx_io.external_data import in_memory
+from sws_compress.onnx_io.rewrite.settled_norms import absorb_settled_norms
 from sws_compress.onnx_io.write.idle_units import Pruning, prune_units
 from sws_compress.onnx_io.write.matmul_nbits import in_float_arithmetic
 from sws_compress.onnx_io.write.replaced import with_values
@@ -282,6 +283,7 @@ def publish_module(source: Source, network: nn.Module, job: Job) -> CompressionR
     """
     model = source.model.clone()
     pruning = pruned_as(job.file, model)
+    absorb_settled_norms(model)
     outputs = answers_of(network, source)
     palettes, known = find_palettes(model), source.outputs
     snapped = Snapped(model, palettes, source.feeds, outputs, known, source.dense_bytes, source.name, pruning)

@@ -73,6 +73,7 @@ def test_outputs_and_tensors_that_are_known_are_left_out():
         ((SMALLEST_EXACT_TENSOR // 8, 8), True),
         ((SMALLEST_EXACT_TENSOR // 8 - 1, 8), False),
         ((SMALLEST_EXACT_VECTOR,), True),
+        ((SMALLEST_EXACT_VECTOR, 1, 1), True),
         ((SMALLEST_EXACT_VECTOR - 1,), False),
     ],
 )

@@ -6,8 +6,10 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 _MOST_ELEMENTS = 64
@@ -209,7 +211,13 @@ def constant_shape(shape: Lengths, wanted: Lengths) -> list[int] | None:
 
 def constant(graph: ir.Graph, numbers: Sequence[int] | int) -> ir.Value:
     """A new initialiser of integers, shape (n,) or ()."""
-    name = next(name for number in itertools.count() if (name := f"axes_{number}") not in graph.initializers)
-    value = ir.Value(name=name, const_value=ir.tensor(np.array(numbers, np.int64), name=name))
+    return registered(graph, "axes", np.array(numbers, np.int64))
+
+
+def registered(graph: ir.Graph, kind: str, array: npt.NDArray[Any]) -> ir.Value:
+    """A new initialiser, named after its kind."""
+    name = next(name for number in itertools.count() if (name := f"{kind}_{number}") not in graph.initializers)
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
