@@ -51,6 +51,8 @@ class DemoResult:
         Pictures of the weights.
     log : Path
         Log of the run.
+    page : Path
+        Page about the compressed file.
     """
 
     compression: CompressionResult
@@ -59,6 +61,7 @@ class DemoResult:
     validation_error_after: float
     figures: tuple[Path, ...]
     log: Path
+    page: Path
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +71,7 @@ class DemoResult:
             "validation_error_percent_after": self.validation_error_after,
             "figures": [str(figure) for figure in self.figures],
             "log": str(self.log),
+            "page": str(self.page),
         }
 
     def __rich__(self) -> RenderableType:
@@ -76,6 +80,7 @@ class DemoResult:
             self.compression.table([("test error before, after", errors)]),
             Text.assemble(("pictures of the weights", "dim"), f"  {', '.join(map(str, self.figures))}"),
             Text.assemble(("the run step by step", "dim"), f"  {self.log}"),
+            Text.assemble(("the file as a page", "dim"), f"  {self.page}"),
         )
 
 
@@ -95,7 +100,8 @@ def run_demo(
     data : Path
         Folder with ``mnist.npz`` and ``lenet_300_100.npz``.
     output : Path
-        Folder that gets ``lenet.onnx``, ``dense.onnx``, ``result.json``, ``training.csv`` and three pictures:
+        Folder that gets ``lenet.onnx``, ``dense.onnx``, ``result.json``, ``training.csv``, ``report.html`` and three
+        pictures:
         ``weights.png`` (before and after), ``weights.gif`` (on the way) and ``clusters.png`` (which weight is in which
         cluster).
     epochs : int
@@ -122,7 +128,7 @@ def run_demo(
     except OSError as error:
         raise OutputError(f"output folder {output} must be writable, got '{error.strerror}': choose another") from error
     still, film, coloured = (output / name for name in ("weights.png", "weights.gif", "clusters.png"))
-    log = output / "training.csv"
+    log, page = output / "training.csv", output / "report.html"
     example = test.images[:8].flatten(1)
     compression = compress(
         network,
@@ -143,6 +149,7 @@ def run_demo(
         example_inputs=(example,),
         seed=seed,
         progress=progress,
+        report=page,
     )
     dense = output / "dense.onnx"
     write_atomically(dense, dense_onnx(network, (example,)))
@@ -156,6 +163,7 @@ def run_demo(
         validation_error_after=error_percent(compression.output, validation),
         figures=(still, film, coloured),
         log=log,
+        page=page,
     )
     write_atomically(output / "result.json", (json.dumps(result.to_json(), indent=2) + "\n").encode())
     return result

@@ -36,7 +36,11 @@ def test_result_is_what_lies_on_disk(data: Path, tmp_path: Path) -> None:
     output = tmp_path / "out" / "demo"
     result = run_demo(data, output, epochs=1, ratio=30, seed=0, progress=lambda *told: seen.append(told))
     models, pictures = {"lenet.onnx", "dense.onnx"}, {"weights.png", "weights.gif", "clusters.png"}
-    assert {path.name for path in output.iterdir()} == models | pictures | {"result.json", "training.csv"}
+    assert {path.name for path in output.iterdir()} == models | pictures | {
+        "result.json",
+        "training.csv",
+        "report.html",
+    }
     values = json.loads((output / "result.json").read_text())
     assert values == json.loads(json.dumps(result.to_json()))
     assert values["file_bytes"] == os.path.getsize(output / "lenet.onnx")
