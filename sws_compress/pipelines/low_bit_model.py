@@ -90,7 +90,7 @@ def pack_low_bit(
         If less than a tenth of the weights can stay in few bits, or if the model was compressed before.
     """
     refuse_compressed(model)
-    _refuse_old_runtime(request.bits)
+    refuse_old_runtime(request.bits, "take 4")
     found = affine_weights(model)
     left_dense = weights_left_dense(model)
     chosen = sum(weight.values.nbytes for weight, _ in found)
@@ -144,12 +144,14 @@ def _input_sensitivity(model: ir.Model, weight: Weight, axis: int) -> Sensitivit
     return Sensitivity.along(moments, axis=axis, ndim=weight.values.ndim)
 
 
-def _refuse_old_runtime(bits: int) -> None:
+def refuse_old_runtime(bits: int, otherwise: str) -> None:
+    """Raise ArgumentError if the installed runtime has no products of so many bits; ``otherwise`` ends the message."""
     version = runtime_version()
     if tuple(map(int, version.split(".")[:2])) < OLDEST_RUNTIME[bits]:
         needed = ".".join(map(str, OLDEST_RUNTIME[bits]))
         raise ArgumentError(
-            f"ONNX Runtime must be {needed} or newer for products of {bits} bits, got {version}: update it, or take 4"
+            f"ONNX Runtime must be {needed} or newer for products of {bits} bits, got {version}: "
+            f"update it, or {otherwise}"
         )
 
 

@@ -32,6 +32,7 @@ from sws_compress.packing.integers import Memory
 from sws_compress.packing.pack import PackedModel, find_palettes, pack
 from sws_compress.pipelines.inspect import inspect_model
 from sws_compress.pipelines.job import Job
+from sws_compress.pipelines.low_bit_model import OLDEST_RUNTIME, refuse_old_runtime
 from sws_compress.pipelines.moved_choices import moved_choices
 from sws_compress.pipelines.source import Source, answers_of, draw_notes
 from sws_compress.quantize.palette import Palette
@@ -233,7 +234,12 @@ def _compared(packed: PackedModel, snapped: Snapped, job: Job) -> _Compared:
 def packed_as(
     options: FileOptions, model: ir.Model, palettes: Mapping[str, Palette], on_progress: OnProgress = silent
 ) -> PackedModel:
-    """The model with its initialisers packed as ``options`` say; ``model`` itself is not changed."""
+    """The model with its initialisers packed as ``options`` say; ``model`` itself is not changed.
+
+    Raises ArgumentError if the installed runtime, in which the file is checked, has no products of its integers.
+    """
+    if options.memory == PACKED and not options.standard_operators_only:
+        refuse_old_runtime(max(OLDEST_RUNTIME), "leave its own operators out (--standard-operators-only)")
     return pack(
         model,
         palettes,

@@ -149,3 +149,29 @@ def test_a_file_of_integers_is_expanded_and_verified(source: Path, tmp_path: Pat
     assert sws.verify(source, packed, inputs=feeds()).passed
     sws.expand(packed, plain)
     assert error(packed, plain) < 0.02
+
+
+def test_old_runtimes_are_refused_where_they_have_no_products(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sws_compress.pipelines.low_bit_model.runtime_version", lambda: "1.22.1")
+    request = sws.WeightsOnly(components=16)
+    with pytest.raises(ArgumentError, match=r"must be 1\.23 or newer .*, got 1\.22\.1: .*--standard-operators-only"):
+        sws.compress(source, tmp_path / "small.onnx", request, file=PACKED, progress=False)
+    options = sws.FileOptions(memory="packed", standard_operators_only=True)
+    assert sws.compress(source, tmp_path / "small.onnx", request, file=options, progress=False).ratio > 4
+
+
+@pytest.mark.slow
+def test_training_ends_in_integers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(256, 4, 32)
+    targets = (inputs.mean((1, 2)) > 0).long()
+    network = nn.Sequential(nn.Conv1d(4, 32, 9), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 24, 8))
+    batches = [(inputs[i : i + 64], targets[i : i + 64]) for i in range(0, 256, 64)]
+    request = sws.FineTuned(train=batches, loss=nn.functional.cross_entropy, epochs=2)
+    options = sws.FileOptions(memory="packed", weight_names=True, prune_units=False)
+    packed = tmp_path / "packed.onnx"
+    sws.compress(network, packed, request, ratio=5, file=options, progress=False)
+    found = {row.name: row.route for row in sws.inspect(packed).parts.rows if row.size > 1000}
+    assert found == {"0.weight": "dequantised", "3.weight": "product"}
