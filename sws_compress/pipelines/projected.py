@@ -13,10 +13,9 @@ from sws_compress.file_options import FileOptions
 from sws_compress.module_modes import evaluating
 from sws_compress.onnx_io.analyse.left_dense import MANY_VALUES, Unchanged, dense_tensors, named
 from sws_compress.onnx_io.from_torch import from_torch
-from sws_compress.onnx_io.rewrite.settled_norms import absorb_settled_norms
 from sws_compress.packing.pack import PackedModel, find_palettes
 from sws_compress.pipelines.moved_parameters import Filling, filling_of
-from sws_compress.pipelines.publish import packed_as, pruned_as
+from sws_compress.pipelines.publish import packed_as, reduced_as
 from sws_compress.pipelines.source import Source, copied
 
 if TYPE_CHECKING:
@@ -80,8 +79,7 @@ class Template:
     def packed(self, network: nn.Module) -> tuple[PackedModel, ir.Model]:
         """The file that ``network`` makes as it is, and the model that is packed in it."""
         model = self.model_of(network)
-        pruned_as(self._options, model)
-        absorb_settled_norms(model)
+        reduced_as(self._options, model)
         return packed_as(self._options, model, find_palettes(model)), model
 
     def least(self, network: nn.Module) -> Least:

@@ -256,6 +256,17 @@ def pruned_as(options: FileOptions, model: ir.Model) -> Pruning:
     return prune_units(model) if options.prune_units else NOTHING_PRUNED
 
 
+def reduced_as(options: FileOptions, model: ir.Model) -> Pruning:
+    """Prune a trained model as ``options`` say, and put settled norms into the layers before them, in place.
+
+    Weights that stay integers in memory are not multiplied at load: norms stay behind their layers.
+    """
+    pruning = pruned_as(options, model)
+    if options.memory != PACKED:
+        absorb_settled_norms(model)
+    return pruning
+
+
 def refuse_no_gain(file_bytes: int, dense_bytes: int, notes: Sequence[str], *, gain: bool) -> None:
     """Check that compression gains something.
 
@@ -288,8 +299,7 @@ def publish_module(source: Source, network: nn.Module, job: Job) -> CompressionR
     The file is checked against the outputs of ``network``, as computed by torch.
     """
     model = source.model.clone()
-    pruning = pruned_as(job.file, model)
-    absorb_settled_norms(model)
+    pruning = reduced_as(job.file, model)
     outputs = answers_of(network, source)
     palettes, known = find_palettes(model), source.outputs
     snapped = Snapped(model, palettes, source.feeds, outputs, known, source.dense_bytes, source.name, pruning)
