@@ -34,14 +34,17 @@ def add_check(commands: Commands) -> None:
     command.add_argument(
         "--evaluate",
         metavar="FUNCTION",
-        help="package.module:function, which takes the path of an ONNX file and returns a number, higher is better",
+        help="package.module:function, which takes the path of an ONNX file and returns a number",
     )
-    command.add_argument("--min-metric", type=float, metavar="M", help="least metric that passes; needs --evaluate")
+    command.add_argument("--worst-metric", type=float, metavar="M", help="worst metric that passes; needs --evaluate")
+    command.add_argument(
+        "--mode", choices=("max", "min"), help="whether more (max, the default) or less (min) of --evaluate is better"
+    )
     command.add_argument(
         "--max-drop",
         type=float,
         metavar="D",
-        help="how far the metric may be below that of --original; needs --evaluate and --original",
+        help="how much worse the metric may be than that of --original; needs --evaluate and --original",
     )
     command.add_argument("--original", type=Path, metavar="ORIGINAL", help="with --max-drop: what was compressed")
     command.set_defaults(run=_check)
@@ -51,6 +54,8 @@ def _check(options: argparse.Namespace) -> int:
     from sws_compress.pipelines.check_budget import check
     from sws_compress.report.budget_check import BudgetReport
 
+    if options.mode is not None and options.evaluate is None:
+        raise ArgumentError("--mode must come with --evaluate, got it alone: name the metric that it is about")
     max_bytes = None if options.max_bytes is None else size_given(options.max_bytes)
     evaluate = metric_function(options.evaluate)
     report = BudgetReport(
@@ -59,7 +64,8 @@ def _check(options: argparse.Namespace) -> int:
                 model,
                 max_bytes=max_bytes,
                 evaluate=evaluate,
-                min_metric=options.min_metric,
+                worst_metric=options.worst_metric,
+                mode=options.mode or "max",
                 original=options.original,
                 max_drop=options.max_drop,
             )

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from sws_compress.metric_sense import Sense
 from sws_compress.report.printed import Printed
 from sws_compress.report.tables import summary
 
@@ -28,15 +29,18 @@ class BudgetCheck(Printed):
         The largest size that passes.
     metric : float, optional
         The caller's metric of it.
-    least_metric : float, optional
-        The least metric that passes.
+    worst_metric : float, optional
+        The worst metric that passes.
+    mode : str
+        "max" if more of the metric is better, "min" if less is.
     """
 
     path: Path
     file_bytes: int
     max_bytes: int | None = None
     metric: float | None = None
-    least_metric: float | None = None
+    worst_metric: float | None = None
+    mode: str = "max"
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -49,11 +53,16 @@ class BudgetCheck(Printed):
                 f"{self.path} must have at most {self.max_bytes:,} bytes, got {self.file_bytes:,}: compress it to that "
                 "size (compress --target-bytes), or allow more (--max-bytes)"
             )
-        if self.metric is not None and self.least_metric is not None and not self.metric >= self.least_metric:
+        if self.metric is not None and self.worst_metric is not None and self._is_worse(self.metric, self.worst_metric):
+            bound = "at most" if Sense.of(self.mode) is Sense.MIN else "at least"
             yield (
-                f"{self.path} must have a metric of at least {self.least_metric:.6g}, got {self.metric:.6g}: compress "
-                "it less, or allow more (--max-drop, --min-metric)"
+                f"{self.path} must have a metric of {bound} {self.worst_metric:.6g}, got {self.metric:.6g}: compress "
+                "it less, or allow more (--max-drop, --worst-metric)"
             )
+
+    def _is_worse(self, metric: float, limit: float) -> bool:
+        sense = Sense.of(self.mode)
+        return not sense.signed(metric) >= sense.signed(limit)
 
     @property
     def passed(self) -> bool:
@@ -102,8 +111,8 @@ class BudgetReport(Printed):
 
 def _lines(check: BudgetCheck) -> Iterator[tuple[str, str]]:
     allowed = "" if check.max_bytes is None else f", {check.max_bytes:,} allowed"
-    least = "" if check.least_metric is None else f", {check.least_metric:.6g} asked for"
-    metric = "" if check.metric is None else f"; metric {check.metric:.6g}{least}"
+    worst = "" if check.worst_metric is None else f", {check.worst_metric:.6g} asked for"
+    metric = "" if check.metric is None else f"; metric {check.metric:.6g}{worst}"
     yield str(check.path), f"{check.file_bytes:,} bytes{allowed}{metric}"
     yield "verdict", "passed" if check.passed else "FAILED"
     for problem in check.problems:

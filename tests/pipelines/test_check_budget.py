@@ -61,10 +61,24 @@ def test_metric_is_held_against_both_limits(model: Path, tmp_path: Path) -> None
     drop = (model.stat().st_size - result.file_bytes) / 1000
     assert sws.check(small, evaluate=by_size, original=model, max_drop=drop + 1e-6).passed
     assert not sws.check(small, evaluate=by_size, original=model, max_drop=drop - 1e-3).passed
-    assert sws.check(small, evaluate=by_size, min_metric=result.file_bytes / 1000).passed
-    both = sws.check(small, evaluate=by_size, min_metric=1e3, original=model, max_drop=drop + 1)
-    assert both.least_metric == 1e3  # the stricter one
-    assert len(sws.check(small, max_bytes=1, evaluate=by_size, min_metric=1e3).problems) == 2
+    assert sws.check(small, evaluate=by_size, worst_metric=result.file_bytes / 1000).passed
+    both = sws.check(small, evaluate=by_size, worst_metric=1e3, original=model, max_drop=drop + 1)
+    assert both.worst_metric == 1e3  # the stricter one
+    assert len(sws.check(small, max_bytes=1, evaluate=by_size, worst_metric=1e3).problems) == 2
+
+
+def test_errors_are_held_against_limits_from_above(model: Path, tmp_path: Path) -> None:
+    """A metric of which less is better: bytes."""
+    small = tmp_path / "small.onnx"
+    sws.compress(model, small)
+    low, high = by_size(small), by_size(model)
+    assert sws.check(model, evaluate=by_size, mode="min", worst_metric=high).passed
+    assert not sws.check(model, evaluate=by_size, mode="min", worst_metric=high - 1e-3).passed
+    rise = {"evaluate": by_size, "mode": "min", "original": small}
+    assert sws.check(model, **rise, max_drop=high - low + 1e-6).passed
+    found = sws.check(model, **rise, max_drop=high - low - 1e-3, worst_metric=2 * high)
+    assert found.worst_metric == pytest.approx(high - 1e-3)  # the stricter one
+    assert "a metric of at most" in found.problems[0]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +88,9 @@ def test_metric_is_held_against_both_limits(model: Path, tmp_path: Path) -> None
         ({"max_bytes": 0}, "max_bytes must be > 0, got 0"),
         ({"max_bytes": 1.5}, "max_bytes must be a whole number"),
         ({"max_drop": -1, "original": "m", "evaluate": by_size}, "max_drop must be >= 0, got -1"),
-        ({"min_metric": float("nan"), "evaluate": by_size}, "min_metric must be a number, got nan"),
-        ({"min_metric": 1}, "must come with evaluate"),
+        ({"worst_metric": float("nan"), "evaluate": by_size}, "worst_metric must be a number, got nan"),
+        ({"worst_metric": 1}, "must come with evaluate"),
+        ({"max_bytes": 1, "mode": "less"}, "mode must be 'max' or 'min', got 'less'"),
         ({"max_drop": 1, "evaluate": by_size}, "max_drop must come with original"),
         ({"max_bytes": 1, "original": "m"}, "original must come with max_drop"),
     ],
@@ -87,7 +102,7 @@ def test_limits_that_make_no_sense_are_refused(arguments: dict[str, Any], words:
 
 def test_a_metric_that_is_no_number_is_an_error_and_no_pass(model: Path) -> None:
     with pytest.raises(sws.DataError, match="finite number"):
-        sws.check(model, evaluate=lambda path: float("nan"), min_metric=0)
+        sws.check(model, evaluate=lambda path: float("nan"), worst_metric=0)
 
 
 def test_a_file_that_is_no_model_does_not_pass(tmp_path: Path) -> None:
@@ -132,8 +147,8 @@ def test_metric_on_the_command_line(model: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     size = model.stat().st_size
-    assert told("check", model, "--evaluate", "sizemetric:size", "--min-metric", str(size)) == 0
-    assert told("check", model, "--evaluate", "sizemetric:size", "--min-metric", str(size + 1)) == 1
+    assert told("check", model, "--evaluate", "sizemetric:size", "--worst-metric", str(size)) == 0
+    assert told("check", model, "--evaluate", "sizemetric:size", "--worst-metric", str(size + 1)) == 1
     assert told("check", model, "--evaluate", "sizemetric:size", "--original", model, "--max-drop", "0") == 0
 
 
@@ -173,8 +188,8 @@ def action_check(repository: Path, folder: Path, inputs: dict[str, str]) -> list
 def test_action_hands_its_inputs_on(repository: Path, tmp_path: Path) -> None:
     for name in ("a.onnx", "b.onnx"):
         (tmp_path / name).touch()
-    found = action_check(repository, tmp_path, {"models": "*.onnx", "max-bytes": "500k", "min-metric": "0.9"})
-    assert found == ["check", "--max-bytes=500k", "--min-metric=0.9", "--", "a.onnx", "b.onnx"]
+    found = action_check(repository, tmp_path, {"models": "*.onnx", "max-bytes": "500k", "worst-metric": "0.9"})
+    assert found == ["check", "--max-bytes=500k", "--worst-metric=0.9", "--", "a.onnx", "b.onnx"]
     hostile = {"models": "a.onnx", "max-bytes": "$(touch no); touch no", "original": "`touch no`"}
     assert action_check(repository, tmp_path, hostile)[1:3] == [
         "--max-bytes=$(touch no); touch no",
@@ -186,5 +201,5 @@ def test_action_hands_its_inputs_on(repository: Path, tmp_path: Path) -> None:
 def test_action_has_an_input_for_each_option(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inputs = yaml.safe_load((repository / "action.yml").read_text(encoding="utf-8"))["inputs"]
     assert told("check", "--help") == 0
-    options = set(re.findall(r"--([a-z][a-z-]+) [A-Z]", capsys.readouterr().out))
+    options = set(re.findall(r"--([a-z][a-z-]+) [A-Z{]", capsys.readouterr().out))
     assert options == set(inputs) - {"models"}
