@@ -184,7 +184,8 @@ class _Run:
     def go(self) -> FineTuneResult:
         """Train, snap, and hand back the result; modules are left in the mode they were in."""
         first_epoch = self._resumed()
-        LOGGER.info("trains for %d epochs of %d batches", self.epochs, self.total_steps // self.epochs)
+        batches, rate = self.total_steps // self.epochs, self.request.learning_rate
+        LOGGER.info("trains for %d epochs of %d batches, at a learning rate of %g", self.epochs, batches, rate)
         with modes_kept(self.model):
             self.model.train()
             self.optimizer.zero_grad()  # the caller's gradients are none of this run's

@@ -66,7 +66,7 @@ class FineTuned:
         Length of the whole run, in passes over ``train``. Default: about 3,000 optimiser steps, in 12 to 100 epochs
         (``run_epochs``).
     learning_rate : float, default 7e-4
-        Learning rate of Adam at the start of the run.
+        Learning rate of Adam at the start of the run. It is lowered where the network breaks down.
     distillation : Distillation, optional
         A teacher in the loss, by default the float network itself. Default: none where there is a loss, all of it where
         there is none.

@@ -75,6 +75,7 @@ def test_log_tells_of_every_epoch_and_of_a_resumption(tmp_path: Path, caplog: py
     run(tmp_path, state=state, progress=lambda text, *_: lines.append(text))
     told = [record.getMessage() for record in caplog.records]
     assert f"goes on at epoch 4 of 4 from {state}" in told
+    assert any(line.startswith("trains for 4 epochs of ") and "at a learning rate of 0.00" in line for line in told)
     assert any(line.startswith("epoch 4/4, resumed, ") for line in told)
     assert any(line.startswith("epoch 4/4, resumed, ") for line in lines)
     assert {record.name for record in caplog.records} == {"sws_compress"}
