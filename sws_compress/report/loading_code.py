@@ -101,13 +101,13 @@ def _cpp(file_name: str, given: Sequence[tuple[ModelInput, str]], outputs: Seque
 
 
 def _text(text: str) -> str:
-    """A string literal of all three languages: control codes and characters beyond ASCII are escaped."""
-    return json.dumps(text)
+    """A string literal of all three languages: whatever cannot be seen is escaped."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in json.dumps(text, ensure_ascii=False))
 
 
 def _comment(entry: ModelInput) -> str:
     """Type and shape as a comment: what is not printable would end it."""
-    return json.dumps(str(entry))[1:-1].replace('\\"', '"')
+    return _text(str(entry))[1:-1].replace('\\"', '"')
 
 
 def _javascript_type(entry: ModelInput) -> str:

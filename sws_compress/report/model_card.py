@@ -77,10 +77,11 @@ def escaped(text: str) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """A block of code, behind a fence that is longer than any in the text."""
+    """A block of code, behind a fence that is longer than any in the text; what cannot be seen is escaped."""
     ticks = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, ticks + 1)
-    return f"{fence}{language}\n{text}\n{fence}\n"
+    lines = "\n".join(map(printable, text.split("\n")))
+    return f"{fence}{language}\n{lines}\n{fence}\n"
 
 
 def _figures(result: CompressionResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,15 @@ def test_names_are_no_markup(tmp_path: Path) -> None:
     assert "<i>" not in html
     assert "<h1>s_m&lt;i&gt;</h1>" in html
     assert html.count("<pre>") == 3
+
+
+def test_names_that_are_no_text_are_escaped(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"net\xff.onnx")
+    path.write_bytes(model.read_bytes())
+    card = sws.save_card(path, tmp_path / "hub", command=f"sws-compress compress {path.name}")
+    assert "compress net\\udcff.onnx" in card.read_text(encoding="utf-8")
+    sws.save_report(path, tmp_path / "page.html")
+    assert "net\\udcff.onnx" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_external_data_comes_along(model: Path, tmp_path: Path) -> None:

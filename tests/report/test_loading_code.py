@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from sws_compress.report.loading_code import ModelInput, loading_code
 from tests.models import write_mlp
 
-HOSTILE = 'a"]); import os; os.system("x")\n#\u2028'
+HOSTILE = 'a"]); import os; os.system("x")\n#\u2028é\U0001f600'
 
 
 def test_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +55,14 @@ def test_several_inputs_and_none() -> None:
     assert "Ort::Value inputs[] = {std::move(input_0), std::move(input_1)};" in code["C++"]
     assert "names, inputs, 2, wanted, 1" in code["C++"]
     assert loading_code("m.onnx", [], ["y"])["Python"].endswith("session.run(None, {})")
+
+
+@pytest.mark.parametrize("names", [["x"], [HOSTILE, "b"], []])
+def test_javascript_parses(names: list[str], tmp_path: Path) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs Node.js")
+    path = tmp_path / "load.mjs"
+    inputs = [ModelInput(name, "float", ("n", 3)) for name in names]
+    path.write_text(loading_code(HOSTILE, inputs, ["y"])["JavaScript"], encoding="utf-8")
+    subprocess.run([node, "--check", path], check=True)
