@@ -61,6 +61,9 @@ class InIntegers:
         Bytes that a runtime holds of each of them.
     hindrances : mapping of str to str
         Why other weights do not, to be read after their names.
+    products : frozenset of str
+        The words of MatMulNBits. They must not be constants beside scales that are computed: without optimisation,
+        ONNX Runtime 1.32 prepares such words without the scales, and multiplies by something else.
     """
 
     model: ir.Model
@@ -68,6 +71,7 @@ class InIntegers:
     kept: Mapping[str, IntegerPalette] = field(default_factory=dict)
     held_bytes: Mapping[str, int] = field(default_factory=dict)
     hindrances: Mapping[str, str] = field(default_factory=dict)
+    products: frozenset[str] = frozenset()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -121,7 +125,9 @@ def in_integers(model: ir.Model, palettes: Mapping[str, Palette], memory: Memory
     stored = {name: _palette(copy.graph.initializers[name]) for name in (*kept, *written.tables)}
     known = {name: palette for name, palette in stored.items() if palette is not None}
     integers = {name: found for name, (_, found) in kept.items()}
-    return InIntegers(copy, {**palettes, **known}, integers, written.held_bytes, hindrances)
+    nbits = not memory.standard_operators
+    products = frozenset(name for name, (stays, _) in kept.items() if nbits and stays.route is Route.PRODUCT)
+    return InIntegers(copy, {**palettes, **known}, integers, written.held_bytes, hindrances, products)
 
 
 def _integers(palette: Palette, stays: Stays, standard_operators: bool) -> IntegerPalette | str:

@@ -199,7 +199,14 @@ def pack(
         notes = tuple(embedding_notes(embeddings, coded))
     others = {name: palette for name, palette in palettes.items() if name not in coded}
     held = in_integers(model, others, memory)
-    packed, tensors = packed_model(held.model, held.palettes, coded, load_limit=load_limit, on_progress=on_progress)
+    packed, tensors = packed_model(
+        held.model,
+        held.palettes,
+        coded,
+        load_limit=load_limit,
+        never_dense=held.products,
+        on_progress=on_progress,
+    )
     named = constant_names(held.model).difference(tensor.name for tensor in tensors)
     renamed = shorten(packed, named if weight_names else set(held.model.graph.initializers))
     decoded = {**palettes, **held.palettes}
@@ -256,6 +263,7 @@ def packed_model(
     coded: Mapping[str, Code | RowCode],
     *,
     load_limit: LoadCost | None = None,
+    never_dense: Collection[str] = (),
     on_progress: OnProgress = silent,
 ) -> tuple[ir.Model, tuple[PackedTensor, ...]]:
     """A copy of a model in which decoders replace initialisers.
@@ -273,6 +281,8 @@ def packed_model(
         Initialisers that have their codes already, by their names; none of them has a palette.
     load_limit : LoadCost, optional
         What loading all palettes may cost; by default `default_limit` of the number of their weights.
+    never_dense : collection of str
+        Tensors that get a code, even where it is no smaller.
     on_progress : callable
         Called as ``on_progress(description, done, total)``.
 
@@ -307,7 +317,7 @@ def packed_model(
     weights = sum(math.prod(palette.shape) for palette in palettes.values())
     limit = load_limit or default_limit(weights - integers, integers)
     coding, choosing = (part_of_progress(on_progress, *part) for part in ((0, 0.5), (0.5, 1)))
-    streams = stream_partitions(packed, palettes, limit.scaled(1 / max(1, weights)), coding)
+    streams = stream_partitions(packed, palettes, limit.scaled(1 / max(1, weights)), coding, never_dense=never_dense)
     whole = sum((code.load_cost for stream in fixed for code in stream.codes), limit)
     partitions = [[*partition, *fixed] for partition in streams]
     selection = smallest_selection(partitions, opset, limit=whole, on_progress=choosing)

@@ -8,8 +8,8 @@ files that they lead to.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,12 @@ class Stream:
 
 
 def stream_partitions(
-    model: ir.Model, palettes: Mapping[str, Palette], limit_per_weight: LoadCost, on_progress: OnProgress = silent
+    model: ir.Model,
+    palettes: Mapping[str, Palette],
+    limit_per_weight: LoadCost,
+    on_progress: OnProgress = silent,
+    *,
+    never_dense: Collection[str] = (),
 ) -> list[list[Stream]]:
     """Ways to divide the tensors of a model among streams.
 
@@ -82,6 +87,8 @@ def stream_partitions(
         that; a stream keeps codes that cost more.
     on_progress : callable
         Called as ``on_progress(description, done, total)`` before every stream.
+    never_dense : collection of str
+        Tensors that get a code, even where it is no smaller.
 
     Returns
     -------
@@ -95,7 +102,8 @@ def stream_partitions(
     for group, size in sizes.items():
         more = f" and {len(group) - 1} more" if len(group) > 1 else ""
         on_progress(f"packing {group[0]}{more}", done, total)
-        known[group] = _stream(group, palettes, limit_per_weight)
+        stream = _stream(group, palettes, limit_per_weight)
+        known[group] = stream if set(never_dense).isdisjoint(group) else replace(stream, dense_bytes=math.inf)
         done += size
     return [[known[group] for group in partition] for partition in partitions]
 

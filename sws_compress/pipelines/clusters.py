@@ -117,8 +117,8 @@ def clustered_weight(weight: StoredWeight, original: Array | None = None) -> Clu
 
 def _nothing_clustered(file: Path) -> ModelError:
     return ModelError(
-        f"model {file} must have weights of at most {MAX_CODEBOOK} distinct values, got none: "
-        "compress it first, at a quality that needs no more, and name the result"
+        f"model {file} must have weights of at most {MAX_CODEBOOK} distinct values, got none "
+        "in floats: compress it first, at a quality that needs no more and without --memory packed, and name the result"
     )
 
 

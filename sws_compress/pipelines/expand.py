@@ -18,8 +18,9 @@ from sws_compress.onnx_io.read.on_disk import bytes_on_disk, refuse_overwriting,
 from sws_compress.onnx_io.write.external import LARGE_TENSOR_BYTES, DataFile, inline_bytes
 from sws_compress.onnx_io.write.output import data_files, replace_output, write_draft
 from sws_compress.onnx_io.write.plain import make_plain
-from sws_compress.onnx_io.write.unblocked import blocked_left, expand_blocked
+from sws_compress.onnx_io.write.unblocked import blocked_left, computed_scales, expand_blocked, store_scales
 from sws_compress.ort.all_weights import TOGETHER_ELEMENTS, decoded_parts
+from sws_compress.ort.decode import decoded
 from sws_compress.ort.session import Array, check_runs, check_sound
 from sws_compress.ort.user_models import DECODABLE, callers_file
 from sws_compress.pipelines.job import DEFAULT_LIMITS, Limits
@@ -68,8 +69,11 @@ def plain_model(
             weight = part.pop()
             weights[weight.name] = _stored(weight.name, weight.values, data)
             del weight  # not to be held while the next one is decoded
+    scales = computed_scales(proto)
+    found = decoded(model, scales)
     blocked = expand_blocked(proto)
     make_plain(proto, mark, (weights[name] for name in names))
+    store_scales(proto, {name: found[name] for name in scales if name not in names})
     for tensor in proto.graph.initializer:
         if is_external(tensor) and tensor.name not in weights:
             tensor.CopyFrom(data.add_initializer(tensor.name, tensor.data_type, model.load(tensor), tuple(tensor.dims)))
@@ -97,7 +101,8 @@ def expand(path: AnyPath, output: AnyPath) -> ExpansionResult:
     """Write a compressed file as a plain dense ONNX file.
 
     Weights become initialisers again, under the same names and bit for bit as the compressed file decodes them, those
-    in few bits as float32. The result can be compressed again.
+    in few bits as float32. The result can be compressed again. Of a file that is packed in memory it holds integers,
+    stored plainly.
 
     Parameters
     ----------
@@ -160,5 +165,6 @@ def expand_model(
                 _check_graph(plain, data, target)
         replace_output(plain, data, file, inline=inline)
     left = blocked_left(plain)
-    notes = (f"{left} products in few bits stay (MatMulNBits): they were in the original",) if left else ()
+    why = "they were in the original, or the file is packed in memory (--memory packed)"
+    notes = (f"{left} products in few bits stay (MatMulNBits): {why}",) if left else ()
     return ExpansionResult(target, compressed_bytes, bytes_on_disk(target), expanded, notes)

@@ -228,6 +228,7 @@ OPTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "packed vectors": ("perceptron", ("--granularity", "vectors:2", "--components", "16")),
     "packed fast": ("perceptron", (*_FEW, "--load-budget", "0s")),
     "packed rows": ("wide table", (*_FEW, "--packed-embeddings")),
+    "packed integers": ("large", (*_FEW, "--memory", "packed")),
     "packed lstm": ("lstm", ("--components", "4")),
     "packed bodies": ("in_branches", _FEW),
     "packed functions": ("in_functions", _FEW),

@@ -109,3 +109,20 @@ def test_what_tools_unpack_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["verify", *given]) == 0
     assert main(["verify", *given, "--packed"]) == 1
     assert "still packed" in capsys.readouterr().out
+
+
+def test_words_that_do_not_compress_are_right_without_optimisation(tmp_path: Path):
+    """Words that are constants beside computed scales would be multiplied without them (ONNX Runtime 1.32)."""
+    palettes = palettes_of(127)
+    for seed, palette in enumerate(palettes.values()):
+        palette.indices[:] = np.random.default_rng(seed).integers(0, len(palette.codebook), palette.indices.size)
+    small, plain = tmp_path / "small.onnx", tmp_path / "plain.onnx"
+    small.write_bytes(pack(network(palettes), palettes, memory=Memory(True)).data)
+    sws.expand(small, plain)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    wanted = onnxruntime.InferenceSession(small, options).run(None, FEEDS)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    for path in (small, plain):
+        for left, right in zip(onnxruntime.InferenceSession(path, options).run(None, FEEDS), wanted, strict=True):
+            assert np.abs(left - right).max() < 0.02 * np.abs(right).max()

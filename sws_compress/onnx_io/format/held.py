@@ -80,7 +80,7 @@ def held_tensors(proto: onnx.ModelProto, names: Collection[str]) -> Mapping[str,
         if operator == (CONTRIB_DOMAIN, PRODUCT_OPERATOR) and len(node.input) > 1 and node.input[1] in names:
             given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
             size = (given.get("K", 0), given.get("N", 0), given.get("bits", 4))
-            if all(isinstance(each, int) for each in size) and size[2] in (2, 4, 8):
+            if all(isinstance(each, int) and each > 0 for each in size) and size[2] in (2, 4, 8):
                 found[node.input[1]] = Held(PRODUCT, Product(*size))
         elif operator == ("", "DequantizeLinear") and node.input and node.input[0] in names:
             found[node.input[0]] = Held(DEQUANTISED)

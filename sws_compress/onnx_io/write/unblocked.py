@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.onnx_io.external_data import is_external
 from sws_compress.onnx_io.format.blocked_weight import CONTRIB_DOMAIN, PRODUCT_OPERATOR, BlockedWeight, Floats
-from sws_compress.onnx_io.traversal import graphs, nodes, reads
+from sws_compress.onnx_io.traversal import constant_nodes, graphs, nodes, reads
 
 _PARTS = (".indices", ".scales", ".zeros")
 """Ends of the names of the tensors that a weight is stored as."""
@@ -90,6 +91,31 @@ def expand_blocked(proto: onnx.ModelProto) -> tuple[str, ...]:
 def blocked_left(proto: onnx.ModelProto) -> int:
     """How many products in few bits a model has."""
     return sum(node.op_type == PRODUCT_OPERATOR and node.domain == CONTRIB_DOMAIN for node in nodes(proto))
+
+
+def computed_scales(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """The scales of products in few bits that nodes of the main graph compute from constants."""
+    made = {name for node in constant_nodes(proto) for name in node.output}
+    read = (node.input[2] for node in nodes(proto) if _is_product(node) and len(node.input) > 2)
+    return tuple(dict.fromkeys(name for name in read if name in made))
+
+
+def store_scales(proto: onnx.ModelProto, values: Mapping[str, npt.NDArray[np.generic]]) -> None:
+    """Make computed scales initialisers, in place, and drop what has computed them.
+
+    Without optimisation, ONNX Runtime prepares words that are constants without scales that are not.
+    """
+    if not values:
+        return
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in values.items())
+    for index in reversed(range(len(proto.graph.node))):
+        if values.keys() >= set(proto.graph.node[index].output):
+            del proto.graph.node[index]
+    _drop_unread(proto)
+
+
+def _is_product(node: onnx.NodeProto) -> bool:
+    return bool(node.op_type == PRODUCT_OPERATOR and node.domain == CONTRIB_DOMAIN)
 
 
 def _multiplied(node: onnx.NodeProto, stored: Mapping[str, TensorProto]) -> str | None:
