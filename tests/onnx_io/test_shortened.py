@@ -186,3 +186,33 @@ def test_atoms_are_not_split_across_a_free_axis():
     assert atoms.shape == (Length(3), Length(1, ("batch",)), ONE)
     assert not atoms._regroup((Length(1, ("batch",)), Length(3)))
     assert shapes.of(None) is None
+
+
+class Projected(nn.Module):
+    """A product between two moves, with the axes of the first one."""
+
+    def __init__(self, axes: tuple[int, int], *, bias: bool = True, read_twice: bool = False) -> None:
+        super().__init__()
+        self.axes, self.inner, self.read_twice = axes, nn.Linear(4, 4, bias=bias), read_twice
+
+    def forward(self, x):
+        product = self.inner(x.transpose(*self.axes))
+        moved = torch.relu(product.reshape(*product.shape[:2], 2, 2).transpose(0, 1))
+        return moved + product.sum() if self.read_twice else moved
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("axes", "read_twice", "transposes"),
+    [((0, 1), False, 0), ((1, 2), False, 2), ((0, 1), True, 2)],
+    ids=["rows", "columns", "read twice"],
+)
+def test_rows_of_products_are_put_in_order_afterwards(axes, read_twice, transposes, bias):
+    torch.manual_seed(1)
+    network, values = Projected(axes, bias=bias, read_twice=read_twice).eval(), torch.randn(3, 4, 4)
+    model = from_torch(network, (values,))
+    assert operators(model).count("Transpose") == transposes
+    for batch in (3, 1):
+        with torch.no_grad():
+            wanted = network(values[:batch]).numpy()
+        np.testing.assert_allclose(answers(model, values[:batch].numpy())[0], wanted, atol=1e-5)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from sws_compress.onnx_io.rewrite.computed_inputs import drop_idle_nodes, drop_zero_states, fix_shapes
+from sws_compress.onnx_io.rewrite.late_transposes import transpose_late
 from sws_compress.onnx_io.rewrite.shorter_moves import shorten_moves
 
 
@@ -19,8 +22,10 @@ def shortened(model: ir.Model) -> ir.Model:
         step(model.graph)
     _without_rest(model)
     found = [model]
-    for through_gathers in (False, True):
+    for late, through_gathers in itertools.product((False, True), repeat=2):
         other = model.clone()
+        if late:
+            transpose_late(other.graph)
         shorten_moves(other.graph, through_gathers=through_gathers)
         _without_rest(other)
         found.append(other)
