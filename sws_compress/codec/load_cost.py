@@ -81,8 +81,8 @@ times the memory of the dense model to load, with 16 components as with 256 (doc
 
 
 _EACH_INTEGER = LoadCost(seconds=1 / 6e6, peak_bytes=24.0)
-"""The same for each weight that is a byte: memory is why it is one. MiniLM in integers then takes 564 MB to load, not
-1,052, and 1.3 % more bytes; below 300 MB its large tensors would not be coded at all."""
+"""The same for each weight that is a byte: memory is why it is one. MiniLM in integers then takes 574 MB to load, not
+1,052, and 1 % more bytes; below 300 MB its large tensors would not be coded at all."""
 
 
 def default_limit(weights: int, integers: int = 0) -> LoadCost:

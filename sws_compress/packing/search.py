@@ -9,6 +9,7 @@ the few selections that promise most are written out as a whole and measured.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -183,7 +184,8 @@ def _most_promising(streams: Sequence[Stream], costs: _Costs, count: int, limit:
                 size_bytes = float(options.own_bytes[rows, picks].sum())
                 size_bytes += sum(costs.function_bytes[function] for function in functions)
                 estimates[key] = not options.within(picks), size_bytes
-    best = sorted(estimates, key=lambda key: estimates[key])
+    known = [key for key in estimates if math.isfinite(estimates[key][1])]  # not dense what must not stay so
+    best = sorted(known or estimates, key=lambda key: estimates[key])
     best = [key for key in best if estimates[key][0] == estimates[best[0]][0]][:count]
     filled = [np.array(key) if price == 0 else _filled(streams, costs, options, np.array(key)) for key in best]
     return [

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from sws_compress.codec import NumpyOps
 from sws_compress.codec.load_cost import LoadCost
 from sws_compress.codec.transforms.unpack import unpack
 from sws_compress.onnx_io.format.sizes import framed
+from sws_compress.packing.pack import packed_model
 from sws_compress.packing.streams import MAX_COMPANION_ELEMENTS, MAX_POOLED_ELEMENTS, stream_partitions
 from sws_compress.quantize.palette import Palette
 from tests.onnx_io.models import as_ir, few_values, lenet
@@ -151,3 +154,24 @@ def test_dense_bytes_are_those_of_an_initialiser(shape, dtype):
     ((stream,),) = stream_partitions(model, palettes, UNLIMITED)
     tensor = numpy_helper.from_array(palettes["a"].expand(), "a")
     assert abs(stream.dense_bytes - framed(tensor.ByteSize())) <= 8
+
+
+def test_what_must_not_stay_dense_gets_a_code_where_none_pays():
+    """Words that are as random as can be, beside others that compress; no arithmetic with infinities is done."""
+    random = np.random.default_rng(0)
+    palettes = {
+        name: Palette(np.arange(k, dtype=np.uint8), random.integers(0, k, 4096).astype(np.uint8), (64, 64))
+        for name, k in (("noise", 256), ("words", 3))
+    }
+    nodes = [helper.make_node("Cast", [name], [f"{name}_"], to=TensorProto.FLOAT) for name in palettes]
+    outputs = [helper.make_tensor_value_info(f"{name}_", TensorProto.FLOAT, [64, 64]) for name in palettes]
+    tensors = [numpy_helper.from_array(each.expand(), name) for name, each in palettes.items()]
+    graph = helper.make_graph(nodes, "g", [], outputs, tensors)
+    model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    for limit in (None, LoadCost(0.0, 0.0)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _, free = packed_model(model, palettes, {}, load_limit=limit)
+            _, coded = packed_model(model, palettes, {}, load_limit=limit, never_dense=("noise",))
+        assert {tensor.name for tensor in free} == {"words"}
+        assert {tensor.name for tensor in coded} == {"noise", "words"}
