@@ -216,3 +216,36 @@ def test_rows_of_products_are_put_in_order_afterwards(axes, read_twice, transpos
         with torch.no_grad():
             wanted = network(values[:batch]).numpy()
         np.testing.assert_allclose(answers(model, values[:batch].numpy())[0], wanted, atol=1e-5)
+
+
+class Rows(nn.Module):
+    """A product of rows that get two axes afterwards, which may be swapped."""
+
+    def __init__(self, *, bias_shape: tuple[int, ...] = (4,), order: tuple[int, ...] = (1, 0, 2)) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.randn(bias_shape))
+        self.order = order
+
+    def forward(self, x):
+        rows = torch.relu(x).permute(1, 0, 2).reshape(-1, 4)
+        return torch.relu(torch.addmm(self.bias, rows, self.weight).reshape(5, -1, 4).permute(self.order))
+
+
+@pytest.mark.parametrize(
+    ("network", "transposes"),
+    [(Rows(), 0), (Rows(order=(1, 2, 0)), 2), (Rows(order=(0, 2, 1)), 2)],
+    ids=["swapped back", "moved on", "other axes"],
+)
+def test_rows_of_a_gemm_are_put_in_order_before(network, transposes):
+    values = torch.randn(3, 5, 4)
+    model = from_torch(network.eval(), (values,))
+    assert operators(model).count("Transpose") == transposes
+    for batch in (3, 1):
+        with torch.no_grad():
+            wanted = network(values[:batch]).numpy()
+        np.testing.assert_allclose(answers(model, values[:batch].numpy())[0], wanted, atol=1e-5)
+
+
+def test_a_bias_of_every_row_keeps_the_order_of_rows():
+    model = from_torch(Rows(bias_shape=(15, 4)).eval(), (torch.randn(3, 5, 4),))
+    assert operators(model).count("Transpose") == 2

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from sws_compress.onnx_io.rewrite.computed_inputs import drop_idle_nodes, drop_zero_states, fix_shapes
-from sws_compress.onnx_io.rewrite.late_transposes import transpose_late
+from sws_compress.onnx_io.rewrite.order_of_rows import reorder_rows, transpose_late
 from sws_compress.onnx_io.rewrite.shorter_moves import shorten_moves
 
 
@@ -22,10 +22,11 @@ def shortened(model: ir.Model) -> ir.Model:
         step(model.graph)
     _without_rest(model)
     found = [model]
-    for late, through_gathers in itertools.product((False, True), repeat=2):
+    for reordered, through_gathers in itertools.product((False, True), repeat=2):
         other = model.clone()
-        if late:
+        if reordered:
             transpose_late(other.graph)
+            reorder_rows(other.graph)
         shorten_moves(other.graph, through_gathers=through_gathers)
         _without_rest(other)
         found.append(other)
