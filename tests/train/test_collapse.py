@@ -213,20 +213,26 @@ def shares(first: float, last: float) -> list[float]:
 
 def test_the_way_is_geometric_and_comes_to_rest_without_going_below_its_end() -> None:
     descent = Descent(SCHEDULE)
-    assert walked(descent, shares(0.2, 0.3), lambda aim: aim, 100) == pytest.approx(400, rel=0.01)
-    aims = [walked(descent, [share], lambda aim: aim, 100) for share in shares(0.3, 0.9)]
+    assert walked(descent, shares(0.2, 0.3), lambda aim: aim, 400) == pytest.approx(800, rel=0.01)
+    aims = [walked(descent, [share], lambda aim: aim, 400) for share in shares(0.3, 0.9)]
     assert aims == sorted(aims, reverse=True)
-    assert aims[-1] == pytest.approx(100, rel=0.05)
-    assert aims[-1] >= 100
+    assert aims[-1] == pytest.approx(400, rel=0.05)
+    assert aims[-1] >= 400
+
+
+def test_an_end_that_is_far_away_is_not_rushed_at() -> None:
+    descent = Descent(SCHEDULE)
+    assert walked(descent, shares(0.2, 0.3), lambda aim: aim, 1) == pytest.approx(1600 * math.exp(-0.8), rel=0.01)
+    assert walked(descent, shares(0.3, 0.5), lambda aim: aim, 1) == pytest.approx(1600 * math.exp(-2.4), rel=0.01)
 
 
 def test_an_end_that_turns_out_to_be_larger_is_approached_smoothly() -> None:
     descent = Descent(SCHEDULE)
-    walked(descent, shares(0.2, 0.7), lambda aim: aim, 100)
-    aims = [walked(descent, [share], lambda aim: aim, 150) for share in shares(0.701, 0.9)]
+    walked(descent, shares(0.2, 0.7), lambda aim: aim, 400)
+    aims = [walked(descent, [share], lambda aim: aim, 600) for share in shares(0.701, 0.9)]
     assert aims == sorted(aims)
-    assert aims[0] < 105
-    assert 140 < aims[-1] <= 150
+    assert aims[0] < 420
+    assert 560 < aims[-1] <= 600
 
 
 def test_the_way_waits_for_weights_that_lag_behind_and_for_a_network_that_suffers() -> None:
@@ -234,7 +240,7 @@ def test_the_way_waits_for_weights_that_lag_behind_and_for_a_network_that_suffer
     assert walked(descent, shares(0.2, 0.4), lambda aim: 1600, 100) > 400
     descent = Descent(SCHEDULE)
     descent.share_lost = GREATEST_LOSS_SHARE / 2
-    assert walked(descent, shares(0.2, 0.3), lambda aim: aim, 100) == pytest.approx(708, rel=0.05)
+    assert walked(descent, shares(0.2, 0.3), lambda aim: aim, 100) == pytest.approx(1600 * math.exp(-0.4), rel=0.01)
     descent.share_lost = 2 * GREATEST_LOSS_SHARE
     aim = descent.aim_bits
     assert walked(descent, shares(0.3, 0.35), lambda aim: aim, 100) == aim
@@ -260,5 +266,5 @@ def test_the_way_begins_again_slower_and_then_ends_earlier() -> None:
 def test_a_broken_network_is_not_made_smaller() -> None:
     descent = Descent(SCHEDULE)
     walked(descent, shares(0.2, 0.3), lambda aim: aim, 100)
-    descent.note(2 * GREATEST_LOSS_SHARE, 700)
-    assert walked(descent, shares(0.3, 0.35), lambda aim: aim, 100) == 700
+    descent.note(2 * GREATEST_LOSS_SHARE, 900)
+    assert walked(descent, shares(0.3, 0.35), lambda aim: aim, 100) == 900
