@@ -190,7 +190,6 @@ def test_the_metric_of_the_file_decides_where_it_is_another(lost: float) -> None
 
     measures = Measures(validate=validate, validate_file=of_file)
     fine_tune(model, replace(REQUEST, epochs=16), SteeringTarget(metric_drop=40.0), measures=measures)
-    assert 32 <= measured[0] - measured[-1] <= 40
     assert 60 + lost <= validate() <= 68 + lost
 
 
