@@ -80,16 +80,18 @@ def settle_allowance(weights: AssignedWeights, used_now: Callable[[], float], bi
     """
     kept: float | None = None
     lost: float | None = None
+    kept_price = weights.bit_price
     for _ in range(ALLOWANCE_TRIES):
         if used_now() <= 1:
-            kept = weights.coded_bits if kept is None else min(kept, weights.coded_bits)
+            if kept is None or weights.coded_bits < kept:
+                kept, kept_price = weights.coded_bits, weights.bit_price
         else:
             lost = weights.coded_bits if lost is None else max(lost, weights.coded_bits)
         if kept is not None and lost is not None and kept <= lost * (1 + BYTES_TOLERANCE):
             break
         weights.assign_bits(_between(kept, lost))
     if kept is not None:
-        weights.assign_bits(kept)
+        weights.assign_at(kept_price)  # as it was measured: as many bits are not always the same ones
     elif bits_before is not None:
         weights.assign_bits(bits_before)
 
