@@ -109,7 +109,7 @@ def fine_tune_module(model: nn.Module | AnyPath, request: FineTuned, job: Job) -
     scale = Scale(network, template, groups, request, job.seed, seen)
     target = steering_target(request, job, source, scale, before)
     questions = questioned(network, job, before, steered=target is not None and target.metric_drop is not None)
-    tuned = _run(network, groups, scale, request, target, job)
+    tuned = _run(network, groups, scale, request, target, before, job)
     _refuse_not_finite(answers_of(network, source), source)
     result = publish_module(replace(source, model=template.model_of(network)), network, job)
     after = metric_of(network, job)
@@ -165,9 +165,10 @@ def _run(
     scale: Scale,
     request: FineTuned,
     target: SteeringTarget | None,
+    before: float | None,
     job: Job,
 ) -> FineTuneResult:
-    """Train, snap and settle ``network``, in place."""
+    """Train, snap and settle ``network``, in place; ``before`` is the metric of the original."""
     from sws_compress.train.loop import fine_tune
     from sws_compress.train.measures import Measures
 
@@ -178,6 +179,7 @@ def _run(
             measures,
             validate=lambda: measured(network, evaluate),
             validate_file=lambda: measured(scale.settled(), evaluate),
+            validate_float=None if before is None else lambda: before,
             sense=job.sense,
         )
     with watching(job.on_progress, request.log, request.frames) as watch:

@@ -35,8 +35,8 @@ class Allowance:
     ----------
     target : SteeringTarget or None
         What the run is steered to; its ``metric_drop`` or its ``loss_share`` is the allowance.
-    validate : callable or None
-        The caller's metric of the network as its file will hold it.
+    validate_float, validate : callable or None
+        The caller's metric of the float network, and of the network as its file will hold it.
     share_lost : callable
         How much of what the network knew is lost now (``Collapse.share_lost``).
     sense : Sense
@@ -58,15 +58,17 @@ class Allowance:
     def __init__(
         self,
         target: SteeringTarget | None,
+        validate_float: Callable[[], float] | None,
         validate: Callable[[], float] | None,
         share_lost: Callable[[], float],
         sense: Sense,
     ) -> None:
         self.metric_drop = None if target is None else target.metric_drop
         self.loss_share = None if target is None else target.loss_share
-        if self.metric_drop is not None and validate is None:
+        if self.metric_drop is not None and (validate is None or validate_float is None):
             raise ArgumentError("metric_drop must come with a metric, got none: pass Measures(validate=)")
-        self._validate, self._share_lost, self._sense = validate, share_lost, sense
+        self._validate_float, self._validate = validate_float, validate
+        self._share_lost, self._sense = share_lost, sense
         self.metric_before: float | None = None
 
     @property
@@ -82,9 +84,9 @@ class Allowance:
         ArgumentError
             If it is not a finite number.
         """
-        if self.metric_drop is None or self._validate is None or self.metric_before is not None:
+        if self.metric_drop is None or self._validate_float is None or self.metric_before is not None:
             return
-        self.metric_before = float(self._validate())
+        self.metric_before = float(self._validate_float())
         if not math.isfinite(self.metric_before):
             raise ArgumentError(
                 f"the metric of the float network must be a finite number, got {self.metric_before}: "

@@ -23,8 +23,11 @@ class Measures:
         The caller's metric; called after every epoch from the hard stage on.
     validate_file : callable, optional
         The same of the network as its file will hold it, with what is rounded besides the weights. With ``metric_drop``
-        it is called at the start, in the last third of the epochs in place of ``validate``, and about seven times each
+        it is called in the last third of the epochs in place of ``validate``, and about seven times each
         when assignments are frozen and at the end. Default: ``validate``.
+    validate_float : callable, optional
+        The same of the float network, untouched: what ``metric_drop`` counts from. It is called at the start. Default:
+        ``validate``.
     sense : Sense, default Sense.MAX
         Whether more or less of the metric is better.
     """
@@ -33,6 +36,7 @@ class Measures:
     least_bytes: int = 0
     validate: Callable[[], float] | None = None
     validate_file: Callable[[], float] | None = None
+    validate_float: Callable[[], float] | None = None
     sense: Sense = Sense.MAX
 
 
@@ -49,7 +53,12 @@ def with_norms_settled(measures: Measures, quickly: Callable[[], None], fully: C
     if measures.validate is None:
         return measures
     validate_file = _after(fully, measures.validate_file or measures.validate)
-    return replace(measures, validate=_after(quickly, measures.validate), validate_file=validate_file)
+    return replace(
+        measures,
+        validate=_after(quickly, measures.validate),
+        validate_file=validate_file,
+        validate_float=measures.validate_float or measures.validate,
+    )
 
 
 def _after(settle: Callable[[], None], validate: Callable[[], float]) -> Callable[[], float]:

@@ -83,7 +83,8 @@ class Steering:
         self._share_lost = share_lost
         self._sense = measures.sense
         validate_file = measures.validate_file or measures.validate
-        self._allowance = Allowance(target, validate_file, share_lost, measures.sense)
+        validate_float = measures.validate_float or measures.validate
+        self._allowance = Allowance(target, validate_float, validate_file, share_lost, measures.sense)
         self._target_bytes = None if target is None else target.file_bytes
         if self._target_bytes is not None and measures.file_bytes is None:
             raise ArgumentError("file_bytes must come with a measure of the file, got none: pass Measures(file_bytes=)")

@@ -6,7 +6,11 @@ import math
 
 import pytest
 
+from sws_compress.metric_sense import Sense
+from sws_compress.train.allowance import Allowance
+from sws_compress.train.measures import Measures, with_norms_settled
 from sws_compress.train.settling import ALLOWANCE_TRIES, settle_allowance
+from sws_compress.train.targets import SteeringTarget
 
 
 class Weights:
@@ -51,3 +55,18 @@ def test_without_a_size_within_the_allowance_the_last_epoch_comes_back() -> None
     weights = Weights(100.0)
     settle_allowance(weights, lambda: 2.0, 400.0)
     assert weights.coded_bits == pytest.approx(400, rel=1e-3)
+
+
+def test_the_drop_counts_from_the_float_network_untouched() -> None:
+    """Batch norms with statistics taken anew change the metric of the float network, too: the caller's counts."""
+    target = SteeringTarget(metric_drop=2.0)
+    measures = with_norms_settled(Measures(validate=lambda: 90.0, validate_file=lambda: 89.0), fail, fail)
+    assert measures.validate_float is not None
+    allowance = Allowance(target, measures.validate_float, measures.validate_file, lambda: 0.0, Sense.MAX)
+    allowance.start()
+    assert allowance.metric_before == 90.0
+    assert allowance.used(89.0, 0.0) == 0.5
+
+
+def fail() -> None:
+    raise AssertionError("the float network must not be touched")
