@@ -71,7 +71,7 @@ format: .venv/installed-dev
 bench-micro: .venv/installed-test
 	$(BIN)/python -m benchmarks.micro
 
-# The mixture prior against other regularisers on small training sets (five minutes of one core).
+# The mixture prior against other regularisers on small training sets (a quarter of an hour of one core).
 bench-regularisation: .venv/installed-benchmarks
 	$(BIN)/python -m benchmarks.regularisation
 

@@ -24,7 +24,8 @@ from benchmarks.environment import environment
 from benchmarks.regularisation.experiment import Outcome, compare, mean_and_error
 from benchmarks.regularisation.figure import draw
 from benchmarks.regularisation.problems import Problem, digits, sunspots
-from benchmarks.regularisation.training import GRIDS, Recipe
+from benchmarks.regularisation.settings import GRIDS
+from benchmarks.regularisation.training import Recipe
 
 SEEDS, FOLDS = 10, 3
 SIZES = (50, 100, 200, 500)

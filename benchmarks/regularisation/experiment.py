@@ -5,20 +5,13 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from benchmarks.regularisation.problems import Problem
-from benchmarks.regularisation.training import (
-    GRIDS,
-    SNAPPED,
-    Recipe,
-    Setting,
-    cross_validation,
-    scores_on_tests,
-    train,
-)
+from benchmarks.regularisation.settings import GRIDS, Setting
+from benchmarks.regularisation.training import Recipe, cross_validation, scores_on_tests
 
 
 @dataclass(frozen=True)
@@ -51,15 +44,12 @@ def choose(results: dict[Setting, torch.Tensor]) -> tuple[Setting, ...]:
 
 def final(problem: Problem, recipe: Recipe, chosen: Sequence[Setting]) -> dict[str, torch.Tensor]:
     """Train the chosen settings on whole samples; returns scores and losses (seeds, 2) of each test set."""
-    groups: dict[object, list[int]] = defaultdict(list)
+    groups: dict[Setting, list[int]] = defaultdict(list)
     for seed, setting in enumerate(chosen):
-        # The hard stage has one price of a bit for all its weights, so every network needs a run of its own.
-        groups[(setting, seed if setting.method == SNAPPED else None)].append(seed)
+        groups[setting].append(seed)
     result = {name: torch.empty(len(chosen), 2) for name in problem.tests}
-    for seeds in groups.values():
-        everything = torch.ones(len(seeds), len(problem.samples[0].targets))
-        trained = train(problem, chosen[seeds[0]], recipe, seeds, everything)
-        for name, values in scores_on_tests(trained.nets, problem).items():
+    for setting, seeds in groups.items():
+        for name, values in scores_on_tests(problem, setting, recipe, seeds).items():
             result[name][seeds] = values
     return result
 
@@ -80,10 +70,8 @@ def outcome(
 def compare(
     problem: Problem, recipe: Recipe, folds: int, grids: dict[str, tuple[Setting, ...]] = GRIDS
 ) -> Iterator[Outcome]:
-    """Yield the outcome of every method; the mixture also yields one with its choices and a hard stage."""
+    """Yield the outcome of every method."""
     for method, grid in grids.items():
         results = {setting: cross_validation(problem, setting, recipe, folds) for setting in grid}
         chosen = choose(results)
         yield outcome(problem, recipe, method, chosen, [float(results[s][i, 0]) for i, s in enumerate(chosen)])
-        if grid[0].has_mixture:
-            yield outcome(problem, recipe, SNAPPED, [replace(setting, method=SNAPPED) for setting in chosen], [])

@@ -14,7 +14,7 @@ STYLES = {
     "L1": ("#1d4ed8", "s"),
     "L2": ("#0f766e", "D"),
     "mixture": ("#c2410c", "^"),
-    "mixture, snapped": ("#f0a070", "x"),
+    "mixture by gradients": ("#7c3aed", "x"),
 }
 
 

@@ -42,6 +42,11 @@ class Problem:
     outputs: int
     score_unit: float
 
+    @property
+    def cases(self) -> int:
+        """Cases of every training sample."""
+        return len(self.samples[0].targets)
+
     def stacked(self, seeds: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs (nets, n, d) and targets (nets, n) of the samples of ``seeds``."""
         chosen = [self.samples[seed] for seed in seeds]

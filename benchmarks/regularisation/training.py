@@ -7,114 +7,117 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.regularisation.learned_mixture import LearnedMixture
 from benchmarks.regularisation.nets import Nets, losses, scores
 from benchmarks.regularisation.problems import Problem
+from benchmarks.regularisation.settings import Setting
 from sws_compress.train.prior import SoftWeightSharing
 from sws_compress.train.schedule import Schedule
+from sws_compress.train.sharing import Sharing
+
+RESTART_SEED = 1000
+"""Initial weights of restart r of a seed are those of seed + r times this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Settings that all strengths share: Adam at ``learning_rate`` times half a cosine, on all cases at once.
+    """Settings that all trials share: Adam at ``learning_rate`` times half a cosine, on all cases at once.
 
-    For the mixture: components per layer, EM steps over the run, and the ``ratio`` of the hard stage in the second half
-    of the run, if there is one.
+    Every network is trained from ``restarts`` initial weights, and the one with the least objective on its training
+    cases (loss and penalty) is kept. ``em_steps`` of the mixture are spread over the run.
     """
 
     steps: int
     learning_rate: float = 0.01
-    components: int = 8
-    em_steps: int = 10
-    ratio: float = 10.0
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A point in the grid of a method.
-
-    ``value`` is the weight of the penalty in the loss (of -log p for the mixture), or the share of the run for early
-    stopping. ``floor`` is (start, end) of the least standard deviation of a component, in those of the initial weights.
-    """
-
-    method: str
-    value: float
-    floor: tuple[float, float] | None = None
-
-    @property
-    def has_mixture(self) -> bool:
-        return self.floor is not None
-
-
-SNAPPED = "mixture, snapped"
-GRIDS: dict[str, tuple[Setting, ...]] = {
-    "none": (Setting("none", 0.0),),
-    "early stopping": tuple(Setting("early stopping", x) for x in (0.03, 0.05, 0.08, 0.12, 0.2, 0.35, 0.6, 1.0)),
-    "L1": tuple(Setting("L1", x) for x in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
-    "L2": tuple(Setting("L2", x) for x in (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)),
-    "mixture": tuple(
-        Setting("mixture", x, floor) for floor in ((1.0, 0.3), (4.0, 2.0)) for x in (3e-5, 1e-4, 3e-4, 1e-3)
-    ),
-}
-
-
-def penalty(setting: Setting, weights: tuple[torch.Tensor, ...]) -> torch.Tensor | float:
-    """Penalty over all weights of all networks, without biases. The mixture acts beside the loss instead."""
-    if setting.method == "L1":
-        return setting.value * sum(layer.abs().sum() for layer in weights)
-    if setting.method == "L2":
-        return setting.value / 2 * sum(layer.square().sum() for layer in weights)
-    return 0.0
+    em_steps: int = 20
+    restarts: int = 3
 
 
 def prior_of(setting: Setting, nets: Nets, optimizer: torch.optim.Optimizer, recipe: Recipe) -> SoftWeightSharing:
-    """A prior with one mixture for every layer of every network."""
-    assert setting.floor is not None
+    """A prior with one mixture for every layer, or for every network."""
     schedule = Schedule(
-        soft_until=0.5 if setting.method == SNAPPED else 1,
-        target_at=0.65,
-        penalty=(setting.value, setting.value),
+        soft_until=1,
+        penalty=(setting.start, setting.value),
         floor=setting.floor,
         soft_every=max(recipe.steps // recipe.em_steps, 1),
     )
     return SoftWeightSharing(
         nets,
         optimizer,
-        components=recipe.components,
-        coded_ratio=recipe.ratio,
+        components=setting.components,
         total_steps=recipe.steps,
         schedule=schedule,
         parameters=lambda name, _: name.endswith("weight"),
+        sharing=Sharing.MODULE if setting.one_mixture else Sharing.TENSOR,
     )
 
 
-@dataclass(frozen=True)
-class Trained:
-    """Networks after training, and their ``prior`` if there was one."""
+def penalty(setting: Setting, weights: tuple[torch.Tensor, ...], mixture: LearnedMixture | None) -> torch.Tensor:
+    """Penalty of every network, (nets,), at strength 1; biases have none. `SoftWeightSharing` acts beside the loss."""
+    if setting.method == "L1":
+        return torch.stack([layer.abs().sum((1, 2)) for layer in weights]).sum(0)
+    if setting.method == "L2":
+        return torch.stack([layer.square().sum((1, 2)) for layer in weights]).sum(0) / 2
+    if mixture is not None:
+        return mixture(weights)
+    return torch.zeros(len(weights[0]))
 
-    nets: Nets
-    prior: SoftWeightSharing | None
+
+@torch.no_grad()
+def surprise(prior: SoftWeightSharing, nets: Nets) -> torch.Tensor:
+    """-log p of the weights of every network, (nets,), under the prior's mixtures."""
+    total = torch.zeros(nets.count)
+    for name, mixture in prior.mixtures.items():
+        weights = nets.get_parameter(name).detach().numpy().ravel()
+        total[int(name.split(".")[1])] -= float(mixture.log_density(weights).sum())
+    return total
 
 
-def train(problem: Problem, setting: Setting, recipe: Recipe, seeds: Sequence[int], kept: torch.Tensor) -> Trained:
-    """Train network i from ``seeds[i]``, on the cases of its sample where ``kept`` (nets, n) is 1."""
-    inputs, targets = problem.stacked(seeds)
-    nets = Nets(inputs.shape[-1], problem.hidden, problem.outputs, seeds, apart=setting.has_mixture)
+def train(
+    problem: Problem, setting: Setting, recipe: Recipe, seeds: Sequence[int], kept: torch.Tensor
+) -> tuple[Nets, torch.Tensor]:
+    """Train network i from ``seeds[i]``, on the cases of its sample where ``kept`` (nets, n) is 1.
+
+    A seed beyond the problem's samples is a restart. Returns the networks and their objectives, (nets,).
+    """
+    inputs, targets = problem.stacked([seed % RESTART_SEED for seed in seeds])
+    by_em = setting.method == "mixture"
+    nets = Nets(inputs.shape[-1], problem.hidden, problem.outputs, seeds, apart=by_em)
     share = kept / kept.sum(1, keepdim=True)
-    optimizer = torch.optim.Adam(nets.parameters(), lr=recipe.learning_rate, fused=True)
+    learned = LearnedMixture(setting, nets) if setting.method == "mixture by gradients" else None
+    parameters = [*nets.parameters(), *(learned.parameters() if learned is not None else ())]
+    optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate, fused=True)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
-    prior = prior_of(setting, nets, optimizer, recipe) if setting.has_mixture else None
-    for _ in range(round(setting.value * recipe.steps) if setting.method == "early stopping" else recipe.steps):
+    prior = prior_of(setting, nets, optimizer, recipe) if by_em else None
+    steps = round(setting.value * recipe.steps) if setting.method == "early stopping" else recipe.steps
+    for step in range(steps):
         outputs, weights = nets(inputs)
-        loss = (share * losses(outputs, targets)).sum() + penalty(setting, weights)
+        loss = (share * losses(outputs, targets)).sum()
+        if setting.value and setting.method != "early stopping" and not by_em:
+            strength = setting.start ** (1 - step / steps) * setting.value ** (step / steps)
+            loss = loss + strength * penalty(setting, weights, learned).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         if prior is not None:
             prior.step()
         scheduler.step()
-    if prior is not None and setting.method == SNAPPED:
-        prior.snap()
-    return Trained(nets, prior)
+    with torch.no_grad():
+        outputs, weights = nets(inputs)
+        cost = surprise(prior, nets) if prior is not None else penalty(setting, weights, learned)
+        weight = 0.0 if setting.method == "early stopping" else setting.value
+        return nets, (share * losses(outputs, targets)).sum(1) + weight * cost
+
+
+def restarted(seeds: Sequence[int], restarts: int) -> list[int]:
+    """Seeds of all restarts, restart by restart."""
+    return [seed + RESTART_SEED * restart for restart in range(restarts) for seed in seeds]
+
+
+def best(values: torch.Tensor, objectives: torch.Tensor, restarts: int) -> torch.Tensor:
+    """Rows of ``values`` (restarts * nets, ...) of the restart with the least objective, (nets, ...)."""
+    chosen = objectives.view(restarts, -1).argmin(0)
+    return values.view(restarts, len(chosen), *values.shape[1:])[chosen, torch.arange(len(chosen))]
 
 
 @torch.no_grad()
@@ -124,20 +127,27 @@ def cross_validation(problem: Problem, setting: Setting, recipe: Recipe, folds: 
     seeds = [seed for seed in range(count) for _ in range(folds)]
     fold = torch.arange(folds).repeat(count)[:, None]
     held = (torch.stack([problem.samples[seed].fold for seed in seeds]) == fold).float()
+    everyone = restarted(seeds, recipe.restarts)
     with torch.enable_grad():
-        trained = train(problem, setting, recipe, seeds, 1 - held)
-    inputs, targets = problem.stacked(seeds)
-    outputs, _ = trained.nets(inputs)
-    sums = torch.stack([(held * measure(outputs, targets)).sum(1) for measure in (scores, losses)], dim=1)
+        nets, objectives = train(problem, setting, recipe, everyone, (1 - held).repeat(recipe.restarts, 1))
+    inputs, targets = problem.stacked([seed % RESTART_SEED for seed in everyone])
+    outputs, _ = nets(inputs)
+    measured = torch.stack([measure(outputs, targets) for measure in (scores, losses)], dim=1)
+    sums = (held[:, None] * best(measured, objectives, recipe.restarts)).sum(2)
     return sums.view(count, folds, 2).sum(1) / targets.shape[1]
 
 
-@torch.no_grad()
-def scores_on_tests(nets: Nets, problem: Problem) -> dict[str, torch.Tensor]:
-    """Mean score and mean loss of every network, (nets, 2), for every test set."""
+def scores_on_tests(
+    problem: Problem, setting: Setting, recipe: Recipe, seeds: Sequence[int]
+) -> dict[str, torch.Tensor]:
+    """Train on whole samples; mean score and mean loss of every seed, (seeds, 2), for every test set."""
+    everyone = restarted(seeds, recipe.restarts)
+    nets, objectives = train(problem, setting, recipe, everyone, torch.ones(len(everyone), problem.cases))
     result = {}
     for name, (inputs, targets) in problem.tests.items():
-        outputs, _ = nets(inputs)
+        with torch.no_grad():
+            outputs, _ = nets(inputs)
         expanded = targets.expand(nets.count, -1)
-        result[name] = torch.stack([measure(outputs, expanded).mean(1) for measure in (scores, losses)], dim=1)
+        measured = torch.stack([measure(outputs, expanded).mean(1) for measure in (scores, losses)], dim=1)
+        result[name] = best(measured, objectives, recipe.restarts)
     return result

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ import torch
 
 from benchmarks.regularisation import __main__ as script
 from benchmarks.regularisation.experiment import choose
+from benchmarks.regularisation.learned_mixture import LearnedMixture
 from benchmarks.regularisation.nets import Nets, losses
 from benchmarks.regularisation.problems import LAGS, Problem, Sample, digits, sunspots
-from benchmarks.regularisation.training import GRIDS, Recipe, Setting, cross_validation, train
+from benchmarks.regularisation.settings import GRIDS, TRIALS, Setting
+from benchmarks.regularisation.training import Recipe, best, cross_validation, train
+from sws_compress.mixture.mixture import Mixture
 
-SHORT = Recipe(steps=20)
+SHORT = Recipe(steps=20, restarts=1)
 
 
 def noise(seeds: int, count: int, folds: int) -> Problem:
@@ -59,10 +63,11 @@ def test_digits_keep_test_and_training_apart() -> None:
 
 def test_networks_side_by_side_train_as_they_do_alone() -> None:
     problem = noise(seeds=3, count=23, folds=2)
-    for method in ("L1", "L2", "mixture"):
+    for method in ("L1", "L2", "mixture", "mixture by gradients"):
         setting = GRIDS[method][3]
-        together = train(problem, setting, SHORT, [0, 2], torch.ones(2, 23)).nets
-        alone = train(problem, setting, SHORT, [2], torch.ones(1, 23)).nets
+        together, objectives = train(problem, setting, SHORT, [0, 2], torch.ones(2, 23))
+        alone, objective = train(problem, setting, SHORT, [2], torch.ones(1, 23))
+        torch.testing.assert_close(objectives[1], objective[0], rtol=1e-3, atol=1e-4)
         for name in ("hidden_weight", "output_bias"):
             torch.testing.assert_close(together.stacked(name)[1], alone.stacked(name)[0], rtol=1e-4, atol=1e-5)
 
@@ -77,7 +82,7 @@ def test_held_out_cases_are_not_trained_on() -> None:
     for fold in range(3):
         held = sample.fold == fold
         hidden = replace(problem, samples=(replace(sample, targets=torch.where(held, 1e3, sample.targets)),))
-        nets = train(hidden, setting, SHORT, [0], (~held).float()[None]).nets
+        nets = train(hidden, setting, SHORT, [0], (~held).float()[None])[0]
         total += float(losses(nets(sample.inputs)[0], sample.targets[None])[0][held].sum().detach())
     assert measured.shape == (1, 2)
     assert float(measured[0, 1]) == pytest.approx(total / 21, rel=1e-4)
@@ -85,7 +90,7 @@ def test_held_out_cases_are_not_trained_on() -> None:
 
 
 def test_choice_is_by_score_and_then_by_loss() -> None:
-    a, b, c = (Setting("L2", value) for value in (1.0, 2.0, 3.0))
+    a, b, c = (Setting(method="L2", value=value) for value in (1.0, 2.0, 3.0))
     results = {
         a: torch.tensor([[0.2, 9.0], [0.1, 2.0]]),
         b: torch.tensor([[0.1, 5.0], [0.1, 1.0]]),
@@ -95,20 +100,51 @@ def test_choice_is_by_score_and_then_by_loss() -> None:
 
 
 def test_every_tuned_method_has_the_same_budget() -> None:
-    assert {len(grid) for name, grid in GRIDS.items() if name != "none"} == {8}
+    assert {len(grid) for name, grid in GRIDS.items() if name != "none"} == {TRIALS}
 
 
 def test_penalties_shrink_weights() -> None:
     problem = noise(seeds=2, count=20, folds=2)
-    recipe = Recipe(steps=150)
+    recipe = Recipe(steps=150, restarts=1)
 
-    def size(setting: Setting) -> float:
-        nets = train(problem, setting, recipe, [0, 1], torch.ones(2, 20)).nets
+    def size(method: str, value: float, **own: Any) -> float:
+        setting = Setting(method=method, value=value, start=value, components=8, **own)
+        nets, _ = train(problem, setting, recipe, [0, 1], torch.ones(2, 20))
         return float(nets.stacked("hidden_weight").detach().square().mean())
 
-    free = size(Setting("none", 0.0))
-    for strong in (Setting("L1", 0.03), Setting("L2", 0.1), Setting("mixture", 0.01, (1.0, 0.3))):
-        assert size(strong) < 0.6 * free
+    free = size("none", 0.0)
+    for strong in (
+        size("L1", 0.03),
+        size("L2", 0.1),
+        size("mixture", 0.01, floor=(1.0, 0.3)),
+        size("mixture by gradients", 0.01, shape=6.0, spread=0.1),
+    ):
+        assert strong < 0.6 * free
+
+
+@pytest.mark.parametrize("one_mixture", [False, True])
+def test_learned_mixture_is_the_density_and_its_prior(one_mixture: bool) -> None:
+    nets = Nets(5, 4, 2, [0, 3])
+    setting = Setting(method="", components=4, one_mixture=one_mixture, shape=3.0, spread=0.2, zero_share=0.7)
+    mixture = LearnedMixture(setting, nets)
+    layers = tuple(nets.stacked(name).detach() for name in ("hidden_weight", "output_weight"))
+    found = mixture(layers)
+    for net in range(2):
+        parts = [layer[net].numpy().ravel() for layer in layers]
+        total = 0.0
+        for i, part in enumerate([np.concatenate(parts)] if one_mixture else parts):
+            spread = mixture.log_spreads[i, net].detach().double().exp().numpy()
+            means = np.append(0.0, mixture.means[i, net].detach().double().numpy())
+            total -= Mixture(np.array([0.7, 0.1, 0.1, 0.1]), means, spread**2).log_density(part).sum()
+            total += np.sum(2 * (2 * np.log(spread) + 0.2**2 / spread**2))
+            total -= 0.5 * np.log(2 * np.pi) * len(part)  # the constant that the penalty leaves out
+        assert float(found[net]) == pytest.approx(total, rel=1e-5)
+
+
+def test_restart_with_the_least_objective_is_kept() -> None:
+    values = torch.arange(6.0)[:, None]  # three restarts of two networks
+    objectives = torch.tensor([5.0, 1.0, 3.0, 2.0, 4.0, 0.5])
+    assert best(values, objectives, 3).tolist() == [[2.0], [5.0]]
 
 
 def test_seed_determines_initial_weights() -> None:
@@ -132,7 +168,7 @@ def test_script_writes_what_it_prints(
         torch.set_num_threads(threads)
     report = json.loads((tmp_path / "results.json").read_text())
     outcomes = report["results"]["digits, 24"]
-    assert [outcome["method"] for outcome in outcomes] == [*GRIDS, "mixture, snapped"]
+    assert [outcome["method"] for outcome in outcomes] == [*GRIDS]
     for outcome in outcomes:
         per_seed = outcome["scores"]["test"]["per_seed"]
         assert outcome["scores"]["test"]["mean"] == pytest.approx(np.mean(per_seed))
