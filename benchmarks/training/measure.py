@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from benchmarks.training.data import Batches, Rows, Splits
 from benchmarks.training.floats import measured
 from benchmarks.training.problems import Problem
 from benchmarks.training.settings import Goal, Setting
+from sws_compress.metric_sense import Sense
 from sws_compress.report.result import CompressionResult
 from sws_compress.train.progress import Progress
 
@@ -123,8 +123,7 @@ def _judged(
     if goal.argument == "max_drop":
         allowed = goal.value
     elif goal.argument is None:
-        share, count = before["validation"], len(splits.validation.inputs)
-        allowed = max(POINT, math.sqrt(max(share * (1 - share), 0.0) / count))
+        allowed = Sense(problem.mode).usual_drop(before["validation"])
     said = any("metric" in note for note in result.notes)
     return {
         "lost": lost,
