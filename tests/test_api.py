@@ -147,6 +147,7 @@ def test_training_moves_the_copy_only(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers(result.output, (x,))[0], torch_answers(result.network, (x,))[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_same_seed_same_file(tmp_path: Path) -> None:
     files = []
     for name in ("a.onnx", "b.onnx"):
@@ -161,6 +162,7 @@ def test_teacher_alone_needs_no_labels(tmp_path: Path) -> None:
     assert result.file_bytes < result.dense_bytes
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on_to_the_same_file(tmp_path: Path) -> None:
     def stop(description: str, done: int, total: int) -> None:
         if done == 15:

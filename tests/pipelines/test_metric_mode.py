@@ -48,6 +48,7 @@ def relative_error(path: Path, original: Path) -> float:
 # -- less is better ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_error_and_its_negative_make_the_same_file(tmp_path: Path) -> None:
     less = compressed(tmp_path, ratio=8, evaluate=error_percent, mode="min")
     file = less.output.read_bytes()

@@ -37,6 +37,7 @@ def kill(description: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_log_function_and_animation_tell_of_the_run(tmp_path: Path) -> None:
     seen: list[Progress] = []
     run(tmp_path, log=seen.append, frames=tmp_path / "weights.gif", evaluate=lambda network: 90.0)
