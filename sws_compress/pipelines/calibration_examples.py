@@ -8,15 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sws_compress.pipelines.calibration_inputs import given_sets
-from sws_compress.pipelines.calls import positional
+from sws_compress.pipelines.calls import EXAMPLE_ROWS, positional
 from sws_compress.pipelines.job import Job
 from sws_compress.requests import Calibrated
 
 if TYPE_CHECKING:
     from torch import nn
-
-EXAMPLE_ROWS = 8
-"""Rows of the first set of calibration inputs that serve as example inputs."""
 
 
 def with_examples(module: nn.Module, request: Calibrated, job: Job) -> tuple[Calibrated, Job]:
@@ -40,7 +37,7 @@ def with_examples(module: nn.Module, request: Calibrated, job: Job) -> tuple[Cal
     """
     import torch
 
-    from sws_compress.train.batches import first_rows
+    from sws_compress.train.first_batch import first_rows
 
     if job.inputs is not None:
         return request, job

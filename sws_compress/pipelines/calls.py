@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
+EXAMPLE_ROWS = 8
+"""Rows of the first training or calibration inputs that serve as example inputs where the caller gives none."""
+
 
 def positional(module: nn.Module, example_inputs: Any) -> tuple[Any, ...]:
     """Positional arguments of one call, on the device of the module.

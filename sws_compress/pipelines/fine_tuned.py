@@ -16,7 +16,7 @@ from sws_compress.messages import shown
 from sws_compress.metric_sense import Sense
 from sws_compress.module_modes import evaluating
 from sws_compress.ort.session import Array
-from sws_compress.pipelines.calls import positional, tried
+from sws_compress.pipelines.calls import EXAMPLE_ROWS, positional, tried
 from sws_compress.pipelines.fixed_weights import fixed_note, fixed_weights, snap_fixed
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.metrics import (
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 
     from sws_compress.train.fine_tune_result import FineTuneResult
     from sws_compress.train.select import ParameterGroup, Selection
-
-EXAMPLE_ROWS = 8
-"""Rows of the first training batch that serve as example inputs."""
 
 SEEN_ROWS = 128
 """Rows of it, at most, on which the values of biases and norms are judged."""

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from sws_compress.errors import DataError
 
@@ -157,14 +156,6 @@ def without_targets(inputs: Mapping[str, Any], model: nn.Module, *, needed: bool
         return taken is not None and (needed or taken.default is taken.empty)
 
     return {name: value for name, value in inputs.items() if name not in TARGETS or stays(name)}
-
-
-# -- rows -------------------------------------------------------------------------------------------------------------
-
-
-def first_rows(values: Any, rows: int) -> Any:
-    """The first rows of every tensor in lists, tuples and dicts; those without a dimension as they are."""
-    return pytree.tree_map_only(torch.Tensor, lambda tensor: tensor[:rows] if tensor.dim() else tensor, values)
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------------

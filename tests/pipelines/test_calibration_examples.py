@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from sws_compress.errors import ArgumentError
-from sws_compress.pipelines.calibration_examples import EXAMPLE_ROWS, with_examples
+from sws_compress.pipelines.calibration_examples import with_examples
 from sws_compress.pipelines.calibration_inputs import calibration_feeds
+from sws_compress.pipelines.calls import EXAMPLE_ROWS
 from sws_compress.pipelines.job import Job
 from sws_compress.pipelines.source import open_source
 from sws_compress.requests import Calibrated
